@@ -1,0 +1,21 @@
+"""PyTorch Lightning toolkit for the InceptionNeXt family of vision backbones (arXiv 2303.16900).
+
+Importing this package makes the family's models known to timm, in either order of imports:
+``timm.create_model("inceptionnext_iso_small")``. Nothing heavy is loaded until timm itself is.
+"""
+
+import importlib
+from types import ModuleType
+
+from wrapt import when_imported
+
+__version__ = "0.1.0"
+
+
+@when_imported("timm")
+def _register_models(_timm: ModuleType) -> None:
+    """Add our rows to timm's registry as soon as timm is there.
+
+    The command line answers ``--help`` without paying for torch and timm (seconds) because of this.
+    """
+    importlib.import_module("inceptionnext_lit.models")

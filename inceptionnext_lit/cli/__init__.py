@@ -1,0 +1,57 @@
+"""The command line. Only what answers ``--help`` is imported here; the rest when a command runs."""
+
+import sys
+
+from inceptionnext_lit import __version__
+from inceptionnext_lit.errors import UserError
+
+OVERVIEW = """\
+Train, evaluate and apply the InceptionNeXt family of image models.
+
+usage: python cli.py COMMAND [--config FILE.yaml] [--KEY VALUE ...]
+
+commands:
+  fit        train: a recipe from configs/, on ImageNet or a folder of your own images
+  validate   figures of a checkpoint on the validation split
+  test       figures of a checkpoint on the test split
+  predict    labels for a folder of images, or for one image, into a .csv or .json file
+
+examples:
+  python cli.py fit --config configs/quickstart.yaml
+  python cli.py fit --config configs/finetune/folder.yaml --data.root MY_IMAGES
+  python cli.py fit --config configs/iso_s.yaml --data.root IMAGENET
+  python cli.py validate --ckpt_path runs/quickstart/version_0/checkpoints/best.ckpt --data.root sample
+  python cli.py predict --ckpt_path best.ckpt --data.root PHOTO_OR_FOLDER --output labels.csv
+
+python cli.py COMMAND --help lists a command's keys; --version prints the version.
+"""
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run a command.
+
+    Args:
+        args: Words of the command line after the program's name; those of this process if not given.
+
+    Raises:
+        SystemExit: With code 1 after an error that the user can mend, 2 after a command line that is wrong.
+    """
+    words = sys.argv[1:] if args is None else args
+    if not words or words[0] in ("-h", "--help"):
+        print(OVERVIEW, end="")
+        return
+    if words[0] == "--version":
+        print(f"inceptionnext-lit {__version__}")
+        return
+    from inceptionnext_lit.cli.run import run  # seconds of imports: torch, timm, Lightning
+
+    try:
+        run(args)
+    except UserError as error:
+        print(f"error: {_message(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _message(error: UserError) -> str:
+    """The sentence itself, without the traceback that a loader's worker process puts before it."""
+    return str(error).rsplit("UserError: ", 1)[-1].strip()

@@ -1,0 +1,163 @@
+"""Command-line parsing that explains itself: short help, and errors that name the nearest right key."""
+
+import argparse
+import difflib
+import inspect
+import re
+import sys
+from dataclasses import fields, is_dataclass
+from typing import Any, NoReturn, get_args
+
+from jsonargparse import ArgumentParser
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser
+
+from inceptionnext_lit.data import ImageFolderDataModule
+from inceptionnext_lit.tasks import ClassificationTask
+
+DEFAULT_CLASSES: dict[str, type] = {"data": ImageFolderDataModule, "model": ClassificationTask}
+
+
+class CommandParser(LightningArgumentParser):
+    """LightningCLI's parser with readable help and one-sentence errors."""
+
+    def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
+        """Help text: the data's and the model's keys in full, the trainer's in one line each."""
+        command = self.prog.rsplit(" ", 1)[-1]
+        if not any(action.dest == "trainer.max_epochs" for action in self._actions):
+            return str(super().format_help(formatter))
+        # The subclass keys of data and model have no lines of their own in the stock help: show the default classes'.
+        page = ArgumentParser(
+            prog=f"cli.py {command}",
+            usage=f"python cli.py {command} [--config FILE.yaml] [--KEY VALUE ...]",
+            description=self.description,
+            add_help=False,
+        )
+        page.add_argument(
+            "--config",
+            help="Recipe; given twice, the later file wins; keys on the command line win over both.",
+        )
+        page.add_argument("--print_config", action="store_true", help="Print the resolved recipe and stop.")
+        for action in self._actions:
+            if action.dest in ("seed_everything", "run_name", "ckpt_path", "output"):
+                page.add_argument(f"--{action.dest}", help=_first_sentence(action.help), default=action.default)
+        for key, cls in DEFAULT_CLASSES.items():
+            page.add_class_arguments(cls, key, skip={"num_classes", "class_names", "preprocessing"})
+        page.add_class_arguments(Trainer, "trainer", fail_untyped=False)
+        for action in page._actions:
+            if action.dest.startswith("trainer."):
+                action.help = _first_sentence(action.help)
+        return str(page.format_help())
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print one clear sentence and exit with code 2.
+
+        Args:
+            message: jsonargparse's own message.
+            ex: What caused it.
+        """
+        if not self.exit_on_error:  # a parser within the parser; the outer one explains
+            super().error(message, ex)
+        parser = getattr(ex, "subcommand_parser", None) or self
+        print(f"error: {explain(message, ex, known_keys(parser))}", file=sys.stderr)
+        sys.exit(2)
+
+
+def known_keys(parser: argparse.ArgumentParser) -> list[str]:
+    """Every key that a command takes, nested ones as ``data.root``."""
+    keys = {action.dest for action in parser._actions if action.dest not in ("help", argparse.SUPPRESS)}
+    subcommands = next((a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction)), None)
+    for subparser in (subcommands or {}).values():
+        keys.update(known_keys(subparser))
+    for prefix, cls in DEFAULT_CLASSES.items():
+        keys.update(f"{prefix}.{key}" for key in _constructor_keys(cls))
+    return sorted(key for key in keys if not key.endswith(".help"))
+
+
+def _constructor_keys(cls: type) -> list[str]:
+    keys = []
+    for name, parameter in list(inspect.signature(cls).parameters.items()):
+        keys.append(name)
+        for option in get_args(parameter.annotation):
+            if is_dataclass(option):
+                keys += [f"{name}.{field.name}" for field in fields(option)]
+    return keys
+
+
+def explain(message: str, ex: BaseException | None, known: list[str]) -> str:
+    """Turn jsonargparse's message into a sentence: what, where, what to do.
+
+    Args:
+        message: The message, which may run over many lines.
+        ex: The exception, whose innermost cause is the most precise.
+        known: Keys that would be right.
+
+    Returns:
+        The sentence.
+    """
+    leaf = ex
+    while leaf is not None and leaf.__cause__ is not None:
+        leaf = leaf.__cause__
+    place = _place(message)
+    if (unknown := _unknown_key(message)) is not None:
+        # 'trainer.max_epoch' comes whole, a key of a class comes without the class's own place
+        key = ".".join([place, unknown]) if place and not unknown.startswith(place) else unknown
+        near = nearest_keys(key, known)
+        hint = f"did you mean {' or '.join(near)}?" if near else "the command's --help lists all keys."
+        return f"There is no key {key!r}; {hint}"
+    if found := re.search(r"File does not exist: '?([^'\n]+)'?", message):
+        return f"There is no file {found[1]}; check the path given as --config."
+    if place in DEFAULT_CLASSES and (found := re.search(r"dot import path string: (\S+)", message)):
+        return f"{place} names no class that is known here: {found[1]!r}; use {DEFAULT_CLASSES[place].__name__}."
+    if place:
+        return f"{place}: {_plain_types(str(leaf or message))}"
+    return re.sub(r"\s*\n\s*", " ", message.strip())
+
+
+def nearest_keys(key: str, known: list[str]) -> list[str]:
+    """Up to three known keys like a wrong one: of its own group if that exists, otherwise the nearest group."""
+    groups = {name.partition(".")[0] for name in known}
+    group = key.partition(".")[0]
+    if group not in groups:
+        return [name for name in difflib.get_close_matches(group, sorted(groups), n=3)]
+    siblings = {name for name in known if name.count(".") >= key.count(".") and name.startswith(f"{group}.")}
+    return difflib.get_close_matches(key, sorted(siblings), n=3, cutoff=0.7)
+
+
+def _place(message: str) -> str:
+    """The full key that a message is about, such as ``model.mix.mixup``; empty if it names none."""
+    keys = re.findall(r'Parser key "([\w.]+)"', message)
+    if given := re.search(r"NestedArg\(key='([\w.]+)'", message):
+        if len(keys) > 1 and given[1].partition(".")[0] == keys[-1]:
+            keys[-1] = given[1]
+        elif given[1] not in keys:
+            keys.append(given[1])
+    if (unknown := _unknown_key(message)) is not None and keys:
+        # the unknown key itself is not part of the place
+        keys[-1] = keys[-1].removesuffix(unknown).removesuffix(".")
+    return ".".join(key for key in keys if key)
+
+
+def _plain_types(reason: str) -> str:
+    """The reason that jsonargparse gives, in plain words on one line."""
+    reason = re.sub(r"\ba <class '(?:\w+\.)*(\w+)'>", r"\1", reason)
+    reason = re.sub(r"a typing\.Literal\[(.*?)\]", r"one of \1", reason)
+    return re.sub(r"\s*\n\s*", " ", reason.strip())
+
+
+def _unknown_key(message: str) -> str | None:
+    for pattern in (
+        r"Option '([\w.]+)' is not accepted",
+        r"does not accept option '([\w.]+)'",
+        r"unrecognized arguments: (?:--?)([\w.]+)",
+    ):
+        if found := re.search(pattern, message):
+            return found[1]
+    return None
+
+
+def _first_sentence(text: Any) -> str:
+    """The first sentence of a library's long argument description, without its markup."""
+    flat = re.sub(r":\w+:`~?([^`<]+)(?:<[^>]*>)?`", r"\1", " ".join(str(text or "").split()))
+    sentence = re.split(r"(?<=[a-z`\"')])\.(?:\s|$)", flat, maxsplit=1)[0].replace("``", "")
+    return f"{sentence}." if sentence else ""

@@ -1,0 +1,41 @@
+"""Library messages that a person can do nothing about. Each has the reason why it is silenced."""
+
+import logging
+import warnings
+
+# (beginning of the message as a regular expression, reason)
+WARNINGS = [
+    # TensorBoard's logger has just made this very folder for both loggers
+    r"Experiment logs directory .* exists and is not empty",
+    # Lightning on a newer torch; mended in Lightning, not by its users
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    # log_every_n_steps beyond an epoch's length only thins out per-step curves of tiny runs
+    r"The number of training batches \(\d+\) is smaller than the logging interval",
+    # the folder is that of this run, which was just made, or of the run that is being continued
+    r"Checkpoint directory .* exists and is not empty",
+    # prediction and evaluation have no use for the callbacks that kept checkpoints in training
+    r"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",
+]
+
+# Advertising, and a repetition of what the run's first lines say.
+INFO = (
+    "💡 Tip:",
+    "GPU available:",
+    "Restoring states from",
+    "TPU available:",
+    "Loading `train_dataloader`",
+    "Seed set to",
+    "`Trainer.fit` stopped:",
+)
+
+
+def silence_library_chatter() -> None:
+    """Filter the messages above out of this process's warnings and logs."""
+    for message in WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+    for name in (
+        "lightning.pytorch.utilities.rank_zero",
+        "lightning.fabric.utilities.rank_zero",
+        "lightning.fabric.utilities.seed",
+    ):
+        logging.getLogger(name).addFilter(lambda record: not record.getMessage().startswith(INFO))

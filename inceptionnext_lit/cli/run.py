@@ -1,0 +1,175 @@
+"""LightningCLI, wired to this toolkit's task, data, run folder and checkpoints."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+
+from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, CommandParser
+from inceptionnext_lit.cli.quiet import silence_library_chatter
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.tasks.predictions import PredictionWriter
+from inceptionnext_lit.training.callbacks import BestCheckpoint, LastCheckpoint, RunProgressBar, RunSummary
+from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
+
+# What flows from the data to the model; a checkpoint holds it for the data, not for the model's own keys.
+LINKED = {"num_classes": "num_classes", "classes": "class_names", "preprocessing": "preprocessing"}
+
+
+class CommandLine(LightningCLI):
+    """``fit``, ``validate``, ``test`` and ``predict``."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Commands, and the arguments of the trainer's methods that are not offered on the command line."""
+        ours = {"weights_only", "return_predictions", "verbose"}
+        return {command: skip | ours for command, skip in LightningCLI.subcommands().items()}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Default classes, links from data to model, and the keys that all commands share."""
+        parser.set_defaults({key: {"class_path": cls.__name__} for key, cls in DEFAULT_CLASSES.items()})
+        for source, target in LINKED.items():
+            parser.link_arguments(f"data.{source}", f"model.init_args.{target}", apply_on="instantiate")
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "fit":
+            parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
+            parser.add_argument(
+                "--run_name", type=str | None, help="Name below runs/; the recipe's file name if not given."
+            )
+        if subcommand == "predict":
+            parser.add_argument("--output", type=str, default="predictions.csv", help="Target, .csv or .json.")
+            parser.set_defaults({"trainer.devices": 1})
+        return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse; where a checkpoint is named, parse again with its own arguments as the defaults."""
+        super().parse_arguments(parser, args)
+        command = self.config["subcommand"]
+        path = self.config[command].get("ckpt_path")
+        if path is None:
+            if command != "fit":
+                raise UserError(f"{command} needs a checkpoint: --ckpt_path runs/…/checkpoints/best.ckpt.")
+            return
+        self._subcommand_parsers[command].set_defaults(checkpoint_defaults(read_checkpoint(path, mmap=True)))
+        super().parse_arguments(parser, args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: Lightning lets the checkpoint win over the command line here; see parse_arguments."""
+
+    def instantiate_classes(self) -> None:
+        """Instantiate; what a constructor says of a wrong value comes out as it was said."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            if (cause := _user_error(error)) is None:
+                raise
+            raise cause from None
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer with this toolkit's loggers, callbacks and checkpoint files."""
+        config = self._get(self.config_init, "trainer")
+        callbacks: list[Callback] = list(config.callbacks or [])
+        if config.enable_progress_bar is not False:
+            callbacks.append(RunProgressBar())
+        logger: Any = config.logger
+        if self.subcommand == "fit":
+            if logger in (None, True):
+                logger = self._run_loggers(Path(config.default_root_dir))
+            if config.enable_checkpointing is not False:
+                callbacks += [LastCheckpoint(), RunSummary()]
+            if logger:
+                callbacks.append(LearningRateMonitor(logging_interval="step"))
+        else:
+            logger = logger or False
+            self.save_config_callback = None  # only training leaves a run folder to be repeated from
+        if self.subcommand == "predict":
+            callbacks.append(PredictionWriter(self._get(self.config_init, "output")))
+        trainer = super().instantiate_trainer(callbacks=callbacks, logger=logger, **kwargs)
+        trainer.strategy.checkpoint_io = SafeCheckpointIO()
+        return trainer
+
+    def _run_loggers(self, root: Path) -> list[Logger]:
+        """TensorBoard events and metrics.csv in one new folder ``root/<recipe>/version_N``."""
+        name = self._get(self.config, "run_name")
+        if name is None:
+            files = self._get(self.config, "config") or []
+            name = Path(str(files[0])).stem if files else self._get(self.config, "model").init_args.name
+        tensorboard = TensorBoardLogger(root, name=name, default_hp_metric=False)
+        return [tensorboard, CSVLogger(root, name=name, version=tensorboard.version)]
+
+    def predict(self, **kwargs: Any) -> None:
+        """Predict without keeping all predictions in memory twice."""
+        self.trainer.predict(**kwargs, return_predictions=False)
+
+
+def _user_error(error: BaseException) -> UserError | None:
+    """What a constructor of ours said, if that is what jsonargparse's error wraps.
+
+    Where a value may be of several types, jsonargparse chains only the first type's error and quotes the others.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return cause
+        if quoted := re.search(r"^\s*- ((?:data|model)\.\S+ is .*)$", str(cause), re.MULTILINE):
+            return UserError(quoted[1])
+        cause = cause.__cause__
+    return None
+
+
+def checkpoint_defaults(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of the model and of the data as a checkpoint holds them.
+
+    Args:
+        checkpoint: What :func:`read_checkpoint` returns.
+
+    Returns:
+        Defaults for the parser's keys ``model`` and ``data``.
+
+    Raises:
+        UserError: If the checkpoint does not say what it was made with.
+    """
+    arguments = dict(checkpoint.get("hyper_parameters", {}))
+    preprocessing = arguments.get("preprocessing")
+    if "_class_path" not in arguments or preprocessing is None:
+        raise UserError("The checkpoint does not hold its model's arguments; it was not written by this toolkit's fit.")
+    model = {key: value for key, value in arguments.items() if not key.startswith("_") and key not in LINKED.values()}
+    data = {key: preprocessing[key] for key in ("image_size", "crop_pct", "mean", "std")}
+    data["class_names"] = arguments["class_names"]
+    return {
+        "model": {"class_path": arguments["_class_path"], "init_args": model},
+        "data": {"class_path": DEFAULT_CLASSES["data"].__name__, "init_args": data},
+    }
+
+
+def run(args: list[str] | None = None) -> None:
+    """Parse a command line and run its command.
+
+    Args:
+        args: Words after the program's name; those of this process if not given.
+
+    Raises:
+        UserError: For anything that the user can mend.
+        SystemExit: With code 2 if the command line cannot be parsed.
+    """
+    silence_library_chatter()
+    CommandLine(
+        LightningModule,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        auto_configure_optimizers=False,
+        seed_everything_default=0,
+        # the run folder is always a new one; only a run without loggers meets an older file
+        save_config_kwargs={"overwrite": True},
+        parser_class=CommandParser,
+        parser_kwargs={"allow_abbrev": False},
+        trainer_defaults={"default_root_dir": "runs", "enable_model_summary": False},
+        args=args,
+    )

@@ -1,0 +1,245 @@
+"""A folder of images as a LightningDataModule."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch.utils.data import DataLoader, Dataset
+
+from inceptionnext_lit.data.augmentation import LEVELS, Augmentation, Level
+from inceptionnext_lit.data.checks import check
+from inceptionnext_lit.data.datasets import (
+    LabelledImages,
+    UnlabelledImages,
+    collate_labelled,
+    collate_unlabelled,
+)
+from inceptionnext_lit.data.files import list_images
+from inceptionnext_lit.data.folder import (
+    Layout,
+    Sample,
+    find_layout,
+    hold_back,
+    scan_split,
+    training_classes,
+)
+from inceptionnext_lit.data.sample import unpack_sample
+from inceptionnext_lit.data.transforms import eval_transform, train_transform
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.preprocessing import Preprocessing
+
+SAMPLE = "sample"
+_MAX_WORKERS = 8
+
+
+class ImageFolderDataModule(LightningDataModule):
+    """Images in class folders, for training, evaluation and prediction.
+
+    The folder holds ``train/CLASS/*.jpg``, and beside ``train`` a ``val`` and a ``test`` folder of the same
+    kind if there are any; or class folders alone. Without ``val``, a part of each class is held back.
+
+    Batches are ``(images, labels)``: float32 (N, 3, S, S) and int64 (N,); in prediction ``(images, paths)``,
+    with a list of N paths in natural order.
+
+    Args:
+        root: The data folder; for prediction, any folder of images or one image. ``sample`` stands for the
+            embedded images (a folder of that name is written ``./sample``).
+        image_size: Side S of the images that the model gets, in pixels.
+        batch_size: Images per batch and process.
+        num_workers: Processes that load images; ``None``: the cores that this process may use, at most 8.
+        val_fraction: Share of each class that is held back for validation if there is no ``val`` folder.
+        split_seed: Another seed holds back other images.
+        augmentation: What is drawn at random in training: a level's name, or all of it.
+        mean: Mean per channel for pixels in [0, 1]; ``None``: ImageNet's.
+        std: Standard deviation per channel for pixels in [0, 1]; ``None``: ImageNet's.
+        crop_pct: Share of the resized image's shorter side that the evaluation's centre crop keeps.
+        class_names: The class names in index order, such as those of a checkpoint; ``None``: the sorted
+            names of the training split's class folders.
+        cache_dir: Where the embedded images are unpacked; see :func:`unpack_sample`.
+
+    Raises:
+        UserError: If a value is out of its range.
+    """
+
+    train_set: LabelledImages
+    val_set: LabelledImages
+    test_set: LabelledImages
+    predict_set: UnlabelledImages
+
+    def __init__(
+        self,
+        root: str | None = None,
+        image_size: int = 224,
+        batch_size: int = 64,
+        num_workers: int | None = None,
+        val_fraction: float = 0.2,
+        split_seed: int = 0,
+        augmentation: Level | Augmentation = "light",
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+        crop_pct: float = 0.875,
+        class_names: list[str] | None = None,
+        cache_dir: str | None = None,
+    ) -> None:
+        super().__init__()
+        mean = list(IMAGENET_DEFAULT_MEAN) if mean is None else mean
+        std = list(IMAGENET_DEFAULT_STD) if std is None else std
+        check("image_size", image_size, image_size >= 1, "1 pixel or more")
+        check("batch_size", batch_size, batch_size >= 1, "1 image or more")
+        check("num_workers", num_workers, num_workers is None or num_workers >= 0, "0 or more, or null")
+        check("val_fraction", val_fraction, 0 < val_fraction < 1, "between 0 and 1, both excluded")
+        check("mean", mean, len(mean) == 3, "3 numbers, one per channel")
+        check("std", std, len(std) == 3 and min(std) > 0, "3 numbers above 0, one per channel")
+        check("crop_pct", crop_pct, 0 < crop_pct <= 1, "above 0 and at most 1")
+        known_level = isinstance(augmentation, Augmentation) or augmentation in LEVELS
+        check("augmentation", augmentation, known_level, f"one of {', '.join(LEVELS)}, or an Augmentation")
+        is_mapping = class_names is None or 0 < len(class_names) == len(set(class_names))
+        check("class_names", class_names, is_mapping, "one name per class, each once")
+
+        self.root = root
+        self.batch_size = batch_size
+        self.num_workers = _default_workers() if num_workers is None else num_workers
+        self.val_fraction = val_fraction
+        self.split_seed = split_seed
+        self.augmentation = augmentation if isinstance(augmentation, Augmentation) else LEVELS[augmentation]
+        self.cache_dir = cache_dir
+        self._class_names = class_names
+        self._preprocessing = Preprocessing(
+            image_size=image_size, crop_pct=crop_pct, interpolation="bicubic", mean=mean, std=std
+        )
+
+    @property
+    def classes(self) -> list[str]:
+        """The class names in index order; lists folders unless they were given.
+
+        Raises:
+            UserError: If the folder does not tell them.
+        """
+        if self._class_names is not None:
+            return list(self._class_names)
+        return training_classes(find_layout(self._folder()))
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes; raises like :attr:`classes`."""
+        return len(self.classes)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The evaluation transform as plain data."""
+        return self._preprocessing
+
+    def prepare_data(self) -> None:
+        """Unpacks the embedded images if they are asked for."""
+        if self.root == SAMPLE:
+            unpack_sample(self.cache_dir)
+
+    def setup(self, stage: str) -> None:
+        """Scans the folder for a stage: ``fit``, ``validate``, ``test`` or ``predict``.
+
+        Raises:
+            UserError: If the folder does not hold what the stage needs.
+        """
+        evaluation = eval_transform(self.preprocessing)
+        if stage == "predict":
+            self.predict_set = UnlabelledImages(self._unlabelled(), evaluation)
+            return
+        layout = find_layout(self._folder())
+        if stage == "fit":
+            train, val = self._training_samples(layout)
+            self.train_set = LabelledImages(train, train_transform(self.augmentation, self.preprocessing))
+            self.val_set = LabelledImages(val, evaluation)
+        elif stage == "validate":
+            val = self._scan(layout, layout.val) if layout.val else self._training_samples(layout)[1]
+            self.val_set = LabelledImages(val, evaluation)
+        elif stage == "test":
+            if layout.test is None:
+                raise UserError(
+                    f"There is no test split: {layout.root / 'test'} was looked for. "
+                    "Add that folder, or evaluate the validation split with the subcommand validate."
+                )
+            self.test_set = LabelledImages(self._scan(layout, layout.test), evaluation)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled batches of the training split; an incomplete last one is dropped.
+
+        Raises:
+            UserError: If the training split does not fill a single batch.
+        """
+        processes = self.trainer.world_size if self.trainer else 1
+        if -(-len(self.train_set) // processes) < self.batch_size:
+            raise UserError(
+                f"A batch_size of {self.batch_size} is more than the {len(self.train_set)} training images"
+                + (f" give each of {processes} processes" if processes > 1 else "")
+                + ", so there is no full batch to train on. Choose a smaller --data.batch_size."
+            )
+        return self._loader(self.train_set, collate_labelled, is_training=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Batches of the validation split, in the order of the scan."""
+        return self._loader(self.val_set, collate_labelled)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Batches of the test split, in the order of the scan."""
+        return self._loader(self.test_set, collate_labelled)
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Batches of unlabelled images, in natural order."""
+        return self._loader(self.predict_set, collate_unlabelled)
+
+    def _loader(
+        self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any], is_training: bool = False
+    ) -> DataLoader[Any]:
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            shuffle=is_training,
+            drop_last=is_training,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            collate_fn=collate,
+        )
+
+    def _folder(self) -> Path:
+        if self.root is None:
+            raise UserError("No images were named. Give a folder with --data.root, or --data.root sample.")
+        return unpack_sample(self.cache_dir) if self.root == SAMPLE else Path(self.root).expanduser()
+
+    def _scan(self, layout: Layout, split: Path) -> list[Sample]:
+        if self._class_names is None:
+            return scan_split(split, training_classes(layout), f"the training split {layout.train}")
+        return scan_split(split, self._class_names, "the given list of class names")
+
+    def _training_samples(self, layout: Layout) -> tuple[list[Sample], list[Sample]]:
+        """The training and the validation samples."""
+        if layout.train is None:
+            raise UserError(
+                f"{layout.root} has neither a train/ folder nor class folders"
+                + ("." if layout.val else ", and no val/ folder.")
+                + " Training needs train/; validation needs val/, or train/ to hold a part of it back."
+            )
+        train = self._scan(layout, layout.train)
+        if layout.val is not None:
+            return train, self._scan(layout, layout.val)
+        return hold_back(train, layout.train, self.val_fraction, self.split_seed)
+
+    def _unlabelled(self) -> list[str]:
+        folder = self._folder()
+        if folder.is_file():
+            return [str(folder)]
+        if not folder.exists():
+            raise UserError(f"{folder} does not exist. Name a folder of images, or one image file, with --data.root.")
+        paths = list_images(folder)
+        if not paths:
+            raise UserError(f"There are no images below {folder}. Name another folder with --data.root.")
+        return paths
+
+
+def _default_workers() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _MAX_WORKERS)

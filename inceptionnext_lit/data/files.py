@@ -1,0 +1,92 @@
+"""What lies in a folder: its visible folders, and the images at any depth."""
+
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from inceptionnext_lit.errors import UserError
+
+_JPEG = {".jpg", ".jpeg", ".jpe", ".jfif"}
+_OTHERS = {".png", ".bmp", ".webp", ".avif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".gif"}
+IMAGE_SUFFIXES = frozenset(_JPEG | _OTHERS)
+_UNREAD = frozenset({".heic", ".heif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".svg"})
+_JUNK = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+
+
+def list_images(folder: Path) -> list[str]:
+    """Every image at any depth below a folder, in natural order (``2.jpg`` before ``10.jpg``).
+
+    Hidden files and what operating systems leave behind are skipped without a word; pictures in formats
+    that are not read, such as HEIC, with one warning.
+    """
+    paths = list(_files(folder))
+    unread = [path for path in paths if os.path.splitext(path)[1].lower() in _UNREAD]
+    if unread:
+        warnings.warn(
+            f"{len(unread)} pictures below {folder} are in a format that is not read, such as {unread[0]}, and were "
+            "skipped. Convert them to JPEG or PNG to use them.",
+            stacklevel=2,
+        )
+    return sorted(filter(is_image, paths), key=_natural_key)
+
+
+def is_image(name: str) -> bool:
+    """Whether a file's ending is that of an image and the file is not hidden."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not _is_skipped(os.path.basename(name))
+
+
+def _is_skipped(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _JUNK
+
+
+def visible_entries(folder: Path) -> list[os.DirEntry[str]]:
+    """A folder's entries by name, without hidden ones and what operating systems leave behind.
+
+    Raises:
+        UserError: If the folder cannot be listed.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((e for e in entries if not _is_skipped(e.name)), key=lambda entry: entry.name)
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def visible_folders(folder: Path) -> list[os.DirEntry[str]]:
+    """The folders among :func:`visible_entries`, links to folders included."""
+    return [entry for entry in visible_entries(folder) if entry.is_dir()]
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """Walks down through links too, but into no folder twice, and not back up into a parent."""
+
+    def fail(error: OSError) -> None:
+        raise _unreadable(error) from error
+
+    real = Path(os.path.realpath(folder))
+    seen = {str(real), *map(str, real.parents)}
+    for current, folders, files in os.walk(folder, onerror=fail, followlinks=True):
+        kept = []
+        for name in sorted(folders):
+            target = os.path.realpath(os.path.join(current, name))
+            if not _is_skipped(name) and target not in seen:
+                seen.add(target)
+                kept.append(name)
+        folders[:] = kept
+        yield from (os.path.join(current, name) for name in files if not _is_skipped(name))
+
+
+def _unreadable(error: OSError) -> UserError:
+    return UserError(
+        f"Cannot list the folder {error.filename}: {error.strerror}. Check that it exists and may be read."
+    )
+
+
+def _natural_key(path: str) -> tuple[list[list[str | int]], str]:
+    parts = [
+        [int(piece) if piece.isdecimal() else piece.casefold() for piece in re.split(r"(\d+)", part)]
+        for part in path.split(os.sep)
+    ]
+    return parts, path

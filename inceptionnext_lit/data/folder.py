@@ -1,0 +1,185 @@
+"""The scan of an image folder: which folders are classes, and which files are images."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from inceptionnext_lit.data.files import IMAGE_SUFFIXES, is_image, list_images, visible_entries, visible_folders
+from inceptionnext_lit.errors import UserError
+
+Sample = tuple[str, int]
+"""The path of an image, and the index of its class."""
+
+_VAL_NAMES = ("val", "valid", "validation")
+_SPLIT_NAMES = ("train", *_VAL_NAMES, "test")
+_HOW_TO = (
+    "Lay the images out as ROOT/train/CLASS/*.jpg and ROOT/val/CLASS/*.jpg (or ROOT/CLASS/*.jpg, of which "
+    "a part is then held back for validation), and name the folder with --data.root ROOT."
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the splits of a data folder lie; a folder of nothing but classes is its own training split.
+
+    Attributes:
+        root: The data folder.
+        train: Folder with the training split's classes.
+        val: Folder with the validation split's classes; without it, a part of ``train`` is held back.
+        test: Folder with the test split's classes.
+    """
+
+    root: Path
+    train: Path | None
+    val: Path | None
+    test: Path | None
+
+
+def find_layout(root: Path) -> Layout:
+    """Tells the splits of a data folder by the names of its folders; reads one level, or two.
+
+    Raises:
+        UserError: If ``root`` is missing or a file, or its folders' names leave the layout open.
+    """
+    _check_root(root)
+    names = [folder.name for folder in visible_folders(root)]
+    splits = [name for name in _SPLIT_NAMES if name in names]
+    classes = [name for name in names if name not in splits]
+    if classes and "train" in splits and not visible_folders(root / "train"):
+        splits.remove("train")  # a class of that name: vehicles, say
+    if classes and splits and "train" not in splits:
+        raise UserError(
+            f"{root} has {splits[0]}/ beside class folders such as {classes[0]}/, but no train/ with class "
+            f"folders. {_HOW_TO}"
+        )
+    if not splits:
+        return Layout(root, train=root, val=None, test=None)
+    val_names = [name for name in _VAL_NAMES if name in splits]
+    if len(val_names) > 1:
+        raise UserError(
+            f"{root} has both {val_names[0]}/ and {val_names[1]}/, and only one can be the validation split. "
+            "Rename or remove one of them."
+        )
+    return Layout(
+        root,
+        train=root / "train" if "train" in splits else None,
+        val=root / val_names[0] if val_names else None,
+        test=root / "test" if "test" in splits else None,
+    )
+
+
+def training_classes(layout: Layout) -> list[str]:
+    """The sorted names of the training split's class folders: their order is the class index everywhere.
+
+    Raises:
+        UserError: If there is no training split, or it has fewer than two class folders.
+    """
+    if layout.train is None:
+        raise UserError(
+            f"{layout.root} has no train/ folder, whose class folders name the classes. {_HOW_TO} "
+            "A model that is already trained brings its own class names."
+        )
+    classes = list_classes(layout.train)
+    if len(classes) == 1:
+        raise UserError(
+            f"{layout.train} has only one class folder, {classes[0]}, and a classifier needs at least two. {_HOW_TO}"
+        )
+    return classes
+
+
+def list_classes(split: Path) -> list[str]:
+    """The sorted names of a split's class folders, without a look into them.
+
+    Raises:
+        UserError: If there is no class folder.
+    """
+    classes = [folder.name for folder in visible_folders(split)]
+    if not classes:
+        loose = sum(1 for entry in visible_entries(split) if is_image(entry.name))
+        found = f"{loose} images lie loose in it" if loose else "no images either"
+        raise UserError(f"{split} has no class folders ({found}). {_HOW_TO}")
+    return classes
+
+
+def scan_split(split: Path, classes: Sequence[str], origin: str) -> list[Sample]:
+    """Every image of a split with its class index: class by class, files in natural order.
+
+    Args:
+        split: Folder with one folder per class; folders further down count for their class.
+        classes: The class names in index order; the split may lack some.
+        origin: Where these names come from, for messages.
+
+    Raises:
+        UserError: If a class folder is empty, or is none of ``classes``.
+    """
+    found = list_classes(split)
+    unknown = [name for name in found if name not in set(classes)]
+    if unknown:
+        raise UserError(
+            f"{split} has class folders that {origin} does not have: {_enumerate(unknown)}. "
+            f"Known are {_enumerate(classes)}. Rename or remove these folders, or train with these classes."
+        )
+    index = {name: number for number, name in enumerate(classes)}
+    samples = []
+    for name in found:
+        images = list_images(split / name)
+        if not images:
+            raise UserError(
+                f"The class folder {split / name} holds no images (known endings: {' '.join(sorted(IMAGE_SUFFIXES))}). "
+                "Add images, or remove the folder."
+            )
+        samples += [(path, index[name]) for path in images]
+    return samples
+
+
+def hold_back(samples: Sequence[Sample], root: Path, fraction: float, seed: int) -> tuple[list[Sample], list[Sample]]:
+    """Splits samples into training and validation, class by class.
+
+    Which images are held back depends on the seed and on each one's path below ``root`` only, so that the
+    split is the same on every machine, and almost the same when images are added. A class of two or more
+    images has at least one in each part; a class's only image stays in training.
+
+    Args:
+        samples: The samples of one folder.
+        root: The folder that the paths are taken relative to.
+        fraction: Share of each class to hold back, in (0, 1).
+        seed: Another seed is another split.
+
+    Returns:
+        The training samples and the validation samples, each in the order of ``samples``.
+
+    Raises:
+        UserError: If no class has two images.
+    """
+
+    def draw(sample: Sample) -> bytes:
+        name = Path(os.path.relpath(sample[0], root)).as_posix()
+        return hashlib.sha256(f"{seed}:".encode() + os.fsencode(name)).digest()
+
+    by_class: dict[int, list[Sample]] = {}
+    for sample in samples:
+        by_class.setdefault(sample[1], []).append(sample)
+    held: set[Sample] = set()
+    for members in by_class.values():
+        count = min(max(int(len(members) * fraction + 0.5), 1), len(members) - 1)
+        held.update(sorted(members, key=draw)[:count])
+    if not held:
+        raise UserError(
+            f"No class in {root} has two images, so that none can be held back for validation. "
+            "Add images, or a val/ folder beside train/."
+        )
+    return [s for s in samples if s not in held], [s for s in samples if s in held]
+
+
+def _check_root(root: Path) -> None:
+    if not root.exists():
+        raise UserError(f"The data folder {root} does not exist. {_HOW_TO}")
+    if not root.is_dir():
+        raise UserError(f"The data folder {root} is a file. {_HOW_TO}")
+
+
+def _enumerate(names: Sequence[str], limit: int = 20) -> str:
+    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + rest

@@ -1,0 +1,96 @@
+"""From an RGB image to a model's input: augmented for training, plain for evaluation."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from PIL import Image
+from timm.data.auto_augment import RandAugment, rand_augment_choices, rand_augment_ops
+from timm.data.random_erasing import RandomErasing
+from timm.data.transforms import RandomResizedCropAndInterpolation, str_to_pil_interp
+from torch import Tensor
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.functional import to_tensor
+
+from inceptionnext_lit.data.augmentation import Augmentation
+from inceptionnext_lit.preprocessing import Preprocessing
+
+Transform = Callable[[Image.Image], Tensor]
+
+_RAND_AUGMENT_PROB = 0.5  # timm's, under which DeiT's 9/0.5 is meant
+
+
+def train_transform(augmentation: Augmentation, preprocessing: Preprocessing) -> Transform:
+    """Builds the training transform: from an RGB image to a float32 tensor (3, S, S).
+
+    Args:
+        augmentation: What is drawn at random.
+        preprocessing: The evaluation transform, whose size, mean and standard deviation hold here too.
+    """
+    size = preprocessing["image_size"]
+    interpolation = augmentation.interpolation
+    steps: list[Any] = []
+    if augmentation.pad_crop or augmentation.scale is None:
+        steps += _resize_and_crop(preprocessing, crop_pct=1.0 if augmentation.pad_crop else preprocessing["crop_pct"])
+    else:
+        steps.append(RandomResizedCropAndInterpolation(size, augmentation.scale, augmentation.ratio, interpolation))
+    if augmentation.pad_crop:
+        steps.append(v2.RandomCrop(size, padding=augmentation.pad_crop))
+    steps.append(v2.RandomHorizontalFlip(augmentation.hflip))
+    if augmentation.rand_augment_magnitude is not None:
+        steps.append(rand_augment(augmentation, preprocessing["mean"]))
+    elif augmentation.color_jitter > 0:
+        steps.append(v2.ColorJitter(*[augmentation.color_jitter] * 3))
+    steps += [to_tensor, v2.Normalize(preprocessing["mean"], preprocessing["std"])]
+    steps.append(RandomErasing(augmentation.erasing, mode="pixel", device="cpu"))
+    transform: Transform = v2.Compose(steps)
+    return transform
+
+
+def eval_transform(preprocessing: Preprocessing) -> Transform:
+    """Builds the evaluation transform: from an RGB image to a float32 tensor (3, S, S).
+
+    The shorter side is resized to ``image_size / crop_pct`` pixels, rounded down, and the centre is kept.
+    """
+    steps = _resize_and_crop(preprocessing, preprocessing["crop_pct"])
+    steps += [to_tensor, v2.Normalize(preprocessing["mean"], preprocessing["std"])]
+    transform: Transform = v2.Compose(steps)
+    return transform
+
+
+def rand_augment(augmentation: Augmentation, mean: list[float]) -> Callable[[Image.Image], Image.Image]:
+    """Builds timm's RandAugment, of which no operation fails on any magnitude.
+
+    timm's posterize operations come down to keeping 0 bits, on which Pillow raises ValueError; here they
+    keep at least one.
+
+    Args:
+        augmentation: Its ``rand_augment_*`` and ``interpolation`` are used; the magnitude is not ``None``.
+        mean: Mean per channel in [0, 1], with which uncovered corners are filled.
+    """
+    hparams: dict[str, Any] = {
+        "img_mean": tuple(min(255, round(255 * value)) for value in mean),
+        "magnitude_std": augmentation.rand_augment_std,
+    }
+    if augmentation.interpolation != "random":
+        hparams["interpolation"] = str_to_pil_interp(augmentation.interpolation)
+    names = rand_augment_choices("", increasing=augmentation.rand_augment_increasing)
+    ops = rand_augment_ops(augmentation.rand_augment_magnitude, _RAND_AUGMENT_PROB, hparams, names)
+    for op in ops:
+        if op.name in ("Posterize", "PosterizeIncreasing"):
+            op.level_fn = partial(_at_least_one_bit, op.level_fn)
+    transform: Callable[[Image.Image], Image.Image] = RandAugment(ops, augmentation.rand_augment_num_ops)
+    return transform
+
+
+def _at_least_one_bit(
+    level_fn: Callable[[float, dict[str, Any]], tuple[int]], level: float, hparams: dict[str, Any]
+) -> tuple[int]:
+    return (max(1, level_fn(level, hparams)[0]),)
+
+
+def _resize_and_crop(preprocessing: Preprocessing, crop_pct: float) -> list[Any]:
+    size = preprocessing["image_size"]
+    interpolation = InterpolationMode(preprocessing["interpolation"])
+    return [v2.Resize(math.floor(size / crop_pct), interpolation), v2.CenterCrop(size)]

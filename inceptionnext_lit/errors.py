@@ -1,0 +1,9 @@
+"""The one exception for what a person can mend."""
+
+
+class UserError(Exception):
+    """A mistake in what was asked for: a path, a key, a file, a size.
+
+    The message is one clear sentence, or a few: what is wrong, where, and what to do about it.
+    The command line prints it without a traceback and exits with code 1.
+    """

@@ -1,0 +1,206 @@
+"""The one-stage form of MetaNeXt, built like a ViT (arXiv 2303.16900, Table 3)."""
+
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from timm.models import register_notrace_function
+from torch import Tensor, nn
+from torch.nn import functional
+
+from inceptionnext_lit.models.layers import (
+    FeatureInfo,
+    Indices,
+    PatchConv2d,
+    check_format,
+    init_weights,
+    linear_rates,
+    make_classifier,
+    make_pool,
+    run_block,
+    run_blocks,
+    take_levels,
+)
+from inceptionnext_lit.models.metanext import LayerFactory, MetaNeXtBlock
+from inceptionnext_lit.models.mixers import InceptionDWConv2d
+
+
+class IsotropicMetaNeXt(nn.Module):
+    """Patch stem, identical blocks without LayerScale, pool, LayerNorm, Linear.
+
+    Args:
+        in_chans: Channels of the image.
+        num_classes: Logits; 0 gives the pooled and normalised features.
+        global_pool: ``"avg"``, ``"max"`` or ``"avgmax"``.
+        img_size: Side in pixels, or height and width, that a position embedding is stored for; images of other
+            sizes get it resampled. Without effect where there is none.
+        patch_size: Side P of a patch in pixels.
+        dim: Channels C.
+        depth: Number of blocks.
+        token_mixer: Class or partial that is called with the channel count.
+        norm_layer: Class or partial that is called with the channel count; the norm inside the blocks.
+        pos_embed: Add a learned position embedding to the patches.
+        drop_rate: Dropout before the Linear.
+        drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 in the first.
+
+    Shape:
+        ``(N, in_chans, H, W)`` to ``(N, num_classes)``, for H and W of at least P.
+
+    Raises:
+        UserError: If ``global_pool`` is none of the above, or (in ``forward``) an image is smaller than a patch or
+            has another number of channels.
+    """
+
+    first_conv: ClassVar[str] = "stem"
+    classifier_name: ClassVar[str] = "head"
+
+    def __init__(
+        self,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        global_pool: str = "avg",
+        img_size: int | tuple[int, int] = 224,
+        patch_size: int = 16,
+        dim: int = 384,
+        depth: int = 18,
+        token_mixer: LayerFactory = InceptionDWConv2d,
+        norm_layer: LayerFactory = nn.BatchNorm2d,
+        pos_embed: bool = False,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.in_chans = in_chans
+        self.global_pool = global_pool
+        self.drop_rate = drop_rate
+        self.num_features = self.head_hidden_size = dim
+        self.stem = PatchConv2d(in_chans, dim, patch_size, min_size=patch_size)
+        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+        grid = torch.zeros(1, dim, height // patch_size, width // patch_size)
+        self.pos_embed = nn.Parameter(nn.init.trunc_normal_(grid, std=0.02)) if pos_embed else None
+        block = partial(
+            MetaNeXtBlock, dim, token_mixer=token_mixer, norm_layer=norm_layer, mlp_ratio=4.0, ls_init_value=None
+        )
+        self.blocks = nn.Sequential(*(block(drop_path=rate) for rate in linear_rates(drop_path_rate, depth)))
+        self.feature_info: FeatureInfo = [
+            {"num_chs": dim, "reduction": patch_size, "module": f"blocks.{i}"} for i in range(depth)
+        ]
+        self.pool = make_pool(global_pool)
+        self.norm: nn.Module = nn.LayerNorm(dim, eps=1e-6)
+        self.head_drop = nn.Dropout(drop_rate)
+        self.head = make_classifier(dim, num_classes)
+        self.grad_checkpointing = False
+        self.apply(init_weights)
+
+    def _embed(self, x: Tensor) -> Tensor:
+        """Cut the image into patches and say where each one lies, ``(N, in_chans, H, W)`` to ``(N, C, H/P, W/P)``."""
+        x = self.stem(x)
+        return x if self.pos_embed is None else x + resample_grid(self.pos_embed, x.shape[-2], x.shape[-1])
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Compute the last block's map, ``(N, in_chans, H, W)`` to ``(N, C, H / P, W / P)``, not yet normalised."""
+        return run_blocks(self.blocks, self._embed(x), self.grad_checkpointing)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Classify the last map, or stop before the Linear with ``pre_logits``."""
+        x = self.head_drop(self.norm(self.pool(x)))  # (N, C, H, W) -> (N, C)
+        return x if pre_logits else self.head(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Classify images."""
+        return self.forward_head(self.forward_features(x))
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: Indices = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Compute the maps of chosen blocks.
+
+        Args:
+            x: Images ``(N, in_chans, H, W)``.
+            indices: Blocks to return; the last n for an int, all for None.
+            norm: Apply the final LayerNorm to each position of the chosen maps. (For classification it comes
+                after pooling; the map that is returned beside them stays as ``forward_head`` expects it.)
+            stop_early: Run no block after the last one asked for.
+            output_fmt: ``"NCHW"``.
+            intermediates_only: Leave out the last map.
+
+        Returns:
+            The chosen maps, or the last map that was computed and the chosen ones.
+
+        Raises:
+            UserError: If ``output_fmt`` is another one.
+        """
+        check_format(output_fmt)
+        wanted = take_levels(len(self.blocks), indices)
+        last = max(wanted)
+        maps = []
+        x = self._embed(x)
+        for i, block in enumerate(self.blocks[: last + 1] if stop_early else self.blocks):
+            x = run_block(block, x, self.grad_checkpointing)
+            if i in wanted:
+                maps.append(self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) if norm else x)
+        return maps if intermediates_only else (x, maps)
+
+    def prune_intermediate_layers(
+        self, indices: Indices = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Cut off what ``forward_intermediates`` does not need for these blocks.
+
+        Args:
+            indices: As for ``forward_intermediates``.
+            prune_norm: Remove the final norm.
+            prune_head: Remove the Linear.
+
+        Returns:
+            The blocks' indices, counted from the front.
+        """
+        wanted = take_levels(len(self.blocks), indices)
+        last = max(wanted)
+        self.blocks = self.blocks[: last + 1]
+        if prune_norm:
+            self.norm = nn.Identity().train(self.training)
+        if prune_head:
+            self.reset_classifier(0)
+        return wanted
+
+    def get_classifier(self) -> nn.Module:
+        """Return the Linear."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the Linear, and the pooling where ``global_pool`` names one."""
+        if global_pool is not None:
+            self.pool = make_pool(global_pool).train(self.training)
+            self.global_pool = global_pool
+        self.num_classes = num_classes
+        self.head = make_classifier(self.num_features, num_classes, like=self.stem.weight).train(self.training)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade time for memory: compute the blocks' activations again in the backward pass."""
+        self.grad_checkpointing = enable
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Patterns that sort parameters by depth: stem, then each block, then norm and head; ``coarse`` or not."""
+        return {"stem": r"^stem|^pos_embed", "blocks": r"^blocks\.(\d+)"}
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that take no weight decay besides biases and norms."""
+        return set() if self.pos_embed is None else {"pos_embed"}
+
+
+def resample_grid(grid: Tensor, height: int, width: int) -> Tensor:
+    """Resample a position embedding ``(1, C, h, w)`` to ``(1, C, height, width)``, bicubic with antialiasing."""
+    if (height, width) == (grid.shape[-2], grid.shape[-1]):
+        return grid
+    resampled = functional.interpolate(grid.float(), size=(height, width), mode="bicubic", antialias=True)
+    return resampled.to(grid.dtype)
+
+
+register_notrace_function(resample_grid)  # torch.fx cannot follow its branch

@@ -1,0 +1,217 @@
+"""Parts of a model besides mixers and blocks: stem, MLP, head, initialisation, checkpointing."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import cast
+
+import torch
+from timm.layers import SelectAdaptivePool2d
+from timm.models import register_notrace_module
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from inceptionnext_lit.errors import UserError
+
+POOLS = ("avg", "max", "avgmax")
+FeatureInfo = list[dict[str, int | str]]  # per level: num_chs, reduction (stride in pixels), module
+Indices = int | Sequence[int] | None  # which levels: the last n, these, or all
+
+
+class PatchConv2d(nn.Conv2d):
+    """Convolution that cuts the image into patches that do not overlap, and refuses what it cannot cut.
+
+    It is a model's first layer, so the check holds however timm takes the model apart.
+
+    Args:
+        in_chans: Channels of the image.
+        dim: Channels C that each patch becomes.
+        patch_size: Side P of a patch in pixels.
+        min_size: Smallest height and width in pixels that the whole model can take.
+
+    Shape:
+        ``(N, in_chans, H, W)`` to ``(N, C, H // P, W // P)``.
+    """
+
+    def __init__(self, in_chans: int, dim: int, patch_size: int, min_size: int) -> None:
+        super().__init__(in_chans, dim, patch_size, stride=patch_size)
+        self.min_size = min_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embed the patches.
+
+        Raises:
+            UserError: If the image is smaller than the model's smallest size or has another number of channels.
+        """
+        _, channels, height, width = x.shape
+        if channels != self.in_channels:
+            raise UserError(f"The images have {channels} channels, but this model was built for {self.in_channels}.")
+        if height < self.min_size or width < self.min_size:
+            raise UserError(
+                f"An image of {height}×{width} pixels is too small: "
+                f"this model needs at least {self.min_size}×{self.min_size}."
+            )
+        return super().forward(x)
+
+
+register_notrace_module(PatchConv2d)  # torch.fx cannot follow the check's branches
+
+
+class ConvMlp(nn.Module):
+    """Two 1×1 convolutions with GELU between them, ``(N, C, H, W)`` to ``(N, C, H, W)``.
+
+    Args:
+        dim: Channels C.
+        hidden: Channels between the two convolutions.
+    """
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(dim, hidden, 1)
+        self.act = nn.GELU()
+        self.fc2 = nn.Conv2d(hidden, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix the channels of every position."""
+        out: Tensor = self.fc2(self.act(self.fc1(x)))
+        return out
+
+
+class MlpHead(nn.Module):
+    """Pool → Linear(3C) → GELU → LayerNorm → Dropout → Linear, ``(N, C, H, W)`` to ``(N, num_classes)``.
+
+    Args:
+        dim: Channels C.
+        num_classes: Logits; 0 leaves out the last Linear.
+        pool_type: ``"avg"``, ``"max"`` or ``"avgmax"``.
+        drop_rate: Probability of the dropout.
+    """
+
+    def __init__(self, dim: int, num_classes: int, pool_type: str, drop_rate: float) -> None:
+        super().__init__()
+        self.num_features = 3 * dim
+        self.global_pool = make_pool(pool_type)
+        self.fc1: nn.Module = nn.Linear(dim, self.num_features)
+        self.act: nn.Module = nn.GELU()
+        self.norm: nn.Module = nn.LayerNorm(self.num_features, eps=1e-6)
+        self.drop = nn.Dropout(drop_rate)
+        self.fc2 = make_classifier(self.num_features, num_classes)
+
+    def remove_mlp(self, dim: int) -> None:
+        """Keep pooling and dropout alone, for features of ``dim`` channels."""
+        self.num_features = dim
+        self.fc1, self.act, self.norm, self.fc2 = (nn.Identity() for _ in range(4))
+        self.train(self.training)  # the new layers follow the head's mode
+
+    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Classify, or stop before the last Linear with ``pre_logits``."""
+        x = self.global_pool(x)  # (N, C, H, W) -> (N, C)
+        x = self.drop(self.norm(self.act(self.fc1(x))))  # (N, C) -> (N, 3C)
+        return x if pre_logits else self.fc2(x)
+
+
+def make_pool(pool_type: str) -> nn.Module:
+    """Pooling over all positions, ``(N, C, H, W)`` to ``(N, C)``.
+
+    Args:
+        pool_type: ``"avg"``, ``"max"`` or ``"avgmax"`` (the mean of both).
+
+    Raises:
+        UserError: If ``pool_type`` is none of these.
+    """
+    if pool_type not in POOLS:
+        raise UserError(f"global_pool is {pool_type!r}, but it must be one of {', '.join(POOLS)}.")
+    return cast(nn.Module, SelectAdaptivePool2d(pool_type=pool_type, flatten=True))
+
+
+def make_classifier(dim: int, num_classes: int, like: Tensor | None = None) -> nn.Module:
+    """A model's last layer: Linear, or nothing for ``num_classes=0``.
+
+    Args:
+        dim: Features in.
+        num_classes: Logits out.
+        like: A parameter whose device and dtype the new layer takes; None for torch's defaults.
+    """
+    if num_classes == 0:
+        return nn.Identity()
+    layer = nn.Linear(dim, num_classes)
+    init_weights(layer)
+    return layer if like is None else layer.to(like)
+
+
+def init_weights(module: nn.Module) -> None:
+    """Draw a layer's weight from a truncated normal of deviation 0.02 and zero its bias; for ``Module.apply``."""
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def linear_rates(last: float, count: int) -> list[float]:
+    """Stochastic-depth rates of ``count`` blocks, rising evenly from 0 to ``last``."""
+    return [last * i / max(count - 1, 1) for i in range(count)]
+
+
+def run_blocks(blocks: nn.Sequential, x: Tensor, checkpointing: bool) -> Tensor:
+    """Run blocks in turn; with ``checkpointing`` their activations are computed again in the backward pass."""
+    for block in blocks:
+        x = run_block(block, x, checkpointing)
+    return x
+
+
+def run_block(block: nn.Module, x: Tensor, checkpointing: bool) -> Tensor:
+    """Run one block, checkpointed or not.
+
+    Checkpointing runs the block's forward twice; BatchNorm's running statistics move in the first run only.
+    """
+    if not checkpointing:
+        return cast(Tensor, block(x))
+    if torch.compiler.is_compiling():  # the compiler does not repeat buffer updates, and takes no context of ours
+        return cast(Tensor, checkpoint(block, x, use_reentrant=False))
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _statistics_kept(block)
+
+    return cast(Tensor, checkpoint(block, x, use_reentrant=False, context_fn=contexts))
+
+
+@contextmanager
+def _statistics_kept(block: nn.Module) -> Iterator[None]:
+    # A momentum of 0 rather than no tracking at all: the repeated run must save the same tensors as the first.
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+    saved = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, batches) in zip(norms, saved, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, batches
+
+
+def take_levels(count: int, indices: Indices) -> list[int]:
+    """Levels to return out of ``count``, counted from the front and in the order asked for.
+
+    Args:
+        count: How many levels the model has.
+        indices: The last n for an int, all for None; negative ones in a sequence count from the end.
+
+    Raises:
+        UserError: If the model has no such level.
+    """
+    if indices is None:
+        return list(range(count))
+    asked = list(range(-indices, 0)) if isinstance(indices, int) else list(indices)
+    if not asked or not all(-count <= i < count for i in asked):
+        raise UserError(f"Features {indices} were asked for, but this model has {count}, numbered 0 to {count - 1}.")
+    return [i % count for i in asked]
+
+
+def check_format(output_fmt: str) -> None:
+    """Refuse any feature format but NCHW.
+
+    Raises:
+        UserError: If ``output_fmt`` is another one.
+    """
+    if output_fmt != "NCHW":
+        raise UserError(f"output_fmt is {output_fmt!r}, but these models give their features as NCHW.")

@@ -1,0 +1,270 @@
+"""MetaNeXt: the block of the whole family and the four-stage backbone (arXiv 2303.16900, section 3).
+
+Parameter names equal those of the authors' checkpoints and of timm's ``inception_next_*``.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, ClassVar, cast
+
+from timm.layers import DropPath, create_conv2d
+from torch import Tensor, nn, ones
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.models.layers import (
+    ConvMlp,
+    FeatureInfo,
+    Indices,
+    MlpHead,
+    PatchConv2d,
+    check_format,
+    init_weights,
+    linear_rates,
+    make_classifier,
+    make_pool,
+    run_blocks,
+    take_levels,
+)
+from inceptionnext_lit.models.mixers import InceptionDWConv2d
+
+LayerFactory = Callable[..., nn.Module]  # called with the channel count: a mixer or norm class, or a partial
+
+
+class MetaNeXtBlock(nn.Module):
+    """``x + LayerScale(MLP(Norm(TokenMixer(x))))``, with one residual (arXiv 2303.16900, section 3.1).
+
+    Args:
+        dim: Channels C.
+        token_mixer: Class or partial that is called with ``dim``.
+        norm_layer: Class or partial that is called with ``dim``; normalises ``(N, C, H, W)``.
+        mlp_ratio: Hidden channels of the MLP over C.
+        ls_init_value: Initial value of LayerScale; None leaves it out.
+        drop_path: Probability with which training drops the branch of a sample.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)``.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        token_mixer: LayerFactory = InceptionDWConv2d,
+        norm_layer: LayerFactory = nn.BatchNorm2d,
+        mlp_ratio: float = 4.0,
+        ls_init_value: float | None = 1e-6,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.token_mixer = token_mixer(dim)
+        self.norm = norm_layer(dim)
+        self.mlp = ConvMlp(dim, int(mlp_ratio * dim))
+        self.gamma = None if ls_init_value is None else nn.Parameter(ls_init_value * ones(dim))
+        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix positions, then channels, and add the result to the input."""
+        branch: Tensor = self.mlp(self.norm(self.token_mixer(x)))
+        if self.gamma is not None:
+            branch = branch * self.gamma.reshape(1, -1, 1, 1)
+        out: Tensor = self.drop_path(branch) + x
+        return out
+
+
+class MetaNeXtStage(nn.Module):
+    """Blocks of one width, after an optional downsampling.
+
+    Args:
+        downsample: Layer in front of the blocks, ``(N, C_in, H, W)`` to ``(N, C, H', W')``.
+        blocks: The stage's blocks, over ``(N, C, H', W')``.
+    """
+
+    def __init__(self, downsample: nn.Module, blocks: Sequence[MetaNeXtBlock]) -> None:
+        super().__init__()
+        self.downsample = downsample
+        self.blocks = nn.Sequential(*blocks)
+        self.grad_checkpointing = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Downsample and run the blocks."""
+        return run_blocks(self.blocks, self.downsample(x), self.grad_checkpointing)
+
+
+class MetaNeXt(nn.Module):
+    """The four-stage backbone at strides 4, 8, 16, 32 (arXiv 2303.16900, section 3.3 and Table 1).
+
+    Args:
+        in_chans: Channels of the image.
+        num_classes: Logits; 0 gives the pooled features that the last Linear would get.
+        global_pool: ``"avg"``, ``"max"`` or ``"avgmax"``.
+        output_stride: Stride of the last map: 32, or 16 or 8 with dilation in place of downsampling.
+        depths: Blocks per stage.
+        dims: Channels per stage.
+        token_mixer: Class or partial that is called with the channel count, in a dilated stage also with
+            ``dilation``.
+        norm_layer: Class or partial that is called with the channel count.
+        mlp_ratios: Hidden channels of the MLP over the stage's channels, per stage.
+        drop_rate: Dropout before the last Linear.
+        drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 in the first.
+        ls_init_value: Initial value of LayerScale; None leaves it out.
+
+    Shape:
+        ``(N, in_chans, H, W)`` to ``(N, num_classes)``, for H and W of at least ``output_stride``.
+
+    Raises:
+        UserError: If ``output_stride`` or ``global_pool`` is none of the above, or (in ``forward``) an image is
+            too small or has another number of channels.
+    """
+
+    first_conv: ClassVar[str] = "stem.0"
+    classifier_name: ClassVar[str] = "head.fc2"
+
+    def __init__(
+        self,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        global_pool: str = "avg",
+        output_stride: int = 32,
+        depths: Sequence[int] = (3, 3, 9, 3),
+        dims: Sequence[int] = (96, 192, 384, 768),
+        token_mixer: LayerFactory = InceptionDWConv2d,
+        norm_layer: LayerFactory = nn.BatchNorm2d,
+        mlp_ratios: Sequence[float] = (4, 4, 4, 3),
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        ls_init_value: float | None = 1e-6,
+    ) -> None:
+        super().__init__()
+        if output_stride not in (8, 16, 32):
+            raise UserError(f"output_stride is {output_stride}, but it must be 8, 16 or 32.")
+        self.num_classes = num_classes
+        self.in_chans = in_chans
+        self.global_pool = global_pool
+        self.drop_rate = drop_rate
+        self.stem = nn.Sequential(PatchConv2d(in_chans, dims[0], 4, min_size=output_stride), norm_layer(dims[0]))
+        self.stages = nn.Sequential()
+        self.feature_info: FeatureInfo = []
+        rates = iter(linear_rates(drop_path_rate, sum(depths)))
+        for i, (dim, depth, mlp_ratio) in enumerate(zip(dims, depths, mlp_ratios, strict=True)):
+            stride = min(4 * 2**i, output_stride)
+            dilation = 4 * 2**i // stride
+            block = partial(
+                MetaNeXtBlock,
+                dim,
+                token_mixer=partial(token_mixer, dilation=dilation) if dilation > 1 else token_mixer,
+                norm_layer=norm_layer,
+                mlp_ratio=mlp_ratio,
+                ls_init_value=ls_init_value,
+            )
+            downsample = nn.Identity() if i == 0 else _downsample(dims[i - 1], dim, norm_layer, dilation)
+            self.stages.append(MetaNeXtStage(downsample, [block(drop_path=next(rates)) for _ in range(depth)]))
+            self.feature_info.append({"num_chs": dim, "reduction": stride, "module": f"stages.{i}"})
+        self.num_features = dims[-1]
+        self.head = MlpHead(self.num_features, num_classes, global_pool, drop_rate)
+        self.head_hidden_size = self.head.num_features
+        self.apply(init_weights)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Compute the last stage's map, ``(N, in_chans, H, W)`` to ``(N, C, H / 32, W / 32)``."""
+        features: Tensor = self.stages(self.stem(x))
+        return features
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Classify the last map, or stop before the last Linear with ``pre_logits``."""
+        out: Tensor = self.head(x, pre_logits=pre_logits)
+        return out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Classify images."""
+        return self.forward_head(self.forward_features(x))
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: Indices = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Compute the maps of chosen stages.
+
+        Args:
+            x: Images ``(N, in_chans, H, W)``.
+            indices: Stages to return; the last n for an int, all for None.
+            norm: Without effect: this form has no norm after its last stage.
+            stop_early: Run no stage after the last one asked for.
+            output_fmt: ``"NCHW"``.
+            intermediates_only: Leave out the last map.
+
+        Returns:
+            The chosen maps, or the last map that was computed and the chosen ones.
+
+        Raises:
+            UserError: If ``output_fmt`` is another one.
+        """
+        check_format(output_fmt)
+        wanted = take_levels(len(self.stages), indices)
+        last = max(wanted)
+        maps = []
+        x = self.stem(x)
+        for i, stage in enumerate(self.stages[: last + 1] if stop_early else self.stages):
+            x = stage(x)
+            if i in wanted:
+                maps.append(x)
+        return maps if intermediates_only else (x, maps)
+
+    def prune_intermediate_layers(
+        self, indices: Indices = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Cut off what ``forward_intermediates`` does not need for these stages.
+
+        Args:
+            indices: As for ``forward_intermediates``.
+            prune_norm: Without effect, as ``norm`` there.
+            prune_head: Reduce the head to its pooling, which also happens when stages are cut off.
+
+        Returns:
+            The stages' indices, counted from the front.
+        """
+        wanted = take_levels(len(self.stages), indices)
+        last = max(wanted)
+        if prune_head or last < len(self.stages) - 1:
+            self.num_features = self.head_hidden_size = int(self.feature_info[last]["num_chs"])
+            self.num_classes = 0
+            self.head.remove_mlp(self.num_features)
+        self.stages = self.stages[: last + 1]
+        return wanted
+
+    def get_classifier(self) -> nn.Module:
+        """Return the last Linear."""
+        return self.head.fc2
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the last Linear, and the pooling where ``global_pool`` names one."""
+        if global_pool is not None:
+            self.head.global_pool = make_pool(global_pool)
+            self.global_pool = global_pool
+        self.num_classes = num_classes
+        self.head.fc2 = make_classifier(self.head.num_features, num_classes, like=next(self.parameters()))
+        self.head.train(self.training)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade time for memory: compute the blocks' activations again in the backward pass."""
+        for stage in self.stages:
+            cast(MetaNeXtStage, stage).grad_checkpointing = enable
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Patterns that sort parameters by depth: stem, then stages (``coarse``) or their blocks, then head."""
+        fine = [(r"^stages\.(\d+)\.downsample", (0,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None)]
+        return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else fine}
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that take no weight decay besides biases, norms and LayerScale: none."""
+        return set()
+
+
+def _downsample(in_dim: int, dim: int, norm_layer: LayerFactory, dilation: int) -> nn.Sequential:
+    """Norm and 2×2 convolution of stride 2; in a dilated stage stride 1, padded, at the stage before's dilation."""
+    stride, padding, taps = (2, 0, 1) if dilation == 1 else (1, "same", dilation // 2)
+    conv = create_conv2d(in_dim, dim, 2, stride=stride, dilation=taps, padding=padding, bias=True)
+    return nn.Sequential(norm_layer(in_dim), conv)

@@ -1,0 +1,186 @@
+"""The family as one table: a row per model, and a loop that makes each row a model of timm's.
+
+Sources: accuracy and MACs are those of InceptionNeXt (arXiv 2303.16900, Tables 1 and 3), of its authors' README
+(atto) and of ConvNeXt's README (large isotropic form, arXiv 2201.03545). Parameters are our own count, with 1000
+classes; the papers print the same, rounded. Rows marked "this project" have no published number.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+from typing import Any
+
+import timm
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.layers import LayerNorm2d
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import nn
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.models.isotropic import IsotropicMetaNeXt
+from inceptionnext_lit.models.metanext import MetaNeXt
+from inceptionnext_lit.models.mixers import DepthwiseConv2d, InceptionDWConv2d, SelfAttention2d
+
+PAPER = "arXiv 2303.16900"
+CONVNEXT = "arXiv 2201.03545"
+OURS = "this project"
+RELEASE = "https://github.com/sail-sg/inceptionnext/releases/download/model/"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the table.
+
+    Attributes:
+        name: The model's name in timm's registry.
+        form: Its class.
+        args: Arguments of the class that make this model.
+        params_m: Parameters in millions, with 1000 classes.
+        macs_g: Multiply-adds in units of 10⁹ for one image of ``image_size``; None where nobody published them.
+        top1: Published ImageNet-1K validation accuracy in per cent; None where there is none.
+        source: Where the architecture and the two numbers come from.
+        image_size: Side of the square input in pixels.
+        crop_pct: Share of the resized image's shorter side that evaluation keeps.
+        hub_id: Hugging Face repository of the weights; None where there are none.
+        url: The same weights as their authors published them; None where there are none.
+    """
+
+    name: str
+    form: type[MetaNeXt | IsotropicMetaNeXt]
+    args: dict[str, Any]
+    params_m: float
+    macs_g: float | None = None
+    top1: float | None = None
+    source: str = OURS
+    image_size: int = 224
+    crop_pct: float = 0.875
+    hub_id: str | None = None
+    url: str | None = None
+
+
+_ATTO = dict(
+    depths=(2, 2, 6, 2),
+    dims=(40, 80, 160, 320),
+    token_mixer=partial(InceptionDWConv2d, band_kernel_size=9, branch_ratio=0.25),
+)
+_TINY = dict(depths=(3, 3, 9, 3), dims=(96, 192, 384, 768))
+_SMALL = dict(depths=(3, 3, 27, 3), dims=(96, 192, 384, 768))
+_BASE = dict(depths=(3, 3, 27, 3), dims=(128, 256, 512, 1024))
+_NANO = dict(depths=(1, 1, 3, 1), dims=(32, 64, 128, 256))
+
+_ISO_SMALL = dict(patch_size=16, dim=384, depth=18)
+_ISO_BASE = dict(patch_size=16, dim=768, depth=18)
+_ISO_LARGE = dict(patch_size=16, dim=1024, depth=36)
+_ISO_NANO = dict(img_size=28, patch_size=4, dim=96, depth=6)
+_ISO_MICRO = dict(img_size=28, patch_size=4, dim=48, depth=3)
+_CONVNEXT = dict(token_mixer=DepthwiseConv2d, norm_layer=LayerNorm2d)
+_ATTN = dict(norm_layer=LayerNorm2d, pos_embed=True)
+_ATTN_SMALL = dict(patch_size=16, dim=384, depth=12, token_mixer=partial(SelfAttention2d, num_heads=6), **_ATTN)
+_ATTN_NANO = dict(_ISO_NANO, token_mixer=partial(SelfAttention2d, num_heads=3), **_ATTN)
+
+_T1, _T3 = f"{PAPER}, Table 1", f"{PAPER}, Table 3"
+_HUB = "timm/inception_next_"
+# fmt: off
+VARIANTS: tuple[Variant, ...] = (
+    Variant("inceptionnext_atto", MetaNeXt, _ATTO, 4.16, 0.51, 75.3, "authors' README",
+            hub_id=_HUB + "atto.sail_in1k", url=RELEASE + "inceptionnext_atto.pth"),
+    Variant("inceptionnext_tiny", MetaNeXt, _TINY, 28.06, 4.2, 82.3, _T1,
+            hub_id=_HUB + "tiny.sail_in1k", url=RELEASE + "inceptionnext_tiny.pth"),
+    Variant("inceptionnext_small", MetaNeXt, _SMALL, 49.37, 8.4, 83.5, _T1,
+            hub_id=_HUB + "small.sail_in1k", url=RELEASE + "inceptionnext_small.pth"),
+    Variant("inceptionnext_base", MetaNeXt, _BASE, 86.67, 14.9, 84.0, _T1,
+            hub_id=_HUB + "base.sail_in1k", url=RELEASE + "inceptionnext_base.pth"),
+    Variant("inceptionnext_base_384", MetaNeXt, _BASE, 86.67, 43.6, 85.2, _T1, image_size=384, crop_pct=1.0,
+            hub_id=_HUB + "base.sail_in1k_384", url=RELEASE + "inceptionnext_base_384.pth"),
+    Variant("inceptionnext_nano", MetaNeXt, _NANO, 1.98, image_size=64),
+    Variant("inceptionnext_iso_small", IsotropicMetaNeXt, _ISO_SMALL, 21.99, 4.2, 79.7, _T3),
+    Variant("inceptionnext_iso_base", IsotropicMetaNeXt, _ISO_BASE, 86.45, 16.8, 82.1, _T3),
+    Variant("inceptionnext_iso_nano", IsotropicMetaNeXt, _ISO_NANO, 0.55, image_size=28),
+    Variant("inceptionnext_iso_micro", IsotropicMetaNeXt, _ISO_MICRO, 0.11, image_size=28),
+    Variant("metanext_attn_small", IsotropicMetaNeXt, _ATTN_SMALL, 22.04, 4.6, 3.9, _T3),
+    Variant("metanext_attn_nano", IsotropicMetaNeXt, _ATTN_NANO, 0.78, image_size=28),
+    Variant("convnext_iso_small", IsotropicMetaNeXt, _ISO_SMALL | _CONVNEXT, 22.31, 4.3, 79.7, _T3),
+    Variant("convnext_iso_base", IsotropicMetaNeXt, _ISO_BASE | _CONVNEXT, 87.08, 16.9, 82.0, _T3),
+    Variant("convnext_iso_large", IsotropicMetaNeXt, _ISO_LARGE | _CONVNEXT, 305.91, 59.7, 82.6, CONVNEXT),
+    Variant("convnext_iso_nano", IsotropicMetaNeXt, _ISO_NANO | _CONVNEXT, 0.58, image_size=28),
+)
+# fmt: on
+
+
+def model_names() -> list[str]:
+    """Names of the family's models, in the table's order."""
+    return [row.name for row in VARIANTS]
+
+
+def check_model_name(name: str) -> None:
+    """Make sure that timm can create a model of this name, ours or its own, with or without ``.tag``.
+
+    Args:
+        name: For example ``"inceptionnext_iso_small"``, ``"resnet50"`` or ``"resnet50.a1_in1k"``.
+
+    Raises:
+        UserError: If there is no such model, or it has no weights of that tag; with the nearest names.
+    """
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        ours = get_close_matches(architecture, model_names(), n=3)
+        others = get_close_matches(architecture, sorted(set(timm.list_models()) - set(model_names())), n=3)
+        nearest = ", ".join(ours + others)
+        hint = f"The nearest names are: {nearest}." if nearest else "timm.list_models() lists all names."
+        raise UserError(f"There is no model named {architecture!r}. {hint}")
+    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        known = f"it has {', '.join(tags)}" if tags else "it has none"
+        raise UserError(f"{architecture} has no weights tagged {tag!r}; {known}.")
+
+
+def _default_cfg(row: Variant) -> dict[str, Any]:
+    """What timm's tools need to know about a row: input, normalisation, weights and layer names."""
+    side = row.image_size // row.args.get("patch_size", 32)  # of the last map
+    return {
+        "hf_hub_id": row.hub_id,
+        "url": row.url,
+        "input_size": (3, row.image_size, row.image_size),
+        "pool_size": (side, side),
+        "fixed_input_size": row.args.get("pos_embed", False),  # timm's builders then pass img_size on
+        "num_classes": 1000,
+        "crop_pct": row.crop_pct,
+        "interpolation": "bicubic",
+        "mean": IMAGENET_DEFAULT_MEAN,
+        "std": IMAGENET_DEFAULT_STD,
+        "first_conv": row.form.first_conv,
+        "classifier": row.form.classifier_name,
+        "license": "apache-2.0",
+    }
+
+
+def _entrypoint(row: Variant) -> Callable[..., nn.Module]:
+    """The function that timm calls to build a row; its keywords are timm's and the class's arguments."""
+
+    def build(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+        args = row.args | kwargs
+        levels = len(args["depths"]) if "depths" in args else args["depth"]
+        features = {"feature_cls": "getter", "out_indices": evenly_spaced(levels)}
+        model: nn.Module = build_model_with_cfg(row.form, row.name, pretrained, feature_cfg=features, **args)
+        return model
+
+    build.__name__ = row.name
+    return build
+
+
+def evenly_spaced(count: int, wanted: int = 4) -> tuple[int, ...]:
+    """Indices of at most ``wanted`` of ``count`` levels, evenly spaced and ending in the last."""
+    wanted = min(wanted, count)
+    return tuple((i + 1) * count // wanted - 1 for i in range(wanted))
+
+
+def _tagged_name(row: Variant) -> str:
+    """A row's name with the tag of its weights, as timm writes it."""
+    tag = (row.hub_id or "").partition(".")[2]
+    return f"{row.name}.{tag}" if tag else row.name
+
+
+default_cfgs = generate_default_cfgs({_tagged_name(row): _default_cfg(row) for row in VARIANTS})
+for _row in VARIANTS:
+    register_model(_entrypoint(_row))  # finds default_cfgs in this module by its name

@@ -1,0 +1,21 @@
+"""How an image becomes a model's input: what the data and the model must agree on."""
+
+from typing import TypedDict
+
+
+class Preprocessing(TypedDict):
+    """The evaluation transform as plain data, so that a checkpoint can carry it.
+
+    Attributes:
+        image_size: Side of the square that the model gets, in pixels.
+        crop_pct: Share of the resized image's shorter side that the centre crop keeps.
+        interpolation: Resampling filter of the resize, ``"bicubic"`` or ``"bilinear"``.
+        mean: Mean per channel that is subtracted, for pixels in [0, 1].
+        std: Standard deviation per channel that is divided by.
+    """
+
+    image_size: int
+    crop_pct: float
+    interpolation: str
+    mean: list[float]
+    std: list[float]

@@ -1,0 +1,5 @@
+"""LightningModules."""
+
+from inceptionnext_lit.tasks.classification import ClassificationTask
+
+__all__ = ["ClassificationTask"]

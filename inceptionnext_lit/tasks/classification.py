@@ -1,0 +1,254 @@
+"""Image classification with any timm backbone."""
+
+import math
+from dataclasses import asdict
+from typing import Any, Literal, cast
+
+import timm
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import AdamW, Optimizer
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.models import check_model_name
+from inceptionnext_lit.preprocessing import Preprocessing
+from inceptionnext_lit.tasks.predictions import Predictions
+from inceptionnext_lit.training.mixing import Mix
+from inceptionnext_lit.training.optim import weight_decay_groups
+from inceptionnext_lit.training.schedule import Schedule
+
+Stage = Literal["train", "val", "test"]
+
+
+class ClassificationTask(LightningModule):
+    """Train and apply an image classifier.
+
+    Metrics are fractions: ``acc1`` and ``acc5`` count images, ``macro_acc`` is the mean of the classes'
+    recalls. They are logged as ``train/…``, ``val/…`` and ``test/…``; those of averaged weights, where
+    ``ema_decay`` is set, as ``val_ema/…`` and ``test_ema/…``. A run that mixes images has no training
+    accuracy, since mixed images have no single label.
+
+    Args:
+        name: Model: any name that timm knows, this family's among them.
+        kwargs: The model's own arguments, as ``timm.create_model`` takes them (``pretrained: true`` too).
+        num_classes: Number of classes; the command line takes it from the data.
+        class_names: Their names in the order of the indices; the command line takes them from the data.
+        preprocessing: What the model's input looks like; the command line takes it from the data.
+        drop_path: Stochastic depth of the last block; earlier blocks have less, linearly.
+        label_smoothing: Probability mass that training targets spread over all classes.
+        mix: Mixup and CutMix.
+        lr: Peak learning rate of AdamW, for the global batch that the recipe states.
+        weight_decay: Decay of weights; biases, norms and LayerScale have none.
+        schedule: Warm-up, cosine and cool-down of the learning rate.
+        ema_decay: Decay per step of a moving average of the weights, itself warmed up; none keeps no average.
+
+    Raises:
+        UserError: If the model is unknown, cannot be built with these arguments, or a value is out of range.
+    """
+
+    def __init__(
+        self,
+        name: str = "inceptionnext_tiny",
+        kwargs: dict[str, Any] | None = None,
+        num_classes: int = 1000,
+        class_names: list[str] | None = None,
+        preprocessing: Preprocessing | None = None,
+        drop_path: float = 0.0,
+        label_smoothing: float = 0.0,
+        mix: Mix | None = None,
+        lr: float = 1e-3,
+        weight_decay: float = 0.05,
+        schedule: Schedule | None = None,
+        ema_decay: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        check_model_name(name)
+        _check_ranges(lr=lr, weight_decay=weight_decay, drop_path=drop_path, label_smoothing=label_smoothing)
+        if class_names is not None and len(class_names) != num_classes:
+            raise UserError(f"{len(class_names)} class names were given for {num_classes} classes.")
+        self.class_names = class_names or [str(index) for index in range(num_classes)]
+        self.preprocessing = preprocessing
+        self.mix = mix or Mix()
+        self.schedule = schedule or Schedule()
+        self.model = _create_model(name, num_classes, drop_path, preprocessing, kwargs or {})
+        if preprocessing is not None:
+            _check_input(self.model, name, preprocessing)
+        # depthwise and 1×1 convolutions are fastest where a pixel's channels lie together, on the CPU and on GPUs
+        self.model.to(memory_format=torch.channels_last)
+        self.model_ema = None if ema_decay is None else ModelEmaV3(self.model, decay=ema_decay, use_warmup=True)
+        if self.model_ema is not None:
+            self.model_ema.requires_grad_(False)
+
+        metrics = MetricCollection(
+            {
+                "acc1": MulticlassAccuracy(num_classes, average="micro"),
+                "acc5": MulticlassAccuracy(num_classes, average="micro", top_k=min(5, num_classes)),
+                "macro_acc": MulticlassAccuracy(num_classes, average="macro"),
+            }
+        )
+        # a ModuleDict has methods of its own named train and eval, hence the prefix in the keys
+        self.metrics = nn.ModuleDict(
+            {f"of_{stage}": metrics.clone(f"{stage}/") for stage in ("train", "val", "val_ema", "test", "test_ema")}
+        )
+
+    @property
+    def inference_model(self) -> nn.Module:
+        """The averaged weights' model where there is one, the trained one otherwise."""
+        return self.model if self.model_ema is None else cast(nn.Module, self.model_ema.module)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Classify a batch with :attr:`inference_model`.
+
+        Args:
+            images: Normalised images of shape (N, C, H, W).
+
+        Returns:
+            Logits of shape (N, num_classes).
+        """
+        return cast(Tensor, self.inference_model(images))
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Lay the images out as the model's weights are: channels last."""
+        images, rest = batch
+        return images.to(memory_format=torch.channels_last), rest
+
+    def _shared_step(self, batch: tuple[Tensor, Tensor], stage: Stage) -> Tensor:
+        images, labels = batch
+        training = stage == "train"
+        inputs, targets = self.mix(images, labels, self.num_classes) if training else (images, labels)
+        logits = self.model(inputs)
+        loss = F.cross_entropy(logits, targets, label_smoothing=self.hparams["label_smoothing"] if training else 0.0)
+        self._log_metrics(stage, logits, labels, loss, with_accuracy=not (training and self.mix.active))
+        if not training and self.model_ema is not None:
+            averaged = self.model_ema.module(images)
+            self._log_metrics(f"{stage}_ema", averaged, labels, F.cross_entropy(averaged, labels))
+        return loss
+
+    def _log_metrics(
+        self, prefix: str, logits: Tensor, labels: Tensor, loss: Tensor, *, with_accuracy: bool = True
+    ) -> None:
+        if prefix == "train":
+            self.log("train/loss_step", loss, prog_bar=True)
+        self.log(f"{prefix}/loss", loss, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
+        if with_accuracy:
+            metrics = cast(MetricCollection, self.metrics[f"of_{prefix}"])
+            metrics.update(logits.detach(), labels)
+            self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(labels))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Loss of one training batch: images (N, C, H, W) and class indices (N,)."""
+        return self._shared_step(batch, "train")
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Metrics of one validation batch, of the trained and of the averaged weights."""
+        self._shared_step(batch, "val")
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Metrics of one test batch, of the trained and of the averaged weights."""
+        self._shared_step(batch, "test")
+
+    def predict_step(self, batch: tuple[Tensor, list[str]], batch_idx: int) -> Predictions:
+        """Most probable classes of a batch: images (N, C, H, W) and their N paths."""
+        images, paths = batch
+        top = self(images).float().softmax(dim=1).topk(min(5, self.num_classes), dim=1)
+        return {"paths": list(paths), "classes": top.indices, "probabilities": top.values}
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step as Lightning does, then move the averaged weights along."""
+        super().optimizer_step(*args, **kwargs)
+        if self.model_ema is not None:
+            self.model_ema.update(self.model, step=self.trainer.global_step)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW without decay on biases, norms and LayerScale, and the schedule, stepped per optimiser step."""
+        optimizer: Optimizer = AdamW(
+            weight_decay_groups(self.model, self.hparams["weight_decay"]), lr=self.hparams["lr"]
+        )
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        scheduler = self.schedule.build(optimizer, total_steps, steps_per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make the checkpoint self-contained: plain values only, and nothing that would be downloaded again.
+
+        Args:
+            checkpoint: Lightning's dictionary, changed in place.
+        """
+        plain = dict(self.hparams)
+        plain["kwargs"] = {key: value for key, value in (plain["kwargs"] or {}).items() if key != "pretrained"}
+        plain["mix"] = asdict(self.mix)
+        plain["schedule"] = asdict(self.schedule)
+        plain["class_names"] = self.class_names
+        # The form in which LightningCLI stores arguments, so that load_from_checkpoint rebuilds the nested ones.
+        plain["_class_path"] = f"{type(self).__module__}.{type(self).__qualname__}"
+        plain["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
+        checkpoint["hyper_parameters"] = plain
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of other classes.
+
+        Args:
+            checkpoint: Lightning's dictionary.
+
+        Raises:
+            UserError: If its classes are not this task's, in this order.
+        """
+        stored = checkpoint.get("hyper_parameters", {}).get("class_names")
+        if stored is not None and stored != self.class_names:
+            raise UserError(
+                f"The checkpoint was trained on the classes {', '.join(stored)}; "
+                f"the data has {', '.join(self.class_names)}. Use the folder that it was trained on."
+            )
+
+
+def _check_ranges(*, lr: float, weight_decay: float, drop_path: float, label_smoothing: float) -> None:
+    if lr <= 0:
+        raise UserError(f"model.lr is {lr}; a learning rate is greater than 0.")
+    if weight_decay < 0:
+        raise UserError(f"model.weight_decay is {weight_decay}; it must be 0 or more.")
+    for name, value in (("drop_path", drop_path), ("label_smoothing", label_smoothing)):
+        if not 0 <= value < 1:
+            raise UserError(f"model.{name} is {value}; it must be at least 0 and less than 1.")
+
+
+def _create_model(
+    name: str, num_classes: int, drop_path: float, preprocessing: Preprocessing | None, kwargs: dict[str, Any]
+) -> nn.Module:
+    arguments: dict[str, Any] = {"num_classes": num_classes}
+    if drop_path:
+        arguments["drop_path_rate"] = drop_path
+    config = timm.get_pretrained_cfg(name)
+    if preprocessing is not None and config is not None and config.fixed_input_size:
+        arguments["img_size"] = preprocessing["image_size"]
+    try:
+        return cast(nn.Module, timm.create_model(name, **{**arguments, **kwargs}))
+    except TypeError as error:
+        raise UserError(f"The model {name!r} does not take these arguments: {error}. Check model.kwargs.") from error
+
+
+def _check_input(model: nn.Module, name: str, preprocessing: Preprocessing) -> None:
+    """Try one blank image, so that a size which the model cannot take is an error before anything is written."""
+    size = preprocessing["image_size"]
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, len(preprocessing["mean"]), size, size))
+    except (UserError, RuntimeError, AssertionError) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UserError(
+            f"The model {name!r} cannot take images of {size} pixels ({reason}); set another --data.image_size."
+        ) from error
+    model.train()

@@ -1,0 +1,65 @@
+"""Mixup and CutMix on whole batches."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from inceptionnext_lit.errors import UserError
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How pairs of training images are mixed (paper, section 4.1: mixup 0.8, CutMix 1.0).
+
+    Args:
+        mixup: Parameter of mixup's Beta distribution; 0 leaves mixup out.
+        cutmix: Parameter of CutMix's Beta distribution; 0 leaves CutMix out.
+        prob: Probability that a batch is mixed at all.
+        switch_prob: Probability of CutMix when both are on.
+
+    Raises:
+        UserError: If a parameter is negative or a probability is outside [0, 1].
+    """
+
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    prob: float = 1.0
+    switch_prob: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("mixup", "cutmix"):
+            if getattr(self, name) < 0:
+                raise UserError(f"model.mix.{name} is {getattr(self, name)}; it must be 0 (off) or more.")
+        for name in ("prob", "switch_prob"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"model.mix.{name} is {getattr(self, name)}; a probability lies between 0 and 1.")
+
+    @property
+    def active(self) -> bool:
+        """Whether any batch is ever mixed."""
+        return self.prob > 0 and (self.mixup > 0 or self.cutmix > 0)
+
+    def __call__(self, images: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+        """Mix a batch with itself.
+
+        Args:
+            images: Batch of shape (N, C, H, W).
+            labels: Class indices of shape (N,).
+            num_classes: Number of classes K.
+
+        Returns:
+            The images and, where the batch was mixed, targets of shape (N, K) whose rows sum to 1;
+            otherwise both as they came.
+        """
+        if not self.active or torch.rand(()) >= self.prob:
+            return images, labels
+        use_cutmix = self.cutmix > 0 and (self.mixup == 0 or bool(torch.rand(()) < self.switch_prob))
+        mix = (
+            v2.CutMix(alpha=self.cutmix, num_classes=num_classes)
+            if use_cutmix
+            else v2.MixUp(alpha=self.mixup, num_classes=num_classes)
+        )
+        mixed: tuple[Tensor, Tensor] = mix(images, labels)
+        return mixed

@@ -1,0 +1,64 @@
+"""The learning-rate schedule of the family's recipes: linear warm-up, cosine, cool-down."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from inceptionnext_lit.errors import UserError
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate over a run, stepped once per optimiser step (paper, section 4.1, as DeiT trains).
+
+    Args:
+        warmup_epochs: Epochs of linear increase from ``warmup_lr`` to the peak; fractions are fine.
+        warmup_lr: Learning rate of the first step.
+        min_lr: Learning rate where the cosine ends.
+        cooldown_epochs: Last epochs of the run that stay at ``min_lr``.
+
+    Raises:
+        UserError: If a value is negative.
+    """
+
+    warmup_epochs: float = 0.0
+    warmup_lr: float = 1e-6
+    min_lr: float = 1e-5
+    cooldown_epochs: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 0:
+                raise UserError(f"model.schedule.{name} is {value}; it must be 0 or more.")
+
+    def build(self, optimizer: Optimizer, total_steps: int, steps_per_epoch: float) -> LambdaLR:
+        """Attach the schedule to an optimiser.
+
+        Args:
+            optimizer: Its groups' own ``lr`` is the peak.
+            total_steps: Optimiser steps in the whole run.
+            steps_per_epoch: Optimiser steps in one epoch.
+
+        Returns:
+            A scheduler to be stepped after every optimiser step.
+        """
+        cooldown = min(round(self.cooldown_epochs * steps_per_epoch), total_steps)
+        warmup = min(round(self.warmup_epochs * steps_per_epoch), total_steps - cooldown)
+        cosine = total_steps - cooldown - warmup
+        peaks = [group["lr"] for group in optimizer.param_groups]
+
+        def factor(step: int, peak: float) -> float:
+            if step < warmup:
+                rate = self.warmup_lr + (peak - self.warmup_lr) * step / warmup
+            else:
+                progress = min((step - warmup) / cosine, 1.0) if cosine else 1.0
+                rate = self.min_lr + (peak - self.min_lr) * (1 + math.cos(math.pi * progress)) / 2
+            return rate / peak
+
+        # LambdaLR multiplies each group's own rate
+        factors: list[Callable[[int], float]] = [partial(factor, peak=peak) for peak in peaks]
+        return LambdaLR(optimizer, factors)

@@ -1,0 +1,109 @@
+"""Draws the embedded images of ``inceptionnext_lit/data`` from Debian's copy of Fashion-MNIST.
+
+    apt-get install dataset-fashion-mnist
+    python scripts/make_sample.py
+
+Per class, 600 training and 100 validation images are drawn from the 60,000 training images (the
+10,000 test images stay untouched), with a fixed seed and without pixel-identical copies. They are
+written as PNG files in class folders of one zip archive, with fixed dates and a fixed order, so that
+the same versions of Pillow and zlib write the same bytes each time. A file's name is the image's index
+in the original file.
+"""
+
+import argparse
+import gzip
+import io
+import random
+import zipfile
+from pathlib import Path
+
+from PIL import Image
+
+SOURCE = Path("/usr/share/datasets/fashion-mnist")
+COPYRIGHT = Path("/usr/share/doc/dataset-fashion-mnist/copyright")
+DATA = Path(__file__).resolve().parent.parent / "inceptionnext_lit" / "data"
+CLASSES = (
+    "t-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle-boot",
+)
+TRAIN_PER_CLASS = 600
+VAL_PER_CLASS = 100
+SEED = 0
+SIDE = 28
+DATE = (2017, 8, 25, 0, 0, 0)
+
+
+def read_idx(path: Path, header: int) -> bytes:
+    """The raw bytes of a gzipped IDX file behind its header of ``header`` bytes."""
+    with gzip.open(path, "rb") as file:
+        return file.read()[header:]
+
+
+def draw(pixels: bytes, labels: bytes) -> dict[str, list[int]]:
+    """Draws both parts: archive folder, such as ``train/bag``, to the sorted indices in it."""
+    size = SIDE * SIDE
+    seen: set[bytes] = set()
+    indices: list[list[int]] = [[] for _ in CLASSES]
+    for index, label in enumerate(labels):
+        image = pixels[index * size : (index + 1) * size]
+        if image not in seen:
+            seen.add(image)
+            indices[label].append(index)
+    print(f"{len(labels) - len(seen)} pixel-identical copies left out of {len(labels)} images")
+
+    rng = random.Random(SEED)
+    parts = {}
+    for name, candidates in zip(CLASSES, indices, strict=True):
+        drawn = rng.sample(candidates, TRAIN_PER_CLASS + VAL_PER_CLASS)
+        parts[f"train/{name}"] = sorted(drawn[:TRAIN_PER_CLASS])
+        parts[f"val/{name}"] = sorted(drawn[TRAIN_PER_CLASS:])
+    return dict(sorted(parts.items()))
+
+
+def encode(pixels: bytes, index: int) -> bytes:
+    """One image as an optimised 8-bit grey PNG."""
+    size = SIDE * SIDE
+    image = Image.frombytes("L", (SIDE, SIDE), pixels[index * size : (index + 1) * size])
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def licence() -> str:
+    """The MIT licence of the images, from the text in Debian's copyright file."""
+    expat = COPYRIGHT.read_text().split("License: Expat\n Permission")[1]
+    lines = ("Permission" + expat).splitlines()
+    text = "\n".join("" if line.strip() == "." else line.strip() for line in lines).strip()
+    return f"MIT License\n\nCopyright (c) 2017 Zalando SE\n\n{text}\n"
+
+
+def main() -> None:
+    """Writes the archive, and the licence beside it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=DATA, help="folder to write to")
+    output: Path = parser.parse_args().output
+    pixels = read_idx(SOURCE / "train-images-idx3-ubyte.gz", header=16)
+    labels = read_idx(SOURCE / "train-labels-idx1-ubyte.gz", header=8)
+
+    files = {"LICENSE": licence().encode()}
+    for folder, indices in draw(pixels, labels).items():
+        for index in indices:
+            files[f"{folder}/{index:05d}.png"] = encode(pixels, index)
+    archive = output / "fashion_mnist_sample.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as bundle:
+        for name, content in files.items():
+            bundle.writestr(zipfile.ZipInfo(name, DATE), content)
+    (output / "LICENSE-fashion-mnist").write_text(licence())
+    print(f"{archive}: {len(files) - 1} images, {archive.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()

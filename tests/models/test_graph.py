@@ -1,0 +1,44 @@
+"""Every row becomes one graph: torch.compile without breaks, and torch.export."""
+
+from collections.abc import Callable
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from inceptionnext_lit.models import Variant
+
+Build = Callable[..., nn.Module]
+
+
+def test_compiles_without_graph_breaks(shrunk: Build) -> None:
+    torch.compiler.reset()
+    model = shrunk(num_classes=4).eval()
+    image = torch.randn(1, 3, 48, 40)  # not the size that a position embedding is stored for
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(image), model(image))
+
+
+def test_a_training_step_compiles_without_graph_breaks(shrunk: Build) -> None:
+    torch.compiler.reset()
+    model, image = shrunk(num_classes=4, drop_path_rate=0.1).train(), torch.randn(2, 3, 64, 64)
+    torch.compile(model, backend="eager", fullgraph=True)(image).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_exports(shrunk: Build) -> None:
+    model, image = shrunk(num_classes=4).eval(), torch.randn(1, 3, 48, 40)
+    exported = torch.export.export(model, (image,)).module()
+    torch.testing.assert_close(exported(image), model(image))
+
+
+@pytest.mark.slow
+def test_exports_at_full_size(row: Variant) -> None:
+    with torch.device("meta"):
+        model = timm.create_model(row.name).eval()
+        image = torch.zeros(1, 3, row.image_size, row.image_size)
+    program = torch.export.export(model, (image,))
+    (output,) = program.graph_signature.user_outputs
+    node = next(node for node in program.graph.nodes if node.name == output)
+    assert node.meta["val"].shape == (1, 1000)

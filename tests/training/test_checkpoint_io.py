@@ -1,0 +1,89 @@
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
+
+
+class Dangerous:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.marker}",)
+
+
+def test_round_trip_and_mode(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "last.ckpt"
+    SafeCheckpointIO().save_checkpoint({"state_dict": {"a": torch.arange(3)}, "epoch": 4}, target)
+    content = read_checkpoint(target)
+    assert content["epoch"] == 4
+    torch.testing.assert_close(content["state_dict"]["a"], torch.arange(3))
+    assert [path.name for path in target.parent.iterdir()] == ["last.ckpt"]
+    umask = os.umask(0)
+    os.umask(umask)
+    assert target.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "last.ckpt"
+    SafeCheckpointIO().save_checkpoint({"state_dict": {}, "epoch": 1}, target)
+    with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):
+        SafeCheckpointIO().save_checkpoint({"state_dict": {}, "bad": lambda: None}, target)
+    assert read_checkpoint(target)["epoch"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("environment", [None, "1"])
+def test_code_is_refused_and_not_run(
+    tmp_path: Path, zipped: bool, environment: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if environment:
+        monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", environment)
+    marker = tmp_path / "ran"
+    path = tmp_path / "evil.ckpt"
+    torch.save({"state_dict": {}, "x": Dangerous(marker)}, path, _use_new_zipfile_serialization=zipped)
+    for mmap in (False, True):
+        with pytest.raises(UserError, match=rf"{path} holds code \(posix\.system\)"):
+            read_checkpoint(path, mmap=mmap)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"is empty \(0 bytes\)"),
+        (b"dear diary, today I trained a model\n", "not a checkpoint, or is damaged"),
+        (bytes(range(256)) * 4, "not a checkpoint, or is damaged"),
+        (b"PK\x03\x04 and then nothing", "not a checkpoint, or is damaged"),
+    ],
+)
+def test_files_that_are_no_checkpoints(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "x.ckpt"
+    path.write_bytes(content)
+    for mmap in (False, True):
+        with pytest.raises(UserError, match=message):
+            read_checkpoint(path, mmap=mmap)
+
+
+def test_missing_folder_and_foreign(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no checkpoint at .*nope\.ckpt"):
+        read_checkpoint(tmp_path / "nope.ckpt")
+    with pytest.raises(UserError, match="is a folder"):
+        read_checkpoint(tmp_path)
+    torch.save({"model": {}}, tmp_path / "foreign.ckpt")
+    with pytest.raises(UserError, match="no 'state_dict' entry"):
+        read_checkpoint(tmp_path / "foreign.ckpt")
+
+
+def test_a_truncated_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "x.ckpt"
+    torch.save({"state_dict": {"a": torch.ones(1000)}}, path)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(UserError, match="damaged"):
+        read_checkpoint(path)

@@ -1,0 +1,49 @@
+import pytest
+import torch
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.training.mixing import Mix
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    labels = torch.arange(4)
+    return labels.float().reshape(4, 1, 1, 1).expand(4, 3, 8, 8).contiguous(), labels
+
+
+def test_off_returns_the_batch_untouched() -> None:
+    images, labels = batch()
+    mixed, targets = Mix()(images, labels, 4)
+    assert mixed is images
+    assert targets is labels
+
+
+@pytest.mark.parametrize("mix", [Mix(mixup=0.8), Mix(cutmix=1.0), Mix(mixup=0.8, cutmix=1.0)])
+def test_targets_are_the_shares_of_the_pixels(mix: Mix) -> None:
+    torch.manual_seed(0)
+    images, labels = batch()
+    for _ in range(20):
+        mixed, targets = mix(images, labels, 4)
+        torch.testing.assert_close(targets.sum(dim=1), torch.ones(4))
+        # every pixel of image i holds its label's index, so its mean is the expected label
+        torch.testing.assert_close(mixed.mean(dim=(1, 2, 3)), targets @ torch.arange(4.0))
+
+
+def test_prob_is_the_share_of_mixed_batches() -> None:
+    torch.manual_seed(0)
+    images, labels = batch()
+    mixed = sum(Mix(mixup=1.0, prob=0.25)(images, labels, 4)[1].ndim == 2 for _ in range(400))
+    assert 70 <= mixed <= 130
+
+
+def test_switch_prob_is_the_share_of_cutmix() -> None:
+    torch.manual_seed(0)
+    images, labels = batch()
+    mix = Mix(mixup=1.0, cutmix=1.0, switch_prob=0.25)
+    whole = [torch.equal(out, out.round()) for out, _ in (mix(images, labels, 4) for _ in range(400))]
+    assert 70 <= sum(whole) <= 130  # CutMix pastes, so its pixels stay whole numbers
+
+
+@pytest.mark.parametrize(("field", "value"), [("mixup", -1.0), ("cutmix", -0.1), ("prob", 1.5), ("switch_prob", -1)])
+def test_values_out_of_range_are_refused(field: str, value: float) -> None:
+    with pytest.raises(UserError, match=rf"model\.mix\.{field} is {value}"):
+        Mix(**{field: value})

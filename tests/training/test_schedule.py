@@ -1,0 +1,45 @@
+import math
+
+import pytest
+import torch
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.training.schedule import Schedule
+
+
+def learning_rates(schedule: Schedule, peaks: list[float], total: int, per_epoch: float) -> list[list[float]]:
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": peak} for peak in peaks]
+    optimizer = torch.optim.AdamW(groups)
+    scheduler = schedule.build(optimizer, total, per_epoch)
+    rates = []
+    for _ in range(total):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def test_warmup_cosine_cooldown_have_the_recipe_values() -> None:
+    schedule = Schedule(warmup_epochs=2, warmup_lr=1e-6, min_lr=1e-5, cooldown_epochs=1)
+    rates = [row[0] for row in learning_rates(schedule, [4e-3], total=100, per_epoch=10)]
+    assert rates[0] == pytest.approx(1e-6)
+    assert rates[10] == pytest.approx(1e-6 + (4e-3 - 1e-6) * 0.5)
+    assert rates[20] == pytest.approx(4e-3)
+    assert rates[55] == pytest.approx(1e-5 + (4e-3 - 1e-5) * (1 + math.cos(math.pi * 0.5)) / 2)
+    assert rates[90:] == [pytest.approx(1e-5)] * 10
+
+
+def test_each_group_keeps_its_own_peak() -> None:
+    rates = learning_rates(Schedule(warmup_epochs=1, warmup_lr=0, min_lr=0), [1.0, 0.1], total=20, per_epoch=10)
+    assert rates[10] == [pytest.approx(1.0), pytest.approx(0.1)]
+    assert rates[15] == [pytest.approx(0.5), pytest.approx(0.05)]
+
+
+def test_a_run_shorter_than_its_warmup_only_warms_up() -> None:
+    rates = [row[0] for row in learning_rates(Schedule(warmup_epochs=50, warmup_lr=0), [1.0], total=2, per_epoch=1)]
+    assert rates == [pytest.approx(0.0), pytest.approx(0.5)]
+
+
+def test_negative_values_are_refused() -> None:
+    with pytest.raises(UserError, match=r"model\.schedule\.warmup_epochs is -1"):
+        Schedule(warmup_epochs=-1)
