@@ -1,17 +1,16 @@
-"""Command-line parsing that explains itself: short help, and errors that name the nearest right key."""
+"""Command-line parsing whose errors are one sentence that names the nearest right key."""
 
 import argparse
 import difflib
 import inspect
 import re
 import sys
-from dataclasses import fields, is_dataclass
-from typing import Any, NoReturn, get_args
+from dataclasses import fields
+from typing import NoReturn
 
-from jsonargparse import ArgumentParser
-from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
+from inceptionnext_lit.cli.help import command_page, nested_dataclasses
 from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.tasks import ClassificationTask
 
@@ -22,32 +21,10 @@ class CommandParser(LightningArgumentParser):
     """LightningCLI's parser with readable help and one-sentence errors."""
 
     def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
-        """Help text: the data's and the model's keys in full, the trainer's in one line each."""
-        command = self.prog.rsplit(" ", 1)[-1]
+        """Help text of a command; that of the whole program is printed before this parser exists."""
         if not any(action.dest == "trainer.max_epochs" for action in self._actions):
             return str(super().format_help(formatter))
-        # The subclass keys of data and model have no lines of their own in the stock help: show the default classes'.
-        page = ArgumentParser(
-            prog=f"cli.py {command}",
-            usage=f"python cli.py {command} [--config FILE.yaml] [--KEY VALUE ...]",
-            description=self.description,
-            add_help=False,
-        )
-        page.add_argument(
-            "--config",
-            help="Recipe; given twice, the later file wins; keys on the command line win over both.",
-        )
-        page.add_argument("--print_config", action="store_true", help="Print the resolved recipe and stop.")
-        for action in self._actions:
-            if action.dest in ("seed_everything", "run_name", "ckpt_path", "output"):
-                page.add_argument(f"--{action.dest}", help=_first_sentence(action.help), default=action.default)
-        for key, cls in DEFAULT_CLASSES.items():
-            page.add_class_arguments(cls, key, skip={"num_classes", "class_names", "preprocessing"})
-        page.add_class_arguments(Trainer, "trainer", fail_untyped=False)
-        for action in page._actions:
-            if action.dest.startswith("trainer."):
-                action.help = _first_sentence(action.help)
-        return str(page.format_help())
+        return command_page(self, DEFAULT_CLASSES)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print one clear sentence and exit with code 2.
@@ -75,13 +52,8 @@ def known_keys(parser: argparse.ArgumentParser) -> list[str]:
 
 
 def _constructor_keys(cls: type) -> list[str]:
-    keys = []
-    for name, parameter in list(inspect.signature(cls).parameters.items()):
-        keys.append(name)
-        for option in get_args(parameter.annotation):
-            if is_dataclass(option):
-                keys += [f"{name}.{field.name}" for field in fields(option)]
-    return keys
+    nested = [f"{name}.{field.name}" for name, option in nested_dataclasses(cls).items() for field in fields(option)]
+    return [*inspect.signature(cls).parameters, *nested]
 
 
 def explain(message: str, ex: BaseException | None, known: list[str]) -> str:
@@ -154,10 +126,3 @@ def _unknown_key(message: str) -> str | None:
         if found := re.search(pattern, message):
             return found[1]
     return None
-
-
-def _first_sentence(text: Any) -> str:
-    """The first sentence of a library's long argument description, without its markup."""
-    flat = re.sub(r":\w+:`~?([^`<]+)(?:<[^>]*>)?`", r"\1", " ".join(str(text or "").split()))
-    sentence = re.split(r"(?<=[a-z`\"')])\.(?:\s|$)", flat, maxsplit=1)[0].replace("``", "")
-    return f"{sentence}." if sentence else ""

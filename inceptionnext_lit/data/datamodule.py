@@ -53,7 +53,8 @@ class ImageFolderDataModule(LightningDataModule):
         num_workers: Processes that load images; ``None``: the cores that this process may use, at most 8.
         val_fraction: Share of each class that is held back for validation if there is no ``val`` folder.
         split_seed: Another seed holds back other images.
-        augmentation: What is drawn at random in training: a level's name, or all of it.
+        augmentation: What is drawn at random in training: ``none``, ``light``, ``medium``, ``strong``, or keys of
+            :class:`Augmentation` one by one.
         mean: Mean per channel for pixels in [0, 1]; ``None``: ImageNet's.
         std: Standard deviation per channel for pixels in [0, 1]; ``None``: ImageNet's.
         crop_pct: Share of the resized image's shorter side that the evaluation's centre crop keeps.
@@ -153,6 +154,7 @@ class ImageFolderDataModule(LightningDataModule):
             train, val = self._training_samples(layout)
             self.train_set = LabelledImages(train, train_transform(self.augmentation, self.preprocessing))
             self.val_set = LabelledImages(val, evaluation)
+            self._check_batch()
         elif stage == "validate":
             val = self._scan(layout, layout.val) if layout.val else self._training_samples(layout)[1]
             self.val_set = LabelledImages(val, evaluation)
@@ -165,18 +167,7 @@ class ImageFolderDataModule(LightningDataModule):
             self.test_set = LabelledImages(self._scan(layout, layout.test), evaluation)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled batches of the training split; an incomplete last one is dropped.
-
-        Raises:
-            UserError: If the training split does not fill a single batch.
-        """
-        processes = self.trainer.world_size if self.trainer else 1
-        if -(-len(self.train_set) // processes) < self.batch_size:
-            raise UserError(
-                f"A batch_size of {self.batch_size} is more than the {len(self.train_set)} training images"
-                + (f" give each of {processes} processes" if processes > 1 else "")
-                + ", so there is no full batch to train on. Choose a smaller --data.batch_size."
-            )
+        """Shuffled batches of the training split; an incomplete last one is dropped."""
         return self._loader(self.train_set, collate_labelled, is_training=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -204,6 +195,15 @@ class ImageFolderDataModule(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             collate_fn=collate,
         )
+
+    def _check_batch(self) -> None:
+        processes = self.trainer.world_size if self.trainer else 1
+        if -(-len(self.train_set) // processes) < self.batch_size:
+            raise UserError(
+                f"A batch_size of {self.batch_size} is more than the {len(self.train_set)} training images"
+                + (f" give each of {processes} processes" if processes > 1 else "")
+                + ", so there is no full batch to train on. Choose a smaller --data.batch_size."
+            )
 
     def _folder(self) -> Path:
         if self.root is None:

@@ -1,0 +1,48 @@
+"""Fine-tune on a folder of images from Python, without the command line.
+
+Usage: python examples/finetune_folder.py [FOLDER] [--epochs N]
+
+FOLDER holds CLASS/*.jpg, or train/CLASS/*.jpg and val/CLASS/*.jpg; without it, the embedded images are used.
+"""
+
+import argparse
+
+from lightning.pytorch import Trainer
+
+from inceptionnext_lit.data import ImageFolderDataModule
+from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.training.callbacks import BestCheckpoint, RunProgressBar
+from inceptionnext_lit.training.schedule import Schedule
+
+
+def main() -> None:
+    """Train, and say where the best weights lie."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", default="sample")
+    parser.add_argument("--epochs", type=int, default=5)
+    args = parser.parse_args()
+
+    # For photographs: image_size=224, name="inceptionnext_tiny" and kwargs={"pretrained": True} below.
+    data = ImageFolderDataModule(root=args.folder, image_size=28, batch_size=64, crop_pct=1.0)
+    task = ClassificationTask(
+        name="inceptionnext_iso_micro",
+        num_classes=data.num_classes,
+        class_names=data.classes,
+        preprocessing=data.preprocessing,
+        lr=3e-3,
+        schedule=Schedule(warmup_epochs=1),
+    )
+    best = BestCheckpoint(monitor="val/acc1")
+    trainer = Trainer(
+        max_epochs=args.epochs,
+        callbacks=[best, RunProgressBar()],
+        default_root_dir="runs/finetune_folder",
+        logger=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(task, data)
+    print(f"best val/acc1 {float(best.best_model_score):.3f} in {best.best_model_path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""The page that ``COMMAND --help`` prints: what a person sets most first, and no library's markup."""
+
+import argparse
+import inspect
+import re
+from dataclasses import is_dataclass
+from typing import Any, get_args
+
+from jsonargparse import ArgumentParser
+
+_LINKED = {"num_classes", "class_names", "preprocessing"}  # set by the data, not by people
+_FIRST = ("config", "print_config", "run_name", "ckpt_path", "output", "seed_everything")
+_TITLES = {"checkpoint": "Which epoch is kept as best.ckpt", "trainer": "Lightning's Trainer"}
+_HELP = {
+    "config": "Recipe, a YAML file. Given twice, the later file wins; keys on the command line win over both.",
+    "print_config": "Print the resolved recipe and stop.",
+    "ckpt_path": "Checkpoint: to continue a run in fit, to evaluate or apply in the other commands.",
+    "seed_everything": "Seed of everything random; true draws one.",
+}
+
+
+def nested_dataclasses(cls: type) -> dict[str, type]:
+    """The constructor's arguments that are dataclasses, alone or beside other types, by name."""
+    return {
+        name: option
+        for name, parameter in inspect.signature(cls).parameters.items()
+        for option in (parameter.annotation, *get_args(parameter.annotation))
+        if isinstance(option, type) and is_dataclass(option)
+    }
+
+
+def command_page(parser: argparse.ArgumentParser, classes: dict[str, type]) -> str:
+    """Write the help page of one command.
+
+    Args:
+        parser: The command's parser.
+        classes: The class behind each of the parser's subclass keys, such as ``data`` and ``model``.
+
+    Returns:
+        The page, ready to be printed.
+    """
+    command = parser.prog.rsplit(" ", 1)[-1]
+    page = ArgumentParser(
+        prog=f"cli.py {command}",
+        usage=f"python cli.py {command} [--config FILE.yaml] [--KEY VALUE ...]",
+        description=parser.description,
+        add_help=False,
+    )
+    actions = {action.dest: action for action in parser._actions}
+    for key in _FIRST:
+        if key in actions:
+            page.add_argument(f"--{key}", metavar=key.upper(), help=_HELP.get(key, actions[key].help))
+    for key, cls in classes.items():
+        nested = nested_dataclasses(cls)
+        described = ArgumentParser(add_help=False)
+        described.add_class_arguments(cls, key)
+        meaning = {action.dest: action.help for action in described._actions}
+        page.add_class_arguments(cls, key, skip=_LINKED | nested.keys())
+        for name, option in nested.items():
+            page.add_class_arguments(option, f"{key}.{name}")
+            page._option_string_actions[f"--{key}.{name}"].help = meaning[f"{key}.{name}"]
+    for group in _TITLES:
+        section = page.add_argument_group(_TITLES[group])
+        for dest, action in actions.items():
+            if dest.startswith(f"{group}.") and not dest.endswith(".help"):
+                name = dest.rpartition(".")[2].upper()
+                section.add_argument(
+                    f"--{dest}", metavar=name, help=_first_sentence(action.help), default=action.default
+                )
+    for action in page._actions:
+        action.help = _without_markup(action.help) if action.help != argparse.SUPPRESS else action.help
+        if action.dest in classes:
+            action.help = argparse.SUPPRESS  # a file for one class alone: --config does it all
+    return str(page.format_help())
+
+
+def _without_markup(text: Any) -> str:
+    flat = re.sub(r":\w+:`~?([^`<]+)(?:<[^>]*>)?`", r"\1", " ".join(str(text or "").split()))
+    return flat.replace("``", "")
+
+
+def _first_sentence(text: Any) -> str:
+    """The first sentence of a library's long argument description, without its markup."""
+    sentence = re.split(r"(?<=[a-z`\"')])\.(?:\s|$)", _without_markup(text), maxsplit=1)[0].rstrip(".")
+    return f"{sentence}." if sentence else ""

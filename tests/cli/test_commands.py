@@ -1,0 +1,203 @@
+import csv
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from inceptionnext_lit.data import ImageFolderDataModule
+from inceptionnext_lit.tasks import ClassificationTask
+from tests.recipes import REPO, SMALL
+
+Cli = Callable[..., None]
+Shell = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def metrics_of(run: Path) -> dict[str, list[float]]:
+    """The columns of metrics.csv without their gaps."""
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name]) for row in rows if row[name]] for name in rows[0]}
+
+
+def test_a_run_leaves_config_curves_and_checkpoints(trained: Path) -> None:
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert config["model"]["init_args"]["name"] == "inceptionnext_iso_micro"
+    assert config["model"]["init_args"]["lr"] == pytest.approx(3e-3)
+    assert config["data"]["init_args"]["root"] == "sample"
+    metrics = metrics_of(trained)
+    for stage in ("val", "val_ema"):
+        for name in ("loss", "acc1", "acc5", "macro_acc"):
+            assert len(metrics[f"{stage}/{name}"]) == 2
+        assert 0.3 < metrics[f"{stage}/acc1"][-1] < 1
+        # the embedded validation images are 100 of each class, so both means agree
+        assert metrics[f"{stage}/macro_acc"] == pytest.approx(metrics[f"{stage}/acc1"], abs=1e-4)
+    assert len(metrics["train/acc1"]) == len(metrics["train/loss"]) == 2
+    assert {path.name for path in (trained / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    events = EventAccumulator(str(trained)).Reload()
+    assert [event.value for event in events.Scalars("val/acc1")] == pytest.approx(metrics["val/acc1"])
+
+
+def test_checkpoints_are_self_contained_plain_data(trained: Path) -> None:
+    last = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
+    best = torch.load(trained / "checkpoints/best.ckpt", weights_only=True)
+    metrics = metrics_of(trained)
+    assert last["epoch"] == 1
+    assert best["epoch"] == int(np.argmax(metrics["val/acc1"]))
+    stored = last["hyper_parameters"]
+    assert stored["name"] == "inceptionnext_iso_micro"
+    assert stored["class_names"][0] == "ankle-boot"
+    assert len(stored["class_names"]) == 10
+    assert stored["preprocessing"]["image_size"] == 28
+    raw, averaged = (last["state_dict"][f"{key}stem.weight"] for key in ("model.", "model_ema.module."))
+    assert raw.shape == averaged.shape == (48, 3, 4, 4)
+    assert not torch.equal(raw, averaged)
+
+
+def test_validate_repeats_the_figures_of_training(trained: Path, cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    cli("validate", "--ckpt_path", trained / "checkpoints/last.ckpt", "--data.root", "sample", "--data.num_workers", 0)
+    printed = {
+        words[1]: float(words[3]) for line in capsys.readouterr().out.splitlines() if len(words := line.split()) == 5
+    }
+    metrics = metrics_of(trained)
+    for name in ("val/acc1", "val/loss", "val/macro_acc", "val_ema/acc1"):
+        assert printed[name] == pytest.approx(metrics[name][-1], abs=1e-5)
+
+
+def test_test_uses_the_checkpoints_mapping(
+    trained: Path, cli: Cli, make_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # three classes of ten: the folder's own numbering would be wrong
+    root = make_folder(tmp_path / "data", {"test": 20}, classes=("coat", "sandal", "trouser"))
+    checkpoint = trained / "checkpoints/last.ckpt"
+    cli("test", "--ckpt_path", checkpoint, "--data.root", root, "--data.num_workers", 0)
+    printed = {
+        words[1]: float(words[3]) for line in capsys.readouterr().out.splitlines() if len(words := line.split()) == 5
+    }
+
+    cli("predict", "--ckpt_path", checkpoint, "--data.root", root, "--output", "p.csv", "--data.num_workers", 0)
+    rows = list(csv.DictReader((tmp_path / "p.csv").open()))
+    right = np.mean([Path(row["path"]).parent.name == row["label"] for row in rows])
+    assert len(rows) == 60
+    assert printed["test_ema/acc1"] == pytest.approx(right, abs=1e-6)
+    assert right > 0.3
+
+
+def test_predict_needs_only_a_checkpoint_and_agrees_with_python(
+    trained: Path, shell: Shell, sample: Path, tmp_path: Path
+) -> None:
+    checkpoint = shutil.copy(trained / "checkpoints/best.ckpt", tmp_path / "carried.ckpt")
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for path in sorted((sample / "val" / "bag").iterdir())[:5]:
+        shutil.copy(path, folder)
+    Image.new("RGB", (300, 200), "red").save(folder / "ünï cödé.jpg")
+    for name in ("out.csv", "out.json"):
+        done = shell("predict", "--ckpt_path", checkpoint, "--data.root", folder, "--output", name)
+        assert done.returncode == 0, done.stderr
+        assert f"6 predictions written to {name}" in done.stdout
+
+    rows = list(csv.DictReader((tmp_path / "out.csv").open(encoding="utf-8")))
+    records = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert [row["path"] for row in rows] == [record["path"] for record in records]
+    assert [row["label"] for row in rows] == [record["label"] for record in records]
+
+    task = ClassificationTask.load_from_checkpoint(checkpoint, weights_only=True).eval()
+    data = ImageFolderDataModule(
+        root=str(folder), image_size=28, crop_pct=1.0, num_workers=0, mean=[0.286] * 3, std=[0.353] * 3
+    )
+    data.setup("predict")
+    images, paths = next(iter(data.predict_dataloader()))
+    with torch.no_grad():
+        probabilities = task(images).softmax(dim=1)
+    assert [row["path"] for row in rows] == paths
+    for row, record, expected in zip(rows, records, probabilities, strict=True):
+        best = expected.topk(5)
+        top5 = json.loads(row["top5"])
+        assert top5 == record["top5"]
+        assert list(top5) == [task.class_names[i] for i in best.indices]
+        assert list(top5.values()) == pytest.approx(best.values.tolist(), abs=2e-5)
+        assert row["label"] == next(iter(top5))
+        assert float(row["probability"]) == pytest.approx(float(best.values[0]), abs=2e-5)
+
+
+def test_predict_takes_one_image(trained: Path, cli: Cli, sample: Path, tmp_path: Path) -> None:
+    image = sorted((sample / "val" / "bag").iterdir())[0]
+    cli("predict", "--ckpt_path", trained / "checkpoints/best.ckpt", "--data.root", image, "--output", "one.json")
+    records = json.loads((tmp_path / "one.json").read_text())
+    assert [record["path"] for record in records] == [str(image)]
+
+
+def test_resume_continues_where_the_run_stopped(trained: Path, cli: Cli, tmp_path: Path) -> None:
+    cli(
+        "fit", *SMALL, "--ckpt_path", trained / "checkpoints/last.ckpt", "--trainer.max_epochs", 3,
+        "--trainer.limit_train_batches", 30, "--model.ema_decay", 0.99,
+    )  # fmt: skip
+    run = tmp_path / "runs/quickstart/version_0"
+    last = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    assert last["epoch"] == 2
+    assert last["global_step"] == 90
+    assert len(metrics_of(run)["val/acc1"]) == 1
+
+
+def test_the_command_line_wins_over_the_checkpoint(trained: Path, cli: Cli, tmp_path: Path) -> None:
+    cli(
+        "fit", "--data.root", "sample", "--data.num_workers", 0, "--ckpt_path", trained / "checkpoints/last.ckpt",
+        "--trainer.max_epochs", 3, "--trainer.limit_train_batches", 2, "--model.weight_decay", 0.2,
+        "--run_name", "again",
+    )  # fmt: skip
+    stored = torch.load(tmp_path / "runs/again/version_0/checkpoints/last.ckpt", weights_only=True)["hyper_parameters"]
+    assert stored["weight_decay"] == pytest.approx(0.2)
+    assert stored["name"] == "inceptionnext_iso_micro"  # from the checkpoint
+    assert stored["schedule"]["warmup_epochs"] == pytest.approx(2)
+
+
+def test_iso_s_recipe_starts_on_any_folder(shell: Shell, make_folder: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data", {".": 12}, classes=("bag", "coat"))
+    done = shell(
+        "fit", "--config", REPO / "configs/iso_s.yaml", "--data.root", root, "--data.batch_size", 8,
+        "--trainer.max_steps", 2,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "inceptionnext_iso_small, 21.61 M parameters" in done.stdout
+    last = torch.load(tmp_path / "runs/iso_s/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert last["global_step"] == 2
+    assert last["hyper_parameters"]["class_names"] == ["bag", "coat"]
+
+
+def test_two_process_ddp_on_the_cpu(shell: Shell, tmp_path: Path) -> None:
+    done = shell(
+        "fit", *SMALL, "--trainer.max_epochs", 1, "--trainer.accelerator", "cpu", "--trainer.devices", 2,
+        "--trainer.strategy", "ddp", "--data.batch_size", 100,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "200 a step = 100 × 2 devices × 1 accumulated" in done.stdout
+    assert done.stdout.count("epoch 1/1") == 1
+    assert [path.name for path in (tmp_path / "runs/quickstart").iterdir()] == ["version_0"]
+    run = tmp_path / "runs/quickstart/version_0"
+    assert len(metrics_of(run)["val/acc1"]) == 1
+    assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 30
+
+
+def test_help_is_readable_and_the_overview_is_fast(shell: Shell) -> None:
+    start = time.monotonic()
+    overview = shell("--help")
+    seconds = time.monotonic() - start
+    start = time.monotonic()
+    page = shell("fit", "--help")
+    assert seconds < (time.monotonic() - start) / 2  # no torch behind it
+    assert overview.returncode == page.returncode == 0
+    for command in ("fit", "validate", "test", "predict"):
+        assert f"\n  {command} " in overview.stdout
+    for key in ("--data.root", "--data.batch_size", "--model.name", "--model.lr", "--model.mix.mixup", "--ckpt_path"):
+        assert key in page.stdout
+    assert ":paramref:" not in page.stdout
+    assert len(page.stdout.splitlines()) < 330

@@ -1,0 +1,218 @@
+"""What wrong input gets: one sentence that names the thing and the way out, an exit code, nothing half-written."""
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.recipes import REPO, SMALL
+
+Cli = Callable[..., None]
+MakeFolder = Callable[..., Path]
+
+
+@pytest.fixture
+def refused(cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command that must fail; returns its one line of error."""
+
+    def run(*words: object, code: int = 1) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(SystemExit) as exit_:
+            cli(*words)
+        assert exit_.value.code == code
+        error = capsys.readouterr().err
+        lines = [line for line in error.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1
+        assert "Traceback" not in error
+        assert sorted(tmp_path.rglob("*")) == before
+        return lines[0].removeprefix("error: ")
+
+    return run
+
+
+@pytest.fixture
+def folder(make_folder: MakeFolder, tmp_path: Path) -> Path:
+    return make_folder(tmp_path / "data", {"train": 8, "val": 4})
+
+
+def test_imagenet_that_is_not_there(refused: Callable[..., str], tmp_path: Path) -> None:
+    message = refused("fit", "--config", REPO / "configs/iso_s.yaml", "--data.root", "no/such/imagenet")
+    assert "no/such/imagenet does not exist" in message
+    assert "ROOT/train/CLASS/*.jpg" in message
+    assert "--data.root ROOT" in message
+    assert "--data.root" in refused("fit", "--config", REPO / "configs/iso_s.yaml")
+
+
+def test_folders_without_classes(refused: Callable[..., str], tmp_path: Path, folder: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "empty" in refused("fit", *SMALL, "--data.root", empty)
+    loose = tmp_path / "loose"
+    shutil.copytree(folder / "train" / "bag", loose)
+    assert "loose" in refused("fit", *SMALL, "--data.root", loose)
+
+
+def test_one_class_only(refused: Callable[..., str], make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "one", {"train": 4, "val": 2}, classes=("bag",))
+    message = refused("fit", *SMALL, "--data.root", root)
+    assert "bag" in message
+    assert "one class" in message.lower() or "only class" in message.lower()
+
+
+def test_an_empty_class_folder(refused: Callable[..., str], folder: Path) -> None:
+    (folder / "train" / "void").mkdir()
+    message = refused("fit", *SMALL, "--data.root", folder, "--data.batch_size", 4)
+    assert str(folder / "train" / "void") in message
+
+
+def test_a_class_in_val_that_train_lacks(refused: Callable[..., str], folder: Path) -> None:
+    shutil.copytree(folder / "val" / "bag", folder / "val" / "zebra")
+    message = refused("fit", *SMALL, "--data.root", folder, "--data.batch_size", 4)
+    assert "zebra" in message
+    assert "train" in message
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_cannot_be_read(cli: Cli, folder: Path, capsys: pytest.CaptureFixture[str], workers: int) -> None:
+    broken = folder / "val" / "coat" / "broken.png"
+    broken.write_text("not an image")
+    words = ["fit", *SMALL, "--data.root", folder, "--data.batch_size", 4, "--trainer.max_epochs", 1]
+    with pytest.raises(SystemExit) as exit_:
+        cli(*words, "--data.num_workers", workers)
+    assert exit_.value.code == 1
+    error = capsys.readouterr().err
+    lines = [line for line in error.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert str(broken) in lines[0]
+    assert "Traceback" not in error
+
+
+def test_a_batch_larger_than_the_data_set(refused: Callable[..., str], folder: Path) -> None:
+    message = refused("fit", *SMALL, "--data.root", folder, "--data.batch_size", 25)
+    assert "batch_size of 25" in message
+    assert "24 training images" in message
+    assert "--data.batch_size" in message
+
+
+@pytest.mark.parametrize(
+    ("model", "size"),
+    [("inceptionnext_tiny", 16), ("inceptionnext_iso_small", 12), ("swin_tiny_patch4_window7_224", 30)],
+)
+def test_an_image_size_that_the_model_cannot_take(
+    refused: Callable[..., str], folder: Path, model: str, size: int
+) -> None:
+    words = ["--data.root", folder, "--data.batch_size", 4, "--data.image_size", size]
+    message = refused("fit", *SMALL, "--model.name", model, *words)
+    assert model in message
+    assert f"{size} pixels" in message
+    assert "--data.image_size" in message
+
+
+def test_an_unknown_model(refused: Callable[..., str], folder: Path) -> None:
+    message = refused("fit", *SMALL, "--data.root", folder, "--model.name", "inceptionext_tiny")
+    assert "inceptionext_tiny" in message
+    assert "inceptionnext_tiny" in message
+
+
+def test_model_arguments_that_the_model_does_not_take(refused: Callable[..., str], folder: Path) -> None:
+    message = refused("fit", *SMALL, "--data.root", folder, "--model.kwargs", "{dept: 3}")
+    assert "dept" in message
+    assert "model.kwargs" in message
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong", "right"),
+    [
+        (["--trainer.max_epoch", 3], "trainer.max_epoch", "trainer.max_epochs"),
+        (["--data.batchsize", 3], "data.batchsize", "data.batch_size"),
+        (["--data.roo", "x"], "data.roo", "data.root"),
+        (["--model.mix.mixupp", 1], "model.mix.mixupp", "model.mix.mixup"),
+        (["--model.schedule.warmup_epoch", 1], "model.schedule.warmup_epoch", "model.schedule.warmup_epochs"),
+        (["--data.augmentation.hflp", 1], "data.augmentation.hflp", "data.augmentation.hflip"),
+        (["--modl.lr", 1], "modl.lr", "model"),
+        (["--ckpt_pth", "x"], "ckpt_pth", "ckpt_path"),
+    ],
+)
+def test_misspelt_and_abbreviated_keys(
+    refused: Callable[..., str], words: list[object], wrong: str, right: str
+) -> None:
+    message = refused("fit", *words, code=2)
+    found = re.fullmatch(r"There is no key '(.+)'; did you mean (\S+).*\?", message)
+    assert found is not None, message
+    assert (found[1], found[2].rstrip("?")) == (wrong, right)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong", "right"),
+    [
+        ("trainer:\n  max_epoch: 3\n", "trainer.max_epoch", "trainer.max_epochs"),
+        ("model:\n  nam: x\n", "model.nam", "model.name"),
+        ("model:\n  class_path: ClassificationTask\n  init_args:\n    nam: x\n", "model.nam", "model.name"),
+        ("data:\n  augmentation:\n    erasin: 1\n", "data.augmentation.erasin", "data.augmentation.erasing"),
+    ],
+)
+def test_misspelt_keys_in_a_recipe(
+    refused: Callable[..., str], tmp_path: Path, text: str, wrong: str, right: str
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(text)
+    message = refused("fit", "--config", "recipe.yaml", code=2)
+    assert f"no key {wrong!r}" in message
+    assert right in message
+
+
+def test_values_of_the_wrong_kind(refused: Callable[..., str]) -> None:
+    assert refused("fit", "--model.lr", "fast", code=2) == "model.lr: Expected float. Got value: fast"
+    message = refused("fit", "--data.augmentation", "srong", code=2)
+    assert message.startswith("data.augmentation: ")
+    assert "'strong'" in message
+    assert "data.augmentation.hflip is 7.0" in refused("fit", "--data.root", "sample", "--data.augmentation.hflip", 7)
+    assert "model.lr is -1.0" in refused("fit", *SMALL, "--model.lr", -1)
+    assert "'Foo'" in refused("fit", "--model", "Foo", code=2)
+    assert "nope.yaml" in refused("fit", "--config", "nope.yaml", code=2)
+    assert "'fit'" in refused("ft", code=2)
+
+
+def test_checkpoints_that_are_none(refused: Callable[..., str], tmp_path: Path) -> None:
+    assert "There is no checkpoint at nope.ckpt" in refused("predict", "--ckpt_path", "nope.ckpt")
+    assert "--ckpt_path" in refused("predict", "--data.root", "sample")
+    (tmp_path / "empty.ckpt").touch()
+    assert "empty.ckpt is empty (0 bytes)" in refused("validate", "--ckpt_path", "empty.ckpt")
+    (tmp_path / "text.ckpt").write_text("weights, honestly")
+    assert "text.ckpt is not a checkpoint" in refused("test", "--ckpt_path", "text.ckpt")
+
+
+class TouchFile:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch pwned",)
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+def test_a_checkpoint_that_holds_code(
+    refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    torch.save({"state_dict": {}, "hyper_parameters": TouchFile()}, tmp_path / "evil.ckpt")
+    assert "holds code (posix.system)" in refused(command, "--ckpt_path", "evil.ckpt", "--data.root", "sample")
+
+
+def test_predict_without_images_and_to_nowhere(refused: Callable[..., str], trained: Path, tmp_path: Path) -> None:
+    checkpoint = trained / "checkpoints/best.ckpt"
+    (tmp_path / "void").mkdir()
+    assert "no images below" in refused("predict", "--ckpt_path", checkpoint, "--data.root", tmp_path / "void")
+    assert "does not exist" in refused("predict", "--ckpt_path", checkpoint, "--data.root", "nowhere")
+    message = refused("predict", "--ckpt_path", checkpoint, "--data.root", "sample", "--output", "labels.txt")
+    assert message == "--output is labels.txt; it must end in .csv or .json."
+
+
+def test_resuming_on_other_classes(refused: Callable[..., str], trained: Path, make_folder: MakeFolder) -> None:
+    root = make_folder(trained.parent / "other", {"train": 8, "val": 4}, classes=("bag", "coat"))
+    (root / "train" / "zebra").mkdir()
+    shutil.copy(next((root / "train" / "bag").iterdir()), root / "train" / "zebra")
+    words = ["fit", "--ckpt_path", trained / "checkpoints/last.ckpt", "--data.root", root, "--data.batch_size", 4]
+    message = refused(*words)
+    assert "zebra" in message
+    assert "ankle-boot" in message

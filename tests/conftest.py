@@ -1,0 +1,77 @@
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from inceptionnext_lit.cli import main
+from inceptionnext_lit.data.sample import unpack_sample
+from tests.recipes import REPO, SMALL
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads() -> None:
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def sample() -> Path:
+    """The embedded images, unpacked."""
+    return unpack_sample()
+
+
+@pytest.fixture(scope="session")
+def make_folder(sample: Path) -> Callable[..., Path]:
+    """Lays out a data folder with the first images of some classes of the embedded ones."""
+
+    def make(root: Path, splits: dict[str, int], classes: tuple[str, ...] = ("bag", "coat", "sandal")) -> Path:
+        for split, count in splits.items():
+            for name in classes:
+                target = root / split / name
+                target.mkdir(parents=True)
+                source = sample / ("train" if split in ("train", ".") else "val") / name
+                for path in sorted(source.iterdir())[:count]:
+                    shutil.copy(path, target)
+        return root
+
+    return make
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Runs the command line in this process, in an empty folder, as ``python cli.py WORDS`` would."""
+
+    def run(*words: object) -> None:
+        monkeypatch.setattr(sys, "argv", ["cli.py"])
+        main([str(word) for word in words])
+
+    monkeypatch.chdir(tmp_path)
+    return run
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs ``python cli.py WORDS`` in a process of its own, in an empty folder."""
+
+    def run(*words: object, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(REPO / "cli.py"), *map(str, words)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run: two short epochs of a tiny model on the embedded images."""
+    root = tmp_path_factory.mktemp("trained")
+    words = ["fit", *SMALL, "--trainer.max_epochs", "2", "--trainer.limit_train_batches", "30"]
+    words += ["--trainer.default_root_dir", str(root), "--model.ema_decay", "0.99"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["cli.py"])
+        main(words)
+    return root / "quickstart" / "version_0"

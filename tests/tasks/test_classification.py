@@ -1,0 +1,182 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.preprocessing import Preprocessing
+from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.training.mixing import Mix
+from inceptionnext_lit.training.schedule import Schedule
+
+MICRO = "inceptionnext_iso_micro"
+INPUT = Preprocessing(image_size=28, crop_pct=1.0, interpolation="bicubic", mean=[0.5] * 3, std=[0.5] * 3)
+
+
+def loader(count: int = 24, classes: int = 3, batch_size: int = 8) -> DataLoader[tuple[Tensor, ...]]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(count, 3, 28, 28, generator=generator)
+    return DataLoader(TensorDataset(images, torch.arange(count) % classes), batch_size=batch_size)
+
+
+def trainer(path: Path, **kwargs: Any) -> Trainer:
+    settings = {"max_epochs": 1, "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    settings |= {"accelerator": "cpu", "enable_model_summary": False, "num_sanity_val_steps": 0}
+    return Trainer(default_root_dir=path, **(settings | kwargs))
+
+
+def test_metrics_are_fractions_of_images_and_of_classes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    task = ClassificationTask(MICRO, num_classes=7)
+    images = torch.randn(20, 3, 28, 28)
+    labels = torch.tensor([0] * 14 + [1] * 4 + [2, 3])  # unbalanced, and three classes without an image
+    [logged] = trainer(tmp_path).validate(task, DataLoader(TensorDataset(images, labels), batch_size=6), verbose=False)
+    with torch.no_grad():
+        logits = task.eval().model(images)
+    right = logits.argmax(dim=1) == labels
+    top5 = (logits.topk(5, dim=1).indices == labels[:, None]).any(dim=1)
+    assert logged["val/acc1"] == pytest.approx(float(right.float().mean()))
+    assert logged["val/acc5"] == pytest.approx(float(top5.float().mean()))
+    assert logged["val/loss"] == pytest.approx(float(F.cross_entropy(logits, labels)), abs=1e-5)
+    seen = set(labels.tolist()) | set(logits.argmax(dim=1).tolist())
+    recalls = [float(right[labels == label].float().mean()) if (labels == label).any() else 0.0 for label in seen]
+    assert logged["val/macro_acc"] == pytest.approx(sum(recalls) / len(recalls), abs=1e-6)
+
+
+def test_training_loss_has_label_smoothing_and_validation_loss_has_not(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    task = ClassificationTask(MICRO, num_classes=3, label_smoothing=0.5, lr=1e-9)
+    run = trainer(tmp_path)
+    run.fit(task, loader(8), loader(8))
+    images, labels = next(iter(loader(8)))
+    with torch.no_grad():
+        in_training = F.cross_entropy(task.train().model(images), labels, label_smoothing=0.5)
+        in_validation = F.cross_entropy(task.eval().model(images), labels)
+    assert float(run.callback_metrics["train/loss"]) == pytest.approx(float(in_training), abs=1e-4)
+    # BatchNorm's statistics moved by the pass above, as they had by the training step
+    assert float(run.callback_metrics["val/loss"]) == pytest.approx(float(in_validation), abs=0.05)
+    assert float(in_training) != pytest.approx(float(in_validation), abs=1e-3)
+
+
+def test_a_mixing_run_reports_no_training_accuracy(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
+    run.fit(ClassificationTask(MICRO, num_classes=3, mix=Mix(mixup=0.8, cutmix=1.0)), loader(), loader())
+    assert "train/loss" in run.callback_metrics
+    assert "train/acc1" not in run.callback_metrics
+    assert "val/acc1" in run.callback_metrics
+
+
+def test_weight_decay_spares_biases_norms_layer_scale_and_position_embeddings() -> None:
+    decayed: dict[str, set[str]] = {}
+    for name in ("inceptionnext_nano", "metanext_attn_nano"):
+        task = ClassificationTask(name, num_classes=3, weight_decay=0.05)
+        task.trainer = type("Stub", (), {"estimated_stepping_batches": 10, "num_training_batches": 5})()  # type: ignore[assignment]
+        task.trainer.accumulate_grad_batches = 1
+        groups = task.configure_optimizers()["optimizer"].param_groups
+        names = {parameter: key for key, parameter in task.model.named_parameters()}
+        decayed[name] = {names[p] for group in groups if group["weight_decay"] > 0 for p in group["params"]}
+        assert {group["weight_decay"] for group in groups} == {0.0, 0.05}
+        assert sum(len(group["params"]) for group in groups) == len(names)
+        assert not {key for key in decayed[name] if key.endswith((".bias", ".gamma"))}
+        assert not {key for key in decayed[name] if ".norm." in key}
+    assert "stages.0.blocks.0.token_mixer.dwconv_w.weight" in decayed["inceptionnext_nano"]
+    assert "pos_embed" not in decayed["metanext_attn_nano"]
+
+
+def test_learning_rate_follows_the_schedule_per_step(tmp_path: Path) -> None:
+    rates = []
+
+    class Watch(ClassificationTask):
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+            rates.append(self.optimizers().param_groups[0]["lr"])
+
+    schedule = Schedule(warmup_epochs=1, warmup_lr=0.0, min_lr=0.0)
+    task = Watch(MICRO, num_classes=3, lr=1.0, schedule=schedule)
+    trainer(tmp_path, max_epochs=2, limit_val_batches=0).fit(task, loader(16, batch_size=4))
+    expected = [0.0, 0.25, 0.5, 0.75, 1.0, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2]
+    assert rates == pytest.approx(expected)
+
+
+def test_accumulation_counts_optimizer_steps(tmp_path: Path) -> None:
+    task = ClassificationTask(MICRO, num_classes=3, schedule=Schedule(warmup_epochs=1))
+    run = trainer(tmp_path, max_epochs=2, accumulate_grad_batches=2, limit_val_batches=0)
+    run.fit(task, loader(20, batch_size=4))  # 5 batches: 3 steps an epoch
+    assert run.global_step == 6
+    assert run.lr_scheduler_configs[0].scheduler.last_epoch == 6
+
+
+def test_averaged_weights_follow_each_optimizer_step(tmp_path: Path) -> None:
+    history = []
+
+    class Watch(ClassificationTask):
+        def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+            super().optimizer_step(*args, **kwargs)
+            history.append(self.model.stem.weight.detach().clone())
+
+    task = Watch(MICRO, num_classes=3, lr=1e-2, ema_decay=0.5)
+    trainer(tmp_path, limit_val_batches=0).fit(task, loader(32, batch_size=8))
+    expected, ema = history[0], task.model_ema
+    assert ema is not None
+    for step, weights in enumerate(history[1:], start=2):
+        expected = expected.lerp(weights, 1 - ema.get_decay(step))
+    torch.testing.assert_close(ema.module.stem.weight, expected)
+    assert task.inference_model is ema.module
+    assert not any(p.requires_grad for p in ema.parameters())
+
+
+def test_a_checkpoint_made_in_python_loads_as_plain_data(tmp_path: Path) -> None:
+    task = ClassificationTask(
+        MICRO, num_classes=3, class_names=["a", "b", "c"], preprocessing=INPUT, mix=Mix(mixup=0.1), drop_path=0.2,
+        kwargs={"depth": 2, "pretrained": False}, schedule=Schedule(warmup_epochs=3),
+    )  # fmt: skip
+    run = trainer(tmp_path, limit_val_batches=0)
+    run.fit(task, loader())
+    run.save_checkpoint(tmp_path / "x.ckpt")
+    loaded = ClassificationTask.load_from_checkpoint(tmp_path / "x.ckpt", weights_only=True)
+    assert loaded.class_names == ["a", "b", "c"]
+    assert loaded.preprocessing == INPUT
+    assert loaded.mix == Mix(mixup=0.1)
+    assert loaded.schedule == Schedule(warmup_epochs=3)
+    assert loaded.hparams["kwargs"] == {"depth": 2}
+    for key, value in task.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[key], value, msg=key)
+
+
+def test_any_timm_model_learns_its_image_size(tmp_path: Path) -> None:
+    task = ClassificationTask("vit_tiny_patch16_224", num_classes=4, preprocessing=INPUT | {"image_size": 64})
+    assert task.model.pos_embed.shape == (1, 17, 192)
+    assert ClassificationTask("resnet10t", num_classes=4).model.num_classes == 4
+
+
+def test_gradients_of_the_task_are_those_of_the_bare_model() -> None:
+    torch.manual_seed(0)
+    task = ClassificationTask(MICRO, num_classes=3)
+    bare = timm.create_model(MICRO, num_classes=3)
+    bare.load_state_dict(task.model.state_dict())
+    images, labels = next(iter(loader()))
+    F.cross_entropy(task.train().model(images), labels).backward()
+    F.cross_entropy(bare.train()(images), labels).backward()
+    for (name, ours), theirs in zip(task.model.named_parameters(), bare.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"lr": 0.0}, "model.lr is 0.0"),
+        ({"weight_decay": -1.0}, "model.weight_decay is -1.0"),
+        ({"drop_path": 1.0}, "model.drop_path is 1.0"),
+        ({"label_smoothing": -0.1}, "model.label_smoothing is -0.1"),
+        ({"class_names": ["a"]}, "1 class names were given for 3 classes"),
+        ({"name": "inceptionnext_iso_mikro"}, "inceptionnext_iso_micro"),
+    ],
+)
+def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        ClassificationTask(**({"name": MICRO, "num_classes": 3} | arguments))

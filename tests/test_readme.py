@@ -1,0 +1,113 @@
+"""Every command and figure of the README that can be checked here is."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from inceptionnext_lit.models import VARIANTS
+from tests.recipes import REPO
+
+README = (REPO / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    shlex.split(line, comments=True)
+    for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+]
+PYTHON = [words for words in COMMANDS if words[0] == "python"]
+
+# Cuts of length, given last, so that they win; the keys that the README's command is about stay.
+SHORT = ["--trainer.limit_train_batches", "3", "--trainer.limit_val_batches", "2"]
+SMALL_STEP = ["--data.batch_size", "4", "--trainer.max_steps", "1", "--trainer.devices", "1"]
+SMALL_STEP += ["--trainer.accumulate_grad_batches", "1", "--model.kwargs", "{pretrained: false}"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, make_folder: Callable[..., Path]) -> Path:
+    """A folder that looks like a fresh clone from inside, with data under the README's names for it."""
+    root = tmp_path_factory.mktemp("clone")
+    for name in ("cli.py", "configs", "examples"):
+        (root / name).symlink_to(REPO / name)
+    for name in ("MY_IMAGES", "FOLDER"):
+        make_folder(root / name, {".": 40}, classes=("bag", "coat"))
+    make_folder(root / "IMAGENET", {"train": 6, "val": 2})
+    (root / "FOLDER_OR_IMAGE").symlink_to(root / "IMAGENET" / "val" / "bag")
+    (root / "photo.jpg").symlink_to(next((root / "IMAGENET" / "val" / "bag").iterdir()))
+    return root
+
+
+def start(words: list[str], place: Path) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, *words[1:]], cwd=place, env=environment, capture_output=True, text=True, timeout=400
+    )
+    assert done.returncode == 0, f"{shlex.join(words)}\n{done.stderr}"
+    return done.stdout
+
+
+def test_every_python_command_in_order(place: Path) -> None:
+    for words in PYTHON:
+        extra: list[str] = []
+        if words[1:3] == ["cli.py", "fit"] and "--help" not in words:
+            needs_little = "sample" in words or any("quickstart" in word for word in words)
+            extra = SHORT if needs_little else SMALL_STEP
+        if words[1].endswith("predict_from_checkpoint.py"):
+            (place / "best.ckpt").symlink_to(place / "runs/quickstart/version_0/checkpoints/best.ckpt")
+        output = start([*words, *extra], place)
+        if "--output" in words:
+            assert (place / words[words.index("--output") + 1]).read_text().startswith("path,label,probability,top5\n")
+        if words[1:3] == ["cli.py", "fit"]:
+            assert "Checkpoint: runs/" in output
+    last = torch.load(place / "runs/quickstart/version_2/checkpoints/last.ckpt", weights_only=True)
+    assert last["hyper_parameters"]["name"] == "inceptionnext_iso_nano"  # the run that was continued
+
+
+def test_tensorboard_shows_the_runs(place: Path) -> None:
+    [words] = [words for words in COMMANDS if words[0] == "tensorboard"]
+    command = [str(Path(sys.executable).with_name("tensorboard")), *words[1:], "--port", "0"]
+    with subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, text=True) as server:
+        deadline = time.monotonic() + 60
+        assert server.stderr is not None
+        lines = iter(server.stderr.readline, "")
+        found = any("http://localhost" in line for line in lines if time.monotonic() < deadline)
+        server.terminate()
+    assert found
+
+
+def test_make_does_what_the_readme_writes_out() -> None:
+    written = [words for words in COMMANDS if words[0] in ("make", "python3.11") or words[0].startswith(".venv")]
+    assert [words[:2] for words in written[:2]] == [["make", "quickstart"], ["make", "test"]]
+    venv, install, fit = written[2:]
+    dry = subprocess.run(
+        ["make", "-n", "-B", "quickstart"], cwd=REPO, capture_output=True, text=True, check=True
+    ).stdout
+    assert shlex.join(venv) in dry
+    assert f'{install[0].removesuffix("pip")}python -m pip install --quiet -e ".[test]"' in dry
+    assert shlex.join(fit) in dry
+
+
+def test_every_command_is_covered() -> None:
+    others = {words[0] for words in COMMANDS} - {"python", "tensorboard", "make", "python3.11"}
+    assert others == {".venv/bin/pip", ".venv/bin/python"}
+
+
+def test_python_block_runs(place: Path) -> None:
+    [block] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    output = start(["python", "-c", block + "\nprint(type(model).__name__, model.num_classes)"], place)
+    assert output == "IsotropicMetaNeXt 10\n"
+
+
+def test_model_table_is_the_code_s_table() -> None:
+    rows = [
+        f"| `{row.name}` | {row.image_size} | {row.params_m:.2f} | {row.macs_g or '–'} | {row.top1 or '–'} | "
+        f"{'yes' if row.hub_id else '–'} |"
+        for row in VARIANTS
+    ]
+    assert "\n".join(rows) in README
