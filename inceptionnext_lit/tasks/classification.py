@@ -112,15 +112,11 @@ class ClassificationTask(LightningModule):
         Returns:
             Logits of shape (N, num_classes).
         """
-        return cast(Tensor, self.inference_model(images))
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Lay the images out as the model's weights are: channels last."""
-        images, rest = batch
-        return images.to(memory_format=torch.channels_last), rest
+        return cast(Tensor, self.inference_model(images.contiguous(memory_format=torch.channels_last)))
 
     def _shared_step(self, batch: tuple[Tensor, Tensor], stage: Stage) -> Tensor:
         images, labels = batch
+        images = images.contiguous(memory_format=torch.channels_last)  # as the model's weights are laid out
         training = stage == "train"
         inputs, targets = self.mix(images, labels, self.num_classes) if training else (images, labels)
         logits = self.model(inputs)

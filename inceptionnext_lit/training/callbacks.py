@@ -71,14 +71,22 @@ class RunProgressBar(RichProgressBar):
         self._images_per_s = self._images / (time.monotonic() - self._epoch_start)
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
+    def configure_columns(self, trainer: Trainer) -> list[Any]:
+        """Columns of the bar, without Lightning's batches per second, which images per second replace."""
+        columns: list[Any] = super().configure_columns(trainer)[:-1]
+        return columns
+
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """Figures beside the bar."""
-        metrics = dict(super().get_metrics(trainer, pl_module))
-        metrics.pop("v_num", None)
+        figures: dict[str, Any] = {}
+        if "train/loss_step" in trainer.callback_metrics:
+            figures["loss"] = float(trainer.callback_metrics["train/loss_step"])
         if trainer.training:
-            metrics["img/s"] = f"{self._images_per_s:.0f}"
-            metrics["left"] = self._time_left(trainer)
-        return metrics
+            figures |= {"img/s": f"{self._images_per_s:.0f}", "left": self._time_left(trainer)}
+        return figures
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"Epoch {current_epoch + 1}/{self.trainer.max_epochs}"
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the epoch's line."""
