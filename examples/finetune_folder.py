@@ -7,7 +7,7 @@ FOLDER holds CLASS/*.jpg, or train/CLASS/*.jpg and val/CLASS/*.jpg; without it, 
 
 import argparse
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import Trainer, seed_everything
 
 from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.tasks import ClassificationTask
@@ -19,9 +19,10 @@ def main() -> None:
     """Train, and say where the best weights lie."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", default="sample")
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=10)
     args = parser.parse_args()
 
+    seed_everything(0, workers=True)
     # For photographs: image_size=224, name="inceptionnext_tiny" and kwargs={"pretrained": True} below.
     data = ImageFolderDataModule(root=args.folder, image_size=28, batch_size=64, crop_pct=1.0)
     task = ClassificationTask(

@@ -26,7 +26,7 @@ def test_timm_model(tmp_path: Path) -> None:
 
 
 def test_finetune_folder_then_predict_from_checkpoint(tmp_path: Path, sample: Path) -> None:
-    output = run("finetune_folder.py", sample / "val", "--epochs", 3, cwd=tmp_path)
+    output = run("finetune_folder.py", sample / "val", "--epochs", 8, cwd=tmp_path)
     found = re.search(r"best val/acc1 (\S+) in (\S+best\.ckpt)", output)
     assert found is not None
     assert float(found[1]) > 0.3

@@ -1,5 +1,10 @@
+import re
 import subprocess
 import sys
+
+import pytest
+
+from tests.recipes import REPO
 
 
 def loaded_after(statement: str) -> set[str]:
@@ -13,3 +18,40 @@ def test_models_need_torch_and_timm_but_not_lightning() -> None:
     loaded = loaded_after("import inceptionnext_lit.models")
     assert {"torch", "timm"} <= loaded
     assert not {"lightning", "lightning_fabric", "pytorch_lightning", "torchmetrics"} & loaded
+
+
+# What each package may import of the others; imports point one way.
+ALLOWED = {
+    "models": set(),
+    "data": set(),
+    "training": set(),
+    "tasks": {"models", "training"},
+    "cli": {"data", "models", "tasks", "training"},
+}
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_imports_point_one_way(package: str) -> None:
+    for path in (REPO / "inceptionnext_lit" / package).glob("*.py"):
+        for name in re.findall(r"^\s*(?:from|import) inceptionnext_lit\.(\w+)", path.read_text(), re.MULTILINE):
+            assert name in ALLOWED[package] | {package, "errors", "preprocessing"}, f"{path.name} imports {name}"
+
+
+def test_the_package_alone_loads_nothing_heavy() -> None:
+    assert not {"torch", "timm", "lightning"} & loaded_after("import inceptionnext_lit.cli")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import timm, inceptionnext_lit",
+        "import inceptionnext_lit, timm",
+        "import inceptionnext_lit; from timm.models import is_model",
+        "import timm.layers; import inceptionnext_lit",
+        "import inceptionnext_lit.models.mixers",
+    ],
+)
+def test_models_are_registered_in_any_order_of_imports(statement: str) -> None:
+    script = f"{statement}; import timm; print(timm.is_model('inceptionnext_iso_small'))"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout == "True\n"

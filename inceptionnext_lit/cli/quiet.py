@@ -15,6 +15,10 @@ WARNINGS = [
     r"Checkpoint directory .* exists and is not empty",
     # prediction and evaluation have no use for the callbacks that kept checkpoints in training
     r"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",
+    # a continued run has a folder of its own, and its best epoch is counted there
+    r"The dirpath has changed from",
+    # the averaged weights' model, which is never trained itself
+    r"Found \d+ module\(s\) in eval mode at the start of training",
 ]
 
 # Advertising, and a repetition of what the run's first lines say.

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -103,6 +104,12 @@ class CommandLine(LightningCLI):
         tensorboard = TensorBoardLogger(root, name=name, default_hp_metric=False)
         return [tensorboard, CSVLogger(root, name=name, version=tensorboard.version)]
 
+    def before_fit(self) -> None:
+        """Scan the data first: what is wrong with it is said before a run folder exists."""
+        self.datamodule.trainer = self.trainer
+        self.datamodule.prepare_data()
+        self.datamodule.setup("fit")
+
     def predict(self, **kwargs: Any) -> None:
         """Predict without keeping all predictions in memory twice."""
         self.trainer.predict(**kwargs, return_predictions=False)
@@ -159,17 +166,20 @@ def run(args: list[str] | None = None) -> None:
         SystemExit: With code 2 if the command line cannot be parsed.
     """
     silence_library_chatter()
-    CommandLine(
-        LightningModule,
-        LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        auto_configure_optimizers=False,
-        seed_everything_default=0,
-        # the run folder is always a new one; only a run without loggers meets an older file
-        save_config_kwargs={"overwrite": True},
-        parser_class=CommandParser,
-        parser_kwargs={"allow_abbrev": False},
-        trainer_defaults={"default_root_dir": "runs", "enable_model_summary": False},
-        args=args,
-    )
+    try:
+        CommandLine(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            # the run folder is always a new one; only a run without loggers meets an older file
+            save_config_kwargs={"overwrite": True},
+            parser_class=CommandParser,
+            parser_kwargs={"allow_abbrev": False},
+            trainer_defaults={"default_root_dir": "runs", "enable_model_summary": False},
+            args=args,
+        )
+    except MisconfigurationException as error:  # Lightning's own word for a mistake in the arguments
+        raise UserError(str(error)) from error

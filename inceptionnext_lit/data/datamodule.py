@@ -109,6 +109,7 @@ class ImageFolderDataModule(LightningDataModule):
         self.augmentation = augmentation if isinstance(augmentation, Augmentation) else LEVELS[augmentation]
         self.cache_dir = cache_dir
         self._class_names = class_names
+        self._scanned: set[str] = set()
         self._preprocessing = Preprocessing(
             image_size=image_size, crop_pct=crop_pct, interpolation="bicubic", mean=mean, std=std
         )
@@ -140,14 +141,17 @@ class ImageFolderDataModule(LightningDataModule):
             unpack_sample(self.cache_dir)
 
     def setup(self, stage: str) -> None:
-        """Scans the folder for a stage: ``fit``, ``validate``, ``test`` or ``predict``.
+        """Scans the folder for a stage, once: ``fit``, ``validate``, ``test`` or ``predict``.
 
         Raises:
             UserError: If the folder does not hold what the stage needs.
         """
+        if stage in self._scanned:
+            return
         evaluation = eval_transform(self.preprocessing)
         if stage == "predict":
             self.predict_set = UnlabelledImages(self._unlabelled(), evaluation)
+            self._scanned.add(stage)
             return
         layout = find_layout(self._folder())
         if stage == "fit":
@@ -165,6 +169,7 @@ class ImageFolderDataModule(LightningDataModule):
                     "Add that folder, or evaluate the validation split with the subcommand validate."
                 )
             self.test_set = LabelledImages(self._scan(layout, layout.test), evaluation)
+        self._scanned.add(stage)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of the training split; an incomplete last one is dropped."""

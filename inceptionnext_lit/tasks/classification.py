@@ -91,7 +91,9 @@ class ClassificationTask(LightningModule):
                 "acc1": MulticlassAccuracy(num_classes, average="micro"),
                 "acc5": MulticlassAccuracy(num_classes, average="micro", top_k=min(5, num_classes)),
                 "macro_acc": MulticlassAccuracy(num_classes, average="macro"),
-            }
+            },
+            # Groups merge metrics whose counts are equal after one batch: acc1 and acc5 where all were right.
+            compute_groups=False,
         )
         # a ModuleDict has methods of its own named train and eval, hence the prefix in the keys
         self.metrics = nn.ModuleDict(
@@ -192,6 +194,8 @@ class ClassificationTask(LightningModule):
         plain["_class_path"] = f"{type(self).__module__}.{type(self).__qualname__}"
         plain["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
         checkpoint["hyper_parameters"] = plain
+        # Lightning notes "kwargs" here for arguments by keyword, which its loader would take for our kwargs
+        checkpoint.pop("hparams_name", None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of other classes.
@@ -233,6 +237,15 @@ def _create_model(
         return cast(nn.Module, timm.create_model(name, **{**arguments, **kwargs}))
     except TypeError as error:
         raise UserError(f"The model {name!r} does not take these arguments: {error}. Check model.kwargs.") from error
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"The model {name!r} cannot be built with {arguments | kwargs}: {_reason(error)}. "
+            "Check --data.image_size and --model.kwargs."
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
 
 
 def _check_input(model: nn.Module, name: str, preprocessing: Preprocessing) -> None:
@@ -243,8 +256,7 @@ def _check_input(model: nn.Module, name: str, preprocessing: Preprocessing) -> N
         with torch.no_grad():
             model(torch.zeros(1, len(preprocessing["mean"]), size, size))
     except (UserError, RuntimeError, AssertionError) as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UserError(
-            f"The model {name!r} cannot take images of {size} pixels ({reason}); set another --data.image_size."
+            f"The model {name!r} cannot take images of {size} pixels ({_reason(error)}); set another --data.image_size."
         ) from error
     model.train()

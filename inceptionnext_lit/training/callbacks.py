@@ -123,6 +123,7 @@ class RunSummary(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print what is about to happen, on the first process."""
+        folder = trainer.log_dir  # a broadcast: every process has to ask
         if not trainer.is_global_zero:
             return
         model, loader = pl_module.hparams["name"], cast(DataLoader[Any], trainer.train_dataloader)
@@ -134,8 +135,8 @@ class RunSummary(Callback):
             f"{batch} a step = {loader.batch_size} × {trainer.world_size} devices × "
             f"{trainer.accumulate_grad_batches} accumulated; {trainer.estimated_stepping_batches} steps"
         )
-        if trainer.log_dir is not None:
-            self._out.print(f"Run folder: {_relative(trainer.log_dir)}")
+        if folder is not None:
+            self._out.print(f"Run folder: {_relative(folder)}")
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print what came of it, on the first process."""

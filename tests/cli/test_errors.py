@@ -100,7 +100,7 @@ def test_a_batch_larger_than_the_data_set(refused: Callable[..., str], folder: P
 
 @pytest.mark.parametrize(
     ("model", "size"),
-    [("inceptionnext_tiny", 16), ("inceptionnext_iso_small", 12), ("swin_tiny_patch4_window7_224", 30)],
+    [("inceptionnext_tiny", 16), ("inceptionnext_iso_small", 12), ("vit_tiny_patch16_224", 12)],
 )
 def test_an_image_size_that_the_model_cannot_take(
     refused: Callable[..., str], folder: Path, model: str, size: int
@@ -108,7 +108,7 @@ def test_an_image_size_that_the_model_cannot_take(
     words = ["--data.root", folder, "--data.batch_size", 4, "--data.image_size", size]
     message = refused("fit", *SMALL, "--model.name", model, *words)
     assert model in message
-    assert f"{size} pixels" in message
+    assert str(size) in message
     assert "--data.image_size" in message
 
 
@@ -206,6 +206,19 @@ def test_predict_without_images_and_to_nowhere(refused: Callable[..., str], trai
     assert "does not exist" in refused("predict", "--ckpt_path", checkpoint, "--data.root", "nowhere")
     message = refused("predict", "--ckpt_path", checkpoint, "--data.root", "sample", "--output", "labels.txt")
     assert message == "--output is labels.txt; it must end in .csv or .json."
+
+
+def test_resuming_a_run_that_is_already_longer(cli: Cli, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    longer = trained.parent / "longer.ckpt"
+    checkpoint = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
+    progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+    progress.update(dict.fromkeys(progress, 9))
+    torch.save(checkpoint, longer)
+    with pytest.raises(SystemExit, match="1"):
+        cli("fit", *SMALL, "--ckpt_path", longer, "--trainer.max_epochs", 3, "--model.ema_decay", 0.9)
+    error = capsys.readouterr().err
+    assert error.splitlines()[-1].startswith("error: You restored a checkpoint with current_epoch=9, ")
+    assert "Traceback" not in error
 
 
 def test_resuming_on_other_classes(refused: Callable[..., str], trained: Path, make_folder: MakeFolder) -> None:

@@ -158,19 +158,18 @@ def test_root_is_needed_late(tmp_path: Path) -> None:
 
 
 def test_a_batch_larger_than_the_training_split(splits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = build(splits, batch_size=11)
-    data.setup("fit")
     with pytest.raises(
         UserError, match=r"A batch_size of 11 is more than the 10 training images, .*--data\.batch_size"
     ):
-        data.train_dataloader()
+        build(splits, batch_size=11).setup("fit")
     data = build(splits, batch_size=6)
     data.setup("fit")
     assert len(data.train_dataloader()) == 1
+    data = build(splits, batch_size=6)
     data.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     monkeypatch.setattr(pl.Trainer, "world_size", 2)
     with pytest.raises(UserError, match=r"of 6 is more than the 10 training images give each of 2 processes"):
-        data.train_dataloader()
+        data.setup("fit")
 
 
 def test_preprocessing(splits: Path) -> None:

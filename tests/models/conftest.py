@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,15 +12,6 @@ SHRUNK: dict[type, dict[str, Any]] = {
     MetaNeXt: {"depths": (1, 1, 2, 1), "dims": (24, 32, 40, 48)},
     IsotropicMetaNeXt: {"depth": 3, "dim": 48, "patch_size": 8, "img_size": 32},
 }
-
-
-@pytest.fixture(scope="package", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """These models are too small to gain from threads, which wait for each other on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=VARIANTS, ids=lambda row: row.name)

@@ -49,6 +49,18 @@ def test_metrics_are_fractions_of_images_and_of_classes(tmp_path: Path) -> None:
     assert logged["val/macro_acc"] == pytest.approx(sum(recalls) / len(recalls), abs=1e-6)
 
 
+def test_a_perfect_first_batch_does_not_merge_top1_and_top5(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    task = ClassificationTask(MICRO, num_classes=10).eval()
+    images = torch.randn(16, 3, 28, 28)
+    with torch.no_grad():
+        ranked = task.model(images).argsort(dim=1, descending=True)
+    labels = torch.cat([ranked[:8, 0], ranked[8:, 2]])  # all first, then all third
+    [logged] = trainer(tmp_path).validate(task, DataLoader(TensorDataset(images, labels), batch_size=8), verbose=False)
+    assert logged["val/acc1"] == pytest.approx(0.5)
+    assert logged["val/acc5"] == pytest.approx(1.0)
+
+
 def test_training_loss_has_label_smoothing_and_validation_loss_has_not(tmp_path: Path) -> None:
     torch.manual_seed(0)
     task = ClassificationTask(MICRO, num_classes=3, label_smoothing=0.5, lr=1e-9)
@@ -123,7 +135,7 @@ def test_averaged_weights_follow_each_optimizer_step(tmp_path: Path) -> None:
     trainer(tmp_path, limit_val_batches=0).fit(task, loader(32, batch_size=8))
     expected, ema = history[0], task.model_ema
     assert ema is not None
-    for step, weights in enumerate(history[1:], start=2):
+    for step, weights in enumerate(history[1:], start=1):
         expected = expected.lerp(weights, 1 - ema.get_decay(step))
     torch.testing.assert_close(ema.module.stem.weight, expected)
     assert task.inference_model is ema.module
