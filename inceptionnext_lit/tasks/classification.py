@@ -174,6 +174,7 @@ class ClassificationTask(LightningModule):
         optimizer: Optimizer = AdamW(
             weight_decay_groups(self.model, self.hparams["weight_decay"]), lr=self.hparams["lr"]
         )
+        self.trainer.fit_loop.setup_data()  # else the batches per epoch are not known yet where max_steps is set
         total_steps = int(self.trainer.estimated_stepping_batches)
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         scheduler = self.schedule.build(optimizer, total_steps, steps_per_epoch)
@@ -237,6 +238,11 @@ def _create_model(
         return cast(nn.Module, timm.create_model(name, **{**arguments, **kwargs}))
     except TypeError as error:
         raise UserError(f"The model {name!r} does not take these arguments: {error}. Check model.kwargs.") from error
+    except OSError as error:  # what the hub's client raises without a network, and urllib too
+        raise UserError(
+            f"The pretrained weights of {name!r} could not be fetched: {_reason(error)}. Connect once, or train from "
+            "scratch with --model.kwargs '{pretrained: false}'."
+        ) from error
     except (AssertionError, RuntimeError, ValueError) as error:
         raise UserError(
             f"The model {name!r} cannot be built with {arguments | kwargs}: {_reason(error)}. "

@@ -1,6 +1,8 @@
 """What a person sees and keeps of a run: progress, checkpoints, a closing summary."""
 
 import shlex
+import shutil
+import sys
 import time
 from collections.abc import Sized
 from pathlib import Path
@@ -152,12 +154,20 @@ class RunSummary(Callback):
         if checkpoint:
             path = shlex.quote(_relative(checkpoint))
             self._out.print(f"Checkpoint: {path}")
-            self._out.print(f"Next:       python cli.py predict --ckpt_path {path} --data.root FOLDER_OR_IMAGE")
+            self._out.print(f"Next:       {_program()} predict --ckpt_path {path} --data.root FOLDER_OR_IMAGE")
 
 
-def _relative(path: str) -> str:
-    """A path as the person in this folder would type it."""
-    try:
-        return str(Path(path).resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return path
+def _program() -> str:
+    """How this person starts the command line: by its script and an interpreter, or by its installed name."""
+    script = sys.argv[0]
+    if not script.endswith(".py"):
+        return Path(script).name
+    on_path = shutil.which("python")
+    python = "python" if on_path is not None and Path(on_path) == Path(sys.executable) else sys.executable
+    return shlex.join([python if python == "python" else _relative(python, follow=False), _relative(script)])
+
+
+def _relative(path: str, *, follow: bool = True) -> str:
+    """A path as the person in this folder would type it; a virtual environment's python is not to be followed."""
+    absolute = Path(path).resolve() if follow else Path(path).absolute()
+    return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else path

@@ -160,7 +160,7 @@ def test_the_command_line_wins_over_the_checkpoint(trained: Path, cli: Cli, tmp_
     assert stored["schedule"]["warmup_epochs"] == pytest.approx(2)
 
 
-def test_two_process_ddp_on_the_cpu(shell: Shell, tmp_path: Path) -> None:
+def test_two_process_ddp_on_the_cpu(shell: Shell, tmp_path: Path, sample: Path) -> None:
     done = shell(
         "fit", *SMALL, "--trainer.max_epochs", 1, "--trainer.accelerator", "cpu", "--trainer.devices", 2,
         "--trainer.strategy", "ddp", "--data.batch_size", 100,
@@ -172,9 +172,10 @@ def test_two_process_ddp_on_the_cpu(shell: Shell, tmp_path: Path) -> None:
     run = tmp_path / "runs/quickstart/version_0"
     [accuracy] = metrics_of(run)["val/acc1"]
     assert f"Best:       val/acc1 {accuracy:.4f} in epoch 1\n" in done.stdout
-    assert (
-        "Next:       python cli.py predict --ckpt_path runs/quickstart/version_0/checkpoints/best.ckpt" in done.stdout
-    )
+    [command] = re.findall(r"Next: +(.+) FOLDER_OR_IMAGE", done.stdout)
+    image = next((sample / "val" / "bag").iterdir())
+    subprocess.run(f"{command} {image}", shell=True, cwd=tmp_path, check=True, timeout=120)  # as it was printed
+    assert (tmp_path / "predictions.csv").read_text().count("\n") == 2
     assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 30
 
 

@@ -84,13 +84,13 @@ def test_a_mixing_run_reports_no_training_accuracy(tmp_path: Path) -> None:
     assert "val/acc1" in run.callback_metrics
 
 
-def test_weight_decay_spares_biases_norms_layer_scale_and_position_embeddings() -> None:
+def test_weight_decay_spares_biases_norms_layer_scale_and_position_embeddings(tmp_path: Path) -> None:
     decayed: dict[str, set[str]] = {}
-    for name in ("inceptionnext_nano", "metanext_attn_nano"):
+    for name, size in (("inceptionnext_nano", 32), ("metanext_attn_nano", 28)):
         task = ClassificationTask(name, num_classes=3, weight_decay=0.05)
-        task.trainer = type("Stub", (), {"estimated_stepping_batches": 10, "num_training_batches": 5})()  # type: ignore[assignment]
-        task.trainer.accumulate_grad_batches = 1
-        groups = task.configure_optimizers()["optimizer"].param_groups
+        run = trainer(tmp_path, max_epochs=None, max_steps=1, limit_val_batches=0)
+        run.fit(task, DataLoader(TensorDataset(torch.randn(4, 3, size, size), torch.arange(4) % 3), batch_size=4))
+        groups = run.optimizers[0].param_groups
         names = {parameter: key for key, parameter in task.model.named_parameters()}
         decayed[name] = {names[p] for group in groups if group["weight_decay"] > 0 for p in group["params"]}
         assert {group["weight_decay"] for group in groups} == {0.0, 0.05}
@@ -99,6 +99,19 @@ def test_weight_decay_spares_biases_norms_layer_scale_and_position_embeddings() 
         assert not {key for key in decayed[name] if ".norm." in key}
     assert "stages.0.blocks.0.token_mixer.dwconv_w.weight" in decayed["inceptionnext_nano"]
     assert "pos_embed" not in decayed["metanext_attn_nano"]
+
+
+def test_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*args: object, **kwargs: object) -> None:
+        raise ConnectionError("no route to the hub.\nlong explanation")
+
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", offline)
+    with pytest.raises(
+        UserError, match=r"weights of 'inceptionnext_atto' .* no route to the hub\. .*pretrained: false"
+    ):
+        ClassificationTask("inceptionnext_atto", num_classes=3, kwargs={"pretrained": True})
+    with pytest.raises(UserError, match="No pretrained weights exist"):
+        ClassificationTask(MICRO, num_classes=3, kwargs={"pretrained": True})
 
 
 def test_learning_rate_follows_the_schedule_per_step(tmp_path: Path) -> None:
