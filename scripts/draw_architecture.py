@@ -49,7 +49,7 @@ def draw_four_stage(axes: Axes) -> None:
     for index, (depth, dim, side) in enumerate(zip((3, 3, 9, 3), (96, 192, 384, 768), (56, 28, 14, 7), strict=True)):
         down = "" if index == 0 else "BN → conv 2×2, stride 2\n"
         rows.append((f"{down}stage {index + 1}: {depth} blocks", STAGES[index], f"{dim} × {side} × {side}"))
-    rows.append(("average pool → Linear\n→ GELU → LayerNorm → Linear", HEAD, "1000"))
+    rows.append(("pool → Linear → GELU\n→ LayerNorm → Linear", HEAD, "1000"))
     column(axes, 1.9, rows, 2.75, 6.95, 1.08)
 
 
@@ -60,7 +60,7 @@ def draw_isotropic(axes: Axes) -> None:
         ("image", "white", "3 × 224 × 224"),
         ("stem: conv 16×16, stride 16", STEM, "384 × 14 × 14"),
         ("18 blocks of one width,\nno LayerScale", STAGES[2], "384 × 14 × 14"),
-        ("average pool → LayerNorm\n→ Linear", HEAD, "1000"),
+        ("pool → LayerNorm → Linear", HEAD, "1000"),
     ]
     column(axes, 6.7, rows, 2.75, 6.95, 2.16)
 
