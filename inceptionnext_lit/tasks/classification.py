@@ -92,7 +92,7 @@ class ClassificationTask(LightningModule):
                 "acc5": MulticlassAccuracy(num_classes, average="micro", top_k=min(5, num_classes)),
                 "macro_acc": MulticlassAccuracy(num_classes, average="macro"),
             },
-            # Groups merge metrics whose counts are equal after one batch: acc1 and acc5 where all were right.
+            # Groups merge metrics whose counts are equal after one batch: acc5 and macro_acc where all were right.
             compute_groups=False,
         )
         # a ModuleDict has methods of its own named train and eval, hence the prefix in the keys

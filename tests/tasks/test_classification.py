@@ -49,7 +49,7 @@ def test_metrics_are_fractions_of_images_and_of_classes(tmp_path: Path) -> None:
     assert logged["val/macro_acc"] == pytest.approx(sum(recalls) / len(recalls), abs=1e-6)
 
 
-def test_a_perfect_first_batch_does_not_merge_top1_and_top5(tmp_path: Path) -> None:
+def test_a_perfect_first_batch_does_not_merge_metrics(tmp_path: Path) -> None:
     torch.manual_seed(0)
     task = ClassificationTask(MICRO, num_classes=10).eval()
     images = torch.randn(16, 3, 28, 28)
@@ -57,8 +57,12 @@ def test_a_perfect_first_batch_does_not_merge_top1_and_top5(tmp_path: Path) -> N
         ranked = task.model(images).argsort(dim=1, descending=True)
     labels = torch.cat([ranked[:8, 0], ranked[8:, 2]])  # all first, then all third
     [logged] = trainer(tmp_path).validate(task, DataLoader(TensorDataset(images, labels), batch_size=8), verbose=False)
+    right = torch.arange(16) < 8
+    recalls = [float(right[labels == label].float().mean()) for label in labels.unique()]
+    wrongly_named = set(ranked[8:, 0].tolist()) - set(labels.tolist())  # no image, but a prediction: recall 0
     assert logged["val/acc1"] == pytest.approx(0.5)
     assert logged["val/acc5"] == pytest.approx(1.0)
+    assert logged["val/macro_acc"] == pytest.approx(sum(recalls) / (len(recalls) + len(wrongly_named)))
 
 
 def test_training_loss_has_label_smoothing_and_validation_loss_has_not(tmp_path: Path) -> None:
