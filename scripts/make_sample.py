@@ -2,6 +2,9 @@
 
     apt-get install dataset-fashion-mnist
     python scripts/make_sample.py
+    python scripts/make_sample.py --test_folder FOLDER
+
+The second form writes the 10,000 test images to FOLDER/test/CLASS instead, for ``cli.py test``.
 
 Per class, 600 training and 100 validation images are drawn from the 60,000 training images (the
 10,000 test images stay untouched), with a fixed seed and without pixel-identical copies. They are
@@ -85,11 +88,19 @@ def licence() -> str:
     return f"MIT License\n\nCopyright (c) 2017 Zalando SE\n\n{text}\n"
 
 
-def main() -> None:
-    """Writes the archive, and the licence beside it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=DATA, help="folder to write to")
-    output: Path = parser.parse_args().output
+def write_test_folder(root: Path) -> None:
+    """Writes the 10,000 images of the data set's own test part as ``root/test/CLASS/NNNNN.png``."""
+    pixels = read_idx(SOURCE / "t10k-images-idx3-ubyte.gz", header=16)
+    labels = read_idx(SOURCE / "t10k-labels-idx1-ubyte.gz", header=8)
+    for name in CLASSES:
+        (root / "test" / name).mkdir(parents=True, exist_ok=True)
+    for index, label in enumerate(labels):
+        (root / "test" / CLASSES[label] / f"{index:05d}.png").write_bytes(encode(pixels, index))
+    print(f"{root / 'test'}: {len(labels)} images")
+
+
+def write_archive(output: Path) -> None:
+    """Writes the archive of the embedded images, and the licence beside it."""
     pixels = read_idx(SOURCE / "train-images-idx3-ubyte.gz", header=16)
     labels = read_idx(SOURCE / "train-labels-idx1-ubyte.gz", header=8)
 
@@ -103,6 +114,18 @@ def main() -> None:
             bundle.writestr(zipfile.ZipInfo(name, DATE), content)
     (output / "LICENSE-fashion-mnist").write_text(licence())
     print(f"{archive}: {len(files) - 1} images, {archive.stat().st_size:,} bytes")
+
+
+def main() -> None:
+    """Writes what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=DATA, help="folder to write the archive to")
+    parser.add_argument("--test_folder", type=Path, help="write the test images to class folders here instead")
+    args = parser.parse_args()
+    if args.test_folder is not None:
+        write_test_folder(args.test_folder)
+    else:
+        write_archive(args.output)
 
 
 if __name__ == "__main__":
