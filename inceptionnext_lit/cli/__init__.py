@@ -5,16 +5,20 @@ import sys
 from inceptionnext_lit import __version__
 from inceptionnext_lit.errors import UserError
 
-OVERVIEW = """\
+COMMANDS = {
+    "fit": "train: a recipe from configs/, on ImageNet or a folder of your own images",
+    "validate": "figures of a checkpoint on the validation split",
+    "test": "figures of a checkpoint on the test split",
+    "predict": "labels for a folder of images, or for one image, into a .csv or .json file",
+}
+
+OVERVIEW = f"""\
 Train, evaluate and apply the InceptionNeXt family of image models.
 
 usage: python cli.py COMMAND [--config FILE.yaml] [--KEY VALUE ...]
 
 commands:
-  fit        train: a recipe from configs/, on ImageNet or a folder of your own images
-  validate   figures of a checkpoint on the validation split
-  test       figures of a checkpoint on the test split
-  predict    labels for a folder of images, or for one image, into a .csv or .json file
+{chr(10).join(f"  {name:<10} {meaning}" for name, meaning in COMMANDS.items())}
 
 examples:
   python cli.py fit --config configs/quickstart.yaml

@@ -49,16 +49,17 @@ def command_page(parser: argparse.ArgumentParser, classes: dict[str, type]) -> s
     actions = {action.dest: action for action in parser._actions}
     for key in _FIRST:
         if key in actions:
-            page.add_argument(f"--{key}", metavar=key.upper(), help=_HELP.get(key, actions[key].help))
+            meaning, default = _HELP.get(key, actions[key].help), actions[key].default
+            page.add_argument(f"--{key}", metavar=key.upper(), help=meaning, default=default)
     for key, cls in classes.items():
         nested = nested_dataclasses(cls)
         described = ArgumentParser(add_help=False)
         described.add_class_arguments(cls, key)
-        meaning = {action.dest: action.help for action in described._actions}
+        meanings = {action.dest: action.help for action in described._actions}
         page.add_class_arguments(cls, key, skip=_LINKED | nested.keys())
         for name, option in nested.items():
             page.add_class_arguments(option, f"{key}.{name}")
-            page._option_string_actions[f"--{key}.{name}"].help = meaning[f"{key}.{name}"]
+            page._option_string_actions[f"--{key}.{name}"].help = meanings[f"{key}.{name}"]
     for group in _TITLES:
         section = page.add_argument_group(_TITLES[group])
         for dest, action in actions.items():

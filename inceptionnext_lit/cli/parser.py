@@ -91,9 +91,11 @@ def nearest_keys(key: str, known: list[str]) -> list[str]:
     groups = {name.partition(".")[0] for name in known}
     group = key.partition(".")[0]
     if group not in groups:
-        return [name for name in difflib.get_close_matches(group, sorted(groups), n=3)]
+        return difflib.get_close_matches(group, sorted(groups), n=3)
     siblings = {name for name in known if name.count(".") >= key.count(".") and name.startswith(f"{group}.")}
-    return difflib.get_close_matches(key, sorted(siblings), n=3, cutoff=0.7)
+    longer = sorted(name for name in siblings if name.startswith(key))  # the key was abbreviated
+    alike = difflib.get_close_matches(key, sorted(siblings - set(longer)), n=3, cutoff=0.7)
+    return [*longer, *alike][:3]
 
 
 def _place(message: str) -> str:

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
+from inceptionnext_lit.cli import COMMANDS
 from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, CommandParser
 from inceptionnext_lit.cli.quiet import silence_library_chatter
 from inceptionnext_lit.errors import UserError
@@ -177,7 +178,10 @@ def run(args: list[str] | None = None) -> None:
             # the run folder is always a new one; only a run without loggers meets an older file
             save_config_kwargs={"overwrite": True},
             parser_class=CommandParser,
-            parser_kwargs={"allow_abbrev": False},
+            parser_kwargs={
+                "allow_abbrev": False,
+                **{name: {"description": text} for name, text in COMMANDS.items()},
+            },
             trainer_defaults={"default_root_dir": "runs", "enable_model_summary": False},
             args=args,
         )

@@ -128,6 +128,9 @@ def test_model_arguments_that_the_model_does_not_take(refused: Callable[..., str
     ("words", "wrong", "right"),
     [
         (["--trainer.max_epoch", 3], "trainer.max_epoch", "trainer.max_epochs"),
+        (["--trainer.max_ep", 3], "trainer.max_ep", "trainer.max_epochs"),
+        (["--data.batch", 3], "data.batch", "data.batch_size"),
+        (["--conf", "x"], "conf", "config"),
         (["--data.batchsize", 3], "data.batchsize", "data.batch_size"),
         (["--data.roo", "x"], "data.roo", "data.root"),
         (["--model.mix.mixupp", 1], "model.mix.mixupp", "model.mix.mixup"),
