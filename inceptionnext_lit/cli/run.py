@@ -64,6 +64,13 @@ class CommandLine(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning lets the checkpoint win over the command line here; see parse_arguments."""
 
+    def before_instantiate_classes(self) -> None:
+        """Name the run after its recipe, in the saved config too, so that its repetition has the same name."""
+        if self.subcommand == "fit" and self._get(self.config, "run_name") is None:
+            files = self._get(self.config, "config") or []
+            name = Path(str(files[0])).stem if files else self._get(self.config, "model").init_args.name
+            self.config["fit"]["run_name"] = name
+
     def instantiate_classes(self) -> None:
         """Instantiate; what a constructor says of a wrong value comes out as it was said."""
         try:
@@ -99,9 +106,6 @@ class CommandLine(LightningCLI):
     def _run_loggers(self, root: Path) -> list[Logger]:
         """TensorBoard events and metrics.csv in one new folder ``root/<recipe>/version_N``."""
         name = self._get(self.config, "run_name")
-        if name is None:
-            files = self._get(self.config, "config") or []
-            name = Path(str(files[0])).stem if files else self._get(self.config, "model").init_args.name
         tensorboard = TensorBoardLogger(root, name=name, default_hp_metric=False)
         return [tensorboard, CSVLogger(root, name=name, version=tensorboard.version)]
 

@@ -47,6 +47,13 @@ def test_a_run_leaves_config_curves_and_checkpoints(trained: Path) -> None:
     assert [event.value for event in events.Scalars("val/acc1")] == pytest.approx(metrics["val/acc1"])
 
 
+def test_the_saved_config_repeats_the_run(trained: Path, cli: Cli, tmp_path: Path) -> None:
+    cli("fit", "--config", trained / "config.yaml", "--trainer.default_root_dir", tmp_path)
+    repeated, first = metrics_of(tmp_path / "quickstart/version_0"), metrics_of(trained)
+    for name in ("train/loss", "val/loss", "val/acc1", "val_ema/acc1"):
+        assert repeated[name] == first[name]
+
+
 def test_checkpoints_are_self_contained_plain_data(trained: Path) -> None:
     last = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
     best = torch.load(trained / "checkpoints/best.ckpt", weights_only=True)
