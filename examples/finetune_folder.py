@@ -1,15 +1,17 @@
 """Fine-tune on a folder of images from Python, without the command line.
 
-Usage: python examples/finetune_folder.py [FOLDER] [--epochs N]
+Usage: python examples/finetune_folder.py [FOLDER] [--epochs N] [--batch_size N]
 
 FOLDER holds CLASS/*.jpg, or train/CLASS/*.jpg and val/CLASS/*.jpg; without it, the embedded images are used.
 """
 
 import argparse
+import sys
 
 from lightning.pytorch import Trainer, seed_everything
 
 from inceptionnext_lit.data import ImageFolderDataModule
+from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.training.callbacks import BestCheckpoint, RunProgressBar
 from inceptionnext_lit.training.schedule import Schedule
@@ -20,11 +22,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", default="sample")
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--batch_size", type=int, default=64)
     args = parser.parse_args()
 
     seed_everything(0, workers=True)
     # For photographs: image_size=224, name="inceptionnext_tiny" and kwargs={"pretrained": True} below.
-    data = ImageFolderDataModule(root=args.folder, image_size=28, batch_size=64, crop_pct=1.0)
+    data = ImageFolderDataModule(root=args.folder, image_size=28, batch_size=args.batch_size, crop_pct=1.0)
     task = ClassificationTask(
         name="inceptionnext_iso_micro",
         num_classes=data.num_classes,
@@ -46,4 +49,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

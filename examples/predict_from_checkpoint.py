@@ -9,6 +9,7 @@ import torch
 
 from inceptionnext_lit.data import load_image
 from inceptionnext_lit.data.transforms import eval_transform
+from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks import ClassificationTask
 
 
@@ -26,4 +27,7 @@ def main(checkpoint: str, paths: list[str]) -> None:
 if __name__ == "__main__":
     if len(sys.argv) < 3:
         sys.exit(__doc__)
-    main(sys.argv[1], sys.argv[2:])
+    try:
+        main(sys.argv[1], sys.argv[2:])
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -47,8 +47,9 @@ def command_page(parser: argparse.ArgumentParser, classes: dict[str, type]) -> s
         add_help=False,
     )
     actions = {action.dest: action for action in parser._actions}
+    fit_only: set[str] = set() if command == "fit" else {"run_name", "checkpoint"}
     for key in _FIRST:
-        if key in actions:
+        if key in actions and key not in fit_only:
             meaning, default = _HELP.get(key, actions[key].help), actions[key].default
             page.add_argument(f"--{key}", metavar=key.upper(), help=meaning, default=default)
     for key, cls in classes.items():
@@ -60,7 +61,7 @@ def command_page(parser: argparse.ArgumentParser, classes: dict[str, type]) -> s
         for name, option in nested.items():
             page.add_class_arguments(option, f"{key}.{name}")
             page._option_string_actions[f"--{key}.{name}"].help = meanings[f"{key}.{name}"]
-    for group in _TITLES:
+    for group in (title for title in _TITLES if title not in fit_only):
         section = page.add_argument_group(_TITLES[group])
         for dest, action in actions.items():
             if dest.startswith(f"{group}.") and not dest.endswith(".help"):

@@ -67,9 +67,9 @@ def explain(message: str, ex: BaseException | None, known: list[str]) -> str:
     Returns:
         The sentence.
     """
-    leaf = ex
+    parent, leaf = None, ex
     while leaf is not None and leaf.__cause__ is not None:
-        leaf = leaf.__cause__
+        parent, leaf = leaf, leaf.__cause__
     place = _place(message)
     if (unknown := _unknown_key(message)) is not None:
         # 'trainer.max_epoch' comes whole, a key of a class comes without the class's own place
@@ -81,8 +81,16 @@ def explain(message: str, ex: BaseException | None, known: list[str]) -> str:
         return f"There is no file {found[1]}; check the path given as --config."
     if place in DEFAULT_CLASSES and (found := re.search(r"dot import path string: (\S+)", message)):
         return f"{place} names no class that is known here: {found[1]!r}; use {DEFAULT_CLASSES[place].__name__}."
+    if found := re.search(r"invalid choice: '(\w+)' \(choose from (.*)\)", message):
+        near = difflib.get_close_matches(found[1], re.findall(r"\w+", found[2]), n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {found[2]}."
+        return f"There is no command {found[1]!r}; {hint}"
     if place:
-        return f"{place}: {_plain_types(str(leaf or message))}"
+        reason = str(leaf or message)
+        if alternatives := re.findall(r"^\s*- (Expected .+)$", str(parent), re.MULTILINE):
+            value = re.search(r"Given value: (.*)", str(parent))
+            reason = " or ".join(alternatives) + (f". Got value: {value[1]}" if value else "")
+        return f"{place}: {_plain_types(reason)}"
     return re.sub(r"\s*\n\s*", " ", message.strip())
 
 
@@ -115,6 +123,7 @@ def _place(message: str) -> str:
 def _plain_types(reason: str) -> str:
     """The reason that jsonargparse gives, in plain words on one line."""
     reason = re.sub(r"\ba <class '(?:\w+\.)*(\w+)'>", r"\1", reason)
+    reason = reason.replace("NoneType", "null").replace(" or Expected ", " or ")
     reason = re.sub(r"a typing\.Literal\[(.*?)\]", r"one of \1", reason)
     return re.sub(r"\s*\n\s*", " ", reason.strip())
 

@@ -1,6 +1,7 @@
 """Library messages that a person can do nothing about. Each has the reason why it is silenced."""
 
 import logging
+import re
 import warnings
 
 # (beginning of the message as a regular expression, reason)
@@ -15,6 +16,8 @@ WARNINGS = [
     r"Checkpoint directory .* exists and is not empty",
     # prediction and evaluation have no use for the callbacks that kept checkpoints in training
     r"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",
+    # a run that stops before its first validation has no best epoch; its end is in last.ckpt
+    r"`ModelCheckpoint\(monitor=.*\)` could not find the monitored key",
     # a continued run has a folder of its own, and its best epoch is counted there
     r"The dirpath has changed from",
     # the averaged weights' model, which is never trained itself
@@ -33,6 +36,10 @@ INFO = (
 )
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    return not re.sub(r"^\[rank: \d+\] ", "", record.getMessage()).startswith(INFO)
+
+
 def silence_library_chatter() -> None:
     """Filter the messages above out of this process's warnings and logs."""
     for message in WARNINGS:
@@ -42,4 +49,4 @@ def silence_library_chatter() -> None:
         "lightning.fabric.utilities.rank_zero",
         "lightning.fabric.utilities.seed",
     ):
-        logging.getLogger(name).addFilter(lambda record: not record.getMessage().startswith(INFO))
+        logging.getLogger(name).addFilter(_is_news)

@@ -1,6 +1,8 @@
 """LightningCLI, wired to this toolkit's task, data, run folder and checkpoints."""
 
+import difflib
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +10,14 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from inceptionnext_lit.cli import COMMANDS
 from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, CommandParser
 from inceptionnext_lit.cli.quiet import silence_library_chatter
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.tasks.predictions import PredictionWriter
+from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.tasks.predictions import PredictionWriter, check_single_process
 from inceptionnext_lit.training.callbacks import BestCheckpoint, LastCheckpoint, RunProgressBar, RunSummary
 from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
 
@@ -39,11 +42,11 @@ class CommandLine(LightningCLI):
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if subcommand == "fit":
-            parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
-            parser.add_argument(
-                "--run_name", type=str | None, help="Name below runs/; the recipe's file name if not given."
-            )
+        # Recipes name these; the other commands accept them so that a recipe can be given to them too.
+        parser.add_class_arguments(BestCheckpoint, "checkpoint")
+        parser.add_argument(
+            "--run_name", type=str | None, help="Name below runs/; the recipe's file name if not given."
+        )
         if subcommand == "predict":
             parser.add_argument("--output", type=str, default="predictions.csv", help="Target, .csv or .json.")
             parser.set_defaults({"trainer.devices": 1})
@@ -53,13 +56,18 @@ class CommandLine(LightningCLI):
         """Parse; where a checkpoint is named, parse again with its own arguments as the defaults."""
         super().parse_arguments(parser, args)
         command = self.config["subcommand"]
+        seed = self.config[command].seed_everything
+        if not 0 <= seed < 2**32:  # true and false lie in it
+            raise UserError(f"seed_everything is {seed}; it must be 0 to {2**32 - 1}, or true for a random one.")
         path = self.config[command].get("ckpt_path")
         if path is None:
             if command != "fit":
                 raise UserError(f"{command} needs a checkpoint: --ckpt_path runs/…/checkpoints/best.ckpt.")
             return
-        self._subcommand_parsers[command].set_defaults(checkpoint_defaults(read_checkpoint(path, mmap=True)))
+        checkpoint = read_checkpoint(path, mmap=True)
+        self._subcommand_parsers[command].set_defaults(checkpoint_defaults(checkpoint))
         super().parse_arguments(parser, args)
+        check_continuation(checkpoint, self.config[command], is_training=command == "fit")
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning lets the checkpoint win over the command line here; see parse_arguments."""
@@ -70,6 +78,9 @@ class CommandLine(LightningCLI):
             files = self._get(self.config, "config") or []
             name = Path(str(files[0])).stem if files else self._get(self.config, "model").init_args.name
             self.config["fit"]["run_name"] = name
+        name = self._get(self.config, "run_name")
+        if name is not None and Path(name).name != name:
+            raise UserError(f"run_name is {name!r}; it must be the name of one folder, without slashes.")
 
     def instantiate_classes(self) -> None:
         """Instantiate; what a constructor says of a wrong value comes out as it was said."""
@@ -88,10 +99,13 @@ class CommandLine(LightningCLI):
             callbacks.append(RunProgressBar())
         logger: Any = config.logger
         if self.subcommand == "fit":
+            tensorboard = self._new_run(Path(config.default_root_dir))
             if logger in (None, True):
-                logger = self._run_loggers(Path(config.default_root_dir))
+                logger = [tensorboard, CSVLogger(tensorboard.save_dir, tensorboard.name, tensorboard.version)]
+            elif logger is False:
+                kwargs["default_root_dir"] = tensorboard.log_dir  # a folder of its own for the checkpoints all the same
             if config.enable_checkpointing is not False:
-                callbacks += [LastCheckpoint(), RunSummary()]
+                callbacks += [self._get(self.config_init, "checkpoint"), LastCheckpoint(), RunSummary()]
             if logger:
                 callbacks.append(LearningRateMonitor(logging_interval="step"))
         else:
@@ -103,17 +117,21 @@ class CommandLine(LightningCLI):
         trainer.strategy.checkpoint_io = SafeCheckpointIO()
         return trainer
 
-    def _run_loggers(self, root: Path) -> list[Logger]:
-        """TensorBoard events and metrics.csv in one new folder ``root/<recipe>/version_N``."""
-        name = self._get(self.config, "run_name")
-        tensorboard = TensorBoardLogger(root, name=name, default_hp_metric=False)
-        return [tensorboard, CSVLogger(root, name=name, version=tensorboard.version)]
+    def _new_run(self, root: Path) -> TensorBoardLogger:
+        """The logger of a new folder ``root/<recipe>/version_N``, which knows its N; nothing is written yet."""
+        return TensorBoardLogger(root, name=self._get(self.config, "run_name"), default_hp_metric=False)
 
     def before_fit(self) -> None:
-        """Scan the data first: what is wrong with it is said before a run folder exists."""
+        """Look at the data and the output folder first: what is wrong is said before a run folder exists."""
+        check_monitor(self._get(self.config, "checkpoint").monitor, self.model)
         self.datamodule.trainer = self.trainer
         self.datamodule.prepare_data()
         self.datamodule.setup("fit")
+        check_writable(Path(self._get(self.config, "trainer").default_root_dir))
+
+    def before_predict(self) -> None:
+        """Refuse several processes before they are started."""
+        check_single_process(self.trainer)
 
     def predict(self, **kwargs: Any) -> None:
         """Predict without keeping all predictions in memory twice."""
@@ -158,6 +176,64 @@ def checkpoint_defaults(checkpoint: dict[str, Any]) -> dict[str, Any]:
         "model": {"class_path": arguments["_class_path"], "init_args": model},
         "data": {"class_path": DEFAULT_CLASSES["data"].__name__, "init_args": data},
     }
+
+
+def check_continuation(checkpoint: dict[str, Any], config: Any, *, is_training: bool) -> None:
+    """Refuse a checkpoint of another model, and a training that has nothing left to do.
+
+    Args:
+        checkpoint: What :func:`read_checkpoint` returns.
+        config: The parsed arguments of the command.
+        is_training: Whether the command trains on.
+
+    Raises:
+        UserError: In both cases.
+    """
+    stored, wanted = checkpoint["hyper_parameters"]["name"], config.model.init_args.name
+    if stored != wanted:
+        raise UserError(f"The checkpoint holds the model {stored!r}, not {wanted!r}; leave out --model.name.")
+    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    done = checkpoint["epoch"] + bool(progress["is_last_batch"])
+    max_epochs = config.trainer.max_epochs
+    if is_training and max_epochs is not None and 0 <= max_epochs <= done:
+        raise UserError(f"The checkpoint has {done} epochs already; give --trainer.max_epochs more than {max_epochs}.")
+
+
+def check_monitor(monitor: str, model: LightningModule) -> None:
+    """Refuse to choose the best epoch by a figure that will never be logged.
+
+    Args:
+        monitor: Name of the figure.
+        model: The task, of which ``ClassificationTask`` tells its figures.
+
+    Raises:
+        UserError: If there is no such figure.
+    """
+    if not isinstance(model, ClassificationTask):
+        return
+    if monitor not in model.figures:
+        near = difflib.get_close_matches(monitor, model.figures, n=3) or model.figures
+        raise UserError(f"checkpoint.monitor is {monitor!r}, which is not logged; did you mean {' or '.join(near)}?")
+
+
+def check_writable(root: Path) -> None:
+    """Refuse an output folder that cannot be written.
+
+    Args:
+        root: Where run folders are made; it is made if it does not exist.
+
+    Raises:
+        UserError: If it cannot be made or written.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"The output folder {root} cannot be written: {error.strerror}. Name another one with "
+            "--trainer.default_root_dir."
+        ) from error
 
 
 def run(args: list[str] | None = None) -> None:

@@ -218,7 +218,7 @@ class ImageFolderDataModule(LightningDataModule):
     def _scan(self, layout: Layout, split: Path) -> list[Sample]:
         if self._class_names is None:
             return scan_split(split, training_classes(layout), f"the training split {layout.train}")
-        return scan_split(split, self._class_names, "the given list of class names")
+        return scan_split(split, self._class_names, "the checkpoint (or the given list of class names)")
 
     def _training_samples(self, layout: Layout) -> tuple[list[Sample], list[Sample]]:
         """The training and the validation samples."""

@@ -12,6 +12,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -101,6 +102,12 @@ class ClassificationTask(LightningModule):
         )
 
     @property
+    def figures(self) -> list[str]:
+        """Names of the validation figures that this task logs."""
+        stages = ("val",) if self.model_ema is None else ("val", "val_ema")
+        return [f"{stage}/{name}" for stage in stages for name in ("loss", "acc1", "acc5", "macro_acc")]
+
+    @property
     def inference_model(self) -> nn.Module:
         """The averaged weights' model where there is one, the trained one otherwise."""
         return self.model if self.model_ema is None else cast(nn.Module, self.model_ema.module)
@@ -171,14 +178,23 @@ class ClassificationTask(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW without decay on biases, norms and LayerScale, and the schedule, stepped per optimiser step."""
-        optimizer: Optimizer = AdamW(
-            weight_decay_groups(self.model, self.hparams["weight_decay"]), lr=self.hparams["lr"]
-        )
+        groups = weight_decay_groups(self.model, self.hparams["weight_decay"])
+        self._weight_decays = [group["weight_decay"] for group in groups]
+        optimizer: Optimizer = AdamW(groups, lr=self.hparams["lr"])
         self.trainer.fit_loop.setup_data()  # else the batches per epoch are not known yet where max_steps is set
         total_steps = int(self.trainer.estimated_stepping_batches)
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         scheduler = self.schedule.build(optimizer, total_steps, steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """Let this run's own arguments win over those that a continued run's checkpoint has just restored."""
+        optimizer = cast(Optimizer, self.optimizers(use_pl_optimizer=False))
+        scheduler = cast(LambdaLR, self.lr_schedulers())
+        lr = self.hparams["lr"]
+        scheduler.base_lrs = [lr] * len(optimizer.param_groups)
+        for group, decay, factor in zip(optimizer.param_groups, self._weight_decays, scheduler.lr_lambdas, strict=True):
+            group.update(initial_lr=lr, weight_decay=decay, lr=lr * factor(scheduler.last_epoch))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the checkpoint self-contained: plain values only, and nothing that would be downloaded again.

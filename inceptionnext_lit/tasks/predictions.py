@@ -47,6 +47,10 @@ class PredictionWriter(Callback):
             raise UserError(f"--output is {output}, a folder; name a file in it.")
         self._rows: list[dict[str, Any]] = []
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse several processes; see :func:`check_single_process`."""
+        check_single_process(trainer)
+
     def on_predict_batch_end(
         self,
         trainer: Trainer,
@@ -94,3 +98,13 @@ class PredictionWriter(Callback):
         Console(soft_wrap=True).print(
             f"{len(self._rows)} predictions written to {self.output}", highlight=False, markup=False
         )
+
+
+def check_single_process(trainer: Trainer) -> None:
+    """Refuse several processes, each of which would write its own share of the rows over the others'.
+
+    Raises:
+        UserError: If there is more than one.
+    """
+    if trainer.world_size > 1:
+        raise UserError(f"predict runs on one device, not {trainer.world_size}; leave out --trainer.devices.")

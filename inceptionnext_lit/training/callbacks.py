@@ -88,7 +88,8 @@ class RunProgressBar(RichProgressBar):
         return figures
 
     def _get_train_description(self, current_epoch: int) -> str:
-        return f"Epoch {current_epoch + 1}/{self.trainer.max_epochs}"
+        total = self.trainer.max_epochs
+        return f"Epoch {current_epoch + 1}" + (f"/{total}" if total is not None and total > 0 else "")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the epoch's line."""
@@ -100,7 +101,7 @@ class RunProgressBar(RichProgressBar):
             for name in ("train/loss", "train/acc1", "val/loss", "val/acc1", "val_ema/acc1")
             if name in trainer.callback_metrics
         ]
-        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        epoch = self._get_train_description(trainer.current_epoch).lower()
         speed = f"{self._images_per_s:.0f} img/s"
         console = self._out if self.progress is None else self.progress.console
         line = "  ".join([epoch, *figures, speed, f"{self._time_left(trainer)} left"])

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.tasks import ClassificationTask
-from tests.recipes import SMALL
+from tests.recipes import REPO, SMALL
 
 Cli = Callable[..., None]
 Shell = Callable[..., subprocess.CompletedProcess[str]]
@@ -159,13 +159,38 @@ def test_resume_continues_where_the_run_stopped(trained: Path, cli: Cli, tmp_pat
 def test_the_command_line_wins_over_the_checkpoint(trained: Path, cli: Cli, tmp_path: Path) -> None:
     cli(
         "fit", "--data.root", "sample", "--data.num_workers", 0, "--ckpt_path", trained / "checkpoints/last.ckpt",
-        "--trainer.max_epochs", 3, "--trainer.limit_train_batches", 2, "--model.weight_decay", 0.2,
-        "--run_name", "again",
+        "--trainer.max_epochs", 3, "--trainer.limit_train_batches", 4, "--trainer.log_every_n_steps", 1,
+        "--model.lr", 1e-4, "--model.weight_decay", 0.2, "--model.schedule.min_lr", 1e-4, "--run_name", "again",
     )  # fmt: skip
-    stored = torch.load(tmp_path / "runs/again/version_0/checkpoints/last.ckpt", weights_only=True)["hyper_parameters"]
+    run = tmp_path / "runs/again/version_0"
+    last = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    stored = last["hyper_parameters"]
     assert stored["weight_decay"] == pytest.approx(0.2)
     assert stored["name"] == "inceptionnext_iso_micro"  # from the checkpoint
     assert stored["schedule"]["warmup_epochs"] == pytest.approx(2)
+    # and what was really used, not only noted: peak and minimum are the same, and the warm-up is over
+    assert [group["weight_decay"] for group in last["optimizer_states"][0]["param_groups"]] == [0.0, 0.2]
+    assert metrics_of(run)["lr-AdamW/pg1"] == pytest.approx([1e-4] * 4)
+
+
+def test_a_recipe_can_be_given_to_the_other_commands(trained: Path, cli: Cli, tmp_path: Path) -> None:
+    for config in (REPO / "configs/quickstart.yaml", trained / "config.yaml"):
+        words = ["--config", config, "--model.name", "inceptionnext_iso_micro", "--trainer.limit_predict_batches", 1]
+        words += ["--ckpt_path", trained / "checkpoints/last.ckpt", "--output", f"{config.stem}.csv"]
+        cli("predict", *words)
+        assert (tmp_path / f"{config.stem}.csv").read_text().count("\n") == 65
+
+
+def test_runs_without_loggers_or_checkpoints(cli: Cli, tmp_path: Path) -> None:
+    short = ["--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2, "--trainer.limit_val_batches", 1]
+    cli("fit", *SMALL, *short, "--trainer.logger", "false")
+    cli("fit", *SMALL, *short, "--trainer.logger", "false")
+    cli("fit", *SMALL, *short, "--trainer.enable_checkpointing", "false", "--run_name", "bare")
+    files = {str(path.relative_to(tmp_path)) for path in (tmp_path / "runs").rglob("*.*") if path.is_file()}
+    for run in ("runs/quickstart/version_0", "runs/quickstart/version_1"):
+        assert {f"{run}/config.yaml", f"{run}/checkpoints/best.ckpt", f"{run}/checkpoints/last.ckpt"} <= files
+    assert {"runs/bare/version_0/config.yaml", "runs/bare/version_0/metrics.csv"} <= files
+    assert not {name for name in files if name.startswith("runs/bare") and name.endswith(".ckpt")}
 
 
 def test_two_process_ddp_on_the_cpu(shell: Shell, tmp_path: Path, sample: Path) -> None:

@@ -176,7 +176,37 @@ def test_values_of_the_wrong_kind(refused: Callable[..., str]) -> None:
     assert "model.lr is -1.0" in refused("fit", *SMALL, "--model.lr", -1)
     assert "'Foo'" in refused("fit", "--model", "Foo", code=2)
     assert "nope.yaml" in refused("fit", "--config", "nope.yaml", code=2)
-    assert "'fit'" in refused("ft", code=2)
+    assert refused("ft", code=2) == "There is no command 'ft'; did you mean fit?"
+    message = refused("fit", "--model.ema_decay", "x", code=2)
+    assert message == "model.ema_decay: Expected float or null. Got value: x"
+    assert "seed_everything is -1" in refused("fit", *SMALL, "--seed_everything", -1)
+    assert "run_name is '../x'" in refused("fit", *SMALL, "--run_name", "../x")
+    message = refused("fit", *SMALL, "--checkpoint.monitor", "val_acc1")
+    assert (
+        message
+        == "checkpoint.monitor is 'val_acc1', which is not logged; did you mean val/acc1 or val/acc5 or val/macro_acc?"
+    )
+    assert "val_ema/acc1" in refused("fit", *SMALL, "--checkpoint.monitor", "val_ema/acc1")  # no average is kept
+
+
+def test_an_output_folder_that_cannot_be_written(refused: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    message = refused("fit", *SMALL, "--trainer.default_root_dir", tmp_path / "file" / "runs")
+    assert f"{tmp_path}/file/runs cannot be written: Not a directory" in message
+    assert "--trainer.default_root_dir" in message
+
+
+def test_a_checkpoint_of_another_model(refused: Callable[..., str], trained: Path) -> None:
+    for command in ("fit", "validate", "predict"):
+        words = [command, "--ckpt_path", trained / "checkpoints/last.ckpt", "--data.root", "sample"]
+        message = refused(*words, "--model.name", "inceptionnext_iso_nano")
+        assert "'inceptionnext_iso_micro', not 'inceptionnext_iso_nano'" in message
+
+
+def test_predicting_on_several_devices(refused: Callable[..., str], trained: Path) -> None:
+    words = ["predict", "--ckpt_path", trained / "checkpoints/last.ckpt", "--data.root", "sample"]
+    message = refused(*words, "--trainer.devices", 2, "--trainer.accelerator", "cpu", "--trainer.strategy", "ddp_spawn")
+    assert "one device, not 2" in message
 
 
 def test_checkpoints_that_are_none(refused: Callable[..., str], tmp_path: Path) -> None:
@@ -211,17 +241,10 @@ def test_predict_without_images_and_to_nowhere(refused: Callable[..., str], trai
     assert message == "--output is labels.txt; it must end in .csv or .json."
 
 
-def test_resuming_a_run_that_is_already_longer(cli: Cli, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    longer = trained.parent / "longer.ckpt"
-    checkpoint = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
-    progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
-    progress.update(dict.fromkeys(progress, 9))
-    torch.save(checkpoint, longer)
-    with pytest.raises(SystemExit, match="1"):
-        cli("fit", *SMALL, "--ckpt_path", longer, "--trainer.max_epochs", 3, "--model.ema_decay", 0.9)
-    error = capsys.readouterr().err
-    assert error.splitlines()[-1].startswith("error: You restored a checkpoint with current_epoch=9, ")
-    assert "Traceback" not in error
+def test_resuming_a_run_that_is_finished(refused: Callable[..., str], trained: Path) -> None:
+    words = ["fit", *SMALL, "--ckpt_path", trained / "checkpoints/last.ckpt", "--model.ema_decay", 0.9]
+    message = refused(*words, "--trainer.max_epochs", 2)
+    assert message == "The checkpoint has 2 epochs already; give --trainer.max_epochs more than 2."
 
 
 def test_resuming_on_other_classes(refused: Callable[..., str], trained: Path, make_folder: MakeFolder) -> None:

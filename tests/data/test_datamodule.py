@@ -91,7 +91,7 @@ def test_fixed_class_names(splits: Path) -> None:
     assert data.classes == ["white", "red", "grey", "black"]
     data.setup("validate")
     assert [label for _, label in data.val_set.samples] == [3, 0, 0]
-    with pytest.raises(UserError, match=r"given list of class names does not have: grey\. Known are black, white\."):
+    with pytest.raises(UserError, match=r"given list of class names\) does not have: grey\. Known are black, white\."):
         build(splits, class_names=["black", "white"]).setup("test")
 
 
