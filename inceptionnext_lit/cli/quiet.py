@@ -50,3 +50,5 @@ def silence_library_chatter() -> None:
         "lightning.fabric.utilities.seed",
     ):
         logging.getLogger(name).addFilter(_is_news)
+    # five lines of retries without a network; the error that follows says what was wanted and the way out
+    logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)
