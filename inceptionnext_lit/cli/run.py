@@ -1,8 +1,6 @@
 """LightningCLI, wired to this toolkit's task, data, run folder and checkpoints."""
 
-import difflib
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,10 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from inceptionnext_lit.cli import COMMANDS
+from inceptionnext_lit.cli.checks import check_continuation, check_monitor, check_writable
 from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, CommandParser
 from inceptionnext_lit.cli.quiet import silence_library_chatter
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks.predictions import PredictionWriter, check_single_process
 from inceptionnext_lit.training.callbacks import BestCheckpoint, LastCheckpoint, RunProgressBar, RunSummary
 from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
@@ -176,64 +174,6 @@ def checkpoint_defaults(checkpoint: dict[str, Any]) -> dict[str, Any]:
         "model": {"class_path": arguments["_class_path"], "init_args": model},
         "data": {"class_path": DEFAULT_CLASSES["data"].__name__, "init_args": data},
     }
-
-
-def check_continuation(checkpoint: dict[str, Any], config: Any, *, is_training: bool) -> None:
-    """Refuse a checkpoint of another model, and a training that has nothing left to do.
-
-    Args:
-        checkpoint: What :func:`read_checkpoint` returns.
-        config: The parsed arguments of the command.
-        is_training: Whether the command trains on.
-
-    Raises:
-        UserError: In both cases.
-    """
-    stored, wanted = checkpoint["hyper_parameters"]["name"], config.model.init_args.name
-    if stored != wanted:
-        raise UserError(f"The checkpoint holds the model {stored!r}, not {wanted!r}; leave out --model.name.")
-    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-    done = checkpoint["epoch"] + bool(progress["is_last_batch"])
-    max_epochs = config.trainer.max_epochs
-    if is_training and max_epochs is not None and 0 <= max_epochs <= done:
-        raise UserError(f"The checkpoint has {done} epochs already; give --trainer.max_epochs more than {max_epochs}.")
-
-
-def check_monitor(monitor: str, model: LightningModule) -> None:
-    """Refuse to choose the best epoch by a figure that will never be logged.
-
-    Args:
-        monitor: Name of the figure.
-        model: The task, of which ``ClassificationTask`` tells its figures.
-
-    Raises:
-        UserError: If there is no such figure.
-    """
-    if not isinstance(model, ClassificationTask):
-        return
-    if monitor not in model.figures:
-        near = difflib.get_close_matches(monitor, model.figures, n=3) or model.figures
-        raise UserError(f"checkpoint.monitor is {monitor!r}, which is not logged; did you mean {' or '.join(near)}?")
-
-
-def check_writable(root: Path) -> None:
-    """Refuse an output folder that cannot be written.
-
-    Args:
-        root: Where run folders are made; it is made if it does not exist.
-
-    Raises:
-        UserError: If it cannot be made or written.
-    """
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=root):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"The output folder {root} cannot be written: {error.strerror}. Name another one with "
-            "--trainer.default_root_dir."
-        ) from error
 
 
 def run(args: list[str] | None = None) -> None:
