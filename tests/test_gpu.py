@@ -8,7 +8,6 @@ import pytest
 import timm
 import torch
 
-import inceptionnext_lit  # noqa: F401  (makes the family known to timm)
 from tests.recipes import SMALL
 
 pytestmark = pytest.mark.gpu
