@@ -110,8 +110,8 @@ def test_python_block_runs(place: Path) -> None:
 
 def test_model_table_is_the_code_s_table() -> None:
     rows = [
-        f"| `{row.name}` | {row.image_size} | {row.params_m:.2f} | {row.macs_g or '–'} | {row.top1 or '–'} | "
-        f"{'yes' if row.hub_id else '–'} |"
+        f"| `{row.name}` | {row.image_size} | {row.params_m:.2f} | {row.macs_g:.3g} | {row.top1 or '–'} | "
+        f"{'yes' if row.url else '–'} |"
         for row in VARIANTS
     ]
     assert "\n".join(rows) in README

@@ -78,21 +78,22 @@ class ConvMlp(nn.Module):
 
 
 class MlpHead(nn.Module):
-    """Pool → Linear(3C) → GELU → LayerNorm → Dropout → Linear, ``(N, C, H, W)`` to ``(N, num_classes)``.
+    """Pool → Linear(C·ratio) → GELU → LayerNorm → Dropout → Linear, ``(N, C, H, W)`` to ``(N, num_classes)``.
 
     Args:
         dim: Channels C.
+        ratio: Hidden features over C; None leaves out the first Linear and GELU, which is ConvNeXt's head.
         num_classes: Logits; 0 leaves out the last Linear.
         pool_type: ``"avg"``, ``"max"`` or ``"avgmax"``.
         drop_rate: Probability of the dropout.
     """
 
-    def __init__(self, dim: int, num_classes: int, pool_type: str, drop_rate: float) -> None:
+    def __init__(self, dim: int, ratio: int | None, num_classes: int, pool_type: str, drop_rate: float) -> None:
         super().__init__()
-        self.num_features = 3 * dim
+        self.num_features = dim if ratio is None else ratio * dim
         self.global_pool = make_pool(pool_type)
-        self.fc1: nn.Module = nn.Linear(dim, self.num_features)
-        self.act: nn.Module = nn.GELU()
+        self.fc1: nn.Module = nn.Identity() if ratio is None else nn.Linear(dim, self.num_features)
+        self.act: nn.Module = nn.Identity() if ratio is None else nn.GELU()
         self.norm: nn.Module = nn.LayerNorm(self.num_features, eps=1e-6)
         self.drop = nn.Dropout(drop_rate)
         self.fc2 = make_classifier(self.num_features, num_classes)
@@ -106,7 +107,7 @@ class MlpHead(nn.Module):
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Classify, or stop before the last Linear with ``pre_logits``."""
         x = self.global_pool(x)  # (N, C, H, W) -> (N, C)
-        x = self.drop(self.norm(self.act(self.fc1(x))))  # (N, C) -> (N, 3C)
+        x = self.drop(self.norm(self.act(self.fc1(x))))  # (N, C) -> (N, num_features)
         return x if pre_logits else self.fc2(x)
 
 

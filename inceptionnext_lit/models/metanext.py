@@ -105,7 +105,7 @@ class MetaNeXt(nn.Module):
         mlp_ratios: Hidden channels of the MLP over the stage's channels, per stage.
         drop_rate: Dropout before the last Linear.
         drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 in the first.
-        ls_init_value: Initial value of LayerScale; None leaves it out.
+        head_ratio: Hidden features of the head over its input's; None for ConvNeXt's head without an MLP.
 
     Shape:
         ``(N, in_chans, H, W)`` to ``(N, num_classes)``, for H and W of at least ``output_stride``.
@@ -131,7 +131,7 @@ class MetaNeXt(nn.Module):
         mlp_ratios: Sequence[float] = (4, 4, 4, 3),
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
-        ls_init_value: float | None = 1e-6,
+        head_ratio: int | None = 3,
     ) -> None:
         super().__init__()
         if output_stride not in (8, 16, 32):
@@ -153,13 +153,12 @@ class MetaNeXt(nn.Module):
                 token_mixer=partial(token_mixer, dilation=dilation) if dilation > 1 else token_mixer,
                 norm_layer=norm_layer,
                 mlp_ratio=mlp_ratio,
-                ls_init_value=ls_init_value,
             )
             downsample = nn.Identity() if i == 0 else _downsample(dims[i - 1], dim, norm_layer, dilation)
             self.stages.append(MetaNeXtStage(downsample, [block(drop_path=next(rates)) for _ in range(depth)]))
             self.feature_info.append({"num_chs": dim, "reduction": stride, "module": f"stages.{i}"})
         self.num_features = dims[-1]
-        self.head = MlpHead(self.num_features, num_classes, global_pool, drop_rate)
+        self.head = MlpHead(self.num_features, head_ratio, num_classes, global_pool, drop_rate)
         self.head_hidden_size = self.head.num_features
         self.apply(init_weights)
 

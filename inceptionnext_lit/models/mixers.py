@@ -5,29 +5,41 @@ Each is a module over ``(N, C, H, W)`` that keeps the shape. A block gets one as
 ``dilation``, which only a dilated stage passes.
 """
 
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+Branch = Literal["square", "horizontal", "vertical"]
+_LAYERS: dict[Branch, str] = {"square": "dwconv_hw", "horizontal": "dwconv_w", "vertical": "dwconv_h"}
 
 
 class InceptionDWConv2d(nn.Module):
     """Depthwise convolution in four branches (InceptionNeXt, arXiv 2303.16900, section 3.2).
 
-    The channels are cut into identity | square ``k×k`` | band ``1×k`` | band ``k×1``, in this order,
-    each branch but the identity holding ``int(dim * branch_ratio)`` channels.
+    The channels are cut into identity | square ``k×k`` | horizontal band ``1×k`` | vertical band ``k×1``, in this
+    order, each branch but the identity holding ``int(dim * branch_ratio)`` channels. Channels of a branch that is
+    left out pass through with the identity.
 
     Args:
         dim: Channels C.
         square_kernel_size: Side of the square kernel in pixels, odd.
         band_kernel_size: Long side of the two band kernels in pixels, odd.
         branch_ratio: Share of the channels that one convolution branch gets.
+        branches: The convolution branches that exist (the paper's ablation leaves out one).
+        sequential_bands: Run both bands one after the other on one branch's channels, the horizontal one first,
+            instead of each on its own (the paper's ablation).
         dilation: Distance between kernel taps in pixels.
 
     Shape:
         ``(N, C, H, W)`` to ``(N, C, H, W)``.
 
     Raises:
-        ValueError: If the three branches hold no channel or more channels than there are, or a kernel is even.
+        ValueError: If the branches hold no channel or more channels than there are, a kernel is even, there is no
+            branch of a name, or bands in sequence lack one.
     """
 
     def __init__(
@@ -36,32 +48,45 @@ class InceptionDWConv2d(nn.Module):
         square_kernel_size: int = 3,
         band_kernel_size: int = 11,
         branch_ratio: float = 0.125,
+        branches: Sequence[Branch] = ("square", "horizontal", "vertical"),
+        sequential_bands: bool = False,
         dilation: int = 1,
     ) -> None:
         super().__init__()
-        branch = int(dim * branch_ratio)
-        if not 0 < 3 * branch <= dim:
+        if unknown := set(branches) - _LAYERS.keys():
+            raise ValueError(f"there is no branch {min(unknown)!r}; there are {', '.join(_LAYERS)}")
+        if sequential_bands and not {"horizontal", "vertical"} <= set(branches):
+            raise ValueError("sequential_bands needs the branches horizontal and vertical")
+        layers = [layer for branch, layer in _LAYERS.items() if branch in branches]
+        # the layers that each group of channels runs through, in the groups' order
+        self.paths = [*([layer] for layer in layers[:-2]), layers[-2:]] if sequential_bands else [[x] for x in layers]
+        width, count = int(dim * branch_ratio), len(self.paths)
+        if not 0 < count * width <= dim:
             raise ValueError(
-                f"branch_ratio {branch_ratio} of {dim} channels gives three branches of {branch} channels; "
-                f"each needs at least 1 and at most {dim // 3}"
+                f"branch_ratio {branch_ratio} of {dim} channels gives {count} branches of {width} channels; "
+                f"each needs at least 1 and at most {dim // max(count, 1)}"
             )
+        conv = partial(nn.Conv2d, width, width, groups=width)
         square_pad = _same_padding(square_kernel_size, dilation)
         band_pad = _same_padding(band_kernel_size, dilation)
-        self.dwconv_hw = nn.Conv2d(
-            branch, branch, square_kernel_size, padding=square_pad, dilation=dilation, groups=branch
-        )
-        self.dwconv_w = nn.Conv2d(
-            branch, branch, (1, band_kernel_size), padding=(0, band_pad), dilation=(1, dilation), groups=branch
-        )
-        self.dwconv_h = nn.Conv2d(
-            branch, branch, (band_kernel_size, 1), padding=(band_pad, 0), dilation=(dilation, 1), groups=branch
-        )
-        self.split_sizes = [dim - 3 * branch, branch, branch, branch]
+        if "square" in branches:
+            self.dwconv_hw = conv(square_kernel_size, padding=square_pad, dilation=dilation)
+        if "horizontal" in branches:
+            self.dwconv_w = conv((1, band_kernel_size), padding=(0, band_pad), dilation=(1, dilation))
+        if "vertical" in branches:
+            self.dwconv_h = conv((band_kernel_size, 1), padding=(band_pad, 0), dilation=(dilation, 1))
+        self.split_sizes = [dim - count * width] + [width] * count
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve three groups of channels, each its own way, and pass the first ones through."""
-        identity, square, wide, high = torch.split(x, self.split_sizes, dim=1)
-        return torch.cat((identity, self.dwconv_hw(square), self.dwconv_w(wide), self.dwconv_h(high)), dim=1)
+        """Convolve groups of channels, each its own way, and pass the first ones through."""
+        groups = torch.split(x, self.split_sizes, dim=1)
+        out = [groups[0]]
+        for i, path in enumerate(self.paths, start=1):
+            group = groups[i]
+            for layer in path:
+                group = getattr(self, layer)(group)
+            out.append(group)
+        return torch.cat(out, dim=1)
 
 
 class DepthwiseConv2d(nn.Module):

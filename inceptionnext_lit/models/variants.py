@@ -1,8 +1,9 @@
 """The family as one table: a row per model, and a loop that makes each row a model of timm's.
 
-Sources: accuracy and MACs are those of InceptionNeXt (arXiv 2303.16900, Tables 1 and 3), of its authors' README
-(atto) and of ConvNeXt's README (large isotropic form, arXiv 2201.03545). Parameters are our own count, with 1000
-classes; the papers print the same, rounded. Rows marked "this project" have no published number.
+Sources: the architectures and their accuracy are those of InceptionNeXt (arXiv 2303.16900: Tables 1, 3 and 10 and the
+ablations), of its authors' README (atto) and of ConvNeXt's README (large isotropic form, arXiv 2201.03545). Rows marked
+"this project" have no published number. Parameters and MACs are our own count, with 1000 classes; ``cli.py budget``
+sets them beside what the paper prints.
 """
 
 from collections.abc import Callable
@@ -37,24 +38,26 @@ class Variant:
         form: Its class.
         args: Arguments of the class that make this model.
         params_m: Parameters in millions, with 1000 classes.
-        macs_g: Multiply-adds in units of 10⁹ for one image of ``image_size``; None where nobody published them.
+        macs_g: Multiply-adds in units of 10⁹ for one image of ``image_size``, as ``reports.counting`` counts them.
         top1: Published ImageNet-1K validation accuracy in per cent; None where there is none.
-        source: Where the architecture and the two numbers come from.
+        source: Where the architecture and the accuracy come from.
         image_size: Side of the square input in pixels.
         crop_pct: Share of the resized image's shorter side that evaluation keeps.
+        tag: What timm writes after the name for the weights' origin; empty where there are none.
         hub_id: Hugging Face repository of the weights; None where there are none.
-        url: The same weights as their authors published them; None where there are none.
+        url: Weights as their authors published them; None where there are none.
     """
 
     name: str
     form: type[MetaNeXt | IsotropicMetaNeXt]
     args: dict[str, Any]
     params_m: float
-    macs_g: float | None = None
+    macs_g: float
     top1: float | None = None
     source: str = OURS
     image_size: int = 224
     crop_pct: float = 0.875
+    tag: str = ""
     hub_id: str | None = None
     url: str | None = None
 
@@ -79,31 +82,73 @@ _ATTN = dict(norm_layer=LayerNorm2d, pos_embed=True)
 _ATTN_SMALL = dict(patch_size=16, dim=384, depth=12, token_mixer=partial(SelfAttention2d, num_heads=6), **_ATTN)
 _ATTN_NANO = dict(_ISO_NANO, token_mixer=partial(SelfAttention2d, num_heads=3), **_ATTN)
 
-_T1, _T3 = f"{PAPER}, Table 1", f"{PAPER}, Table 3"
+
+def _ablation(**mixer: Any) -> dict[str, Any]:
+    """InceptionNeXt-T with another form of its token mixer."""
+    return _TINY | {"token_mixer": partial(InceptionDWConv2d, **mixer)}
+
+
+def _convnext(kernel_size: int, conv_ratio: float = 1.0) -> dict[str, Any]:
+    """ConvNeXt-T with another kernel, of which only a share of the channels is convolved."""
+    mixer = partial(DepthwiseConv2d, kernel_size=kernel_size, conv_ratio=conv_ratio)
+    return _TINY | dict(token_mixer=mixer, norm_layer=LayerNorm2d, mlp_ratios=(4, 4, 4, 4), head_ratio=None)
+
+
+_T1, _T3, _T10, _ABLATION = (f"{PAPER}, {table}" for table in ("Table 1", "Table 3", "Table 10", "ablations"))
 _HUB = "timm/inception_next_"
+_SAIL = "sail_in1k"
+_FB = "https://dl.fbaipublicfiles.com/convnext/convnext_iso_"
+_T = "inceptionnext_tiny_"
+_C = "convnext_tiny_"
 # fmt: off
 VARIANTS: tuple[Variant, ...] = (
-    Variant("inceptionnext_atto", MetaNeXt, _ATTO, 4.16, 0.51, 75.3, "authors' README",
-            hub_id=_HUB + "atto.sail_in1k", url=RELEASE + "inceptionnext_atto.pth"),
-    Variant("inceptionnext_tiny", MetaNeXt, _TINY, 28.06, 4.2, 82.3, _T1,
-            hub_id=_HUB + "tiny.sail_in1k", url=RELEASE + "inceptionnext_tiny.pth"),
-    Variant("inceptionnext_small", MetaNeXt, _SMALL, 49.37, 8.4, 83.5, _T1,
-            hub_id=_HUB + "small.sail_in1k", url=RELEASE + "inceptionnext_small.pth"),
-    Variant("inceptionnext_base", MetaNeXt, _BASE, 86.67, 14.9, 84.0, _T1,
-            hub_id=_HUB + "base.sail_in1k", url=RELEASE + "inceptionnext_base.pth"),
-    Variant("inceptionnext_base_384", MetaNeXt, _BASE, 86.67, 43.6, 85.2, _T1, image_size=384, crop_pct=1.0,
-            hub_id=_HUB + "base.sail_in1k_384", url=RELEASE + "inceptionnext_base_384.pth"),
-    Variant("inceptionnext_nano", MetaNeXt, _NANO, 1.98, image_size=64),
-    Variant("inceptionnext_iso_small", IsotropicMetaNeXt, _ISO_SMALL, 21.99, 4.2, 79.7, _T3),
-    Variant("inceptionnext_iso_base", IsotropicMetaNeXt, _ISO_BASE, 86.45, 16.8, 82.1, _T3),
-    Variant("inceptionnext_iso_nano", IsotropicMetaNeXt, _ISO_NANO, 0.55, image_size=28),
-    Variant("inceptionnext_iso_micro", IsotropicMetaNeXt, _ISO_MICRO, 0.11, image_size=28),
-    Variant("metanext_attn_small", IsotropicMetaNeXt, _ATTN_SMALL, 22.04, 4.6, 3.9, _T3),
-    Variant("metanext_attn_nano", IsotropicMetaNeXt, _ATTN_NANO, 0.78, image_size=28),
-    Variant("convnext_iso_small", IsotropicMetaNeXt, _ISO_SMALL | _CONVNEXT, 22.31, 4.3, 79.7, _T3),
-    Variant("convnext_iso_base", IsotropicMetaNeXt, _ISO_BASE | _CONVNEXT, 87.08, 16.9, 82.0, _T3),
-    Variant("convnext_iso_large", IsotropicMetaNeXt, _ISO_LARGE | _CONVNEXT, 305.91, 59.7, 82.6, CONVNEXT),
-    Variant("convnext_iso_nano", IsotropicMetaNeXt, _ISO_NANO | _CONVNEXT, 0.58, image_size=28),
+    Variant("inceptionnext_atto", MetaNeXt, _ATTO, 4.16, 0.5049, 75.3, "authors' README",
+            tag=_SAIL, hub_id=_HUB + "atto.sail_in1k", url=RELEASE + "inceptionnext_atto.pth"),
+    Variant("inceptionnext_tiny", MetaNeXt, _TINY, 28.06, 4.1946, 82.3, _T1,
+            tag=_SAIL, hub_id=_HUB + "tiny.sail_in1k", url=RELEASE + "inceptionnext_tiny.pth"),
+    Variant("inceptionnext_small", MetaNeXt, _SMALL, 49.37, 8.3644, 83.5, _T1,
+            tag=_SAIL, hub_id=_HUB + "small.sail_in1k", url=RELEASE + "inceptionnext_small.pth"),
+    Variant("inceptionnext_base", MetaNeXt, _BASE, 86.67, 14.8527, 84.0, _T1,
+            tag=_SAIL, hub_id=_HUB + "base.sail_in1k", url=RELEASE + "inceptionnext_base.pth"),
+    Variant("inceptionnext_base_384", MetaNeXt, _BASE, 86.67, 43.6366, 85.2, _T1, image_size=384, crop_pct=1.0,
+            tag=_SAIL + "_384", hub_id=_HUB + "base.sail_in1k_384", url=RELEASE + "inceptionnext_base_384.pth"),
+    Variant("inceptionnext_nano", MetaNeXt, _NANO, 1.98, 0.0152, image_size=64),
+    Variant("inceptionnext_iso_small", IsotropicMetaNeXt, _ISO_SMALL, 21.99, 4.2280, 79.7, _T3),
+    Variant("inceptionnext_iso_base", IsotropicMetaNeXt, _ISO_BASE, 86.45, 16.7796, 82.1, _T3),
+    Variant("inceptionnext_iso_nano", IsotropicMetaNeXt, _ISO_NANO, 0.55, 0.0222, image_size=28),
+    Variant("inceptionnext_iso_micro", IsotropicMetaNeXt, _ISO_MICRO, 0.11, 0.0029, image_size=28),
+    Variant("metanext_attn_small", IsotropicMetaNeXt, _ATTN_SMALL, 22.04, 4.5786, 3.9, _T3),
+    Variant("metanext_attn_nano", IsotropicMetaNeXt, _ATTN_NANO, 0.78, 0.0357, image_size=28),
+    Variant("convnext_iso_small", IsotropicMetaNeXt, _ISO_SMALL | _CONVNEXT, 22.31, 4.2932, 79.7, _T3,
+            tag="fb_in1k", url=_FB + "small_1k_224_ema.pth"),
+    Variant("convnext_iso_base", IsotropicMetaNeXt, _ISO_BASE | _CONVNEXT, 87.08, 16.9100, 82.0, _T3,
+            tag="fb_in1k", url=_FB + "base_1k_224_ema.pth"),
+    Variant("convnext_iso_large", IsotropicMetaNeXt, _ISO_LARGE | _CONVNEXT, 305.91, 59.7356, 82.6, CONVNEXT,
+            tag="fb_in1k", url=_FB + "large_1k_224_ema.pth"),
+    Variant("convnext_iso_nano", IsotropicMetaNeXt, _ISO_NANO | _CONVNEXT, 0.58, 0.0235, image_size=28),
+    Variant(_T + "no_hband", MetaNeXt, _ablation(branches=("square", "vertical")), 28.05, 4.1917, 81.9, _ABLATION),
+    Variant(_T + "no_vband", MetaNeXt, _ablation(branches=("square", "horizontal")), 28.05, 4.1917, 81.9, _ABLATION),
+    Variant(_T + "no_square", MetaNeXt, _ablation(branches=("horizontal", "vertical")), 28.05, 4.1922, 82.0, _ABLATION),
+    Variant(_T + "sequential", MetaNeXt, _ablation(sequential_bands=True), 28.06, 4.1946, 82.1, _ABLATION),
+    Variant(_T + "band7", MetaNeXt, _ablation(band_kernel_size=7), 28.05, 4.1925, 82.1, _ABLATION),
+    Variant(_T + "band9", MetaNeXt, _ablation(band_kernel_size=9), 28.05, 4.1936, 82.1, _ABLATION),
+    Variant(_T + "band13", MetaNeXt, _ablation(band_kernel_size=13), 28.06, 4.1957, 82.0, _ABLATION),
+    Variant(_T + "ratio1_4", MetaNeXt, _ablation(branch_ratio=1 / 4), 28.08, 4.2029, 82.2, _ABLATION),
+    Variant(_T + "ratio1_16", MetaNeXt, _ablation(branch_ratio=1 / 16), 28.04, 4.1905, 81.8, _ABLATION),
+    Variant(_C + "k5", MetaNeXt, _convnext(5), 28.43, 4.4190, 82.0, _T10,
+            tag=_SAIL, url=RELEASE + _C + "k5_1k_224_ema.pth"),
+    Variant(_C + "k3", MetaNeXt, _convnext(3), 28.32, 4.3846, 81.5, _T10,
+            tag=_SAIL, url=RELEASE + _C + "k3_1k_224_ema.pth"),
+    Variant(_C + "k3_par1_2", MetaNeXt, _convnext(3, 1 / 2), 28.29, 4.3750, 81.4, _T10,
+            tag=_SAIL, url=RELEASE + _C + "k3_par1_2_1k_224_ema.pth"),
+    Variant(_C + "k3_par3_8", MetaNeXt, _convnext(3, 3 / 8), 28.28, 4.3726, 81.4, _T10,
+            tag=_SAIL, url=RELEASE + _C + "k3_par3_8_1k_224_ema.pth"),
+    Variant(_C + "k3_par1_4", MetaNeXt, _convnext(3, 1 / 4), 28.27, 4.3702, 81.3, _T10,
+            tag=_SAIL, url=RELEASE + _C + "k3_par1_4_1k_224_ema.pth"),
+    Variant(_C + "k3_par1_8", MetaNeXt, _convnext(3, 1 / 8), 28.27, 4.3677, 80.8, _T10,
+            tag=_SAIL, url=RELEASE + _C + "k3_par1_8_1k_224_ema.pth"),
+    Variant(_C + "k3_par1_16", MetaNeXt, _convnext(3, 1 / 16), 28.26, 4.3665, 80.1, _T10,
+            tag=_SAIL, url=RELEASE + _C + "k3_par1_16_1k_224_ema.pth"),
 )
 # fmt: on
 
@@ -177,8 +222,7 @@ def evenly_spaced(count: int, wanted: int = 4) -> tuple[int, ...]:
 
 def _tagged_name(row: Variant) -> str:
     """A row's name with the tag of its weights, as timm writes it."""
-    tag = (row.hub_id or "").partition(".")[2]
-    return f"{row.name}.{tag}" if tag else row.name
+    return f"{row.name}.{row.tag}" if row.tag else row.name
 
 
 default_cfgs = generate_default_cfgs({_tagged_name(row): _default_cfg(row) for row in VARIANTS})

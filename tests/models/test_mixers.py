@@ -31,6 +31,42 @@ def test_inception_branches_lie_in_the_order_identity_square_wide_high() -> None
     torch.testing.assert_close(out[0], expected, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(
+    ("left_out", "layers"),
+    [
+        ("square", ["dwconv_w", "dwconv_h"]),
+        ("horizontal", ["dwconv_hw", "dwconv_h"]),
+        ("vertical", ["dwconv_hw", "dwconv_w"]),
+    ],
+)
+def test_channels_of_a_branch_left_out_pass_through_with_the_identity(left_out: str, layers: list[str]) -> None:
+    kept = tuple(branch for branch in ("square", "horizontal", "vertical") if branch != left_out)
+    mixer = InceptionDWConv2d(16, branch_ratio=0.25, branches=kept)
+    assert [name for name, _ in mixer.named_children()] == layers
+    for value, layer in enumerate(layers, start=1):
+        fill(getattr(mixer, layer), 0, value)
+    image = torch.randn(2, 16, 5, 5)
+    out = mixer(image)
+    torch.testing.assert_close(out[:, :8], image[:, :8], rtol=0, atol=0)
+    assert (out[:, 8:12] == 1).all()
+    assert (out[:, 12:] == 2).all()
+
+
+def test_bands_in_sequence_share_one_group_of_channels() -> None:
+    mixer = InceptionDWConv2d(16, band_kernel_size=3, branch_ratio=0.25, sequential_bands=True)
+    fill(mixer.dwconv_hw, 0, 5)
+    fill(mixer.dwconv_w, 1, 0)
+    fill(mixer.dwconv_h, 1, 0)
+    image = torch.zeros(1, 16, 5, 5)
+    image[..., 2, 2] = 1
+    out = mixer(image)[0]
+    torch.testing.assert_close(out[:8], image[0, :8], rtol=0, atol=0)
+    assert (out[8:12] == 5).all()
+    square = torch.zeros(5, 5)
+    square[1:4, 1:4] = 1  # a row and then a column of ones
+    torch.testing.assert_close(out[12:], square.expand(4, 5, 5), rtol=0, atol=0)
+
+
 def test_inception_dilation_spreads_the_taps_and_keeps_the_size() -> None:
     mixer = InceptionDWConv2d(8, band_kernel_size=3, branch_ratio=0.25, dilation=2)
     for conv in (mixer.dwconv_hw, mixer.dwconv_w, mixer.dwconv_h):
@@ -81,9 +117,12 @@ def test_attention_equals_a_softmax_written_by_hand() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: InceptionDWConv2d(4), "three branches of 0 channels"),
+        (lambda: InceptionDWConv2d(4), "3 branches of 0 channels"),
         (lambda: InceptionDWConv2d(8, branch_ratio=0.5), "each needs at least 1 and at most 2"),
         (lambda: InceptionDWConv2d(8, band_kernel_size=10), "kernel size 10 is even"),
+        (lambda: InceptionDWConv2d(8, branches=()), "gives 0 branches of 1 channels"),
+        (lambda: InceptionDWConv2d(8, branches=("diagonal",)), "no branch 'diagonal'; there are square, horizontal"),
+        (lambda: InceptionDWConv2d(8, branches=("square", "vertical"), sequential_bands=True), "needs the branches"),
         (lambda: DepthwiseConv2d(8, conv_ratio=0.1), "convolves 0 of 8 channels"),
         (lambda: DepthwiseConv2d(8, conv_ratio=1.5), "convolves 12 of 8 channels"),
         (lambda: SelfAttention2d(8, num_heads=3), "3 heads do not divide 8 channels"),
