@@ -26,7 +26,7 @@ def main() -> None:
     args = parser.parse_args()
 
     seed_everything(0, workers=True)
-    # For photographs: image_size=224, name="inceptionnext_tiny" and kwargs={"pretrained": True} below.
+    # For photographs: image_size=224, name="inceptionnext_tiny" and pretrained=True below.
     data = ImageFolderDataModule(root=args.folder, image_size=28, batch_size=args.batch_size, crop_pct=1.0)
     task = ClassificationTask(
         name="inceptionnext_iso_micro",

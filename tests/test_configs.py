@@ -30,7 +30,7 @@ def test_recipe_parses_and_builds(
     built = []
     monkeypatch.setattr(CommandLine, "_run_subcommand", lambda self, name: built.append((self, name)))
     root = make_folder(tmp_path / "data", {"train": 4, "val": 2}, classes=("bag", "coat"))
-    cli("fit", "--config", config, "--data.root", root, "--model.kwargs", "{pretrained: false}")
+    cli("fit", "--config", config, "--data.root", root, "--model.pretrained", "false")
     [(line, name)] = built
     recipe = yaml.safe_load(config.read_text())
     assert name == "fit"

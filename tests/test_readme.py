@@ -26,7 +26,7 @@ PYTHON = [words for words in COMMANDS if words[0] == "python"]
 # Cuts of length, given last, so that they win; the keys that the README's command is about stay.
 SHORT = ["--trainer.limit_train_batches", "3", "--trainer.limit_val_batches", "2"]
 SMALL_STEP = ["--data.batch_size", "4", "--trainer.max_steps", "1", "--trainer.devices", "1"]
-SMALL_STEP += ["--trainer.accumulate_grad_batches", "1", "--model.kwargs", "{pretrained: false}"]
+SMALL_STEP += ["--trainer.accumulate_grad_batches", "1", "--model.pretrained", "false"]
 
 
 @pytest.fixture(scope="module")

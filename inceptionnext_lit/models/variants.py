@@ -15,10 +15,12 @@ from typing import Any
 import timm
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import LayerNorm2d
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model, resolve_pretrained_cfg
 from torch import nn
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.models.formats import checkpoint_filter
+from inceptionnext_lit.models.hub import Overlay, build_pretrained
 from inceptionnext_lit.models.isotropic import IsotropicMetaNeXt
 from inceptionnext_lit.models.metanext import MetaNeXt
 from inceptionnext_lit.models.mixers import DepthwiseConv2d, InceptionDWConv2d, SelfAttention2d
@@ -203,12 +205,28 @@ def _default_cfg(row: Variant) -> dict[str, Any]:
 def _entrypoint(row: Variant) -> Callable[..., nn.Module]:
     """The function that timm calls to build a row; its keywords are timm's and the class's arguments."""
 
-    def build(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    def build(
+        pretrained: bool = False,
+        pretrained_cfg: str | dict[str, Any] | None = None,
+        pretrained_cfg_overlay: Overlay | None = None,
+        **kwargs: Any,
+    ) -> nn.Module:
         args = row.args | kwargs
         levels = len(args["depths"]) if "depths" in args else args["depth"]
-        features = {"feature_cls": "getter", "out_indices": evenly_spaced(levels)}
-        model: nn.Module = build_model_with_cfg(row.form, row.name, pretrained, feature_cfg=features, **args)
-        return model
+
+        def make(overlay: Overlay | None) -> nn.Module:
+            features = {"feature_cls": "getter", "out_indices": evenly_spaced(levels)}
+            sources = {"pretrained_cfg": pretrained_cfg, "pretrained_cfg_overlay": overlay}
+            model: nn.Module = build_model_with_cfg(
+                row.form, row.name, pretrained, feature_cfg=features, pretrained_filter_fn=checkpoint_filter,
+                **sources, **args,
+            )  # fmt: skip
+            return model
+
+        if not pretrained:
+            return make(pretrained_cfg_overlay)
+        config = resolve_pretrained_cfg(row.name, pretrained_cfg, pretrained_cfg_overlay)
+        return build_pretrained(make, row.name, config, pretrained_cfg_overlay, kwargs.get("cache_dir"))
 
     build.__name__ = row.name
     return build

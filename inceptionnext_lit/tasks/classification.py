@@ -4,9 +4,9 @@ import math
 from dataclasses import asdict
 from typing import Any, Literal, cast
 
-import timm
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
@@ -17,8 +17,8 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.models import check_model_name
 from inceptionnext_lit.preprocessing import Preprocessing
+from inceptionnext_lit.tasks.backbone import create_backbone
 from inceptionnext_lit.tasks.predictions import Predictions
 from inceptionnext_lit.training.mixing import Mix
 from inceptionnext_lit.training.optim import weight_decay_groups
@@ -37,7 +37,9 @@ class ClassificationTask(LightningModule):
 
     Args:
         name: Model: any name that timm knows, this family's among them.
-        kwargs: The model's own arguments, as ``timm.create_model`` takes them (``pretrained: true`` too).
+        pretrained: Start from published weights, which are downloaded, or from those in a file: of the family or of
+            ConvNeXt as their authors or timm publish them, or a checkpoint of a training run (its average, if any).
+        kwargs: The model's own arguments, as ``timm.create_model`` takes them.
         num_classes: Number of classes; the command line takes it from the data.
         class_names: Their names in the order of the indices; the command line takes them from the data.
         preprocessing: What the model's input looks like; the command line takes it from the data.
@@ -50,12 +52,13 @@ class ClassificationTask(LightningModule):
         ema_decay: Decay per step of a moving average of the weights, itself warmed up; none keeps no average.
 
     Raises:
-        UserError: If the model is unknown, cannot be built with these arguments, or a value is out of range.
+        UserError: If the model is unknown, cannot be built with these arguments or weights, or a value is out of range.
     """
 
     def __init__(
         self,
         name: str = "inceptionnext_tiny",
+        pretrained: bool | str = False,
         kwargs: dict[str, Any] | None = None,
         num_classes: int = 1000,
         class_names: list[str] | None = None,
@@ -70,7 +73,6 @@ class ClassificationTask(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        check_model_name(name)
         _check_ranges(lr=lr, weight_decay=weight_decay, drop_path=drop_path, label_smoothing=label_smoothing)
         if class_names is not None and len(class_names) != num_classes:
             raise UserError(f"{len(class_names)} class names were given for {num_classes} classes.")
@@ -78,9 +80,12 @@ class ClassificationTask(LightningModule):
         self.preprocessing = preprocessing
         self.mix = mix or Mix()
         self.schedule = schedule or Schedule()
-        self.model = _create_model(name, num_classes, drop_path, preprocessing, kwargs or {})
-        if preprocessing is not None:
-            _check_input(self.model, name, preprocessing)
+        arguments = ({"drop_path_rate": drop_path} if drop_path else {}) | (kwargs or {})
+        self.model, self.loaded = create_backbone(
+            name, num_classes, arguments, pretrained=pretrained, preprocessing=preprocessing
+        )
+        if self.loaded is not None:
+            rank_zero_info(str(self.loaded))
         # depthwise and 1×1 convolutions are fastest where a pixel's channels lie together, on the CPU and on GPUs
         self.model.to(memory_format=torch.channels_last)
         self.model_ema = None if ema_decay is None else ModelEmaV3(self.model, decay=ema_decay, use_warmup=True)
@@ -203,6 +208,7 @@ class ClassificationTask(LightningModule):
             checkpoint: Lightning's dictionary, changed in place.
         """
         plain = dict(self.hparams)
+        plain["pretrained"] = False
         plain["kwargs"] = {key: value for key, value in (plain["kwargs"] or {}).items() if key != "pretrained"}
         plain["mix"] = asdict(self.mix)
         plain["schedule"] = asdict(self.schedule)
@@ -239,46 +245,3 @@ def _check_ranges(*, lr: float, weight_decay: float, drop_path: float, label_smo
     for name, value in (("drop_path", drop_path), ("label_smoothing", label_smoothing)):
         if not 0 <= value < 1:
             raise UserError(f"model.{name} is {value}; it must be at least 0 and less than 1.")
-
-
-def _create_model(
-    name: str, num_classes: int, drop_path: float, preprocessing: Preprocessing | None, kwargs: dict[str, Any]
-) -> nn.Module:
-    arguments: dict[str, Any] = {"num_classes": num_classes}
-    if drop_path:
-        arguments["drop_path_rate"] = drop_path
-    config = timm.get_pretrained_cfg(name)
-    if preprocessing is not None and config is not None and config.fixed_input_size:
-        arguments["img_size"] = preprocessing["image_size"]
-    try:
-        return cast(nn.Module, timm.create_model(name, **{**arguments, **kwargs}))
-    except TypeError as error:
-        raise UserError(f"The model {name!r} does not take these arguments: {error}. Check model.kwargs.") from error
-    except OSError as error:  # what the hub's client raises without a network, and urllib too
-        raise UserError(
-            f"The pretrained weights of {name!r} could not be fetched: {_reason(error)}. Connect once, or train from "
-            "scratch with --model.kwargs '{pretrained: false}'."
-        ) from error
-    except (AssertionError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"The model {name!r} cannot be built with {arguments | kwargs}: {_reason(error)}. "
-            "Check --data.image_size and --model.kwargs."
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
-
-
-def _check_input(model: nn.Module, name: str, preprocessing: Preprocessing) -> None:
-    """Try one blank image, so that a size which the model cannot take is an error before anything is written."""
-    size = preprocessing["image_size"]
-    model.eval()
-    try:
-        with torch.no_grad():
-            model(torch.zeros(1, len(preprocessing["mean"]), size, size))
-    except (UserError, RuntimeError, AssertionError) as error:
-        raise UserError(
-            f"The model {name!r} cannot take images of {size} pixels ({_reason(error)}); set another --data.image_size."
-        ) from error
-    model.train()

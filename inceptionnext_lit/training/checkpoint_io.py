@@ -1,10 +1,6 @@
 """Reading and writing checkpoint files so that neither a crash nor a stranger's file does harm."""
 
-import contextlib
 import os
-import re
-import tempfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +9,8 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.safe_load import load_plain
+from inceptionnext_lit.safe_save import replacing
 
 
 def read_checkpoint(path: str | Path, *, mmap: bool = False) -> dict[str, Any]:
@@ -28,22 +26,8 @@ def read_checkpoint(path: str | Path, *, mmap: bool = False) -> dict[str, Any]:
     Raises:
         UserError: If the file does not exist, is empty, is no checkpoint, or holds more than plain data.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise UserError(f"{path} is a folder, not a checkpoint; name the .ckpt file in it.")
-    if not path.is_file():
-        raise UserError(f"There is no checkpoint at {path}; check the path given as --ckpt_path.")
-    if path.stat().st_size == 0:
-        raise UserError(f"The checkpoint {path} is empty (0 bytes); use another one of the run.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipfile.is_zipfile(path))
-    except Exception as error:  # on a foreign file torch raises whatever its bytes happen to lead to
-        if found := re.search(r"GLOBAL (\S+)", str(error)):
-            raise UserError(
-                f"The file {path} holds code ({found[1]}) beside weights; it was refused and nothing in it was run."
-            ) from error
-        raise UserError(f"The file {path} is not a checkpoint, or is damaged; nothing in it was run.") from error
-    if not isinstance(content, dict) or "state_dict" not in content:
+    content = load_plain(path, mmap=mmap)
+    if "state_dict" not in content:
         raise UserError(f"The file {path} is no Lightning checkpoint: it has no 'state_dict' entry.")
     return content
 
@@ -61,20 +45,8 @@ class SafeCheckpointIO(TorchCheckpointIO):
             path: The target file.
             storage_options: Not used; part of Lightning's signature.
         """
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(partial, 0o666 & ~_umask())  # mkstemp's own mode shuts out the rest of a team
-            os.replace(partial, target)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(partial)
-            raise
+        with replacing(Path(path)) as partial, partial.open("wb") as file:
+            torch.save(checkpoint, file)
 
     def load_checkpoint(
         self,
@@ -96,9 +68,3 @@ class SafeCheckpointIO(TorchCheckpointIO):
             UserError: As :func:`read_checkpoint`.
         """
         return read_checkpoint(Path(path))
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

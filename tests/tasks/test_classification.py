@@ -109,13 +109,36 @@ def test_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None
     def offline(*args: object, **kwargs: object) -> None:
         raise ConnectionError("no route to the hub.\nlong explanation")
 
-    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", offline)
+    monkeypatch.setattr("inceptionnext_lit.models.hub.get_hf_file_metadata", offline)
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_url", offline)
     with pytest.raises(
-        UserError, match=r"weights of 'inceptionnext_atto' .* no route to the hub\. .*pretrained: false"
+        UserError,
+        match=r"weights of 'inceptionnext_atto' .* from https://huggingface.co/timm/inception_next_atto.* or "
+        r"https://github.com/.*/inceptionnext_atto.pth \(no route to the hub\)\. Fetch .*--model.pretrained FILE",
     ):
-        ClassificationTask("inceptionnext_atto", num_classes=3, kwargs={"pretrained": True})
-    with pytest.raises(UserError, match="No pretrained weights exist"):
-        ClassificationTask(MICRO, num_classes=3, kwargs={"pretrained": True})
+        ClassificationTask("inceptionnext_atto", num_classes=3, pretrained=True)
+    with pytest.raises(UserError, match=r"weights of 'resnet18' .*huggingface.co/timm/resnet18.*no route to the hub"):
+        ClassificationTask("resnet18", num_classes=3, kwargs={"pretrained": True})
+    with pytest.raises(UserError, match=f"There are no public weights of '{MICRO}'"):
+        ClassificationTask(MICRO, num_classes=3, pretrained=True)
+
+
+def test_pretrained_file_is_loaded_and_not_needed_again(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    source = timm.create_model(MICRO, num_classes=7).eval()
+    path = tmp_path / "weights.pth"
+    torch.save(source.state_dict(), path)
+    task = ClassificationTask(MICRO, num_classes=3, pretrained=str(path))
+    assert str(task.loaded) == (
+        f"{path} (the model's own names): 49 tensors loaded, 2 re-initialised (head.weight, head.bias), 0 skipped"
+    )
+    image = torch.randn(2, 3, 28, 28)
+    torch.testing.assert_close(task.eval().model.forward_features(image), source.forward_features(image))
+    checkpoint: dict[str, Any] = {}
+    task.on_save_checkpoint(checkpoint)
+    assert checkpoint["hyper_parameters"]["pretrained"] is False
+    with pytest.raises(UserError, match=r"There is no checkpoint at nowhere.pth"):
+        ClassificationTask(MICRO, num_classes=3, pretrained="nowhere.pth")
 
 
 def test_learning_rate_follows_the_schedule_per_step(tmp_path: Path) -> None:

@@ -1,0 +1,152 @@
+"""Which tensor of a file goes where in a model, what does not fit, and which model the file was made for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch
+from timm.models import adapt_input_conv
+from torch import Tensor, nn
+
+from inceptionnext_lit.models.formats import fit_shapes, rename
+from inceptionnext_lit.models.variants import VARIANTS
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A file's tensors set against a model's.
+
+    Attributes:
+        copies: What the model takes over, by its names and in its shapes.
+        reinitialised: Classifier tensors that the model keeps as they are, since the file's have other classes.
+        skipped: Classifier tensors of the file for which the model has no place.
+        kept: Counters of BatchNorm that old files lack.
+        missing: Names of the model that the file lacks.
+        unexpected: Names of the file that the model lacks.
+        misshapen: Names and both shapes, where these differ.
+    """
+
+    copies: dict[str, Tensor]
+    reinitialised: tuple[str, ...]
+    skipped: tuple[str, ...]
+    kept: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    misshapen: tuple[str, ...]
+
+    @property
+    def mismatches(self) -> int:
+        """How many tensors do not fit."""
+        return len(self.missing) + len(self.unexpected) + len(self.misshapen)
+
+    def complaint(self) -> str:
+        """What does not fit, the first few of each kind."""
+        kinds = {"missing": self.missing, "unexpected": self.unexpected, "other shape": self.misshapen}
+        return "; ".join(f"{kind}: {listed(names)}" for kind, names in kinds.items() if names)
+
+
+def fit(tensors: Mapping[str, Tensor], model: nn.Module) -> Fit:
+    """Set a file's tensors against a model's; the classifier may have other classes, the stem other channels.
+
+    Args:
+        tensors: Tensors by the model's names.
+        model: The model; it is not changed.
+    """
+    own = model.state_dict()
+    tensors = _adapt_stem(fit_shapes(tensors, own), own, _layers(model, "first_conv"))
+    classifier = _layers(model, "classifier")
+    ours, theirs = ([name for name in names if _inside(name, classifier)] for names in (own, tensors))
+    fresh = bool(ours) and _has_other_classes(tensors, own, ours, theirs)
+    aside = {*ours, *theirs} if fresh or not ours else set()
+    kept = [name for name in own.keys() - tensors.keys() if name.endswith("num_batches_tracked")]
+    settled = {*aside, *kept, *(own.keys() & tensors.keys())}
+    shared = [name for name in own if name in tensors and name not in aside]
+    return Fit(
+        copies={name: tensors[name] for name in shared if tensors[name].shape == own[name].shape},
+        reinitialised=tuple(ours) if fresh else (),
+        skipped=() if ours else tuple(theirs),
+        kept=tuple(sorted(kept)),
+        missing=tuple(name for name in own if name not in settled),
+        unexpected=tuple(name for name in tensors if name not in settled),
+        misshapen=tuple(
+            f"{name} (file {_shape(tensors[name])}, model {_shape(own[name])})"
+            for name in shared
+            if tensors[name].shape != own[name].shape
+        ),
+    )
+
+
+def suggest(tensors: Mapping[str, Tensor], asked: str, written_for: str | None) -> str:
+    """Say in a sentence which model of the family a file is of.
+
+    Args:
+        tensors: The file's tensors, by its own names.
+        asked: The model that it does not fit.
+        written_for: The model that the file itself names; None where it names none.
+    """
+    if written_for == asked:
+        return f"It was saved from {asked} as well, but one built with other arguments."
+    if written_for is not None:
+        return f"It was saved from {written_for}."
+    renamed = rename(tensors)
+    fits = {}
+    for row in VARIANTS:
+        with torch.device("meta"):
+            model = timm.create_model(row.name)
+        fits[row.name] = fit(renamed, model)
+    if complete := [name for name, one in fits.items() if one.mismatches == 0]:
+        return f"It fits {' or '.join(complete)}."
+    nearest = max(fits, key=lambda name: len(fits[name].copies) - fits[name].mismatches)
+    good, bad = len(fits[nearest].copies), fits[nearest].mismatches
+    if good == 0:
+        return "It fits no model of this family."
+    return f"The nearest model of this family is {nearest}: {good} tensors fit it and {bad} do not."
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """The first few names, and how many more there are."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _layers(model: nn.Module, role: str) -> tuple[str, ...]:
+    """Names of a model's first convolutions or classifiers, as timm's ``pretrained_cfg`` states them."""
+    config: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+    names = config.get(role)
+    get_classifier = getattr(model, "get_classifier", None)
+    if names is None and role == "classifier" and get_classifier is not None:
+        last = get_classifier()
+        names = [name for name, module in model.named_modules() if module is last]
+    if names is None and role == "first_conv":  # a model that was not built by timm
+        names = getattr(model, "first_conv", None)
+    return (names,) if isinstance(names, str) else tuple(names or ())
+
+
+def _inside(name: str, layers: tuple[str, ...]) -> bool:
+    return any(name.startswith(f"{layer}.") for layer in layers)
+
+
+def _adapt_stem(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], stems: tuple[str, ...]) -> dict[str, Tensor]:
+    adapted = dict(tensors)
+    for name in (f"{stem}.weight" for stem in stems):
+        if name not in tensors or name not in own:
+            continue
+        theirs, ours = tensors[name].shape, own[name].shape
+        if len(theirs) == len(ours) == 4 and theirs[1] != ours[1] and (theirs[0], *theirs[2:]) == (ours[0], *ours[2:]):
+            adapted[name] = adapt_input_conv(ours[1], tensors[name], base_chans=theirs[1])
+    return adapted
+
+
+def _has_other_classes(
+    tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], ours: list[str], theirs: list[str]
+) -> bool:
+    """Whether the file has no classifier, or one that differs from the model's in the number of classes alone."""
+    if not theirs:
+        return True
+    same_inputs = set(ours) == set(theirs) and all(tensors[name].shape[1:] == own[name].shape[1:] for name in ours)
+    return same_inputs and any(tensors[name].shape != own[name].shape for name in ours)
+
+
+def _shape(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "scalar"

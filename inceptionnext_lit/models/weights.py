@@ -1,0 +1,172 @@
+"""Weights from files, ours or others', into models and back out, with a report of what went where."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.models.fitting import fit, listed, suggest
+from inceptionnext_lit.models.formats import Unwrapped, WeightSet, describe_names, rename, to_public, unwrap
+from inceptionnext_lit.models.isotropic import IsotropicMetaNeXt
+from inceptionnext_lit.models.metanext import MetaNeXt
+from inceptionnext_lit.safe_load import load_plain, read_metadata
+from inceptionnext_lit.safe_save import replacing
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of a file's tensors and of a model's.
+
+    Attributes:
+        path: The file.
+        format: What kind of file it is, in a few words.
+        loaded: Tensors of the model that the file's values were copied to.
+        reinitialised: Tensors of the model that keep their fresh values, since the file's classes are others.
+        skipped: Tensors of the file that the model has no use for.
+        adapted: Those among the loaded that were made to fit: a stem for other channels, a resampled position
+            embedding.
+        kept: Counters of the model's BatchNorms that the file lacks; inference does not use them.
+    """
+
+    path: Path
+    format: str
+    loaded: tuple[str, ...]
+    reinitialised: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    adapted: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        tensors = "tensor" if len(self.loaded) == 1 else "tensors"
+        parts = [f"{len(self.loaded)} {tensors} loaded" + _named(self.adapted, "adapted: ")]
+        parts += [f"{len(self.reinitialised)} re-initialised" + _named(self.reinitialised)]
+        parts += [f"{len(self.skipped)} skipped" + _named(self.skipped)]
+        parts += [f"{len(self.kept)} kept" + _named(self.kept)] if self.kept else []
+        return f"{self.path} ({self.format}): {', '.join(parts)}"
+
+    def details(self) -> str:
+        """The full list, one name per line with what happened to it."""
+        fates = {name: "loaded" for name in self.loaded}
+        fates |= {name: "loaded, adapted to the model's shape" for name in self.adapted}
+        fates |= {name: "re-initialised: the model's own fresh values stay" for name in self.reinitialised}
+        fates |= {name: "skipped: the model has no place for it" for name in self.skipped}
+        fates |= {name: "kept: the file does not have it" for name in self.kept}
+        return "\n".join(f"{name}: {fate}" for name, fate in fates.items())
+
+
+def load_weights(model: nn.Module, path: str | Path, *, weights: WeightSet | None = None) -> LoadReport:
+    """Copy a file's weights into a model, all that belong there or none.
+
+    The file may be a torch or a safetensors file, of this family as its authors, ConvNeXt's authors or timm publish
+    it, of any other timm model as timm publishes it, or a checkpoint of a training run. Only the classifier, where
+    the number of classes differs, keeps the model's own values; the stem is adapted to another number of channels.
+
+    Args:
+        model: The model, on any device and of any dtype.
+        path: The file.
+        weights: Averaged or raw ones; None for averaged ones where the file has both.
+
+    Returns:
+        What was loaded, and what was not.
+
+    Raises:
+        UserError: If the file cannot be read, has no such weights, or does not fit the model; the model is then
+            unchanged.
+    """
+    path = Path(path)
+    content = load_plain(path)
+    found = unwrap(content, weights, source=str(path))
+    names = rename(found.tensors) if _is_ours(model) else found.tensors
+    matched = fit(names if _is_ours(model) else _as_timm_reads(names, model), model)
+    if matched.mismatches:
+        name = _model_name(model)
+        hint = suggest(found.tensors, name, _written_for(path, content))
+        raise UserError(
+            f"{path} does not fit {name}: {matched.complaint()}. {hint} "
+            "Create the model that fits, or give another file."
+        )
+    own = model.state_dict()
+    with torch.no_grad():
+        for name, tensor in matched.copies.items():
+            own[name].copy_(tensor)
+    return LoadReport(
+        path=path,
+        format=_describe(content, found, weights),
+        loaded=tuple(matched.copies),
+        reinitialised=matched.reinitialised,
+        skipped=matched.skipped + found.others,
+        adapted=tuple(n for n, t in matched.copies.items() if n in names and t.numel() != names[n].numel()),
+        kept=matched.kept,
+    )
+
+
+def save_weights(model: nn.Module, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a model's weights under the names in which models of its kind are published.
+
+    Args:
+        model: The model.
+        path: The file to write or replace, which ends in ``.safetensors``.
+        metadata: What the file says about itself; ``"model"`` is the name that error messages will use.
+
+    Raises:
+        UserError: If the file has another ending or cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise UserError(f"{path} does not end in .safetensors, which is the only kind of file that is written.")
+    tensors: Mapping[str, Tensor] = model.state_dict()
+    if _is_ours(model):
+        tensors = to_public(tensors, model)
+    # a copy each: safetensors takes neither channels-last tensors nor two that share memory
+    copies = {name: tensor.to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    try:
+        with replacing(path) as partial:
+            save_file(copies, partial, metadata={"format": "pt", **(metadata or {})})
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}.") from error
+
+
+def _is_ours(model: nn.Module) -> bool:
+    return isinstance(model, MetaNeXt | IsotropicMetaNeXt)
+
+
+def _as_timm_reads(tensors: Mapping[str, Tensor], model: nn.Module) -> Mapping[str, Tensor]:
+    """Pass tensors through the filter that timm has for files of a model's architecture, if it has one."""
+    filter_fn = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if filter_fn is None:
+        return tensors
+    try:
+        filtered: Mapping[str, Tensor] = filter_fn(dict(tensors), model)
+    except Exception:  # it knows the architecture's files alone; the comparison will say what is wrong with this one
+        return tensors
+    return filtered
+
+
+def _written_for(path: Path, content: Mapping[str, Any]) -> str | None:
+    """The model that a file itself names."""
+    arguments = content.get("hyper_parameters")
+    name = arguments.get("name") if isinstance(arguments, Mapping) else read_metadata(path).get("model")
+    return name if isinstance(name, str) else None
+
+
+def _describe(content: Mapping[str, Any], found: Unwrapped, weights: WeightSet | None) -> str:
+    kind = "Lightning checkpoint" if "hyper_parameters" in content else describe_names(found.tensors)
+    if found.averaged:
+        return f"{kind}, averaged weights"
+    return f"{kind}, raw weights" if weights == "raw" else kind
+
+
+def _model_name(model: nn.Module) -> str:
+    config: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+    return str(config.get("architecture") or type(model).__name__)
+
+
+def _named(names: tuple[str, ...], before: str = "") -> str:
+    return f" ({before}{listed(names)})" if names else ""

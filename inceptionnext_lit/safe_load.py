@@ -1,0 +1,93 @@
+"""Reading weight files and checkpoints that may come from a stranger: plain data only, code is never run."""
+
+import argparse
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+
+from inceptionnext_lit.errors import UserError
+
+
+def load_plain(path: str | Path, *, mmap: bool = False) -> dict[str, Any]:
+    """Read a file of torch's or of safetensors' on the CPU; its content, not its ending, says which it is.
+
+    Args:
+        path: The file.
+        mmap: Leave torch's tensors on disk until they are used; for a look at the small parts of a large file.
+
+    Returns:
+        The dictionary in it: of tensors, or with tensors somewhere inside.
+
+    Raises:
+        UserError: If the file does not exist, is empty, damaged or no dictionary, or holds more than plain data.
+    """
+    path = Path(path)
+    _check_readable(path)
+    try:
+        content = load_file(path) if _is_safetensors(path) else _load_torch(path, mmap)
+    except Exception as error:  # on a foreign file torch raises whatever its bytes happen to lead to
+        if found := re.search(r"GLOBAL (\S+)", str(error)):
+            raise UserError(
+                f"The file {path} holds code ({found[1]}) beside weights; it was refused and nothing in it was run."
+            ) from error
+        raise UserError(f"The file {path} is not a checkpoint, or is damaged; nothing in it was run.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"The file {path} holds a {type(content).__name__}, but a checkpoint is a dictionary.")
+    return content
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Read what a safetensors file says about itself.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its metadata; empty where there is none, and for files of other kinds.
+
+    Raises:
+        UserError: If the file does not exist, is empty or is damaged.
+    """
+    path = Path(path)
+    _check_readable(path)
+    if not _is_safetensors(path):
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise UserError(f"The file {path} is not a checkpoint, or is damaged; nothing in it was run.") from error
+
+
+def _load_torch(path: Path, mmap: bool) -> Any:
+    # torch goes by this ending, even where the content is its own
+    mmap = mmap and path.suffix != ".safetensors" and zipfile.is_zipfile(path)
+    # timm's training script stores its arguments in a Namespace, which is as plain as a dictionary
+    with torch.serialization.safe_globals([argparse.Namespace]), path.open("rb") as file:
+        # said outright, weights_only also holds where TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set
+        return torch.load(path if mmap else file, map_location="cpu", weights_only=True, mmap=mmap)
+
+
+def _check_readable(path: Path) -> None:
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, not a checkpoint; name the file in it.")
+    if not path.is_file():
+        raise UserError(f"There is no checkpoint at {path}; check the path.")
+    if path.stat().st_size == 0:
+        raise UserError(f"The checkpoint {path} is empty (0 bytes); use another one.")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise UserError(f"The checkpoint {path} cannot be read: {error.strerror}.") from error
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether the file starts as safetensors do: the header's length in 8 bytes, then the header, which is JSON."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size - 8

@@ -1,0 +1,90 @@
+"""Creating the model of a task, with weights or without; what is wrong with a model's arguments is one sentence."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import timm
+import torch
+from timm.models import PretrainedCfg
+from torch import nn
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.models import check_model_name, model_names
+from inceptionnext_lit.models.hub import Overlay, build_pretrained
+from inceptionnext_lit.models.weights import LoadReport, load_weights
+from inceptionnext_lit.preprocessing import Preprocessing
+
+
+def create_backbone(
+    name: str,
+    num_classes: int,
+    kwargs: dict[str, Any],
+    *,
+    pretrained: bool | str = False,
+    preprocessing: Preprocessing | None = None,
+) -> tuple[nn.Module, LoadReport | None]:
+    """Create a model for images of a kind.
+
+    Args:
+        name: Any name that timm knows, this family's among them.
+        num_classes: Number of classes.
+        kwargs: The model's own arguments, as ``timm.create_model`` takes them; ``pretrained`` in them wins over the
+            argument of that name.
+        pretrained: Whether to fetch published weights, or a file that holds weights.
+        preprocessing: What the images look like; the model is tried on a blank one.
+
+    Returns:
+        The model, and what was loaded from the file; None where there was no file.
+
+    Raises:
+        UserError: If the model is unknown, or cannot be built with these arguments, weights and images.
+    """
+    check_model_name(name)
+    config = timm.get_pretrained_cfg(name)
+    pretrained = kwargs.get("pretrained", pretrained)
+    arguments: dict[str, Any] = {"num_classes": num_classes}
+    if preprocessing is not None and config is not None and config.fixed_input_size:
+        arguments["img_size"] = preprocessing["image_size"]
+    arguments |= {key: value for key, value in kwargs.items() if key != "pretrained"}
+    try:
+        model = _fetch(name, config, arguments) if pretrained is True else timm.create_model(name, **arguments)
+    except TypeError as error:
+        raise UserError(f"The model {name!r} does not take these arguments: {error}. Check model.kwargs.") from error
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"The model {name!r} cannot be built with {arguments}: {_reason(error)}. "
+            "Check --data.image_size and --model.kwargs."
+        ) from error
+    report = load_weights(model, Path(pretrained).expanduser()) if isinstance(pretrained, str) else None
+    if preprocessing is not None:
+        _try_image(model, name, preprocessing)
+    return model, report
+
+
+def _fetch(name: str, config: PretrainedCfg | None, arguments: dict[str, Any]) -> nn.Module:
+    def build(overlay: Overlay) -> nn.Module:
+        return cast(
+            nn.Module, timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay or None, **arguments)
+        )
+
+    if config is None or name.partition(".")[0] in model_names():
+        return build({})  # the family's builders look in every place themselves
+    return build_pretrained(build, name, config, overlay=None)
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+
+
+def _try_image(model: nn.Module, name: str, preprocessing: Preprocessing) -> None:
+    """Try one blank image, so that a size which the model cannot take is an error before anything is written."""
+    size = preprocessing["image_size"]
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, len(preprocessing["mean"]), size, size))
+    except (UserError, RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"The model {name!r} cannot take images of {size} pixels ({_reason(error)}); set another --data.image_size."
+        ) from error
+    model.train()
