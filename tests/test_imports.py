@@ -26,7 +26,8 @@ ALLOWED = {
     "data": set(),
     "training": set(),
     "tasks": {"models", "training"},
-    "cli": {"data", "models", "tasks", "training"},
+    "reports": {"models"},
+    "cli": {"data", "models", "reports", "tasks", "training"},
 }
 FREE = {"errors", "preprocessing", "safe_load", "safe_save"}  # what every package may import
 

@@ -1,6 +1,8 @@
 """The command line. Only what answers ``--help`` is imported here; the rest when a command runs."""
 
+import difflib
 import sys
+from importlib import import_module
 
 from inceptionnext_lit import __version__
 from inceptionnext_lit.errors import UserError
@@ -11,6 +13,10 @@ COMMANDS = {
     "test": "figures of a checkpoint on the test split",
     "predict": "labels for a folder of images, or for one image, into a .csv or .json file",
 }
+TOOLS = {  # commands without a trainer, each a module of this package
+    "budget": "parameters, MACs and activations of any model, beside the paper's tables",
+    "convert": "a checkpoint's weights as a .safetensors file under public names",
+}
 
 OVERVIEW = f"""\
 Train, evaluate and apply the InceptionNeXt family of image models.
@@ -18,7 +24,7 @@ Train, evaluate and apply the InceptionNeXt family of image models.
 usage: python cli.py COMMAND [--config FILE.yaml] [--KEY VALUE ...]
 
 commands:
-{chr(10).join(f"  {name:<10} {meaning}" for name, meaning in COMMANDS.items())}
+{chr(10).join(f"  {name:<10} {meaning}" for name, meaning in (COMMANDS | TOOLS).items())}
 
 examples:
   python cli.py fit --config configs/quickstart.yaml
@@ -26,6 +32,8 @@ examples:
   python cli.py fit --config configs/iso_s.yaml --data.root IMAGENET
   python cli.py validate --ckpt_path runs/quickstart/version_0/checkpoints/best.ckpt --data.root sample
   python cli.py predict --ckpt_path best.ckpt --data.root PHOTO_OR_FOLDER --output labels.csv
+  python cli.py budget inceptionnext_iso_small --by_module 1
+  python cli.py convert best.ckpt --output best.safetensors
 
 python cli.py COMMAND --help lists a command's keys; --version prints the version.
 """
@@ -47,10 +55,15 @@ def main(args: list[str] | None = None) -> None:
     if words[0] == "--version":
         print(f"inceptionnext-lit {__version__}")
         return
-    from inceptionnext_lit.cli.run import run  # seconds of imports: torch, timm, Lightning
-
-    try:
-        run(args)
+    if words[0] not in COMMANDS | TOOLS:
+        near = difflib.get_close_matches(words[0], COMMANDS | TOOLS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"the first word is one of {', '.join(COMMANDS | TOOLS)}."
+        print(f"error: There is no command {words[0]!r}; {hint}", file=sys.stderr)
+        sys.exit(2)
+    try:  # only now seconds of imports: torch, timm, Lightning
+        if words[0] in TOOLS:
+            sys.exit(import_module(f"{__name__}.{words[0]}").run(words[1:]))
+        import_module(f"{__name__}.run").run(args)
     except UserError as error:
         print(f"error: {_message(error)}", file=sys.stderr)
         sys.exit(1)

@@ -81,10 +81,6 @@ def explain(message: str, ex: BaseException | None, known: list[str]) -> str:
         return f"There is no file {found[1]}; check the path given as --config."
     if place in DEFAULT_CLASSES and (found := re.search(r"dot import path string: (\S+)", message)):
         return f"{place} names no class that is known here: {found[1]!r}; use {DEFAULT_CLASSES[place].__name__}."
-    if found := re.search(r"invalid choice: '(\w+)' \(choose from (.*)\)", message):
-        near = difflib.get_close_matches(found[1], re.findall(r"\w+", found[2]), n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {found[2]}."
-        return f"There is no command {found[1]!r}; {hint}"
     if place:
         reason = str(leaf or message)
         if alternatives := re.findall(r"^\s*- (Expected .+)$", str(parent), re.MULTILINE):

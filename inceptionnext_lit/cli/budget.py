@@ -1,0 +1,125 @@
+"""``budget``: what models cost, beside the paper's tables or one by one."""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import get_args
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from inceptionnext_lit.cli import TOOLS
+from inceptionnext_lit.cli.tools import ToolParser
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.reports.budget import BudgetRow, model_report, paper_jobs, paper_report
+from inceptionnext_lit.reports.counting import Size
+from inceptionnext_lit.reports.figure import check_plot_path, draw_tradeoff
+from inceptionnext_lit.reports.rendering import Format, render_models, render_report
+
+EXAMPLES = """\
+examples:
+  python cli.py budget                                         every table of the paper; exit code 1 if ours are off
+  python cli.py budget --plot figure1.svg                      the same, and accuracy against cost as a picture
+  python cli.py budget inceptionnext_iso_small resnet50        any models that timm knows
+  python cli.py budget inceptionnext_tiny --image_size 512,2048 --by_module 2
+  python cli.py budget convnext_iso_base --against deit_base_patch16_224 --format json
+"""
+
+
+def run(words: list[str]) -> int:
+    """Run the command.
+
+    Args:
+        words: Words of the command line after ``budget``.
+
+    Returns:
+        Exit code: 1 if a row of the paper's tables that is ours is off, or one is not wholly counted.
+
+    Raises:
+        UserError: For anything that the user can mend.
+        SystemExit: With code 2 if the command line cannot be parsed.
+    """
+    options = _parser().parse_args(words)
+    if options.plot is not None:
+        check_plot_path(options.plot)
+    if options.models:
+        return _report_models(options)
+    return _report_paper(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = ToolParser("budget", f"{TOOLS['budget']}.\n\n{EXAMPLES}")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="names that timm knows; none for the paper's tables")
+    parser.add_argument(
+        "--image_size", type=parse_size, metavar="SIDE|H,W", help="pixels: 224, or 512,2048; else the model's own size"
+    )
+    parser.add_argument("--format", choices=get_args(Format), default="table", help="what to print (default: table)")
+    parser.add_argument(
+        "--by_module", type=_depth, metavar="DEPTH", help="print the tree of modules too, this deep, with shares"
+    )
+    parser.add_argument(
+        "--against", metavar="MODEL", help="hold each model to this one; isotropic ones else to DeiT of their width"
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE.png|svg", help="draw accuracy against cost")
+    return parser
+
+
+def parse_size(text: str) -> Size:
+    """Read an image size, ``224`` or ``512,2048``.
+
+    Args:
+        text: One side, or height and width, in pixels.
+
+    Returns:
+        Height and width.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is neither.
+    """
+    if not (found := re.fullmatch(r"(\d+)(?:[,x×](\d+))?", text.strip())) or "0" in found.groups():
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; give one side, such as 224, or a height,width")
+    return int(found[1]), int(found[2] or found[1])
+
+
+def _depth(text: str) -> int:
+    if not re.fullmatch(r"\d+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no depth; give 0 or more")
+    return int(text)
+
+
+def _report_models(options: argparse.Namespace) -> int:
+    if options.plot is not None:
+        raise UserError("--plot draws the paper's tables; leave out the names of models.")
+    report = model_report(options.models, options.image_size, options.against)
+    with_ratios = options.against is not None
+    print(render_models(report, options.format, options.by_module, with_ratios), end="")
+    return 0
+
+
+def _report_paper(options: argparse.Namespace) -> int:
+    for key in ("image_size", "by_module", "against"):
+        if getattr(options, key) is not None:
+            raise UserError(f"--{key} is for single models; name one or more, as in: budget inceptionnext_tiny.")
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("counting", total=len(paper_jobs()))
+
+        def tick(name: str) -> None:
+            progress.update(bar, description=f"counting {name}", advance=1)
+
+        rows = paper_report(tick=tick)
+    print(render_report(rows, options.format), end="")
+    if options.plot is not None:
+        draw_tradeoff(rows, options.plot)
+        print(f"Picture: {options.plot}", file=sys.stderr)
+    return _conclude(rows)
+
+
+def _conclude(rows: list[BudgetRow]) -> int:
+    """Say on stderr how the report ends, naming the rows that must not stand."""
+    if failed := [row for row in rows if row.failed]:
+        names = ", ".join(f"{row.model} ({row.verdict})" for row in failed)
+        print(f"error: {len(failed)} of {len(rows)} rows are not the paper's: {names}.", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,42 @@
+"""The parser of the commands that need no trainer: ``budget`` and ``convert``."""
+
+import argparse
+import difflib
+import re
+import sys
+from typing import NoReturn
+
+
+class ToolParser(argparse.ArgumentParser):
+    """argparse, with whole keys only and errors of one sentence that names the nearest right key.
+
+    Args:
+        command: The command's name.
+        description: What it does.
+    """
+
+    def __init__(self, command: str, description: str) -> None:
+        super().__init__(
+            prog=f"python cli.py {command}",
+            description=description,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Print one clear sentence and exit with code 2.
+
+        Args:
+            message: argparse's own message.
+        """
+        if found := re.match(r"unrecognized arguments: (\S+)", message):
+            known = [key for action in self._actions for key in action.option_strings]
+            near = difflib.get_close_matches(found[1].partition("=")[0], known, n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"{self.prog} --help lists all keys."
+            message = f"There is no key {found[1]!r}; {hint}"
+        elif found := re.match(r"argument (\S+): (.*)", message):
+            message = f"{found[1].split('/')[-1]}: {found[2].rstrip('.')}."
+        elif found := re.match(r"the following arguments are required: (.*)", message):
+            message = f"{self.prog} needs {found[1]}; see its --help."
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,196 @@
+"""What models cost beside what the paper says they cost, and beside a reference budget."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
+from typing import Any, Literal
+
+from inceptionnext_lit.models import VARIANTS, IsotropicMetaNeXt, model_names
+from inceptionnext_lit.reports.counting import Cost, Count, Size, count_model, count_segmenter
+from inceptionnext_lit.reports.paper import TABLES, PaperRow, PaperTable
+
+Job = tuple[str, Size, str | None]  # a model, its image size, and the decoder on top of it
+Agreement = Literal["once", "twice", "off"]
+
+PARAMS_UNIT, MACS_UNIT = 10**6, 10**9  # of the papers' figures
+_DEIT = {192: "deit_tiny_patch16_224", 384: "deit_small_patch16_224", 768: "deit_base_patch16_224"}  # by width
+
+
+@dataclass(frozen=True)
+class BudgetRow:
+    """A line of a report.
+
+    Attributes:
+        label: The model as the paper calls it; its name in timm where the paper does not.
+        model: Its name in timm, with the decoder on top of it; None where it is not available.
+        size: Height and width of the image in pixels.
+        cost: What was counted; None where it is not available.
+        paper: What the paper prints; None where it prints nothing.
+        table: Heading of the paper's table; None where it has none.
+        verdict: ``ok``, ``ok (rounded twice)``, or a word and the reason: ``known difference: …``, ``off: …``,
+            ``not counted: …``, ``not available: …``, ``no paper figure``.
+        against: Name of the model that this one is held to; None where there is none.
+        reference: Its cost.
+    """
+
+    label: str
+    model: str | None
+    size: Size
+    cost: Cost | None
+    paper: PaperRow | None
+    table: str | None
+    verdict: str
+    against: str | None = None
+    reference: Cost | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the row must not stand: ours and off, or anybody's and not wholly counted."""
+        return self.verdict.startswith("not counted") or (is_ours(self.model) and self.verdict.startswith("off"))
+
+    def record(self) -> dict[str, Any]:
+        """The row as plain values under the report's stable names."""
+        paper, cost = self.paper, self.cost
+        return {
+            "model": self.model or self.label,
+            "image_size": self.size[0] if self.size[0] == self.size[1] else list(self.size),
+            "params": cost and cost.params,
+            "macs": cost and cost.macs,
+            "activations": cost and cost.activations,
+            "paper_params_m": float(paper.params) if paper and paper.params else None,
+            "paper_macs_g": float(paper.macs) if paper and paper.macs else None,
+            "paper_top1": paper.top1 if paper else None,
+            "table": self.table,
+            "verdict": self.verdict,
+        }
+
+
+def is_ours(model: str | None) -> bool:
+    """Whether a model, alone or below a decoder, is one of this family."""
+    return model is not None and model.partition(" + ")[0] in model_names()
+
+
+def agreement(count: int, unit: int, printed: str) -> Agreement:
+    """Whether a count rounds to a printed figure.
+
+    Args:
+        count: What was counted.
+        unit: What the figure is in, such as 10⁶.
+        printed: The figure with the digits that the paper gives it.
+
+    Returns:
+        ``"once"`` if it does; ``"twice"`` if it does after rounding to one digit more, where that leaves a tie
+        (28.052 to 28.05 to 28.0), which is how a figure comes out that was cut from a longer one; ``"off"`` if not.
+    """
+    value, target = Decimal(count) / unit, Decimal(printed)
+    step = Decimal(1).scaleb(int(target.as_tuple().exponent))
+    if value.quantize(step, ROUND_HALF_UP) == target:
+        return "once"
+    longer = value.quantize(step / 10, ROUND_HALF_EVEN)
+    return "twice" if abs(longer - target) * 2 == step else "off"
+
+
+def judge(count: Count, paper: PaperRow | None) -> str:
+    """Verdict on a count beside the paper's figures.
+
+    Args:
+        count: What was counted.
+        paper: The paper's line; None if it has none.
+    """
+    if count.uncounted:
+        operators = ", ".join(f"{name} (×{times})" for name, times in sorted(count.uncounted.items()))
+        return f"not counted: {operators}"
+    if paper is None:
+        return "no paper figure"
+    figures = [
+        ("M parameters", count.total.params, PARAMS_UNIT, paper.params),
+        ("G MACs", count.total.macs, MACS_UNIT, paper.macs),
+    ]
+    found = {what: agreement(value, unit, printed) for what, value, unit, printed in figures if printed}
+    if not found:
+        return f"no paper figure: {paper.note}"
+    if "off" in found.values():
+        if paper.note:
+            return f"known difference: {paper.note}"
+        off = [f"{v / u:.2f} {what}, not {p}" for what, v, u, p in figures if found.get(what) == "off"]
+        return f"off: {' and '.join(off)}"
+    return "ok (rounded twice)" if "twice" in found.values() else "ok"
+
+
+def paper_jobs(tables: Sequence[PaperTable] = TABLES) -> list[Job]:
+    """Everything that tables of the paper need counted, each once."""
+    rows = (row for table in tables for row in table.rows)
+    return list(dict.fromkeys((row.model, row.image_size, row.decoder) for row in rows if row.model))
+
+
+def paper_report(
+    tables: Sequence[PaperTable] = TABLES, tick: Callable[[str], None] = lambda _: None
+) -> list[BudgetRow]:
+    """Count every model of the paper's tables.
+
+    Args:
+        tables: Which tables.
+        tick: Called with a model's name when its count begins.
+
+    Returns:
+        A row per line of the tables, in their order.
+    """
+    counts: dict[Job, Count] = {}
+    for job in paper_jobs(tables):
+        tick(job[0])
+        counts[job] = _count(job)
+    return [_paper_row(row, table.name, counts) for table in tables for row in table.rows]
+
+
+def model_report(
+    names: Iterable[str], size: Size | None = None, against: str | None = None
+) -> list[tuple[BudgetRow, Count]]:
+    """Count models by name.
+
+    Args:
+        names: Any names that timm knows.
+        size: Height and width of the image in pixels; each model's own if not given.
+        against: Model that each is held to; DeiT of the same width, for the isotropic models, if not given.
+
+    Returns:
+        For each name a row and the count that it was made of.
+
+    Raises:
+        UserError: If there is no model of a name, or it cannot take images of this size.
+    """
+    report = []
+    for name in names:
+        count, used = count_model(name, size)
+        paper, table = _paper_line(name, used)
+        held_to = against or reference_of(name)
+        reference = count_model(held_to, used)[0].total if held_to else None
+        row = BudgetRow(name, name, used, count.total, paper, table, judge(count, paper), held_to, reference)
+        report.append((row, count))
+    return report
+
+
+def reference_of(name: str) -> str | None:
+    """The DeiT that an isotropic model of this family is held to: that of its width, if there is one."""
+    widths = {row.name: row.args["dim"] for row in VARIANTS if row.form is IsotropicMetaNeXt}
+    return _DEIT.get(widths.get(name, 0))
+
+
+def _count(job: Job) -> Count:
+    model, size, decoder = job
+    return count_segmenter(model, decoder, size) if decoder else count_model(model, size)[0]
+
+
+def _paper_row(row: PaperRow, table: str, counts: dict[Job, Count]) -> BudgetRow:
+    if row.model is None:
+        return BudgetRow(row.label, None, row.image_size, None, row, table, f"not available: {row.note}")
+    count = counts[row.model, row.image_size, row.decoder]
+    name = f"{row.model} + {row.decoder}" if row.decoder else row.model
+    return BudgetRow(row.label, name, row.image_size, count.total, row, table, judge(count, row))
+
+
+def _paper_line(name: str, size: Size) -> tuple[PaperRow, str] | tuple[None, None]:
+    for table in TABLES:
+        for row in table.rows:
+            if (row.model, row.image_size, row.decoder) == (name, size, None) and row.params:
+                return row, table.name
+    return None, None

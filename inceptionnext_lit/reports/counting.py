@@ -1,0 +1,252 @@
+"""Parameters, multiply-adds and activations of a model, counted by fvcore on one image.
+
+A multiply-add (MAC) is what the papers call a FLOP. As in the papers, matrix products and convolutions count without
+their biases, norms and global pooling with fvcore's small factors, and work of a few operations per element (additions,
+activation functions, softmax, pooling windows, resizing) not at all. What falls under none of these is never passed
+over in silence: :attr:`Count.uncounted` names it.
+"""
+
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from math import prod
+from typing import Any, ClassVar
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.models import check_model_name
+from inceptionnext_lit.models.decoders import SemanticFPN, UperNet
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)  # fvcore compiles a loss with torch.jit.script when it is imported
+    from fvcore.nn import FlopCountAnalysis
+    from fvcore.nn.activation_count import _DEFAULT_SUPPORTED_OPS as ACTIVATION_HANDLES
+    from fvcore.nn.flop_count import _DEFAULT_SUPPORTED_OPS as FLOP_HANDLES
+    from fvcore.nn.jit_handles import get_shape
+
+Size = tuple[int, int]  # height and width in pixels
+_Values = list[Any]  # of the traced graph: an operator's inputs or outputs
+Handle = Callable[[_Values, _Values], Any]  # what fvcore calls for an operator; a number or a counter
+
+STRIDES = (4, 8, 16, 32)  # of the maps that a decoder takes
+DECODERS: dict[str, type[nn.Module]] = {"UperNet": UperNet, "SemanticFPN": SemanticFPN}
+
+# Elementwise work, reductions, pooling windows, resizing, and copies that fvcore does not know as such.
+# fmt: off
+_FREE = (
+    "_upsample_bicubic2d_aa", "abs", "add", "add_", "addcmul", "alias", "amax", "avg_pool2d", "ceil", "clone", "cos",
+    "cumsum", "div", "div_", "dropout_", "elu", "erf", "exp", "exp_", "expand_as", "feature_dropout", "floor_divide",
+    "frobenius_norm", "gelu", "glu", "hardsigmoid", "hardsigmoid_", "hardswish", "hardswish_", "hardtanh", "hardtanh_",
+    "im2col", "leaky_relu", "leaky_relu_", "linalg_vector_norm", "log", "log_softmax", "lt", "max_pool2d", "maximum",
+    "mean", "meshgrid", "minimum", "mish", "mul", "mul_", "ne", "neg", "new_ones", "norm", "ones_like", "pad",
+    "pixel_shuffle", "pixel_unshuffle", "pow", "prelu", "reciprocal", "relu6", "repeat", "repeat_interleave", "round",
+    "rsqrt", "rsub", "sigmoid", "sigmoid_", "silu", "silu_", "sin", "softmax", "softplus", "sqrt", "square", "std",
+    "std_mean", "sub", "sub_", "sum", "swapaxes", "tanh", "tile", "topk", "unflatten", "unfold", "upsample_bicubic2d",
+    "upsample_bilinear2d", "upsample_nearest2d", "var", "var_mean", "view_as", "where",
+)
+# fmt: on
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a model or a part of it costs.
+
+    Attributes:
+        params: Number of parameters.
+        macs: Multiply-adds for one image.
+        activations: Elements that convolutions and matrix products put out for one image.
+    """
+
+    params: int
+    macs: int
+    activations: int
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.params + other.params, self.macs + other.macs, self.activations + other.activations)
+
+
+@dataclass(frozen=True)
+class Count:
+    """A model's cost, whole and by module.
+
+    Attributes:
+        total: Cost of the whole model.
+        modules: Cost of every module by its name; that of a module includes its children's. The whole is ``""``.
+        uncounted: Operators that may do arithmetic and were not counted, with how often each ran.
+    """
+
+    total: Cost
+    modules: dict[str, Cost]
+    uncounted: dict[str, int]
+
+
+def build_model(name: str, size: Size | None = None, **kwargs: Any) -> tuple[nn.Module, Size]:
+    """Create a model for images of a size.
+
+    Args:
+        name: Any name that timm knows, this family's among them.
+        size: Height and width in pixels; the model's own if not given.
+        kwargs: More arguments of ``timm.create_model``.
+
+    Returns:
+        The model in eval mode, and the size.
+
+    Raises:
+        UserError: If there is no such model, or it cannot be built for this size.
+    """
+    check_model_name(name)
+    config = timm.get_pretrained_cfg(name)
+    size = size or tuple(config.input_size[1:])
+    if config.fixed_input_size:
+        kwargs["img_size"] = size
+    try:
+        with _Uninitialised():
+            return timm.create_model(name, **kwargs).eval(), size
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise _refused(name, size, error) from error
+
+
+def count_model(name: str, size: Size | None = None) -> tuple[Count, Size]:
+    """Count a model by name.
+
+    Args:
+        name: Any name that timm knows, this family's among them.
+        size: Height and width of the image in pixels; the model's own if not given.
+
+    Returns:
+        The count, and the size that it is for.
+
+    Raises:
+        UserError: If there is no such model, or it cannot take images of this size.
+    """
+    model, size = build_model(name, size)
+    channels = timm.get_pretrained_cfg(name).input_size[0]
+    try:
+        return count(model, torch.zeros(1, channels, *size)), size
+    except (UserError, AssertionError, RuntimeError, ValueError) as error:
+        raise _refused(name, size, error) from error
+
+
+def count_segmenter(name: str, decoder: str, size: Size) -> Count:
+    """Count a model without its classifier, with a segmentation decoder on its four maps.
+
+    Args:
+        name: Any name that timm knows and that has maps at strides 4, 8, 16 and 32.
+        decoder: ``"UperNet"`` or ``"SemanticFPN"``, for ADE20K's 150 classes.
+        size: Height and width of the image in pixels, divisible by 256.
+    """
+    backbone: Any = build_model(name, size, features_only=True)[0]
+    strides = backbone.feature_info.reduction()
+    if strides != list(STRIDES):  # networks with a classifier's stem also have a level at stride 2
+        levels = [strides.index(stride) for stride in STRIDES]
+        backbone = build_model(name, size, features_only=True, out_indices=levels)[0]
+    below = count(backbone, torch.zeros(1, 3, *size))
+    above = _count_decoder(decoder, tuple(backbone.feature_info.channels()), size)
+    uncounted = Counter(below.uncounted) + Counter(above.uncounted)
+    total = below.total + above.total
+    return Count(total, {"": total, "backbone": below.total, "decoder": above.total}, dict(uncounted))
+
+
+@cache
+def _count_decoder(decoder: str, channels: tuple[int, ...], size: Size) -> Count:
+    """A decoder alone, which many backbones share.
+
+    At the paper's sizes it is most of the work. What it does grows linearly with the number of positions, but for a
+    part that pooling makes constant, so that the counts at an eighth and a quarter of the sides give it exactly.
+    """
+    counts = []
+    for part in (8, 4):
+        sides = [(size[0] // part // stride, size[1] // part // stride) for stride in STRIDES]
+        maps = [torch.zeros(1, width, *side) for width, side in zip(channels, sides, strict=True)]
+        counts.append(count(DECODERS[decoder](channels).eval(), maps))
+    (small, large), steps = (c.total for c in counts), (64 - 1) // (4 - 1)  # areas of 1, 4 and 64
+    macs, activations = (
+        first + (second - first) * steps
+        for first, second in ((small.macs, large.macs), (small.activations, large.activations))
+    )
+    total = Cost(small.params, macs, activations)
+    return Count(total, {"": total}, counts[0].uncounted)
+
+
+def count(model: nn.Module, *inputs: Any) -> Count:
+    """Count a module on an example.
+
+    Args:
+        model: Any module; it is run once in the mode that it is in.
+        inputs: Arguments of its ``forward``; one image for a model's figures to be per image.
+    """
+    logging.getLogger("fvcore").setLevel(logging.ERROR)  # what it would warn about is Count.uncounted
+    analysis = FlopCountAnalysis(model, inputs).clear_op_handles().set_op_handle(**_HANDLES)
+    analysis.tracer_warnings("none")
+    with torch.no_grad():
+        costs = analysis.by_module_and_operator()
+    params = {name: sum(p.numel() for p in module.parameters()) for name, module in model.named_modules()}
+    modules = {
+        name: Cost(params[name], round(costs[name]["macs"]), round(costs[name]["activations"])) for name in params
+    }
+    return Count(modules[""], modules, dict(analysis.unsupported_ops()))
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Leaves random weights as they are in memory: drawing them takes longer than counting, and counts no different."""
+
+    _DRAWS: ClassVar = {Tensor.uniform_, Tensor.normal_, Tensor.erfinv_}
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return args[0].zero_() if func in self._DRAWS else func(*args, **(kwargs or {}))
+
+
+def _refused(name: str, size: Size, error: Exception) -> UserError:
+    reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+    return UserError(
+        f"The model {name!r} cannot take images of {size[0]}×{size[1]} pixels ({reason}); set another --image_size."
+    )
+
+
+def _attention(inputs: _Values, outputs: _Values) -> Counter[str]:
+    """Fused attention: the scores QKᵀ and their product with V, as the same attention counts when it is not fused."""
+    query, key, value = (get_shape(tensor) for tensor in inputs[:3])  # each (…, length, features)
+    scores = prod(query[:-1]) * key[-2]
+    return Counter(macs=scores * (query[-1] + value[-1]), activations=scores + prod(get_shape(outputs[0])))
+
+
+def _batched_product(inputs: _Values, outputs: _Values) -> Counter[str]:
+    """``baddbmm``: the second and third of its inputs are multiplied."""
+    size = prod(get_shape(outputs[0]))
+    return Counter(macs=size * get_shape(inputs[1])[-1], activations=size)
+
+
+def _same_convolution(inputs: _Values, outputs: _Values) -> Counter[str]:
+    """A convolution whose padding is given by name; its weight is (out, in / groups, …)."""
+    size = prod(get_shape(outputs[0]))
+    return Counter(macs=size * prod(get_shape(inputs[1])[1:]), activations=size)
+
+
+def _joined(flops: Handle, activations: Handle | None) -> Handle:
+    """One handle from fvcore's two, so that one run of the model gives both counts."""
+
+    def handle(inputs: _Values, outputs: _Values) -> Counter[str]:
+        results = flops(inputs, outputs), activations(inputs, outputs) if activations else 0
+        # fvcore's handles give a number, or a counter whose one entry has a name of its own
+        numbers = [sum(result.values()) if isinstance(result, Counter) else result for result in results]
+        return Counter(macs=numbers[0], activations=numbers[1])
+
+    return handle
+
+
+_HANDLES: dict[str, Handle | None] = {
+    **{name: _joined(flops, ACTIVATION_HANDLES.get(name)) for name, flops in FLOP_HANDLES.items()},
+    **{f"aten::{name}": None for name in _FREE},
+    "aten::scaled_dot_product_attention": _attention,
+    "aten::baddbmm": _batched_product,
+    "aten::_convolution_mode": _same_convolution,
+}

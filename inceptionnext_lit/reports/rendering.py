@@ -1,0 +1,204 @@
+"""Budget reports as text: a terminal's table, Markdown, CSV or JSON."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from inceptionnext_lit.reports.budget import MACS_UNIT, PARAMS_UNIT, BudgetRow
+from inceptionnext_lit.reports.counting import Cost, Count
+
+Format = Literal["table", "markdown", "csv", "json"]
+Cells = list[str]
+
+_HEADERS = ["model", "timm name", "pixels", "params (M)", "paper", "diff.", "MACs (G)", "paper", "diff.", "act. (M)"]
+_NUMBERS = {
+    "params (M)",
+    "paper",
+    "diff.",
+    "MACs (G)",
+    "act. (M)",
+    "top-1 (%)",
+    "mIoU (%)",
+    "share",
+    "params ×",
+    "MACs ×",
+}
+_WIDTH = 200  # of a table that goes to a file
+
+
+def render_report(rows: Sequence[BudgetRow], style: Format) -> str:
+    """Write rows as text, a table per table of the paper.
+
+    Args:
+        rows: The report's rows, those of a table one after the other.
+        style: What to write: ``"csv"`` and ``"json"`` hold plain numbers under stable names, without headings.
+    """
+    records = [row.record() for row in rows]
+    if style == "json":
+        return json.dumps(records, indent=2) + "\n"
+    if style == "csv":
+        return _csv(records)
+    parts = []
+    for name in dict.fromkeys(row.table for row in rows):
+        lines = [_cells(row) for row in rows if row.table == name]
+        score = "mIoU (%)" if any(row.paper and row.paper.miou for row in rows if row.table == name) else "top-1 (%)"
+        parts.append(_table([*_HEADERS, score, "verdict"], lines, style, name))
+    return "\n".join(parts)
+
+
+def render_models(
+    report: Sequence[tuple[BudgetRow, Count]], style: Format, depth: int | None = None, with_ratios: bool = False
+) -> str:
+    """Write rows of single models as text, with their parts and their ratios to a reference.
+
+    Args:
+        report: Rows, and the counts that they were made of.
+        style: What to write.
+        depth: How deep to go into the tree of modules; None leaves it out.
+        with_ratios: Whether ``"csv"`` and ``"json"`` also hold the ratios to a reference; the tables always do.
+    """
+    if style in ("csv", "json"):
+        records = [row.record() | (_ratios(row) if with_ratios else {}) for row, _ in report]
+        if depth is not None and style == "json":
+            records = [
+                record | {"modules": _module_records(count, depth)}
+                for record, (_, count) in zip(records, report, strict=True)
+            ]
+        elif depth is not None:
+            records = [{"model": row.model} | part for row, count in report for part in _module_records(count, depth)]
+        return _csv(records) if style == "csv" else json.dumps(records, indent=2) + "\n"
+    rows = [row for row, _ in report]
+    held = any(row.reference for row in rows)
+    headers = [*_HEADERS[1:], "top-1 (%)", "verdict"] + (["params ×", "MACs ×", "of"] if held else [])
+    lines = [_cells(row)[1:] + (_ratio_cells(row) if held else []) for row in rows]
+    parts = [_table(headers, lines, style, None)]
+    if depth is not None:
+        for row, count in report:
+            parts.append(_module_table(row, count, depth, style))
+    return "\n".join(parts)
+
+
+def _cells(row: BudgetRow) -> Cells:
+    cost, paper = row.cost, row.paper
+    height, width = row.size
+    return [
+        row.label,
+        row.model or "–",
+        str(height) if height == width else f"{height}×{width}",
+        *_figure(cost.params if cost else None, PARAMS_UNIT, paper.params if paper else None, 2),
+        *_figure(cost.macs if cost else None, MACS_UNIT, paper.macs if paper else None, 3),
+        f"{cost.activations / 1e6:.1f}" if cost else "–",
+        str(paper.top1 or paper.miou or "–") if paper else "–",
+        row.verdict,
+    ]
+
+
+def _figure(count: int | None, unit: int, printed: str | None, digits: int) -> Cells:
+    """A count with two digits more than are printed, the printed figure, and their difference."""
+    if printed is not None:
+        digits = max(0, -int(Decimal(printed).as_tuple().exponent)) + 2
+    ours = "–" if count is None else f"{count / unit:.{digits}f}"
+    if count is None or printed is None:
+        return [ours, printed or "–", "–"]
+    return [ours, printed, f"{count / unit - float(printed):+.{digits}f}"]
+
+
+def _ratios(row: BudgetRow) -> dict[str, Any]:
+    cost, reference = row.cost, row.reference
+    if cost is None or reference is None:
+        return {"against": None, "params_ratio": None, "macs_ratio": None}
+    return {
+        "against": row.against,
+        "params_ratio": round(cost.params / reference.params, 4),
+        "macs_ratio": round(cost.macs / reference.macs, 4),
+    }
+
+
+def _ratio_cells(row: BudgetRow) -> Cells:
+    ratios = _ratios(row)
+    if ratios["against"] is None:
+        return ["–", "–", "–"]
+    return [f"{ratios['params_ratio']:.3f}", f"{ratios['macs_ratio']:.3f}", ratios["against"]]
+
+
+def _module_records(count: Count, depth: int) -> list[dict[str, Any]]:
+    """The parts of a model down to a depth, each with its share; what a part does outside its own parts as well."""
+    parts = []
+    for name, cost in count.modules.items():
+        level = name.count(".") + 1 if name else 0
+        if level > depth or (cost.params, cost.macs) == (0, 0):
+            continue
+        parts.append(_module_record(name or "(all)", cost, count.total))
+        children = [n for n in count.modules if n and n.rpartition(".")[0] == name]
+        if children and level < depth:
+            rest = Cost(
+                *(
+                    getattr(cost, key) - sum(getattr(count.modules[child], key) for child in children)
+                    for key in ("params", "macs", "activations")
+                )
+            )
+            if rest.params or rest.macs:
+                parts.append(_module_record(f"{name}.(itself)".lstrip("."), rest, count.total))
+    return parts
+
+
+def _module_record(name: str, cost: Cost, total: Cost) -> dict[str, Any]:
+    return {
+        "module": name,
+        "params": cost.params,
+        "params_share": round(cost.params / total.params, 4) if total.params else 0.0,
+        "macs": cost.macs,
+        "macs_share": round(cost.macs / total.macs, 4) if total.macs else 0.0,
+        "activations": cost.activations,
+    }
+
+
+def _module_table(row: BudgetRow, count: Count, depth: int, style: Format) -> str:
+    lines = []
+    for part in _module_records(count, depth):
+        path = part["module"]
+        indent = "" if path == "(all)" else "  " * (path.count(".") + 1)
+        shown = indent + path.rpartition(".")[2] if style == "table" else path
+        lines.append(
+            [
+                shown,
+                f"{part['params'] / 1e6:.3f}",
+                f"{part['params_share']:.1%}",
+                f"{part['macs'] / 1e9:.4f}",
+                f"{part['macs_share']:.1%}",
+                f"{part['activations'] / 1e6:.2f}",
+            ]
+        )
+    return _table(["module", "params (M)", "share", "MACs (G)", "share", "act. (M)"], lines, style, row.model)
+
+
+def _table(headers: Cells, lines: Sequence[Cells], style: Format, title: str | None) -> str:
+    if style == "markdown":
+        rule = [":--" if name not in _NUMBERS else "--:" for name in headers]
+        head = [f"### {title}", ""] if title else []
+        return "\n".join([*head, *(f"| {' | '.join(cells)} |" for cells in (headers, rule, *lines)), ""])
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="bold", pad_edge=False)
+    for name in headers:
+        table.add_column(name, justify="right" if name in _NUMBERS else "left", overflow="fold")
+    for cells in lines:
+        table.add_row(*cells)
+    stdout = Console()
+    console = Console(file=io.StringIO(), width=stdout.width if stdout.is_terminal else _WIDTH)
+    console.print(table, markup=False)
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+
+
+def _csv(records: Iterable[dict[str, Any]]) -> str:
+    records = list(records)
+    file = io.StringIO()
+    writer = csv.DictWriter(file, fieldnames=list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return file.getvalue()
