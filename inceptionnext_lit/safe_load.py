@@ -74,13 +74,13 @@ def _load_torch(path: Path, mmap: bool) -> Any:
 
 
 def _check_readable(path: Path) -> None:
-    if path.is_dir():
-        raise UserError(f"{path} is a folder, not a checkpoint; name the file in it.")
-    if not path.is_file():
-        raise UserError(f"There is no checkpoint at {path}; check the path.")
-    if path.stat().st_size == 0:
-        raise UserError(f"The checkpoint {path} is empty (0 bytes); use another one.")
     try:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder, not a checkpoint; name the file in it.")
+        if not path.is_file():
+            raise UserError(f"There is no checkpoint at {path}; check the path.")
+        if path.stat().st_size == 0:
+            raise UserError(f"The checkpoint {path} is empty (0 bytes); use another one.")
         path.open("rb").close()
     except OSError as error:
         raise UserError(f"The checkpoint {path} cannot be read: {error.strerror}.") from error

@@ -21,7 +21,8 @@ COMMANDS = [
     for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
     for line in block.splitlines()
 ]
-PYTHON = [words for words in COMMANDS if words[0] == "python"]
+WHOLE_REPORT = ["python", "cli.py", "budget"]  # takes a minute: tests/reports/test_budget.py runs it
+PYTHON = [words for words in COMMANDS if words[0] == "python" and words != WHOLE_REPORT]
 
 # Cuts of length, given last, so that they win; the keys that the README's command is about stay.
 SHORT = ["--trainer.limit_train_batches", "3", "--trainer.limit_val_batches", "2"]
@@ -62,7 +63,12 @@ def test_every_python_command_in_order(place: Path) -> None:
         if words[1].endswith("predict_from_checkpoint.py"):
             (place / "best.ckpt").symlink_to(place / "runs/quickstart/version_0/checkpoints/best.ckpt")
         output = start([*words, *extra], place)
-        if "--output" in words:
+        if words[2] == "budget":
+            assert words[3] in output
+        if words[2] == "convert":
+            assert "inceptionnext_iso_nano" in output
+            assert (place / "best.safetensors").stat().st_size > 2e6
+        elif "--output" in words:
             assert (place / words[words.index("--output") + 1]).read_text().startswith("path,label,probability,top5\n")
         if words[1:3] == ["cli.py", "fit"]:
             assert "Checkpoint: runs/" in output
@@ -98,6 +104,7 @@ def test_make_does_what_the_readme_writes_out() -> None:
 
 
 def test_every_command_is_covered() -> None:
+    assert WHOLE_REPORT in COMMANDS
     others = {words[0] for words in COMMANDS} - {"python", "tensorboard", "make", "python3.11"}
     assert others == {".venv/bin/pip", ".venv/bin/python"}
 
@@ -110,7 +117,7 @@ def test_python_block_runs(place: Path) -> None:
 
 def test_model_table_is_the_code_s_table() -> None:
     rows = [
-        f"| `{row.name}` | {row.image_size} | {row.params_m:.2f} | {row.macs_g:.3g} | {row.top1 or '–'} | "
+        f"| `{row.name}` | {row.image_size} | {row.params_m:.2f} | {row.macs_g:#.3g} | {row.top1 or '–'} | "
         f"{'yes' if row.url else '–'} |"
         for row in VARIANTS
     ]

@@ -62,11 +62,14 @@ def main(args: list[str] | None = None) -> None:
         sys.exit(2)
     try:  # only now seconds of imports: torch, timm, Lightning
         if words[0] in TOOLS:
-            sys.exit(import_module(f"{__name__}.{words[0]}").run(words[1:]))
-        import_module(f"{__name__}.run").run(args)
+            code = import_module(f"{__name__}.{words[0]}").run(words[1:])
+        else:
+            code = import_module(f"{__name__}.run").run(args)
     except UserError as error:
         print(f"error: {_message(error)}", file=sys.stderr)
-        sys.exit(1)
+        code = 1
+    if code:
+        sys.exit(code)
 
 
 def _message(error: UserError) -> str:

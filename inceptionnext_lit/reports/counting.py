@@ -142,16 +142,21 @@ def count_segmenter(name: str, decoder: str, size: Size) -> Count:
         decoder: ``"UperNet"`` or ``"SemanticFPN"``, for ADE20K's 150 classes.
         size: Height and width of the image in pixels, divisible by 256.
     """
-    backbone: Any = build_model(name, size, features_only=True)[0]
+    # Without a classifier a network of convolutions does the same at every position: a sixteenth of the image tells
+    # all. One that is built for a size, as Swin is, cuts the image into windows and has to be counted whole.
+    part = 1 if timm.get_pretrained_cfg(name).fixed_input_size else 4
+    sides = size[0] // part, size[1] // part
+    backbone: Any = build_model(name, sides, features_only=True)[0]
     strides = backbone.feature_info.reduction()
     if strides != list(STRIDES):  # networks with a classifier's stem also have a level at stride 2
         levels = [strides.index(stride) for stride in STRIDES]
-        backbone = build_model(name, size, features_only=True, out_indices=levels)[0]
-    below = count(backbone, torch.zeros(1, 3, *size))
+        backbone = build_model(name, sides, features_only=True, out_indices=levels)[0]
+    counted = count(backbone, torch.zeros(1, 3, *sides))
+    below = Cost(counted.total.params, counted.total.macs * part**2, counted.total.activations * part**2)
     above = _count_decoder(decoder, tuple(backbone.feature_info.channels()), size)
-    uncounted = Counter(below.uncounted) + Counter(above.uncounted)
-    total = below.total + above.total
-    return Count(total, {"": total, "backbone": below.total, "decoder": above.total}, dict(uncounted))
+    uncounted = Counter(counted.uncounted) + Counter(above.uncounted)
+    total = below + above.total
+    return Count(total, {"": total, "backbone": below, "decoder": above.total}, dict(uncounted))
 
 
 @cache

@@ -14,6 +14,9 @@ from inceptionnext_lit.models.hub import Overlay, build_pretrained
 from inceptionnext_lit.models.weights import LoadReport, load_weights
 from inceptionnext_lit.preprocessing import Preprocessing
 
+# the model's own arguments by which timm fetches or reads weights; a checkpoint's replace them
+WEIGHT_SOURCES = ("pretrained", "checkpoint_path")
+
 
 def create_backbone(
     name: str,

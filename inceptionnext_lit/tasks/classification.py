@@ -18,7 +18,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import Preprocessing
-from inceptionnext_lit.tasks.backbone import create_backbone
+from inceptionnext_lit.tasks.backbone import WEIGHT_SOURCES, create_backbone
 from inceptionnext_lit.tasks.predictions import Predictions
 from inceptionnext_lit.training.mixing import Mix
 from inceptionnext_lit.training.optim import weight_decay_groups
@@ -209,7 +209,7 @@ class ClassificationTask(LightningModule):
         """
         plain = dict(self.hparams)
         plain["pretrained"] = False
-        plain["kwargs"] = {key: value for key, value in (plain["kwargs"] or {}).items() if key != "pretrained"}
+        plain["kwargs"] = {key: value for key, value in (plain["kwargs"] or {}).items() if key not in WEIGHT_SOURCES}
         plain["mix"] = asdict(self.mix)
         plain["schedule"] = asdict(self.schedule)
         plain["class_names"] = self.class_names

@@ -1,0 +1,57 @@
+"""``convert``: a checkpoint's weights as a file under public names."""
+
+import argparse
+from pathlib import Path
+from typing import get_args
+
+from inceptionnext_lit.cli import TOOLS
+from inceptionnext_lit.cli.quiet import silence_library_chatter
+from inceptionnext_lit.cli.tools import ToolParser
+from inceptionnext_lit.models.formats import WeightSet
+from inceptionnext_lit.tasks.conversion import convert_checkpoint
+
+EXAMPLES = """\
+The names are those under which the model's authors, or timm, publish its weights, so that their tools read the file.
+Its metadata hold the model's name and arguments, the classes and the preprocessing. The data are not needed.
+
+examples:
+  python cli.py convert runs/quickstart/version_0/checkpoints/best.ckpt --output best.safetensors
+  python cli.py convert last.ckpt --output raw.safetensors --weights raw --details
+"""
+
+
+def run(words: list[str]) -> None:
+    """Run the command.
+
+    Args:
+        words: Words of the command line after ``convert``.
+
+    Raises:
+        UserError: For anything that the user can mend.
+        SystemExit: With code 2 if the command line cannot be parsed.
+    """
+    options = _parse(words)
+    silence_library_chatter()
+    report = convert_checkpoint(options.ckpt, options.output, options.weights)
+    print(report)
+    if options.details:
+        print(report.loaded.details())
+    print(f"Next: python cli.py fit {report.fit_arguments()} --data.root FOLDER")
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    parser = ToolParser("convert", f"{TOOLS['convert']}.\n\n{EXAMPLES}")
+    parser.usage = f"{parser.prog} CKPT --output FILE.safetensors [--weights ema|raw] [--details]"
+    source = parser.add_argument("ckpt", type=Path, metavar="CKPT", help="a checkpoint of fit, such as best.ckpt")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE.safetensors", help="what to write; an old file is replaced"
+    )
+    parser.add_argument(
+        "--weights", choices=get_args(WeightSet), help="averaged or raw ones (default: averaged where there are any)"
+    )
+    parser.add_argument("--details", action="store_true", help="list every tensor and what became of it")
+    source.required = False  # argparse would complain of what is missing before it sees a misspelt key
+    options = parser.parse_args(words)
+    if missing := [name for name, key in (("CKPT", "ckpt"), ("--output", "output")) if getattr(options, key) is None]:
+        parser.error(f"the following arguments are required: {', '.join(missing)}")
+    return options

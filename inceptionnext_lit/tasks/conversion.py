@@ -1,0 +1,167 @@
+"""A training run's checkpoint as a weight file that other people's tools read."""
+
+import contextlib
+import errno
+import json
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.models.fitting import listed
+from inceptionnext_lit.models.formats import Unwrapped, WeightSet, unwrap
+from inceptionnext_lit.models.weights import LoadReport, save_weights
+from inceptionnext_lit.preprocessing import Preprocessing
+from inceptionnext_lit.safe_load import load_plain
+from inceptionnext_lit.tasks.backbone import WEIGHT_SOURCES, create_backbone
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What was written, and from what.
+
+    Attributes:
+        output: The file that was written.
+        model: Name of its model.
+        kwargs: The model's own arguments.
+        image_size: Side of the images that it was trained on, in pixels; None where the checkpoint does not say.
+        num_classes: Number of classes.
+        parameters: Number of the model's parameters.
+        weights: Whether they are averaged or raw.
+        loaded: Which tensors of the checkpoint they are.
+    """
+
+    output: Path
+    model: str
+    kwargs: dict[str, Any]
+    image_size: int | None
+    num_classes: int
+    parameters: int
+    weights: WeightSet
+    loaded: LoadReport
+
+    def __str__(self) -> str:
+        kind = "averaged" if self.weights == "ema" else "raw"
+        return (
+            f"{self.output}: {self.model}, {kind} weights, {self.num_classes} classes, {self.parameters:,} parameters"
+        )
+
+    def fit_arguments(self) -> str:
+        """Words of a command line of ``fit`` that starts from the file."""
+        words = ["--model.name", self.model]
+        if self.kwargs:
+            words += ["--model.kwargs", json.dumps(self.kwargs, default=str)]
+        words += ["--model.pretrained", str(self.output)]
+        if self.image_size is not None:
+            words += ["--data.image_size", str(self.image_size)]
+        return shlex.join(words)
+
+
+def convert_checkpoint(path: str | Path, output: str | Path, weights: WeightSet | None = None) -> ConversionReport:
+    """Write a checkpoint's weights under the names in which models of its kind are published.
+
+    The file's metadata say what it holds: ``model`` (timm's name), ``num_classes``, ``class_names``,
+    ``preprocessing`` and ``kwargs`` (the model's own arguments) as JSON, and ``weights`` (``ema`` or ``raw``).
+
+    Args:
+        path: A checkpoint of ``fit``.
+        output: The file to write or replace, which ends in ``.safetensors``.
+        weights: Averaged or raw ones; None for averaged ones where there are any.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UserError: If the file is no checkpoint of ``fit``, lacks such weights, or the output cannot be written;
+            nothing is then written.
+    """
+    path, output = Path(path).expanduser(), Path(output).expanduser()
+    _check_output(output, path)
+    content = load_plain(path, mmap=True)  # the optimiser's share of the file is never read
+    arguments = _model_arguments(content, path)
+    found = unwrap({"state_dict": content["state_dict"]}, weights, source=str(path))
+    name, num_classes, preprocessing = (arguments[key] for key in ("name", "num_classes", "preprocessing"))
+    kwargs = {key: value for key, value in (arguments["kwargs"] or {}).items() if key not in WEIGHT_SOURCES}
+    model, _ = create_backbone(name, num_classes, kwargs, preprocessing=preprocessing)
+    loaded = _load(model, found, path, name)
+    chosen: WeightSet = "ema" if found.averaged else "raw"
+    plain = {"class_names": arguments["class_names"], "preprocessing": preprocessing, "kwargs": kwargs}
+    metadata = {"model": name, "num_classes": str(num_classes), "weights": chosen}
+    save_weights(model, output, metadata | {key: json.dumps(value, default=str) for key, value in plain.items()})
+    return ConversionReport(
+        output=output,
+        model=name,
+        kwargs=kwargs,
+        image_size=None if preprocessing is None else preprocessing["image_size"],
+        num_classes=num_classes,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        weights=chosen,
+        loaded=loaded,
+    )
+
+
+def _check_output(output: Path, source: Path) -> None:
+    """Refuse a target before gigabytes are read for it; nothing is made here."""
+    if output.suffix != ".safetensors":
+        raise UserError(f"The output is {output}; it must end in .safetensors.")
+    with contextlib.suppress(OSError):  # one of them is not there
+        if output.samefile(source):
+            raise UserError(f"The output {output} is the checkpoint itself; give it another name.")
+    if (code := _obstacle(output)) is not None:
+        raise UserError(f"The output {output} cannot be written: {os.strerror(code)}; give another one.")
+
+
+def _obstacle(output: Path) -> int | None:
+    """The operating system's code for what stands in the way of a file; None where nothing does."""
+    try:
+        if output.is_dir():
+            return errno.EISDIR
+        folder = output.parent
+        while not folder.exists() and folder != folder.parent:  # folders that are missing will be made
+            folder = folder.parent
+        if not folder.is_dir():
+            return errno.ENOTDIR
+        return None if os.access(folder, os.W_OK | os.X_OK) else errno.EACCES
+    except OSError as error:
+        return error.errno
+
+
+def _model_arguments(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The arguments of the task that a checkpoint was made with, those that make its model and say what it is for."""
+    arguments = content.get("hyper_parameters")
+    if "state_dict" not in content or not isinstance(arguments, Mapping) or not _describe_model(arguments):
+        raise UserError(
+            f"{path} is no checkpoint of fit: it does not say which model it holds. "
+            f"Give it to fit as it is: --model.name NAME --model.pretrained {path}."
+        )
+    return {key: arguments.get(key) for key in ("name", "num_classes", "class_names", "preprocessing", "kwargs")}
+
+
+def _describe_model(arguments: Mapping[str, Any]) -> bool:
+    preprocessing = arguments.get("preprocessing")
+    return (
+        isinstance(arguments.get("name"), str)
+        and isinstance(arguments.get("num_classes"), int)
+        and isinstance(arguments.get("kwargs"), Mapping | None)
+        and isinstance(preprocessing, Mapping | None)
+        and (preprocessing is None or Preprocessing.__required_keys__ <= preprocessing.keys())
+    )
+
+
+def _load(model: nn.Module, found: Unwrapped, path: Path, name: str) -> LoadReport:
+    """Give the model all tensors or none; unlike a foreign file's, they must be exactly its own."""
+    own = model.state_dict()
+    shapes, stored = ({key: tensor.shape for key, tensor in one.items()} for one in (own, found.tensors))
+    if wrong := [key for key in {**shapes, **stored} if shapes.get(key) != stored.get(key)]:
+        raise UserError(
+            f"The weights in {path} are not those of {name} as its arguments describe it: {listed(wrong)}. "
+            "Use a checkpoint as fit wrote it."
+        )
+    model.load_state_dict(found.tensors, assign=True)  # a copy would have the dtype of the new model
+    kind = "averaged" if found.averaged else "raw"
+    return LoadReport(path, f"checkpoint of fit, {kind} weights", loaded=tuple(found.tensors), skipped=found.others)

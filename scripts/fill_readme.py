@@ -1,0 +1,35 @@
+"""Put what ``python cli.py budget --format markdown`` prints into the README, between its two markers.
+
+Usage: python scripts/fill_readme.py
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+REPO = Path(__file__).parents[1]
+COMMAND = ["cli.py", "budget", "--format", "markdown"]
+BEGIN, END = "<!-- budget: begin -->\n", "<!-- budget: end -->\n"
+
+
+def fill(text: str, tables: str) -> str:
+    """Replace what stands between the markers.
+
+    Args:
+        text: The README.
+        tables: What is to stand there.
+
+    Raises:
+        ValueError: If the README does not have both markers.
+    """
+    before, _, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f"README.md does not have the markers {BEGIN.strip()} and {END.strip()}.")
+    return f"{before}{BEGIN}\n{tables}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    printed = subprocess.run([sys.executable, *COMMAND], cwd=REPO, stdout=subprocess.PIPE, text=True, check=True).stdout
+    readme = REPO / "README.md"
+    readme.write_text(fill(readme.read_text(encoding="utf-8"), printed), encoding="utf-8")

@@ -1,0 +1,102 @@
+"""The commands without a trainer: their parser, and the first word of a command line."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from inceptionnext_lit.cli import main
+from inceptionnext_lit.cli.tools import ToolParser
+
+SentenceOf = Callable[..., str]
+
+
+@pytest.fixture
+def sentence_of(capsys: pytest.CaptureFixture[str]) -> SentenceOf:
+    """Runs a call that must exit with code 2; returns its one line of error."""
+
+    def run(call: Callable[[list[str]], object], *words: str) -> str:
+        with pytest.raises(SystemExit) as exit_:
+            call(list(words))
+        assert exit_.value.code == 2
+        out, error = capsys.readouterr()
+        assert (out, error[:7], error.count("\n")) == ("", "error: ", 1)
+        return error.removeprefix("error: ").rstrip("\n")
+
+    return run
+
+
+@pytest.fixture
+def parser() -> ToolParser:
+    parser = ToolParser("paint", "colours for a house.")
+    parser.add_argument("house")
+    parser.add_argument("--colour", choices=["red", "blue"])
+    parser.add_argument("--coats", "-c", type=int, default=1)
+    return parser
+
+
+def test_a_tools_arguments(parser: ToolParser) -> None:
+    options = parser.parse_args(["hut", "--colour", "red", "-c", "3"])
+    assert vars(options) == {"house": "hut", "colour": "red", "coats": 3}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["hut", "--color", "red"], "There is no key '--color'; did you mean --colour?"),
+        (["hut", "--color=red"], "There is no key '--color=red'; did you mean --colour?"),
+        (["hut", "--zzz"], "There is no key '--zzz'; python cli.py paint --help lists all keys."),
+        (["hut", "--col", "red"], "There is no key '--col'; did you mean --colour or --coats?"),
+        (["hut", "--coat", "2"], "There is no key '--coat'; did you mean --coats?"),
+        (["hut", "--colour"], "--colour: expected one argument."),
+        (["hut", "-c", "two"], "-c: invalid int value: 'two'."),
+        ([], "python cli.py paint needs house; see its --help."),
+    ],
+)
+def test_wrong_words_get_one_sentence(
+    parser: ToolParser, sentence_of: SentenceOf, words: list[str], message: str
+) -> None:
+    assert sentence_of(parser.parse_args, *words) == message
+
+
+def test_a_wrong_choice_names_the_right_ones(parser: ToolParser, sentence_of: SentenceOf) -> None:
+    message = sentence_of(parser.parse_args, "hut", "--colour", "rde")
+    # later releases of Python leave out the quotes around the choices
+    assert message.replace("'", "") == "--colour: invalid choice: rde (choose from red, blue)."
+
+
+def test_help_keeps_the_lines_of_the_description(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        ToolParser("paint", "colours.\n\nexamples:\n  python cli.py paint hut").parse_args(["--help"])
+    assert exit_.value.code == 0
+    assert "usage: python cli.py paint [-h]\n\ncolours.\n\nexamples:\n  python cli.py paint hut\n" in (
+        capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fitt"], "There is no command 'fitt'; did you mean fit?"),
+        (["budgt"], "There is no command 'budgt'; did you mean budget?"),
+        (["covnert", "best.ckpt"], "There is no command 'covnert'; did you mean convert?"),
+        (
+            ["--trainer.max_epochs", "3"],
+            "There is no command '--trainer.max_epochs'; "
+            "the first word is one of fit, validate, test, predict, budget, convert.",
+        ),
+    ],
+)
+def test_a_first_word_that_is_no_command(sentence_of: SentenceOf, words: list[str], message: str) -> None:
+    assert sentence_of(main, *words) == message
+
+
+def test_a_misspelt_command_loads_nothing_heavy() -> None:
+    script = (
+        "import sys; from inceptionnext_lit.cli import main\n"
+        "try: main(['fitt'])\n"
+        "except SystemExit: print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not {"torch", "timm", "lightning"} & set(done.stdout.split())
