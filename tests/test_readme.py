@@ -67,7 +67,7 @@ def test_every_python_command_in_order(place: Path) -> None:
             assert words[3] in output
         if words[2] == "convert":
             assert "inceptionnext_iso_nano" in output
-            assert (place / "best.safetensors").stat().st_size > 2e6
+            assert (place / "best.safetensors").stat().st_size > 1e6
         elif "--output" in words:
             assert (place / words[words.index("--output") + 1]).read_text().startswith("path,label,probability,top5\n")
         if words[1:3] == ["cli.py", "fit"]:

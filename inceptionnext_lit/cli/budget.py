@@ -4,18 +4,15 @@ import argparse
 import re
 import sys
 from pathlib import Path
-from typing import get_args
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from typing import TYPE_CHECKING, get_args
 
 from inceptionnext_lit.cli import TOOLS
 from inceptionnext_lit.cli.tools import ToolParser
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.reports.budget import BudgetRow, model_report, paper_jobs, paper_report
-from inceptionnext_lit.reports.counting import Size
-from inceptionnext_lit.reports.figure import check_plot_path, draw_tradeoff
-from inceptionnext_lit.reports.rendering import Format, render_models, render_report
+from inceptionnext_lit.reports import Format
+
+if TYPE_CHECKING:
+    from inceptionnext_lit.reports.budget import BudgetRow
 
 EXAMPLES = """\
 examples:
@@ -41,8 +38,6 @@ def run(words: list[str]) -> int:
         SystemExit: With code 2 if the command line cannot be parsed.
     """
     options = _parser().parse_args(words)
-    if options.plot is not None:
-        check_plot_path(options.plot)
     if options.models:
         return _report_models(options)
     return _report_paper(options)
@@ -65,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse_size(text: str) -> Size:
+def parse_size(text: str) -> tuple[int, int]:
     """Read an image size, ``224`` or ``512,2048``.
 
     Args:
@@ -91,6 +86,9 @@ def _depth(text: str) -> int:
 def _report_models(options: argparse.Namespace) -> int:
     if options.plot is not None:
         raise UserError("--plot draws the paper's tables; leave out the names of models.")
+    from inceptionnext_lit.reports.budget import model_report  # seconds of imports: torch, timm
+    from inceptionnext_lit.reports.rendering import render_models
+
     report = model_report(options.models, options.image_size, options.against)
     with_ratios = options.against is not None
     print(render_models(report, options.format, options.by_module, with_ratios), end="")
@@ -101,6 +99,15 @@ def _report_paper(options: argparse.Namespace) -> int:
     for key in ("image_size", "by_module", "against"):
         if getattr(options, key) is not None:
             raise UserError(f"--{key} is for single models; name one or more, as in: budget inceptionnext_tiny.")
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from inceptionnext_lit.reports.budget import paper_jobs, paper_report
+    from inceptionnext_lit.reports.figure import check_plot_path, draw_tradeoff
+    from inceptionnext_lit.reports.rendering import render_report
+
+    if options.plot is not None:
+        check_plot_path(options.plot)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("counting", total=len(paper_jobs()))
@@ -116,7 +123,7 @@ def _report_paper(options: argparse.Namespace) -> int:
     return _conclude(rows)
 
 
-def _conclude(rows: list[BudgetRow]) -> int:
+def _conclude(rows: "list[BudgetRow]") -> int:
     """Say on stderr how the report ends, naming the rows that must not stand."""
     if failed := [row for row in rows if row.failed]:
         names = ", ".join(f"{row.model} ({row.verdict})" for row in failed)

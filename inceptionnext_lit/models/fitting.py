@@ -22,8 +22,8 @@ class Fit:
         reinitialised: Classifier tensors that the model keeps as they are, since the file's have other classes.
         skipped: Classifier tensors of the file for which the model has no place.
         kept: Counters of BatchNorm that old files lack.
-        missing: Names of the model that the file lacks.
-        unexpected: Names of the file that the model lacks.
+        missing: Names and shapes of the model that the file lacks.
+        unexpected: Names and shapes of the file that the model lacks.
         misshapen: Names and both shapes, where these differ.
     """
 
@@ -67,8 +67,8 @@ def fit(tensors: Mapping[str, Tensor], model: nn.Module) -> Fit:
         reinitialised=tuple(ours) if fresh else (),
         skipped=() if ours else tuple(theirs),
         kept=tuple(sorted(kept)),
-        missing=tuple(name for name in own if name not in settled),
-        unexpected=tuple(name for name in tensors if name not in settled),
+        missing=tuple(f"{name} ({_shape(own[name])})" for name in own if name not in settled),
+        unexpected=tuple(f"{name} ({_shape(tensors[name])})" for name in tensors if name not in settled),
         misshapen=tuple(
             f"{name} (file {_shape(tensors[name])}, model {_shape(own[name])})"
             for name in shared

@@ -5,15 +5,15 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from inceptionnext_lit.reports import Format
 from inceptionnext_lit.reports.budget import MACS_UNIT, PARAMS_UNIT, BudgetRow
 from inceptionnext_lit.reports.counting import Cost, Count
 
-Format = Literal["table", "markdown", "csv", "json"]
 Cells = list[str]
 
 _HEADERS = ["model", "timm name", "pixels", "params (M)", "paper", "diff.", "MACs (G)", "paper", "diff.", "act. (M)"]
@@ -91,22 +91,20 @@ def _cells(row: BudgetRow) -> Cells:
         row.label,
         row.model or "–",
         str(height) if height == width else f"{height}×{width}",
-        *_figure(cost.params if cost else None, PARAMS_UNIT, paper.params if paper else None, 2),
-        *_figure(cost.macs if cost else None, MACS_UNIT, paper.macs if paper else None, 3),
+        *_figure(cost.params if cost else None, PARAMS_UNIT, paper.params if paper else None),
+        *_figure(cost.macs if cost else None, MACS_UNIT, paper.macs if paper else None),
         f"{cost.activations / 1e6:.1f}" if cost else "–",
         str(paper.top1 or paper.miou or "–") if paper else "–",
         row.verdict,
     ]
 
 
-def _figure(count: int | None, unit: int, printed: str | None, digits: int) -> Cells:
+def _figure(count: int | None, unit: int, printed: str | None) -> Cells:
     """A count with two digits more than are printed, the printed figure, and their difference."""
-    if printed is not None:
-        digits = max(0, -int(Decimal(printed).as_tuple().exponent)) + 2
-    ours = "–" if count is None else f"{count / unit:.{digits}f}"
     if count is None or printed is None:
-        return [ours, printed or "–", "–"]
-    return [ours, printed, f"{count / unit - float(printed):+.{digits}f}"]
+        return ["–" if count is None else f"{count / unit:.4g}", printed or "–", "–"]
+    digits = max(0, -int(Decimal(printed).as_tuple().exponent)) + 2
+    return [f"{count / unit:.{digits}f}", printed, f"{count / unit - float(printed):+.{digits}f}"]
 
 
 def _ratios(row: BudgetRow) -> dict[str, Any]:

@@ -3,7 +3,7 @@ import timm
 import torch
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.models import Variant, check_model_name, model_names
+from inceptionnext_lit.models import check_model_name, model_names
 from inceptionnext_lit.models.variants import evenly_spaced
 
 PUBLISHED_PARAMS = {  # millions, as the papers and the authors' README print them
@@ -19,12 +19,6 @@ PUBLISHED_PARAMS = {  # millions, as the papers and the authors' README print th
     "convnext_iso_base": "87",
     "convnext_iso_large": "306",
 }
-
-
-def test_declared_parameters_are_the_models(row: Variant) -> None:
-    with torch.device("meta"):
-        count = sum(p.numel() for p in timm.create_model(row.name).parameters())
-    assert round(count / 1e6, 2) == row.params_m
 
 
 @pytest.mark.parametrize(("name", "published"), PUBLISHED_PARAMS.items())

@@ -299,8 +299,12 @@ def refused(model: nn.Module, path: Path) -> str:
 
 def test_a_file_of_another_model_names_what_differs_and_what_fits(atto_file: Path, tmp_path: Path) -> None:
     message = refused(timm.create_model("inceptionnext_iso_micro"), atto_file)
-    assert message.startswith(f"{atto_file} does not fit inceptionnext_iso_micro: missing: stem.weight, stem.bias, ")
-    assert "; unexpected: stem.0.weight, stem.0.bias, stem.1.weight, stem.1.bias and " in message
+    assert message.startswith(
+        f"{atto_file} does not fit inceptionnext_iso_micro: missing: stem.weight (48×3×4×4), stem.bias (48), "
+    )
+    assert (
+        "; unexpected: stem.0.weight (40×3×4×4), stem.0.bias (40), stem.1.weight (40), stem.1.bias (40) and " in message
+    )
     assert message.endswith(" It fits inceptionnext_atto. Create the model that fits, or give another file.")
     torch.save(timm.create_model("inceptionnext_tiny_band9").state_dict(), tmp_path / "band9.pth")
     message = refused(timm.create_model("inceptionnext_tiny"), tmp_path / "band9.pth")
