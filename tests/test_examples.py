@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import timm
+import torch
 
 from tests.recipes import REPO
 
@@ -33,6 +35,15 @@ def test_finetune_folder_then_predict_from_checkpoint(tmp_path: Path, sample: Pa
     images = sorted((sample / "train" / "trouser").iterdir())[:2]
     output = run("predict_from_checkpoint.py", found[2], *images, cwd=tmp_path)
     assert re.fullmatch(rf"{images[0]}: \S+ \(\d+\.\d%\)\n{images[1]}: \S+ \(\d+\.\d%\)\n", output)
+
+
+def test_weights_and_cost(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(timm.create_model("inceptionnext_iso_micro", num_classes=3).state_dict(), path)
+    lines = run("weights_and_cost.py", "inceptionnext_iso_micro", path, cwd=tmp_path).splitlines()
+    assert lines[0].startswith(f"{path} (the model's own names): 49 tensors loaded, 2 re-initialised (head.weight, ")
+    assert lines[1] == "inceptionnext_iso_micro at 28×28: 0.11 M parameters, 0.00291 G multiply-adds"
+    assert "  head: 45.2% of the parameters" in lines
 
 
 @pytest.mark.parametrize("path", sorted((REPO / "examples").glob("*.py")), ids=lambda path: path.name)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from inceptionnext_lit.cli import TOOLS
+from inceptionnext_lit.cli import TOOLS, import_heavy
 from inceptionnext_lit.cli.tools import ToolParser
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports import Format
@@ -72,9 +72,11 @@ def parse_size(text: str) -> tuple[int, int]:
     Raises:
         argparse.ArgumentTypeError: If it is neither.
     """
-    if not (found := re.fullmatch(r"(\d+)(?:[,x×](\d+))?", text.strip())) or "0" in found.groups():
+    found = re.fullmatch(r"(\d+)(?:[,x×](\d+))?", text.strip())
+    size = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if 0 in size:
         raise argparse.ArgumentTypeError(f"{text!r} is no size; give one side, such as 224, or a height,width")
-    return int(found[1]), int(found[2] or found[1])
+    return size
 
 
 def _depth(text: str) -> int:
@@ -86,7 +88,8 @@ def _depth(text: str) -> int:
 def _report_models(options: argparse.Namespace) -> int:
     if options.plot is not None:
         raise UserError("--plot draws the paper's tables; leave out the names of models.")
-    from inceptionnext_lit.reports.budget import model_report  # seconds of imports: torch, timm
+    import_heavy("inceptionnext_lit.reports.rendering")
+    from inceptionnext_lit.reports.budget import model_report
     from inceptionnext_lit.reports.rendering import render_models
 
     report = model_report(options.models, options.image_size, options.against)
@@ -99,6 +102,7 @@ def _report_paper(options: argparse.Namespace) -> int:
     for key in ("image_size", "by_module", "against"):
         if getattr(options, key) is not None:
             raise UserError(f"--{key} is for single models; name one or more, as in: budget inceptionnext_tiny.")
+    import_heavy("inceptionnext_lit.reports.rendering")
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -109,7 +113,8 @@ def _report_paper(options: argparse.Namespace) -> int:
     if options.plot is not None:
         check_plot_path(options.plot)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("counting", total=len(paper_jobs()))
 
         def tick(name: str) -> None:

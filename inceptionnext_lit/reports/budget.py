@@ -67,7 +67,12 @@ class BudgetRow:
 
 def is_ours(model: str | None) -> bool:
     """Whether a model, alone or below a decoder, is one of this family."""
-    return model is not None and model.partition(" + ")[0] in model_names()
+    return model is not None and architecture(model.partition(" + ")[0]) in model_names()
+
+
+def architecture(name: str) -> str:
+    """A model's name without the tag of its weights."""
+    return name.partition(".")[0]
 
 
 def agreement(count: int, unit: int, printed: str) -> Agreement:
@@ -172,7 +177,7 @@ def model_report(
 def reference_of(name: str) -> str | None:
     """The DeiT that an isotropic model of this family is held to: that of its width, if there is one."""
     widths = {row.name: row.args["dim"] for row in VARIANTS if row.form is IsotropicMetaNeXt}
-    return _DEIT.get(widths.get(name, 0))
+    return _DEIT.get(widths.get(architecture(name), 0))
 
 
 def _count(job: Job) -> Count:
@@ -191,6 +196,6 @@ def _paper_row(row: PaperRow, table: str, counts: dict[Job, Count]) -> BudgetRow
 def _paper_line(name: str, size: Size) -> tuple[PaperRow, str] | tuple[None, None]:
     for table in TABLES:
         for row in table.rows:
-            if (row.model, row.image_size, row.decoder) == (name, size, None) and row.params:
+            if (row.model, row.image_size, row.decoder) == (architecture(name), size, None) and row.params:
                 return row, table.name
     return None, None

@@ -32,6 +32,7 @@ with warnings.catch_warnings():
     from fvcore.nn.jit_handles import get_shape
 
 Size = tuple[int, int]  # height and width in pixels
+Channels = tuple[int, ...]  # of a model's maps
 _Values = list[Any]  # of the traced graph: an operator's inputs or outputs
 Handle = Callable[[_Values, _Values], Any]  # what fvcore calls for an operator; a number or a counter
 
@@ -142,25 +143,36 @@ def count_segmenter(name: str, decoder: str, size: Size) -> Count:
         decoder: ``"UperNet"`` or ``"SemanticFPN"``, for ADE20K's 150 classes.
         size: Height and width of the image in pixels, divisible by 256.
     """
-    # Without a classifier a network of convolutions does the same at every position: a sixteenth of the image tells
-    # all. One that is built for a size, as Swin is, cuts the image into windows and has to be counted whole.
-    part = 1 if timm.get_pretrained_cfg(name).fixed_input_size else 4
-    sides = size[0] // part, size[1] // part
-    backbone: Any = build_model(name, sides, features_only=True)[0]
+    channels, below = _count_backbone(name, size)
+    above = _count_decoder(decoder, channels, size)
+    uncounted = Counter(below.uncounted) + Counter(above.uncounted)
+    total = below.total + above.total
+    return Count(total, {"": total, "backbone": below.total, "decoder": above.total}, dict(uncounted))
+
+
+def _count_backbone(name: str, size: Size) -> tuple[Channels, Count]:
+    """A model's four maps, from a sixteenth of the image where the cost grows as the area does, else from all of it."""
+    if timm.get_pretrained_cfg(name).fixed_input_size:
+        return _count_maps(name, size)
+    (_, small), (channels, large) = (_count_maps(name, (size[0] // part, size[1] // part)) for part in (8, 4))
+    first, second = small.total, large.total
+    if (second.macs, second.activations) != (4 * first.macs, 4 * first.activations):  # it has attention of some kind
+        return _count_maps(name, size)
+    total = Cost(second.params, 16 * second.macs, 16 * second.activations)
+    return channels, Count(total, {"": total}, large.uncounted)
+
+
+def _count_maps(name: str, size: Size) -> tuple[Channels, Count]:
+    backbone: Any = build_model(name, size, features_only=True)[0]
     strides = backbone.feature_info.reduction()
     if strides != list(STRIDES):  # networks with a classifier's stem also have a level at stride 2
         levels = [strides.index(stride) for stride in STRIDES]
-        backbone = build_model(name, sides, features_only=True, out_indices=levels)[0]
-    counted = count(backbone, torch.zeros(1, 3, *sides))
-    below = Cost(counted.total.params, counted.total.macs * part**2, counted.total.activations * part**2)
-    above = _count_decoder(decoder, tuple(backbone.feature_info.channels()), size)
-    uncounted = Counter(counted.uncounted) + Counter(above.uncounted)
-    total = below + above.total
-    return Count(total, {"": total, "backbone": below, "decoder": above.total}, dict(uncounted))
+        backbone = build_model(name, size, features_only=True, out_indices=levels)[0]
+    return tuple(backbone.feature_info.channels()), count(backbone, torch.zeros(1, 3, *size))
 
 
 @cache
-def _count_decoder(decoder: str, channels: tuple[int, ...], size: Size) -> Count:
+def _count_decoder(decoder: str, channels: Channels, size: Size) -> Count:
     """A decoder alone, which many backbones share.
 
     At the paper's sizes it is most of the work. What it does grows linearly with the number of positions, but for a

@@ -102,7 +102,8 @@ def _cells(row: BudgetRow) -> Cells:
 def _figure(count: int | None, unit: int, printed: str | None) -> Cells:
     """A count with two digits more than are printed, the printed figure, and their difference."""
     if count is None or printed is None:
-        return ["–" if count is None else f"{count / unit:.4g}", printed or "–", "–"]
+        ours = "–" if count is None else f"{count / unit:.4g}" if count < 1000 * unit else f"{count / unit:.1f}"
+        return [ours, printed or "–", "–"]
     digits = max(0, -int(Decimal(printed).as_tuple().exponent)) + 2
     return [f"{count / unit:.{digits}f}", printed, f"{count / unit - float(printed):+.{digits}f}"]
 
@@ -141,7 +142,7 @@ def _module_records(count: Count, depth: int) -> list[dict[str, Any]]:
                     for key in ("params", "macs", "activations")
                 )
             )
-            if rest.params or rest.macs:
+            if (rest.params or rest.macs) and rest != cost:
                 parts.append(_module_record(f"{name}.(itself)".lstrip("."), rest, count.total))
     return parts
 
