@@ -1,7 +1,10 @@
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from tests.recipes import REPO
 
@@ -13,3 +16,15 @@ def test_the_committed_picture_is_what_the_script_draws(tmp_path: Path) -> None:
     # another release of matplotlib may round coordinates differently, but draws the same objects
     assert re.findall(r'<g id="(\w+)">', drawn) == re.findall(r'<g id="(\w+)">', committed)
     assert len(re.findall(r'<g id="text_\d+">', drawn)) > 30
+
+
+def test_the_readme_s_tables_are_put_between_their_markers() -> None:
+    fill = runpy.run_path(str(REPO / "scripts/fill_readme.py"))["fill"]
+    readme = (REPO / "README.md").read_text(encoding="utf-8")
+    before, tables, after = re.split(r"<!-- budget: (?:begin|end) -->\n", readme)
+    assert tables.startswith("\n### Table 1: ImageNet-1K\n")
+    assert fill(readme, tables.strip("\n") + "\n") == readme
+    filled = fill(readme, "new\n")
+    assert filled == f"{before}<!-- budget: begin -->\n\nnew\n\n<!-- budget: end -->\n{after}"
+    with pytest.raises(ValueError, match="does not have the markers"):
+        fill("no markers", "new\n")

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -304,3 +305,13 @@ def test_the_help_shows_every_key_and_examples(budget: Budget) -> None:
     for key in ("--image_size", "--format", "--by_module", "--against", "--plot"):
         assert key in out
     assert "  python cli.py budget --plot figure1.svg " in out
+
+
+def test_a_process_of_its_own_prints_the_table_and_nothing_else(
+    shell: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    done = shell("budget", "inceptionnext_iso_micro", "--format", "csv")
+    assert (done.returncode, done.stderr) == (0, "")
+    header, row = done.stdout.splitlines()
+    assert header.startswith("model,image_size,params,macs,")
+    assert row.startswith("inceptionnext_iso_micro,28,108364,2914446,")

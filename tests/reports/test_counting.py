@@ -1,6 +1,6 @@
 """The count against formulas written from the architectures' numbers, and against torch's own counter."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from math import prod
 from typing import Any
@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fvcore.nn import FlopCountAnalysis
-from timm.layers import set_fused_attn, use_fused_attn
+from timm.layers import set_fused_attn
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
@@ -43,15 +43,6 @@ class Apply(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return self.function(*inputs)
-
-
-@pytest.fixture
-def unfused() -> Iterator[None]:
-    """timm's attention as two products with a softmax between them."""
-    before = use_fused_attn()
-    set_fused_attn(False)
-    yield
-    set_fused_attn(before)
 
 
 def isotropic(dim: int, depth: int, patch: int, side: int, mixer: Cost, norm: tuple[int, int]) -> Cost:

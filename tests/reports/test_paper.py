@@ -1,12 +1,10 @@
 """What the paper's tables say of our models and of themselves, and whether the reasons in their notes are true."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import timm
 import torch
-from timm.layers import set_fused_attn, use_fused_attn
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -17,15 +15,6 @@ from inceptionnext_lit.reports.paper import TABLES, PaperRow
 
 ROWS = [row for table in TABLES for row in table.rows]
 PUBLISHED = [row for row in VARIANTS if row.source not in (OURS, CONVNEXT)]  # by the paper or its authors' README
-
-
-@pytest.fixture
-def unfused() -> Iterator[None]:
-    """timm's attention as two products with a softmax between them, which torch's counter sees on any device."""
-    before = use_fused_attn()
-    set_fused_attn(False)
-    yield
-    set_fused_attn(before)
 
 
 def on_paper(name: str, **kwargs: Any) -> nn.Module:
