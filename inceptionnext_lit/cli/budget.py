@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from inceptionnext_lit.cli import TOOLS, import_heavy
-from inceptionnext_lit.cli.tools import ToolParser
+from inceptionnext_lit.cli.tools import ToolParser, sentence
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports import Format
 
@@ -31,7 +31,7 @@ def run(words: list[str]) -> int:
         words: Words of the command line after ``budget``.
 
     Returns:
-        Exit code: 1 if a row of the paper's tables that is ours is off, or one is not wholly counted.
+        Exit code: 1 if a row is off that is ours, or one is not wholly counted.
 
     Raises:
         UserError: For anything that the user can mend.
@@ -44,19 +44,24 @@ def run(words: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = ToolParser("budget", f"{TOOLS['budget']}.\n\n{EXAMPLES}")
+    parser = ToolParser("budget", f"{sentence(TOOLS['budget'])}\n\n{EXAMPLES}")
     parser.add_argument("models", nargs="*", metavar="MODEL", help="names that timm knows; none for the paper's tables")
     parser.add_argument(
         "--image_size", type=parse_size, metavar="SIDE|H,W", help="pixels: 224, or 512,2048; else the model's own size"
     )
     parser.add_argument("--format", choices=get_args(Format), default="table", help="what to print (default: table)")
     parser.add_argument(
-        "--by_module", type=_depth, metavar="DEPTH", help="print the tree of modules too, this deep, with shares"
+        "--by_module",
+        type=_depth,
+        metavar="DEPTH",
+        help="print the tree of modules too, this deep, with shares; json: as key modules",
     )
     parser.add_argument(
-        "--against", metavar="MODEL", help="hold each model to this one; isotropic ones else to DeiT of their width"
+        "--against",
+        metavar="MODEL",
+        help="hold each model to this one, isotropic ones else to DeiT of their width; json: as keys against, *_ratio",
     )
-    parser.add_argument("--plot", type=Path, metavar="FILE.png|svg", help="draw accuracy against cost")
+    parser.add_argument("--plot", type=_path, metavar="FILE.png|svg", help="draw accuracy against cost")
     return parser
 
 
@@ -79,6 +84,10 @@ def parse_size(text: str) -> tuple[int, int]:
     return size
 
 
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
 def _depth(text: str) -> int:
     if not re.fullmatch(r"\d+", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no depth; give 0 or more")
@@ -86,6 +95,8 @@ def _depth(text: str) -> int:
 
 
 def _report_models(options: argparse.Namespace) -> int:
+    if options.format == "csv" and options.by_module is not None and options.against is not None:
+        raise UserError("A CSV file has room for --by_module or --against, not for both; leave out one, or take json.")
     if options.plot is not None:
         raise UserError("--plot draws the paper's tables; leave out the names of models.")
     import_heavy("inceptionnext_lit.reports.rendering")
@@ -95,7 +106,7 @@ def _report_models(options: argparse.Namespace) -> int:
     report = model_report(options.models, options.image_size, options.against)
     with_ratios = options.against is not None
     print(render_models(report, options.format, options.by_module, with_ratios), end="")
-    return 0
+    return _conclude([row for row, _ in report])
 
 
 def _report_paper(options: argparse.Namespace) -> int:
@@ -132,6 +143,6 @@ def _conclude(rows: "list[BudgetRow]") -> int:
     """Say on stderr how the report ends, naming the rows that must not stand."""
     if failed := [row for row in rows if row.failed]:
         names = ", ".join(f"{row.model} ({row.verdict})" for row in failed)
-        print(f"error: {len(failed)} of {len(rows)} rows are not the paper's: {names}.", file=sys.stderr)
+        print(f"error: {len(failed)} of {len(rows)} rows must not stand: {names}.", file=sys.stderr)
         return 1
     return 0

@@ -6,7 +6,7 @@ from typing import get_args
 
 from inceptionnext_lit.cli import TOOLS
 from inceptionnext_lit.cli.quiet import silence_library_chatter
-from inceptionnext_lit.cli.tools import ToolParser
+from inceptionnext_lit.cli.tools import ToolParser, sentence
 from inceptionnext_lit.models.formats import WeightSet
 from inceptionnext_lit.tasks.conversion import convert_checkpoint
 
@@ -40,7 +40,7 @@ def run(words: list[str]) -> None:
 
 
 def _parse(words: list[str]) -> argparse.Namespace:
-    parser = ToolParser("convert", f"{TOOLS['convert']}.\n\n{EXAMPLES}")
+    parser = ToolParser("convert", f"{sentence(TOOLS['convert'])}\n\n{EXAMPLES}")
     parser.usage = f"{parser.prog} CKPT --output FILE.safetensors [--weights ema|raw] [--details]"
     source = parser.add_argument("ckpt", type=Path, metavar="CKPT", help="a checkpoint of fit, such as best.ckpt")
     parser.add_argument(

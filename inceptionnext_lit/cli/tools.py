@@ -34,9 +34,16 @@ class ToolParser(argparse.ArgumentParser):
             near = difflib.get_close_matches(found[1].partition("=")[0], known, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else f"{self.prog} --help lists all keys."
             message = f"There is no key {found[1]!r}; {hint}"
+            if not found[1].startswith("-"):
+                message = f"There is one word too many: {found[1]!r}; see {self.prog} --help."
         elif found := re.match(r"argument (\S+): (.*)", message):
             message = f"{found[1].split('/')[-1]}: {found[2].rstrip('.')}."
         elif found := re.match(r"the following arguments are required: (.*)", message):
             message = f"{self.prog} needs {found[1]}; see its --help."
         print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
+
+
+def sentence(meaning: str) -> str:
+    """A command's meaning, as the overview states it, as a sentence of its own."""
+    return f"{meaning[0].upper()}{meaning[1:]}."

@@ -99,6 +99,8 @@ def suggest(tensors: Mapping[str, Tensor], asked: str, written_for: str | None) 
         return f"It fits {' or '.join(complete)}."
     nearest = max(fits, key=lambda name: len(fits[name].copies) - fits[name].mismatches)
     good, bad = len(fits[nearest].copies), fits[nearest].mismatches
+    if nearest == asked:
+        return f"All its other {good} tensors fit {asked}."
     if good == 0:
         return "It fits no model of this family."
     return f"The nearest model of this family is {nearest}: {good} tensors fit it and {bad} do not."

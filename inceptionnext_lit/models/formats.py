@@ -147,9 +147,9 @@ def _weight_sets(content: Mapping[str, Any], averaged: bool) -> Iterator[Unwrapp
 
 
 def _without_prefixes(tensors: dict[str, Tensor], averaged: bool, prefixes: tuple[str, ...]) -> Unwrapped:
-    """Strip wrappers' prefixes; where only some names have one, they are the model's and the rest are others."""
+    """Strip wrappers' prefixes; where only most names have one, they are the model's and the rest are others."""
     others: list[str] = []
-    while inside := {name: tensor for name, tensor in tensors.items() if name.startswith(prefixes)}:
+    while 2 * len(inside := {n: t for n, t in tensors.items() if n.startswith(prefixes)}) > len(tensors):
         others += [name for name in tensors if name not in inside]
         tensors = {name.partition(".")[2]: tensor for name, tensor in inside.items()}
     return Unwrapped(tensors, averaged, tuple(others))

@@ -80,7 +80,8 @@ def load_weights(model: nn.Module, path: str | Path, *, weights: WeightSet | Non
         UserError: If the file cannot be read, has no such weights, or does not fit the model; the model is then
             unchanged.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
+    model = getattr(model, "_orig_mod", model)  # of a compiled model, the model itself
     content = load_plain(path)
     found = unwrap(content, weights, source=str(path))
     names = rename(found.tensors) if _is_ours(model) else found.tensors
@@ -93,6 +94,7 @@ def load_weights(model: nn.Module, path: str | Path, *, weights: WeightSet | Non
             "Create the model that fits, or give another file."
         )
     own = model.state_dict()
+    check_numbers(matched.copies, path)
     with torch.no_grad():
         for name, tensor in matched.copies.items():
             own[name].copy_(tensor)
@@ -105,6 +107,25 @@ def load_weights(model: nn.Module, path: str | Path, *, weights: WeightSet | Non
         adapted=tuple(n for n, t in matched.copies.items() if n in names and t.numel() != names[n].numel()),
         kept=matched.kept,
     )
+
+
+def check_numbers(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse weights with which no model can work.
+
+    Args:
+        tensors: The weights.
+        path: The file that they are from.
+
+    Raises:
+        UserError: If one is sparse, quantised, complex or without values, or has NaN or infinite ones.
+    """
+    odd = [n for n, t in tensors.items() if t.layout != torch.strided or t.is_quantized or t.is_meta or t.is_complex()]
+    if odd:
+        raise UserError(
+            f"{path} holds tensors that are not plain numbers: {listed(odd)}. Save it again with dense real ones."
+        )
+    if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+        raise UserError(f"{path} holds NaN or infinite numbers in {listed(broken)}; use an earlier checkpoint.")
 
 
 def save_weights(model: nn.Module, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 from typing import Any, Literal
 
+from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models import VARIANTS, IsotropicMetaNeXt, model_names
 from inceptionnext_lit.reports.counting import Cost, Count, Size, count_model, count_segmenter
 from inceptionnext_lit.reports.paper import TABLES, PaperRow, PaperTable
@@ -168,10 +169,17 @@ def model_report(
         count, used = count_model(name, size)
         paper, table = _paper_line(name, used)
         held_to = against or reference_of(name)
-        reference = count_model(held_to, used)[0].total if held_to else None
+        reference = _reference(held_to, used) if held_to else None
         row = BudgetRow(name, name, used, count.total, paper, table, judge(count, paper), held_to, reference)
         report.append((row, count))
     return report
+
+
+def _reference(name: str, size: Size) -> Cost:
+    count = count_model(name, size)[0]
+    if count.uncounted:
+        raise UserError(f"{name} cannot be held against: {judge(count, None)}; name another model with --against.")
+    return count.total
 
 
 def reference_of(name: str) -> str | None:

@@ -29,7 +29,7 @@ with warnings.catch_warnings():
     from fvcore.nn import FlopCountAnalysis
     from fvcore.nn.activation_count import _DEFAULT_SUPPORTED_OPS as ACTIVATION_HANDLES
     from fvcore.nn.flop_count import _DEFAULT_SUPPORTED_OPS as FLOP_HANDLES
-    from fvcore.nn.jit_handles import get_shape
+    from fvcore.nn.jit_handles import get_shape, norm_flop_counter
 
 Size = tuple[int, int]  # height and width in pixels
 Channels = tuple[int, ...]  # of a model's maps
@@ -42,15 +42,17 @@ DECODERS: dict[str, type[nn.Module]] = {"UperNet": UperNet, "SemanticFPN": Seman
 # Elementwise work, reductions, pooling windows, resizing, and copies that fvcore does not know as such.
 # fmt: off
 _FREE = (
-    "_upsample_bicubic2d_aa", "abs", "add", "add_", "addcmul", "alias", "amax", "avg_pool2d", "ceil", "clone", "cos",
-    "cumsum", "div", "div_", "dropout_", "elu", "erf", "exp", "exp_", "expand_as", "feature_dropout", "floor_divide",
-    "frobenius_norm", "gelu", "glu", "hardsigmoid", "hardsigmoid_", "hardswish", "hardswish_", "hardtanh", "hardtanh_",
-    "im2col", "leaky_relu", "leaky_relu_", "linalg_vector_norm", "log", "log_softmax", "lt", "max_pool2d", "maximum",
-    "mean", "meshgrid", "minimum", "mish", "mul", "mul_", "ne", "neg", "new_ones", "norm", "ones_like", "pad",
-    "pixel_shuffle", "pixel_unshuffle", "pow", "prelu", "reciprocal", "relu6", "repeat", "repeat_interleave", "round",
-    "rsqrt", "rsub", "sigmoid", "sigmoid_", "silu", "silu_", "sin", "softmax", "softplus", "sqrt", "square", "std",
-    "std_mean", "sub", "sub_", "sum", "swapaxes", "tanh", "tile", "topk", "unflatten", "unfold", "upsample_bicubic2d",
-    "upsample_bilinear2d", "upsample_nearest2d", "var", "var_mean", "view_as", "where",
+    "_upsample_bicubic2d_aa", "abs", "adaptive_max_pool1d", "adaptive_max_pool2d", "add", "add_", "addcmul", "alias",
+    "amax", "avg_pool1d", "avg_pool2d", "ceil", "clamp_max", "clamp_min", "clone", "col2im", "cos", "cumsum", "div",
+    "div_", "dropout_", "elu", "erf", "exp", "exp_", "expand_as", "eye", "feature_dropout", "flip", "floor_",
+    "floor_divide", "frobenius_norm", "gelu", "glu", "hardsigmoid", "hardsigmoid_", "hardswish", "hardswish_",
+    "hardtanh", "hardtanh_", "im2col", "leaky_relu", "leaky_relu_", "linalg_vector_norm", "log", "log_softmax", "lt",
+    "max_pool1d", "max_pool2d", "maximum", "mean", "meshgrid", "minimum", "mish", "mul", "mul_", "ne", "neg", "neg_",
+    "new_ones", "norm", "one_hot", "ones_like", "pad", "pixel_shuffle", "pixel_unshuffle", "pow", "prelu",
+    "reciprocal", "relu6", "repeat", "repeat_interleave", "reshape_as", "round", "round_", "rsqrt", "rsub", "sigmoid",
+    "sigmoid_", "silu", "silu_", "sin", "softmax", "softplus", "sqrt", "square", "std", "std_mean", "sub", "sub_",
+    "sum", "swapaxes", "tanh", "tile", "topk", "unflatten", "unfold", "upsample_bicubic2d", "upsample_bilinear2d",
+    "upsample_nearest2d", "var", "var_mean", "view_as", "where",
 )
 # fmt: on
 
@@ -108,9 +110,9 @@ def build_model(name: str, size: Size | None = None, **kwargs: Any) -> tuple[nn.
     if config.fixed_input_size:
         kwargs["img_size"] = size
     try:
-        with _Uninitialised():
+        with _ZeroInitialised():
             return timm.create_model(name, **kwargs).eval(), size
-    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+    except Exception as error:  # a model of another's may raise anything for a size that it does not expect
         raise _refused(name, size, error) from error
 
 
@@ -131,7 +133,7 @@ def count_model(name: str, size: Size | None = None) -> tuple[Count, Size]:
     channels = timm.get_pretrained_cfg(name).input_size[0]
     try:
         return count(model, torch.zeros(1, channels, *size)), size
-    except (UserError, AssertionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # as above
         raise _refused(name, size, error) from error
 
 
@@ -211,8 +213,8 @@ def count(model: nn.Module, *inputs: Any) -> Count:
     return Count(modules[""], modules, dict(analysis.unsupported_ops()))
 
 
-class _Uninitialised(TorchFunctionMode):
-    """Leaves random weights as they are in memory: drawing them takes longer than counting, and counts no different."""
+class _ZeroInitialised(TorchFunctionMode):
+    """Puts zeros in place of random weights: drawing these takes longer than counting, which does not need them."""
 
     _DRAWS: ClassVar = {Tensor.uniform_, Tensor.normal_, Tensor.erfinv_}
 
@@ -264,6 +266,7 @@ _HANDLES: dict[str, Handle | None] = {
     **{name: _joined(flops, ACTIVATION_HANDLES.get(name)) for name, flops in FLOP_HANDLES.items()},
     **{f"aten::{name}": None for name in _FREE},
     "aten::scaled_dot_product_attention": _attention,
+    "aten::rms_norm": _joined(norm_flop_counter(2), None),
     "aten::baddbmm": _batched_product,
     "aten::_convolution_mode": _same_convolution,
 }

@@ -1,5 +1,6 @@
 """Accuracy against cost, as Figure 1 of the paper (arXiv 2303.16900) draws it."""
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from inceptionnext_lit.reports.paper import TABLES
 ENDINGS = (".png", ".svg")
 
 OURS = "InceptionNeXt"
-# beginning of the paper's names, and colour; a family's points are joined in the order of their cost
+# beginning of the paper's names, and colour; a family's points are joined from left to right
 _FAMILIES = {
     OURS: "#d62728",
     "ConvNeXt": "#1f77b4",
@@ -42,10 +43,15 @@ def check_plot_path(path: Path) -> None:
         path: The file.
 
     Raises:
-        UserError: If the file has another ending than .png or .svg, or its folder does not exist.
+        UserError: If the file has another ending than .png or .svg or is a folder, its own folder does not exist, or
+            matplotlib is not installed.
     """
     if path.suffix.lower() not in ENDINGS:
         raise UserError(f"{path} ends in neither .png nor .svg; give --plot a file name that does.")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UserError("--plot needs matplotlib; install it with pip install 'inceptionnext-lit[plots]'.")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give --plot the name of a file.")
     if not path.parent.is_dir():
         raise UserError(f"There is no folder {path.parent}; make it, or name another file with --plot.")
 
@@ -59,12 +65,10 @@ def draw_tradeoff(rows: Sequence[BudgetRow], path: Path) -> None:
         path: The file to write, .png or .svg.
 
     Raises:
-        UserError: If matplotlib is not installed, or the file cannot be written.
+        UserError: If the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise UserError("--plot needs matplotlib; install it with pip install 'inceptionnext-lit[plots]'.") from error
+    from matplotlib.figure import Figure  # an extra: only who draws needs it
+
     figure = Figure(figsize=(15, 5), layout="constrained")
     axes = figure.subplots(1, len(_PANELS), sharey=True)
     families = by_family(rows)

@@ -1,6 +1,5 @@
 """Creating the model of a task, with weights or without; what is wrong with a model's arguments is one sentence."""
 
-from pathlib import Path
 from typing import Any, cast
 
 import timm
@@ -58,7 +57,9 @@ def create_backbone(
             f"The model {name!r} cannot be built with {arguments}: {_reason(error)}. "
             "Check --data.image_size and --model.kwargs."
         ) from error
-    report = load_weights(model, Path(pretrained).expanduser()) if isinstance(pretrained, str) else None
+    if pretrained == "":
+        raise UserError("model.pretrained is empty; give true, false or the path of a file.")
+    report = load_weights(model, pretrained) if isinstance(pretrained, str) else None
     if preprocessing is not None:
         _try_image(model, name, preprocessing)
     return model, report

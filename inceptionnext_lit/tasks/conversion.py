@@ -15,7 +15,7 @@ from torch import nn
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.fitting import listed
 from inceptionnext_lit.models.formats import Unwrapped, WeightSet, unwrap
-from inceptionnext_lit.models.weights import LoadReport, save_weights
+from inceptionnext_lit.models.weights import LoadReport, check_numbers, save_weights
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.safe_load import load_plain
 from inceptionnext_lit.tasks.backbone import WEIGHT_SOURCES, create_backbone
@@ -162,6 +162,7 @@ def _load(model: nn.Module, found: Unwrapped, path: Path, name: str) -> LoadRepo
             f"The weights in {path} are not those of {name} as its arguments describe it: {listed(wrong)}. "
             "Use a checkpoint as fit wrote it."
         )
+    check_numbers(found.tensors, path)
     model.load_state_dict(found.tensors, assign=True)  # a copy would have the dtype of the new model
     kind = "averaged" if found.averaged else "raw"
     return LoadReport(path, f"checkpoint of fit, {kind} weights", loaded=tuple(found.tensors), skipped=found.others)

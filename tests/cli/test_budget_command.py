@@ -253,7 +253,7 @@ def test_a_row_of_ours_that_is_off_is_named_after_the_whole_table(
     code, out, err = budget("--format", style)
     assert code == 1
     assert err.strip().splitlines()[-1].strip() == (
-        "error: 1 of 3 rows are not the paper's: inceptionnext_small (off: 4.19 G MACs, not 8.4)."
+        "error: 1 of 3 rows must not stand: inceptionnext_small (off: 4.19 G MACs, not 8.4)."
     )
     for row in (good, wrong, baseline):
         assert row.model is not None
@@ -268,7 +268,7 @@ def test_a_baseline_that_is_not_wholly_counted_fails_too(budget: Budget, pretend
     code, _, err = budget()
     assert code == 1
     assert err.strip().splitlines()[-1].strip() == (
-        "error: 2 of 2 rows are not the paper's: resnet50 (not counted: aten::mv (×1)), "
+        "error: 2 of 2 rows must not stand: resnet50 (not counted: aten::mv (×1)), "
         "inceptionnext_tiny (not counted: aten::x)."
     )
 
@@ -315,3 +315,19 @@ def test_a_process_of_its_own_prints_the_table_and_nothing_else(
     header, row = done.stdout.splitlines()
     assert header.startswith("model,image_size,params,macs,")
     assert row.startswith("inceptionnext_iso_micro,28,108364,2914446,")
+
+
+def test_a_single_model_that_is_not_wholly_counted_fails(budget: Budget) -> None:
+    code, out, error = budget("sequencer2d_s", "--format", "json")
+    assert (code, json.loads(out)[0]["verdict"]) == (1, "not counted: aten::lstm (×36)")
+    assert error == "error: 1 of 1 rows must not stand: sequencer2d_s (not counted: aten::lstm (×36)).\n"
+    code, _, error = budget("inceptionnext_iso_micro", "--against", "sequencer2d_s")
+    assert code == 1
+    assert error.startswith("error: sequencer2d_s cannot be held against: not counted: aten::lstm")
+
+
+def test_csv_has_no_room_for_parts_and_ratios(budget: Budget) -> None:
+    words = ("inceptionnext_iso_micro", "--format", "csv", "--by_module", 1, "--against", "inceptionnext_iso_nano")
+    code, out, error = budget(*words)
+    assert (code, out) == (1, "")
+    assert error.startswith("error: A CSV file has room for --by_module or --against, not for both;")

@@ -391,3 +391,32 @@ def test_a_report_in_one_line_shortens_long_lists() -> None:
     assert str(report) == (
         "w.pth (official ConvNeXt): 1 tensor loaded, 0 re-initialised, 7 skipped (a, b, c, d and 3 more)"
     )
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda weight: weight.to_sparse(), "not plain numbers: stem.weight. Save it again"),
+        (lambda weight: weight.to("meta"), "not plain numbers: stem.weight. Save it again"),
+        (lambda weight: weight.to(torch.complex64), "not plain numbers: stem.weight. Save it again"),
+        (lambda weight: weight / 0, "NaN or infinite numbers in stem.weight; use an earlier checkpoint"),
+    ],
+)
+def test_numbers_with_which_no_model_works_are_refused(
+    spoil: Callable[[Tensor], Tensor], message: str, tmp_path: Path
+) -> None:
+    model = timm.create_model("inceptionnext_iso_micro")
+    tensors = dict(model.state_dict())
+    tensors["stem.weight"] = spoil(tensors["stem.weight"])
+    torch.save(tensors, tmp_path / "spoilt.pth")
+    assert message in refused(model, tmp_path / "spoilt.pth")
+
+
+def test_a_compiled_model_takes_weights_as_the_model_in_it(tmp_path: Path) -> None:
+    source, ours = (timm.create_model("inceptionnext_iso_micro") for _ in range(2))
+    torch.save(source.state_dict() | {"model.other": torch.zeros(1)}, tmp_path / "x.pth")
+    message = refused(ours, tmp_path / "x.pth")
+    assert "unexpected: model.other (1). All its other 51 tensors fit inceptionnext_iso_micro." in message
+    torch.save(source.state_dict(), tmp_path / "x.pth")
+    load_weights(torch.compile(ours), tmp_path / "x.pth")
+    assert_same_state(ours.state_dict(), source.state_dict())
