@@ -188,10 +188,9 @@ def _table(headers: Cells, lines: Sequence[Cells], style: Format, title: str | N
     for cells in lines:
         table.add_row(*cells)
     stdout = Console()
-    console = Console(file=io.StringIO(), width=stdout.width if stdout.is_terminal else _WIDTH)
-    console.print(table, markup=False)
-    text: str = console.file.getvalue()  # type: ignore[attr-defined]
-    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+    text = io.StringIO()
+    Console(file=text, width=stdout.width if stdout.is_terminal else _WIDTH).print(table, markup=False)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
 
 
 def _csv(records: Iterable[dict[str, Any]]) -> str:
