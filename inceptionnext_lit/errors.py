@@ -1,4 +1,4 @@
-"""The one exception for what a person can mend."""
+"""The exceptions for what a person can mend."""
 
 
 class UserError(Exception):
@@ -7,3 +7,7 @@ class UserError(Exception):
     The message is one clear sentence, or a few: what is wrong, where, and what to do about it.
     The command line prints it without a traceback and exits with code 1.
     """
+
+
+class SharedError(UserError):
+    """An error that all processes of a run raise together, and of which one speaks for all."""

@@ -1,6 +1,9 @@
 """How an image becomes a model's input: what the data and the model must agree on."""
 
-from typing import TypedDict
+from typing import Final, TypedDict
+
+NOT_COUNTED: Final = -1
+"""The label of an image that only fills up a process's share of an evaluation; no metric counts it."""
 
 
 class Preprocessing(TypedDict):

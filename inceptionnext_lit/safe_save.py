@@ -23,10 +23,21 @@ def replacing(target: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.chmod(name, 0o666 & ~_umask())  # mkstemp's own mode shuts out the rest of a team
         os.replace(name, target)
+        _flush_folder(target.parent)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         raise
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a renaming last through a loss of power."""
+    if hasattr(os, "O_DIRECTORY"):  # elsewhere a folder cannot be opened
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _umask() -> int:

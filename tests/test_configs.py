@@ -1,59 +1,115 @@
-"""Every recipe parses and builds; that they train is checked through the README's commands."""
+"""Every recipe and every overlay parses and builds; that each recipe trains is checked in make test-slow."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from inceptionnext_lit.cli.run import CommandLine
 from tests.recipes import REPO
 
-CONFIGS = sorted((REPO / "configs").rglob("*.yaml"))
+OVERLAYS = sorted((REPO / "configs/trainer").glob("*.yaml"))
+RECIPES = sorted(set((REPO / "configs").rglob("*.yaml")) - set(OVERLAYS))
+LARGE = {"small", "base", "base_384", "iso_b", "convnext_iso_b", "deit_b"}  # seconds to initialise
+PRETRAINING = [path for path in RECIPES if path.parent.name == "configs" and path.stem != "quickstart"]
+SLURM = {
+    "SLURM_NTASKS": "2",
+    "SLURM_NTASKS_PER_NODE": "2",
+    "SLURM_JOB_ID": "1",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+    "SLURM_NODEID": "0",
+}
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def name(path: Path) -> str:
+    return path.stem
+
+
+@pytest.mark.parametrize("config", RECIPES, ids=name)
 def test_recipe_says_where_it_comes_from(config: Path) -> None:
     header = [line for line in config.read_text().splitlines() if line.startswith("#")]
     for heading in ("Source:", "Command:", "Batch:", "Expected:"):
         assert any(line.startswith(f"# {heading}") for line in header), heading
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_recipe_parses_and_builds(
-    config: Path,
-    cli: Callable[..., None],
-    make_folder: Callable[..., Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    built = []
-    monkeypatch.setattr(CommandLine, "_run_subcommand", lambda self, name: built.append((self, name)))
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=name)
+def test_overlay_says_what_it_is_for(overlay: Path) -> None:
+    header = [line for line in overlay.read_text().splitlines() if line.startswith("#")]
+    for heading in ("Purpose:", "Command:"):
+        assert any(line.startswith(f"# {heading}") for line in header), heading
+
+
+@pytest.fixture
+def build(
+    cli: Callable[..., None], make_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
+    """Parses and builds a fit of a recipe on a small folder, up to the training itself."""
     root = make_folder(tmp_path / "data", {"train": 4, "val": 2}, classes=("bag", "coat"))
-    cli("fit", "--config", config, "--data.root", root, "--model.pretrained", "false")
-    [(line, name)] = built
+
+    def run(*words: object) -> Any:
+        built = []
+        monkeypatch.setattr(CommandLine, "_run_subcommand", lambda self, name: built.append((self, name)))
+        cli("fit", *words, "--data.root", root, "--model.pretrained", "false")
+        [(line, command)] = built
+        assert command == "fit"
+        return line
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "config", [pytest.param(x, marks=[pytest.mark.slow] * (x.stem in LARGE)) for x in RECIPES], ids=name
+)
+def test_recipe_parses_and_builds(config: Path, build: Callable[..., Any]) -> None:
+    line = build("--config", config)
     recipe = yaml.safe_load(config.read_text())
-    assert name == "fit"
     assert line.model.num_classes == 2
     assert line.model.hparams["name"] == recipe["model"]["name"]
     assert line.model.preprocessing["image_size"] == recipe["data"]["image_size"]
     assert line.trainer.max_epochs == recipe["trainer"]["max_epochs"]
     assert line.datamodule.batch_size == recipe["data"]["batch_size"]
+    assert line.datamodule.global_batch_size == recipe["data"].get("global_batch_size")
 
 
-def test_iso_s_is_the_papers_recipe() -> None:
-    recipe = yaml.safe_load((REPO / "configs/iso_s.yaml").read_text())
-    trainer, data, model = recipe["trainer"], recipe["data"], recipe["model"]
-    assert 8 * data["batch_size"] * trainer["accumulate_grad_batches"] == 4096
-    assert trainer["max_epochs"] == 300
-    assert model["name"] == "inceptionnext_iso_small"
-    assert (float(model["lr"]), model["weight_decay"], model["drop_path"]) == (4e-3, 0.05, 0.1)
-    assert (model["label_smoothing"], model["ema_decay"]) == (0.1, 0.9999)
-    assert (model["mix"]["mixup"], model["mix"]["cutmix"], model["mix"]["switch_prob"]) == (0.8, 1.0, 0.5)
-    assert model["schedule"]["warmup_epochs"] == 50
-    augmentation = data["augmentation"]
-    assert augmentation["scale"] == [0.08, 1.0]
-    assert (augmentation["rand_augment_magnitude"], augmentation["rand_augment_std"]) == (9, 0.5)
-    assert augmentation["rand_augment_increasing"] is True
-    assert (augmentation["erasing"], augmentation["interpolation"]) == (0.25, "random")
-    assert (data["image_size"], data["crop_pct"]) == (224, 0.875)
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=name)
+def test_overlay_parses_and_builds(overlay: Path, build: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    if overlay.stem == "slurm":
+        for key, value in SLURM.items():
+            monkeypatch.setenv(key, value)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    words = ["--trainer.devices", 2, "--trainer.accelerator", "cpu"] if overlay.stem in ("ddp", "slurm", "fsdp") else []
+    line = build("--config", REPO / "configs/quickstart.yaml", "--config", overlay, *words)
+    settings = yaml.safe_load(overlay.read_text())["trainer"]
+    strategy = settings["strategy"] if isinstance(settings["strategy"], str) else settings["strategy"]["class_path"]
+    expected = {"ddp": "DDPStrategy", "auto": "SingleDeviceStrategy"}.get(strategy, strategy)
+    assert type(line.trainer.strategy).__name__ == expected
+    assert line.trainer.world_size == (1 if overlay.stem == "debug" else 2)
+    if overlay.stem == "slurm":
+        environment = line.trainer.strategy.cluster_environment
+        assert type(environment).__name__ == "SLURMEnvironment"
+        assert environment.auto_requeue is False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", PRETRAINING, ids=name)
+def test_pretraining_recipe_trains_two_steps(
+    config: Path, cli: Callable[..., None], make_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = make_folder(tmp_path / "data", {"train": 8, "val": 2}, classes=("bag", "coat"))
+    cli(
+        "fit", "--config", config, "--data.root", root, "--data.batch_size", 2, "--data.global_batch_size", 4,
+        "--trainer.max_steps", 2, "--trainer.devices", 1, "--data.num_workers", 0, "--model.pretrained", "false",
+    )  # fmt: skip
+    [last] = tmp_path.glob("runs/*/version_0/checkpoints/last.ckpt")
+    stored = torch.load(last, weights_only=True)
+    assert stored["global_step"] == 2
+    assert stored["run"]["trainer.accumulate_grad_batches"] == 2
+    recipe = yaml.safe_load(config.read_text())["model"]
+    assert stored["hyper_parameters"]["name"] == recipe["name"]
+    rates = [group["lr"] for group in stored["optimizer_states"][0]["param_groups"]]
+    assert 0 < max(rates) <= float(recipe["lr"])
+    assert any(key.startswith("model_ema.") for key in stored["state_dict"]) == (recipe["ema_decay"] is not None)

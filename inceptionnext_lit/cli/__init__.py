@@ -3,12 +3,13 @@
 import atexit
 import difflib
 import gc
+import os
 import sys
 from importlib import import_module
 from types import ModuleType
 
 from inceptionnext_lit import __version__
-from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.errors import SharedError, UserError
 
 COMMANDS = {
     "fit": "train: a recipe from configs/, on ImageNet or a folder of your own images",
@@ -69,7 +70,9 @@ def main(args: list[str] | None = None) -> None:
         else:
             code = import_heavy(f"{__name__}.run").run(args)
     except UserError as error:
-        print(f"error: {_message(error)}", file=sys.stderr)
+        process = int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0)
+        if process == 0 or not isinstance(error, SharedError):
+            print(f"error{f' (process {process})' * (process > 0)}: {_message(error)}", file=sys.stderr)
         code = 1
     if code:
         sys.exit(code)

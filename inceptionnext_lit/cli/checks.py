@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule
 
+from inceptionnext_lit.cli.continuing import is_finished
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks import ClassificationTask
 
@@ -25,11 +26,8 @@ def check_continuation(checkpoint: dict[str, Any], config: Any, *, is_training: 
     stored, wanted = checkpoint["hyper_parameters"]["name"], config.model.init_args.name
     if stored != wanted:
         raise UserError(f"The checkpoint holds the model {stored!r}, not {wanted!r}; leave out --model.name.")
-    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-    done = checkpoint["epoch"] + bool(progress["is_last_batch"])
-    max_epochs = config.trainer.max_epochs
-    if is_training and max_epochs is not None and 0 <= max_epochs <= done:
-        raise UserError(f"The checkpoint has {done} epochs already; give --trainer.max_epochs more than {max_epochs}.")
+    if is_training and (done := is_finished(checkpoint, config.trainer)):
+        raise UserError(f"The checkpoint {done}.")
 
 
 def check_monitor(monitor: str, model: LightningModule) -> None:

@@ -11,6 +11,16 @@ from jsonargparse import ArgumentParser
 _LINKED = {"num_classes", "class_names", "preprocessing"}  # set by the data, not by people
 _FIRST = ("config", "print_config", "run_name", "ckpt_path", "output", "seed_everything")
 _TITLES = {"checkpoint": "Which epoch is kept as best.ckpt", "trainer": "Lightning's Trainer"}
+# what the toolkit does in its own way, or what is for no user of a command line; accepted all the same
+_UNLISTED = {
+    "trainer.barebones",
+    "trainer.enable_autolog_hparams",
+    "trainer.enable_model_summary",
+    "trainer.inference_mode",
+    "trainer.model_registry",
+    "trainer.reload_dataloaders_every_n_epochs",
+    "trainer.use_distributed_sampler",
+}
 _HELP = {
     "config": "Recipe, a YAML file. Given twice, the later file wins; keys on the command line win over both.",
     "print_config": "Print the resolved recipe and stop.",
@@ -64,7 +74,7 @@ def command_page(parser: argparse.ArgumentParser, classes: dict[str, type]) -> s
     for group in (title for title in _TITLES if title not in fit_only):
         section = page.add_argument_group(_TITLES[group])
         for dest, action in actions.items():
-            if dest.startswith(f"{group}.") and not dest.endswith(".help"):
+            if dest.startswith(f"{group}.") and not dest.endswith(".help") and dest not in _UNLISTED:
                 name = dest.rpartition(".")[2].upper()
                 section.add_argument(
                     f"--{dest}", metavar=name, help=_first_sentence(action.help), default=action.default

@@ -1,8 +1,9 @@
 """LightningCLI, wired to this toolkit's task, data, run folder and checkpoints."""
 
 import re
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -12,12 +13,19 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from inceptionnext_lit.cli import COMMANDS
 from inceptionnext_lit.cli.checks import check_continuation, check_monitor, check_writable
+from inceptionnext_lit.cli.continuing import LAST, find_continuation, is_finished, remove_leftovers, run_name
+from inceptionnext_lit.cli.failures import explain_failure
 from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, CommandParser
 from inceptionnext_lit.cli.quiet import silence_library_chatter
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks.predictions import PredictionWriter, check_single_process
-from inceptionnext_lit.training.callbacks import BestCheckpoint, LastCheckpoint, RunProgressBar, RunSummary
+from inceptionnext_lit.training.batchnorm import DeviceSyncBatchNorm
 from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
+from inceptionnext_lit.training.checkpoints import Checkpoints
+from inceptionnext_lit.training.processes import end_with_parent
+from inceptionnext_lit.training.progress import RunProgressBar
+from inceptionnext_lit.training.signals import Interrupted, SaveOnSignal
+from inceptionnext_lit.training.summary import RunSummary
 
 # What flows from the data to the model; a checkpoint holds it for the data, not for the model's own keys.
 LINKED = {"num_classes": "num_classes", "classes": "class_names", "preprocessing": "preprocessing"}
@@ -41,7 +49,7 @@ class CommandLine(LightningCLI):
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         # Recipes name these; the other commands accept them so that a recipe can be given to them too.
-        parser.add_class_arguments(BestCheckpoint, "checkpoint")
+        parser.add_class_arguments(Checkpoints, "checkpoint")
         parser.add_argument(
             "--run_name", type=str | None, help="Name below runs/; the recipe's file name if not given."
         )
@@ -57,7 +65,7 @@ class CommandLine(LightningCLI):
         seed = self.config[command].seed_everything
         if not 0 <= seed < 2**32:  # true and false lie in it
             raise UserError(f"seed_everything is {seed}; it must be 0 to {2**32 - 1}, or true for a random one.")
-        path = self.config[command].get("ckpt_path")
+        path = self._checkpoint_path(command)
         if path is None:
             if command != "fit":
                 raise UserError(f"{command} needs a checkpoint: --ckpt_path runs/…/checkpoints/best.ckpt.")
@@ -65,20 +73,40 @@ class CommandLine(LightningCLI):
         checkpoint = read_checkpoint(path, mmap=True)
         self._subcommand_parsers[command].set_defaults(checkpoint_defaults(checkpoint))
         super().parse_arguments(parser, args)
+        self.config[command].ckpt_path = path
+        if self.config[command].seed_everything is True and "run" in checkpoint:  # a random seed is drawn once
+            self.config[command].seed_everything = checkpoint["run"]["seed_everything"]
+        if self._continues_in_place and (done := is_finished(checkpoint, self.config[command].trainer)):
+            print(f"There is nothing left to do: the checkpoint {path} {done}.")
+            sys.exit(0)
         check_continuation(checkpoint, self.config[command], is_training=command == "fit")
+
+    def _checkpoint_path(self, command: str) -> str | None:
+        """The checkpoint that the command line names; of ``last``, the newest of the recipe's newest run."""
+        config = self.config[command]
+        self._version, self._done_steps, self._continues_in_place = None, None, False
+        path: str | None = config.get("ckpt_path")
+        if path != LAST:
+            return path
+        root = Path(config.trainer.default_root_dir, run_name(config))
+        found = find_continuation(root)
+        if command != "fit":
+            if found is None or found.checkpoint is None:
+                raise UserError(f"There is no checkpoint of a run below {root}; name one with --ckpt_path.")
+            return str(found.checkpoint)
+        config.ckpt_path = None
+        if found is None:
+            return None
+        self._version, self._done_steps, self._continues_in_place = found.version, found.step, True
+        return None if found.checkpoint is None else str(found.checkpoint)
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning lets the checkpoint win over the command line here; see parse_arguments."""
 
     def before_instantiate_classes(self) -> None:
         """Name the run after its recipe, in the saved config too, so that its repetition has the same name."""
-        if self.subcommand == "fit" and self._get(self.config, "run_name") is None:
-            files = self._get(self.config, "config") or []
-            name = Path(str(files[0])).stem if files else self._get(self.config, "model").init_args.name
-            self.config["fit"]["run_name"] = name
-        name = self._get(self.config, "run_name")
-        if name is not None and Path(name).name != name:
-            raise UserError(f"run_name is {name!r}; it must be the name of one folder, without slashes.")
+        if self.subcommand == "fit":
+            self.config["fit"]["run_name"] = run_name(self.config["fit"])
 
     def instantiate_classes(self) -> None:
         """Instantiate; what a constructor says of a wrong value comes out as it was said."""
@@ -93,6 +121,7 @@ class CommandLine(LightningCLI):
         """The trainer with this toolkit's loggers, callbacks and checkpoint files."""
         config = self._get(self.config_init, "trainer")
         callbacks: list[Callback] = list(config.callbacks or [])
+        self._signals = SaveOnSignal()
         if config.enable_progress_bar is not False:
             callbacks.append(RunProgressBar())
         logger: Any = config.logger
@@ -103,7 +132,8 @@ class CommandLine(LightningCLI):
             elif logger is False:
                 kwargs["default_root_dir"] = tensorboard.log_dir  # a folder of its own for the checkpoints all the same
             if config.enable_checkpointing is not False:
-                callbacks += [self._get(self.config_init, "checkpoint"), LastCheckpoint(), RunSummary()]
+                kept: Checkpoints = self._get(self.config_init, "checkpoint")
+                callbacks += [*kept.callbacks(), self._signals, RunSummary()]
             if logger:
                 callbacks.append(LearningRateMonitor(logging_interval="step"))
         else:
@@ -113,6 +143,9 @@ class CommandLine(LightningCLI):
             callbacks.append(PredictionWriter(self._get(self.config_init, "output")))
         trainer = super().instantiate_trainer(callbacks=callbacks, logger=logger, **kwargs)
         trainer.strategy.checkpoint_io = SafeCheckpointIO()
+        if config.sync_batchnorm:  # Lightning's own needs a GPU, and not every strategy of Lightning's looks at it
+            cast(Any, trainer.strategy)._layer_sync = None
+            DeviceSyncBatchNorm().apply(self.model)
         return trainer
 
     def _new_run(self, root: Path) -> TensorBoardLogger:
@@ -121,11 +154,28 @@ class CommandLine(LightningCLI):
 
     def before_fit(self) -> None:
         """Look at the data and the output folder first: what is wrong is said before a run folder exists."""
+        self._signals.listen()
         check_monitor(self._get(self.config, "checkpoint").monitor, self.model)
         self.datamodule.trainer = self.trainer
         self.datamodule.prepare_data()
         self.datamodule.setup("fit")
-        check_writable(Path(self._get(self.config, "trainer").default_root_dir))
+        root = Path(self._get(self.config, "trainer").default_root_dir)
+        check_writable(root)
+        if self._version is not None and self.trainer.is_global_zero:
+            remove_leftovers(root / self._get(self.config, "run_name") / f"version_{self._version}")
+
+    def fit(self, **kwargs: Any) -> None:
+        """Train; what fails on the way is said in one sentence where that is possible."""
+        try:
+            self.trainer.fit(**kwargs)
+        except Interrupted as interruption:
+            if self.trainer.is_global_zero:
+                print(f"\n{interruption}", flush=True)
+            raise
+        except Exception as error:
+            if (known := explain_failure(error, getattr(self.datamodule, "batch_size", None))) is None:
+                raise
+            raise known from error
 
     def before_predict(self) -> None:
         """Refuse several processes before they are started."""
@@ -187,6 +237,7 @@ def run(args: list[str] | None = None) -> None:
         SystemExit: With code 2 if the command line cannot be parsed.
     """
     silence_library_chatter()
+    end_with_parent()
     try:
         CommandLine(
             LightningModule,
@@ -207,3 +258,10 @@ def run(args: list[str] | None = None) -> None:
         )
     except MisconfigurationException as error:  # Lightning's own word for a mistake in the arguments
         raise UserError(str(error)) from error
+    except KeyError as error:
+        if not str(error.args[0]).startswith("SLURM_"):
+            raise
+        raise UserError(
+            f"{error.args[0]} is not set: the SLURM overlay is for jobs that srun starts; leave out "
+            "configs/trainer/slurm.yaml elsewhere."
+        ) from error

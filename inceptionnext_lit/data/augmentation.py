@@ -26,6 +26,7 @@ class Augmentation:
         rand_augment_increasing: Whether every operation is the stronger the greater the magnitude.
         erasing: Probability that a random rectangle is replaced by noise.
         interpolation: Resampling filter; ``"random"`` draws bilinear or bicubic for each image.
+        repeats: Times that an image is drawn in a row, each time augmented afresh, in an epoch of unchanged length.
 
     Raises:
         UserError: If a value is out of its range.
@@ -42,6 +43,7 @@ class Augmentation:
     rand_augment_increasing: bool = True
     erasing: float = 0.25
     interpolation: Literal["random", "bicubic", "bilinear"] = "random"
+    repeats: int = 1
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
@@ -57,6 +59,7 @@ class Augmentation:
             "rand_augment_std": (self.rand_augment_std >= 0, "0 or more"),
             "rand_augment_num_ops": (self.rand_augment_num_ops >= 1, "1 or more"),
             "erasing": (0 <= self.erasing <= 1, probability),
+            "repeats": (self.repeats >= 1, "1 or more"),
         }
         for name, (valid, expected) in rules.items():
             check(f"augmentation.{name}", getattr(self, name), valid, expected)

@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from inceptionnext_lit.data.augmentation import LEVELS, Augmentation, Level
 from inceptionnext_lit.data.checks import check
@@ -27,10 +28,13 @@ from inceptionnext_lit.data.folder import (
     scan_split,
     training_classes,
 )
+from inceptionnext_lit.data.global_batch import accumulation
 from inceptionnext_lit.data.sample import unpack_sample
+from inceptionnext_lit.data.samplers import EvaluationSampler, TrainingSampler
 from inceptionnext_lit.data.transforms import eval_transform, train_transform
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import Preprocessing
+from inceptionnext_lit.seeding import run_seed
 
 SAMPLE = "sample"
 _MAX_WORKERS = 8
@@ -43,13 +47,18 @@ class ImageFolderDataModule(LightningDataModule):
     kind if there are any; or class folders alone. Without ``val``, a part of each class is held back.
 
     Batches are ``(images, labels)``: float32 (N, 3, S, S) and int64 (N,); in prediction ``(images, paths)``,
-    with a list of N paths in natural order.
+    with a list of N paths in natural order. On several processes each gets its share: of training images in an order
+    that depends on the run's seed and the epoch alone, of evaluation images every one once; an image that only fills
+    up a share has the label ``NOT_COUNTED``.
 
     Args:
         root: The data folder; for prediction, any folder of images or one image. ``sample`` stands for the
             embedded images (a folder of that name is written ``./sample``).
         image_size: Side S of the images that the model gets, in pixels.
-        batch_size: Images per batch and process.
+        batch_size: Images per batch and device.
+        global_batch_size: Images per optimiser step over all devices and nodes, for which the recipe's learning rate is
+            meant; the trainer accumulates as many batches as that takes. ``None``: one batch per device, or as many as
+            ``trainer.accumulate_grad_batches`` says.
         num_workers: Processes that load images; ``None``: the cores that this process may use, at most 8.
         val_fraction: Share of each class that is held back for validation if there is no ``val`` folder.
         split_seed: Another seed holds back other images.
@@ -76,6 +85,7 @@ class ImageFolderDataModule(LightningDataModule):
         root: str | None = None,
         image_size: int = 224,
         batch_size: int = 64,
+        global_batch_size: int | None = None,
         num_workers: int | None = None,
         val_fraction: float = 0.2,
         split_seed: int = 0,
@@ -91,6 +101,8 @@ class ImageFolderDataModule(LightningDataModule):
         std = list(IMAGENET_DEFAULT_STD) if std is None else std
         check("image_size", image_size, image_size >= 1, "1 pixel or more")
         check("batch_size", batch_size, batch_size >= 1, "1 image or more")
+        is_step = global_batch_size is None or global_batch_size >= 1
+        check("global_batch_size", global_batch_size, is_step, "1 image or more, or null")
         check("num_workers", num_workers, num_workers is None or num_workers >= 0, "0 or more, or null")
         check("val_fraction", val_fraction, 0 < val_fraction < 1, "between 0 and 1, both excluded")
         check("mean", mean, len(mean) == 3, "3 numbers, one per channel")
@@ -103,6 +115,7 @@ class ImageFolderDataModule(LightningDataModule):
 
         self.root = root
         self.batch_size = batch_size
+        self.global_batch_size = global_batch_size
         self.num_workers = _default_workers() if num_workers is None else num_workers
         self.val_fraction = val_fraction
         self.split_seed = split_seed
@@ -135,6 +148,19 @@ class ImageFolderDataModule(LightningDataModule):
         """The evaluation transform as plain data."""
         return self._preprocessing
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What training depends on, as plain data under the names of the arguments."""
+        return {
+            "root": self.root,
+            "batch_size": self.batch_size,
+            "global_batch_size": self.global_batch_size,
+            "val_fraction": self.val_fraction,
+            "split_seed": self.split_seed,
+            "augmentation": asdict(self.augmentation),
+            **self.preprocessing,
+        }
+
     def prepare_data(self) -> None:
         """Unpacks the embedded images if they are asked for."""
         if self.root == SAMPLE:
@@ -156,9 +182,10 @@ class ImageFolderDataModule(LightningDataModule):
         layout = find_layout(self._folder())
         if stage == "fit":
             train, val = self._training_samples(layout)
-            self.train_set = LabelledImages(train, train_transform(self.augmentation, self.preprocessing))
+            transform = train_transform(self.augmentation, self.preprocessing)
+            self.train_set = LabelledImages(train, transform)
             self.val_set = LabelledImages(val, evaluation)
-            self._check_batch()
+            self._set_accumulation()
         elif stage == "validate":
             val = self._scan(layout, layout.val) if layout.val else self._training_samples(layout)[1]
             self.val_set = LabelledImages(val, evaluation)
@@ -172,42 +199,86 @@ class ImageFolderDataModule(LightningDataModule):
         self._scanned.add(stage)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled batches of the training split; an incomplete last one is dropped."""
-        return self._loader(self.train_set, collate_labelled, is_training=True)
+        """Shuffled batches of the training split; images that make no full step any more are left out."""
+        self.train_set.seed = run_seed()  # not before now, when all processes have agreed on it
+        sampler = TrainingSampler(
+            len(self.train_set),
+            self.step_size,
+            seed=self.train_set.seed,
+            repeats=self.augmentation.repeats,
+            shuffle=not getattr(self.trainer, "overfit_batches", 0),  # which means: the same images again and again
+            **self._share,
+        )
+        return self._loader(self.train_set, collate_labelled, sampler)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Batches of the validation split, in the order of the scan."""
-        return self._loader(self.val_set, collate_labelled)
+        return self._loader(self.val_set, collate_labelled, self._evaluation(self.val_set))
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Batches of the test split, in the order of the scan."""
-        return self._loader(self.test_set, collate_labelled)
+        return self._loader(self.test_set, collate_labelled, self._evaluation(self.test_set))
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """Batches of unlabelled images, in natural order."""
         return self._loader(self.predict_set, collate_unlabelled)
 
+    @property
+    def step_size(self) -> int:
+        """Images per optimiser step over all devices."""
+        accumulated = self.trainer.accumulate_grad_batches if self.trainer else 1
+        return self.global_batch_size or self.batch_size * self._share["replicas"] * accumulated
+
+    @property
+    def _share(self) -> dict[str, int]:
+        """How many processes share the data, and which of them this one is."""
+        if self.trainer is None:
+            return {"replicas": 1, "rank": 0}
+        return {"replicas": self.trainer.world_size, "rank": self.trainer.global_rank}
+
+    def _evaluation(self, dataset: LabelledImages) -> EvaluationSampler:
+        return EvaluationSampler(len(dataset), self.batch_size, **self._share)
+
     def _loader(
-        self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any], is_training: bool = False
+        self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any], sampler: Sampler[Any] | None = None
     ) -> DataLoader[Any]:
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
-            shuffle=is_training,
-            drop_last=is_training,
+            sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
             collate_fn=collate,
         )
 
-    def _check_batch(self) -> None:
-        processes = self.trainer.world_size if self.trainer else 1
-        if -(-len(self.train_set) // processes) < self.batch_size:
+    def _set_accumulation(self) -> None:
+        """Let the trainer accumulate what the global batch takes; refuse a step of more images than there are.
+
+        Raises:
+            UserError: If the numbers do not go together.
+        """
+        if self.trainer and self.global_batch_size is not None:
+            needed = accumulation(self.global_batch_size, self.batch_size, self._share["replicas"])
+            asked = self.trainer.accumulate_grad_batches
+            if asked not in (1, needed):
+                raise UserError(
+                    f"trainer.accumulate_grad_batches is {asked}, but {self.global_batch_size} images a step "
+                    f"(data.global_batch_size) take {needed}. Leave it out, or leave out data.global_batch_size."
+                )
+            self.trainer.accumulate_grad_batches = needed
+        count, processes = len(self.train_set), self._share["replicas"]
+        if self.step_size > count:
+            step = (
+                f"A batch_size of {self.batch_size}"
+                if self.step_size == self.batch_size * processes
+                else (f"A step of {self.step_size} images")
+            )
             raise UserError(
-                f"A batch_size of {self.batch_size} is more than the {len(self.train_set)} training images"
+                f"{step} is more than the {count} training images"
                 + (f" give each of {processes} processes" if processes > 1 else "")
-                + ", so there is no full batch to train on. Choose a smaller --data.batch_size."
+                + ", so there is no full step to train on. Choose a smaller --data.batch_size"
+                + (" and --data.global_batch_size." if self.global_batch_size else ".")
             )
 
     def _folder(self) -> Path:

@@ -1,30 +1,38 @@
 """Image classification with any timm backbone."""
 
 import math
+import os
 from dataclasses import asdict
 from typing import Any, Literal, cast
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import MetricCollection
+from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.preprocessing import Preprocessing
+from inceptionnext_lit.preprocessing import NOT_COUNTED, Preprocessing
+from inceptionnext_lit.seeding import VARIABLE, run_seed, seed_generators
 from inceptionnext_lit.tasks.backbone import WEIGHT_SOURCES, create_backbone
 from inceptionnext_lit.tasks.predictions import Predictions
+from inceptionnext_lit.training.execution import Execution
+from inceptionnext_lit.training.finite import StopOnNonFinite
+from inceptionnext_lit.training.losses import LossName, classification_loss
 from inceptionnext_lit.training.mixing import Mix
-from inceptionnext_lit.training.optim import weight_decay_groups
+from inceptionnext_lit.training.optim import OptimizerOptions
+from inceptionnext_lit.training.record import RunRecord
+from inceptionnext_lit.training.resume import ExactResume
 from inceptionnext_lit.training.schedule import Schedule
+from inceptionnext_lit.training.sharding import shard
 
-Stage = Literal["train", "val", "test"]
+Stage = Literal["val", "test"]
 
 
 class ClassificationTask(LightningModule):
@@ -33,7 +41,12 @@ class ClassificationTask(LightningModule):
     Metrics are fractions: ``acc1`` and ``acc5`` count images, ``macro_acc`` is the mean of the classes'
     recalls. They are logged as ``train/…``, ``val/…`` and ``test/…``; those of averaged weights, where
     ``ema_decay`` is set, as ``val_ema/…`` and ``test_ema/…``. A run that mixes images has no training
-    accuracy, since mixed images have no single label.
+    accuracy, since mixed images have no single label. Validation and test figures are those of the whole split, the
+    same on any number of processes.
+
+    What is random in a step depends on the run's seed, the epoch, the batch and the process alone. A run that is
+    continued from a checkpoint goes on at the next batch and ends with the same weights; it says which settings have
+    changed. A loss that is no finite number ends it.
 
     Args:
         name: Model: any name that timm knows, this family's among them.
@@ -44,12 +57,15 @@ class ClassificationTask(LightningModule):
         class_names: Their names in the order of the indices; the command line takes them from the data.
         preprocessing: What the model's input looks like; the command line takes it from the data.
         drop_path: Stochastic depth of the last block; earlier blocks have less, linearly.
+        loss: Training loss: cross-entropy, or binary cross-entropy of each class (arXiv 2110.00476).
         label_smoothing: Probability mass that training targets spread over all classes.
         mix: Mixup and CutMix.
-        lr: Peak learning rate of AdamW, for the global batch that the recipe states.
+        lr: Peak learning rate, for the global batch that the recipe states.
         weight_decay: Decay of weights; biases, norms and LayerScale have none.
+        optimizer: Which optimiser, its own arguments, and how its rate falls from the head to the stem.
         schedule: Warm-up, cosine and cool-down of the learning rate.
         ema_decay: Decay per step of a moving average of the weights, itself warmed up; none keeps no average.
+        execution: How the model is computed: memory layout, compilation, gradient checkpointing.
 
     Raises:
         UserError: If the model is unknown, cannot be built with these arguments or weights, or a value is out of range.
@@ -64,12 +80,15 @@ class ClassificationTask(LightningModule):
         class_names: list[str] | None = None,
         preprocessing: Preprocessing | None = None,
         drop_path: float = 0.0,
+        loss: LossName = "cross_entropy",
         label_smoothing: float = 0.0,
         mix: Mix | None = None,
         lr: float = 1e-3,
         weight_decay: float = 0.05,
+        optimizer: OptimizerOptions | None = None,
         schedule: Schedule | None = None,
         ema_decay: float | None = None,
+        execution: Execution | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -79,15 +98,16 @@ class ClassificationTask(LightningModule):
         self.class_names = class_names or [str(index) for index in range(num_classes)]
         self.preprocessing = preprocessing
         self.mix = mix or Mix()
+        self.optimizer = optimizer or OptimizerOptions()
         self.schedule = schedule or Schedule()
+        self.execution = execution or Execution()
         arguments = ({"drop_path_rate": drop_path} if drop_path else {}) | (kwargs or {})
         self.model, self.loaded = create_backbone(
             name, num_classes, arguments, pretrained=pretrained, preprocessing=preprocessing
         )
         if self.loaded is not None:
             rank_zero_info(str(self.loaded))
-        # depthwise and 1×1 convolutions are fastest where a pixel's channels lie together, on the CPU and on GPUs
-        self.model.to(memory_format=torch.channels_last)
+        self.execution.prepare(self.model, name)
         self.model_ema = None if ema_decay is None else ModelEmaV3(self.model, decay=ema_decay, use_warmup=True)
         if self.model_ema is not None:
             self.model_ema.requires_grad_(False)
@@ -105,6 +125,7 @@ class ClassificationTask(LightningModule):
         self.metrics = nn.ModuleDict(
             {f"of_{stage}": metrics.clone(f"{stage}/") for stage in ("train", "val", "val_ema", "test", "test_ema")}
         )
+        self.losses = nn.ModuleDict({stage: MeanMetric() for stage in ("val", "val_ema", "test", "test_ema")})
 
     @property
     def figures(self) -> list[str]:
@@ -126,43 +147,49 @@ class ClassificationTask(LightningModule):
         Returns:
             Logits of shape (N, num_classes).
         """
-        return cast(Tensor, self.inference_model(images.contiguous(memory_format=torch.channels_last)))
+        return cast(Tensor, self.inference_model(self._lay_out(images)))
 
-    def _shared_step(self, batch: tuple[Tensor, Tensor], stage: Stage) -> Tensor:
-        images, labels = batch
-        images = images.contiguous(memory_format=torch.channels_last)  # as the model's weights are laid out
-        training = stage == "train"
-        inputs, targets = self.mix(images, labels, self.num_classes) if training else (images, labels)
-        logits = self.model(inputs)
-        loss = F.cross_entropy(logits, targets, label_smoothing=self.hparams["label_smoothing"] if training else 0.0)
-        self._log_metrics(stage, logits, labels, loss, with_accuracy=not (training and self.mix.active))
-        if not training and self.model_ema is not None:
-            averaged = self.model_ema.module(images)
-            self._log_metrics(f"{stage}_ema", averaged, labels, F.cross_entropy(averaged, labels))
-        return loss
-
-    def _log_metrics(
-        self, prefix: str, logits: Tensor, labels: Tensor, loss: Tensor, *, with_accuracy: bool = True
-    ) -> None:
-        if prefix == "train":
-            self.log("train/loss_step", loss, prog_bar=True)
-        self.log(f"{prefix}/loss", loss, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
-        if with_accuracy:
-            metrics = cast(MetricCollection, self.metrics[f"of_{prefix}"])
-            metrics.update(logits.detach(), labels)
-            self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(labels))
+    def _lay_out(self, images: Tensor) -> Tensor:
+        return images.contiguous(memory_format=self.execution.memory_format)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Loss of one training batch: images (N, C, H, W) and class indices (N,)."""
-        return self._shared_step(batch, "train")
+        images, labels = batch
+        inputs, targets = self.mix(self._lay_out(images), labels, self.num_classes)
+        logits = self.model(inputs)
+        loss = classification_loss(
+            logits, targets, name=self.hparams["loss"], label_smoothing=self.hparams["label_smoothing"]
+        )
+        self.log("train/loss_step", loss, prog_bar=True)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
+        if not self.mix.active:
+            self._count("train", logits, labels)
+        return loss
+
+    def _evaluate(self, batch: tuple[Tensor, Tensor], stage: Stage) -> None:
+        images, labels = self._lay_out(batch[0]), batch[1]
+        counted = labels != NOT_COUNTED
+        models = {stage: self.model} | ({} if self.model_ema is None else {f"{stage}_ema": self.model_ema.module})
+        for name, model in models.items():
+            logits = cast(Tensor, model(images))[counted].float()
+            loss = cast(MeanMetric, self.losses[name])
+            loss.update(F.cross_entropy(logits, labels[counted], reduction="none"))
+            self.log(f"{name}/loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
+            self._count(name, logits, labels[counted])
+
+    def _count(self, name: str, logits: Tensor, labels: Tensor) -> None:
+        metrics = cast(MetricCollection, self.metrics[f"of_{name}"])
+        if len(labels):
+            metrics.update(logits.detach(), labels)
+        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(labels))
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Metrics of one validation batch, of the trained and of the averaged weights."""
-        self._shared_step(batch, "val")
+        self._evaluate(batch, "val")
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Metrics of one test batch, of the trained and of the averaged weights."""
-        self._shared_step(batch, "test")
+        self._evaluate(batch, "test")
 
     def predict_step(self, batch: tuple[Tensor, list[str]], batch_idx: int) -> Predictions:
         """Most probable classes of a batch: images (N, C, H, W) and their N paths."""
@@ -175,6 +202,33 @@ class ClassificationTask(LightningModule):
         """Number of classes."""
         return len(self.class_names)
 
+    def configure_callbacks(self) -> list[Callback]:
+        """What belongs to this task on every trainer: exact continuation, a record of the settings, a finite loss."""
+        return [StopOnNonFinite(), ExactResume(), RunRecord()]
+
+    def setup(self, stage: str) -> None:
+        """Agree on one seed for all processes, and compile if that is asked for."""
+        os.environ[VARIABLE] = str(self.trainer.strategy.broadcast(run_seed()))
+        if self.trainer.strategy.root_device.type != "mps":  # which has no double precision
+            # sums of single-precision losses are then exact, whatever the order in which processes add them
+            for metric in self.losses.values():
+                cast(MeanMetric, metric).set_dtype(torch.float64)
+        if stage == "fit":
+            self.execution.start(self.model)
+
+    def configure_model(self) -> None:
+        """Spread the model over the processes, where the strategy is ``ModelParallelStrategy``."""
+        if self.device_mesh is None:
+            return
+        shard(self.model, self.device_mesh["data_parallel"])
+        if self.model_ema is not None:
+            shard(self.model_ema.module, self.device_mesh["data_parallel"])
+            self.model_ema.foreach = False  # torch's multi-tensor kernels take no sharded tensors
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seed what this step draws: its mixing, stochastic depth and dropout."""
+        seed_generators(run_seed(), "step", self.current_epoch, batch_idx, self.global_rank)
+
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step as Lightning does, then move the averaged weights along."""
         super().optimizer_step(*args, **kwargs)
@@ -182,10 +236,9 @@ class ClassificationTask(LightningModule):
             self.model_ema.update(self.model, step=self.trainer.global_step)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW without decay on biases, norms and LayerScale, and the schedule, stepped per optimiser step."""
-        groups = weight_decay_groups(self.model, self.hparams["weight_decay"])
-        self._weight_decays = [group["weight_decay"] for group in groups]
-        optimizer: Optimizer = AdamW(groups, lr=self.hparams["lr"])
+        """The optimiser without decay on biases, norms and LayerScale, and the schedule, stepped per optimiser step."""
+        optimizer = self.optimizer.build(self.model, self.hparams["lr"], self.hparams["weight_decay"])
+        self._peaks = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
         self.trainer.fit_loop.setup_data()  # else the batches per epoch are not known yet where max_steps is set
         total_steps = int(self.trainer.estimated_stepping_batches)
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
@@ -196,23 +249,28 @@ class ClassificationTask(LightningModule):
         """Let this run's own arguments win over those that a continued run's checkpoint has just restored."""
         optimizer = cast(Optimizer, self.optimizers(use_pl_optimizer=False))
         scheduler = cast(LambdaLR, self.lr_schedulers())
-        lr = self.hparams["lr"]
-        scheduler.base_lrs = [lr] * len(optimizer.param_groups)
-        for group, decay, factor in zip(optimizer.param_groups, self._weight_decays, scheduler.lr_lambdas, strict=True):
+        scheduler.base_lrs = [lr for lr, _ in self._peaks]
+        for group, (lr, decay), factor in zip(optimizer.param_groups, self._peaks, scheduler.lr_lambdas, strict=True):
             group.update(initial_lr=lr, weight_decay=decay, lr=lr * factor(scheduler.last_epoch))
 
+    @property
+    def plain_hparams(self) -> dict[str, Any]:
+        """The constructor's arguments as plain values, without those that would fetch weights again."""
+        plain = dict(self.hparams)
+        plain["pretrained"] = False
+        plain["kwargs"] = {key: value for key, value in (plain["kwargs"] or {}).items() if key not in WEIGHT_SOURCES}
+        for name in ("mix", "optimizer", "schedule", "execution"):
+            plain[name] = asdict(getattr(self, name))
+        plain["class_names"] = self.class_names
+        return plain
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make the checkpoint self-contained: plain values only, and nothing that would be downloaded again.
+        """Make the checkpoint self-contained.
 
         Args:
             checkpoint: Lightning's dictionary, changed in place.
         """
-        plain = dict(self.hparams)
-        plain["pretrained"] = False
-        plain["kwargs"] = {key: value for key, value in (plain["kwargs"] or {}).items() if key not in WEIGHT_SOURCES}
-        plain["mix"] = asdict(self.mix)
-        plain["schedule"] = asdict(self.schedule)
-        plain["class_names"] = self.class_names
+        plain = self.plain_hparams
         # The form in which LightningCLI stores arguments, so that load_from_checkpoint rebuilds the nested ones.
         plain["_class_path"] = f"{type(self).__module__}.{type(self).__qualname__}"
         plain["_instantiator"] = "lightning.pytorch.cli.instantiate_module"

@@ -1,12 +1,15 @@
 """Reading and writing checkpoint files so that neither a crash nor a stranger's file does harm."""
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.safe_load import load_plain
@@ -44,9 +47,18 @@ class SafeCheckpointIO(TorchCheckpointIO):
             checkpoint: What to write.
             path: The target file.
             storage_options: Not used; part of Lightning's signature.
+
+        Raises:
+            UserError: If the file system does not take it, for instance because it is full.
         """
-        with replacing(Path(path)) as partial, partial.open("wb") as file:
-            torch.save(checkpoint, file)
+        target = Path(path)
+        try:
+            with replacing(target) as partial, partial.open("wb") as file:
+                torch.save(checkpoint, file)
+        except (OSError, RuntimeError) as error:
+            if (reason := _system_error(error)) is None:
+                raise
+            raise UserError(_write_failure(target, checkpoint, reason)) from error
 
     def load_checkpoint(
         self,
@@ -68,3 +80,27 @@ class SafeCheckpointIO(TorchCheckpointIO):
             UserError: As :func:`read_checkpoint`.
         """
         return read_checkpoint(Path(path))
+
+
+def _system_error(error: BaseException | None) -> OSError | None:
+    """What the system said; torch reports a failed write with an error of its own on top."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _write_failure(target: Path, checkpoint: dict[str, Any], reason: OSError) -> str:
+    needed = sum(tensor.nbytes for tensor in _tensors(checkpoint))
+    try:
+        free = f"{shutil.disk_usage(target.parent).free:,}"
+    except OSError:
+        free = "an unknown number of"
+    kept = f"the one before, {target}, is intact" if target.exists() else "there was none before"
+    return (
+        f"The checkpoint {target} could not be written: {reason.strerror}. It needs about {needed:,} bytes, and {free} "
+        f"bytes are free there; {kept}. Make room, then continue with --ckpt_path last."
+    )
+
+
+def _tensors(checkpoint: dict[str, Any]) -> Iterator[Tensor]:
+    yield from (leaf for leaf in tree_leaves(checkpoint) if isinstance(leaf, Tensor))

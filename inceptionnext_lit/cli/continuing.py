@@ -1,0 +1,105 @@
+"""Where a run lives, and where ``--ckpt_path last`` finds it again."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_only
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.training.checkpoint_io import read_checkpoint
+from inceptionnext_lit.training.checkpoints import FOLDER, find_last
+from inceptionnext_lit.training.resume import KEY
+
+LAST = "last"
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """The run that ``--ckpt_path last`` means.
+
+    Attributes:
+        version: N of its folder ``version_N``, which is used on.
+        checkpoint: Where it continues; None if it was stopped before its first checkpoint.
+        step: Optimiser steps that it has done.
+    """
+
+    version: int
+    checkpoint: Path | None
+    step: int
+
+
+def run_name(config: Any) -> str:
+    """Name of the folder of a recipe's runs: as it says itself, or else the recipe's file name, or the model's.
+
+    Args:
+        config: The parsed arguments of a command.
+
+    Raises:
+        UserError: If the name is none of a folder.
+    """
+    files = config.get("config") or []
+    name = config.get("run_name") or (Path(str(files[0])).stem if files else config.model.init_args.name)
+    if Path(name).name != name:
+        raise UserError(f"run_name is {name!r}; it must be the name of one folder, without slashes.")
+    return str(name)
+
+
+def find_continuation(root: Path) -> Continuation | None:
+    """Find the newest run below a folder.
+
+    Args:
+        root: Folder of the runs of one recipe, with ``version_N`` in it.
+
+    Returns:
+        The run; None if there is none.
+    """
+    versions = {int(found[1]): path for path in root.glob("version_*") if (found := _VERSION.fullmatch(path.name))}
+    if not versions:
+        return None
+    path, unread = find_last([versions[number] for number in sorted(versions)])
+    for sentence in unread:
+        _say(f"Not used:   {sentence}")
+    if path is None:
+        return Continuation(max(versions), None, 0)
+    found = _VERSION.fullmatch(path.parent.parent.name)
+    assert found is not None
+    return Continuation(int(found[1]), path, int(read_checkpoint(path, mmap=True)["global_step"]))
+
+
+def is_finished(checkpoint: dict[str, Any], trainer: Any) -> str | None:
+    """Tell whether a checkpoint's run has nothing left to do.
+
+    Args:
+        checkpoint: What :func:`read_checkpoint` returns.
+        trainer: The trainer's parsed arguments.
+
+    Returns:
+        What it has done and which key would let it go on; None if there is something left.
+    """
+    if KEY in checkpoint:
+        epochs = checkpoint[KEY]["epoch"]
+    else:
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        epochs = checkpoint["epoch"] + bool(progress["is_last_batch"])
+    steps = checkpoint["global_step"]
+    if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= epochs:
+        return f"has {epochs} epochs already; give --trainer.max_epochs more than {trainer.max_epochs}"
+    if 0 <= trainer.max_steps <= steps:
+        return f"has {steps} steps already; give --trainer.max_steps more than {trainer.max_steps}"
+    return None
+
+
+def remove_leftovers(run_folder: Path) -> None:
+    """Remove what a kill in the middle of a save has left behind."""
+    for path in (run_folder / FOLDER).glob(".*.partial"):
+        path.unlink(missing_ok=True)
+
+
+_VERSION = re.compile(r"version_(\d+)")
+
+
+@rank_zero_only
+def _say(text: str) -> None:
+    print(text, flush=True)

@@ -1,0 +1,41 @@
+"""Failures in the middle of a run, as sentences: what failed, and the ways out."""
+
+import re
+
+import torch
+
+from inceptionnext_lit.errors import UserError
+
+
+def explain_failure(error: BaseException, batch_size: int | None) -> UserError | None:
+    """Say in one sentence what went wrong, if it is something that a person can mend.
+
+    Args:
+        error: What was raised while a command ran.
+        batch_size: Images per batch and device.
+
+    Returns:
+        The error to show instead; None where the original one says more.
+    """
+    text = str(error)
+    if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: " in text:
+        smaller = "" if batch_size is None or batch_size < 2 else f" {batch_size // 2}"
+        return UserError(
+            f"Out of memory with batches of {batch_size} images (data.batch_size). Two knobs help: --data.batch_size"
+            f"{smaller}, with which the images per step stay the same if the recipe has a data.global_batch_size, and "
+            "--model.execution.grad_checkpointing true, which computes activations twice instead of keeping them."
+        )
+    if found := re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)", text):
+        return UserError(
+            f"A process that loads images (pid {found[1]}) has died: {found[2].rstrip('. ')}. Most often memory ran "
+            "out; try fewer of them with --data.num_workers. The run continues with --ckpt_path last."
+        )
+    if isinstance(error, torch.distributed.DistError) or re.search(_LOST_PEER, text):
+        return UserError(
+            "Another process of this run has ended, so this one ends too; the other one's message says why. "
+            "The run continues with --ckpt_path last."
+        )
+    return None
+
+
+_LOST_PEER = r"[Cc]onnection (?:closed|reset) by peer|Broken pipe|gloo|NCCL"

@@ -1,0 +1,117 @@
+"""Which image comes when, on which process: functions of seed, epoch and position alone."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import NamedTuple
+
+import torch
+from torch.utils.data import Dataset, DistributedSampler
+
+from inceptionnext_lit.seeding import derive
+
+
+class Draw(NamedTuple):
+    """One use of an image.
+
+    Attributes:
+        image: The image's index in the data set.
+        epoch: The epoch that it is drawn for.
+        repeat: How often it was drawn before in this epoch (repeated augmentation).
+        counts: False where it only fills up a process's share of an evaluation.
+    """
+
+    image: int
+    epoch: int = 0
+    repeat: int = 0
+    counts: bool = True
+
+
+class _Indices(Dataset[Draw]):
+    """Stands for the data set in torch's constructor, which only asks for its length."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+
+class TrainingSampler(DistributedSampler[Draw]):
+    """The shuffled order of each epoch, dealt out to the processes like cards.
+
+    Step k of an epoch uses the same images on any number of processes, as long as the images per step are the same.
+    An epoch ends with its last full step. (A ``DistributedSampler``, so that Lightning does not put its own around it.)
+
+    Args:
+        length: Images in the data set.
+        step_size: Images of one optimiser step over all processes; divisible by ``replicas``.
+        seed: The run's seed.
+        replicas: Processes.
+        rank: This process's number.
+        repeats: Times that an image is drawn in a row, each time augmented afresh; an epoch stays as long as without,
+            so that it has fewer different images (repeated augmentation, arXiv 1901.09335).
+        shuffle: Whether the order is random.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        step_size: int,
+        *,
+        seed: int,
+        replicas: int = 1,
+        rank: int = 0,
+        repeats: int = 1,
+        shuffle: bool = True,
+    ) -> None:
+        super().__init__(_Indices(length), num_replicas=replicas, rank=rank, shuffle=shuffle, seed=seed)
+        self.length = length
+        self.repeats = repeats
+        self.num_samples = length // step_size * step_size // replicas
+        self._start = 0, 0
+
+    def start(self, epoch: int, skipped: int) -> None:
+        """Begin with an epoch of which this process has already seen its first ``skipped`` images."""
+        self.set_epoch(epoch)
+        self._start = epoch, skipped
+
+    def __iter__(self) -> Iterator[Draw]:
+        """This process's images of one epoch: the one that ``set_epoch`` named, or else the next."""
+        epoch, (started, skipped) = self.epoch, self._start
+        self.epoch, self._start = epoch + 1, (0, 0)
+        return islice(self.draws(epoch), skipped if epoch == started else 0, None)
+
+    def draws(self, epoch: int) -> Iterator[Draw]:
+        """This process's images of an epoch, in order."""
+        generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
+        order = torch.randperm(self.length, generator=generator) if self.shuffle else torch.arange(self.length)
+        places = torch.arange(self.rank, self.num_samples * self.num_replicas, self.num_replicas)
+        images, repeats = order[places // self.repeats].tolist(), (places % self.repeats).tolist()
+        return (Draw(image, epoch, repeat) for image, repeat in zip(images, repeats, strict=True))
+
+
+class EvaluationSampler(DistributedSampler[Draw]):
+    """Every image once, whole batches dealt out to the processes.
+
+    The batches are those of a single process, so that every figure comes out the same. A process that would have a
+    batch less than the others, for which they would wait forever, gets one image more, which does not count.
+
+    Args:
+        length: Images in the data set.
+        batch_size: Images per batch.
+        replicas: Processes.
+        rank: This process's number.
+    """
+
+    def __init__(self, length: int, batch_size: int, *, replicas: int = 1, rank: int = 0) -> None:
+        super().__init__(_Indices(length), num_replicas=replicas, rank=rank, shuffle=False)
+        starts = range(rank * batch_size, length, replicas * batch_size)
+        self._draws = [Draw(i) for start in starts for i in range(start, min(start + batch_size, length))]
+        batches = -(-length // batch_size)
+        if len(starts) < -(-batches // replicas):
+            self._draws.append(Draw(0, counts=False))
+        self.num_samples = len(self._draws)
+
+    def __iter__(self) -> Iterator[Draw]:
+        """This process's images, and perhaps one that does not count."""
+        return iter(self._draws)

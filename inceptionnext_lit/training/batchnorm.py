@@ -1,0 +1,84 @@
+"""BatchNorm over all processes, on the CPU too.
+
+``torch.nn.SyncBatchNorm`` refuses the CPU, and so does ``DistributedDataParallel`` a model that has one there.
+"""
+
+from typing import cast
+
+import torch
+from lightning.pytorch.plugins.layer_sync import LayerSync
+from torch import Tensor, nn
+from torch.distributed import ReduceOp, get_world_size, is_available, is_initialized
+from torch.distributed.nn.functional import all_reduce
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class ProcessBatchNorm(_BatchNorm):
+    """BatchNorm whose statistics in training are those of all processes' batches together.
+
+    Shape:
+        ``(N, C, ...)`` to ``(N, C, ...)``; N may differ from process to process.
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        pass  # any number of positions
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise, with statistics of all processes in training."""
+        if not (self.training and is_available() and is_initialized() and get_world_size() > 1):
+            return super().forward(input)
+        axes = [axis for axis in range(input.ndim) if axis != 1]
+        shape = [1, -1] + [1] * (input.ndim - 2)
+        x = input.float()
+        count = x.new_full((1,), x.numel() / x.shape[1])
+        total = _sum_over_processes(torch.cat((x.sum(axes), count)))
+        count = total[-1:].detach()
+        mean = total[:-1] / count
+        # around the common mean: the difference of two large sums would lose digits
+        variance = _sum_over_processes((x - mean.reshape(shape)).square().sum(axes)) / count
+        self._track(mean.detach(), variance.detach() * count / (count - 1))
+        scale = torch.rsqrt(variance + self.eps)
+        if self.weight is not None:
+            scale = scale * self.weight
+        shift = -mean * scale if self.bias is None else self.bias - mean * scale
+        out: Tensor = (x * scale.reshape(shape) + shift.reshape(shape)).to(input.dtype)
+        return out
+
+    def _track(self, mean: Tensor, variance: Tensor) -> None:
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked.add_(1)
+        rate = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, rate)
+        self.running_var.lerp_(variance, rate)
+
+
+def _sum_over_processes(x: Tensor) -> Tensor:
+    """Sum that gradients flow through: each process gets those of all."""
+    return cast(Tensor, all_reduce(x, op=ReduceOp.SUM))  # type: ignore[no-untyped-call]
+
+
+class DeviceSyncBatchNorm(LayerSync):
+    """Lightning's ``sync_batchnorm`` on any device: torch's own layer on GPUs, :class:`ProcessBatchNorm` elsewhere."""
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Replace every BatchNorm in a model, in place; names, parameters and statistics stay."""
+        if torch.cuda.is_available():
+            return cast(nn.Module, nn.SyncBatchNorm.convert_sync_batchnorm(model))  # type: ignore[no-untyped-call]
+        return _replace(model, nn.modules.batchnorm._BatchNorm, ProcessBatchNorm)
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """Put ``BatchNorm2d`` back, in place."""
+        return _replace(model, (nn.SyncBatchNorm, ProcessBatchNorm), nn.BatchNorm2d)
+
+
+def _replace(module: nn.Module, old: type[nn.Module] | tuple[type[nn.Module], ...], new: type[_BatchNorm]) -> nn.Module:
+    for name, child in module.named_children():
+        setattr(module, name, _replace(child, old, new))
+    if not isinstance(module, old) or isinstance(module, new) or not isinstance(module, _BatchNorm):
+        return module
+    norm = new(module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats)
+    norm.weight, norm.bias = module.weight, module.bias
+    norm.running_mean, norm.running_var = module.running_mean, module.running_var
+    norm.num_batches_tracked = module.num_batches_tracked
+    return norm.train(module.training)

@@ -1,0 +1,114 @@
+"""Which checkpoints a run keeps, and which of them a continued run starts from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.training.checkpoint_io import read_checkpoint
+
+FOLDER = "checkpoints"
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """Which checkpoints a run keeps.
+
+    Args:
+        monitor: Logged figure that decides which epoch is kept as ``best.ckpt``, for example ``val/acc1``,
+            ``val/loss`` or ``val_ema/acc1``.
+        mode: Whether the largest or the smallest is the best.
+        every_n_steps: Optimiser steps between two saves of ``last.ckpt``, which is also saved after each epoch.
+
+    Raises:
+        UserError: If ``every_n_steps`` is less than 1.
+    """
+
+    monitor: str = "val/acc1"
+    mode: Literal["max", "min"] = "max"
+    every_n_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.every_n_steps is not None and self.every_n_steps < 1:
+            raise UserError(f"checkpoint.every_n_steps is {self.every_n_steps}; it must be 1 or more, or null.")
+
+    def callbacks(self) -> list[ModelCheckpoint]:
+        """The callbacks that keep them."""
+        return [BestCheckpoint(self.monitor, self.mode), LastCheckpoint(self.every_n_steps)]
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the epoch with the best validation figure as ``checkpoints/best.ckpt``.
+
+    Args:
+        monitor: Logged figure that decides.
+        mode: Whether the largest or the smallest is the best.
+    """
+
+    def __init__(self, monitor: str = "val/acc1", mode: Literal["max", "min"] = "max") -> None:
+        super().__init__(filename="best", monitor=monitor, mode=mode, enable_version_counter=False)
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps the newest state as ``checkpoints/last.ckpt``, to continue from: after each epoch and every some steps.
+
+    A separate callback because Lightning's ``save_last`` is skipped whenever the monitored one is not saved.
+
+    Args:
+        every_n_steps: Optimiser steps between two saves; None saves after each epoch only.
+    """
+
+    def __init__(self, every_n_steps: int | None = None) -> None:
+        super().__init__(filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
+        # Lightning's constructor takes either steps or epochs, its hooks both
+        self._every_n_train_steps = every_n_steps or 0
+
+    @property
+    def state_key(self) -> str:
+        """Name of this callback's state in a checkpoint, whatever the steps between two saves."""
+        return type(self).__name__
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save after the validation, also where its last step has been saved before."""
+        self._last_global_step_saved = -1
+        super().on_train_epoch_end(trainer, pl_module)
+
+    def save_now(self, trainer: Trainer) -> None:
+        """Save at once, whether or not a save is due."""
+        self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+
+
+def find_last(run_folders: list[Path]) -> tuple[Path | None, list[str]]:
+    """Find what a run is to continue from: the newest checkpoint that can be read.
+
+    Args:
+        run_folders: Folders of the run, oldest first. An older one is looked at only if nothing in the newer ones can
+            be read; a newest one without checkpoints is a run that has not saved yet.
+
+    Returns:
+        The checkpoint, or None if there is none; and a sentence on each file that could not be read.
+    """
+    unread: list[str] = []
+    for folder in reversed(run_folders):
+        for path in _newest_first(folder / FOLDER):
+            try:
+                content = read_checkpoint(path, mmap=True)
+                if "loops" not in content or "_class_path" not in content.get("hyper_parameters", {}):
+                    raise UserError(f"The file {path} was not written by this toolkit's fit.")
+            except UserError as error:
+                unread.append(str(error))
+            else:
+                return path, unread
+        if not unread:
+            break
+    return None, unread
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    def age(path: Path) -> tuple[bool, float]:
+        return path.name != "last.ckpt", -path.stat().st_mtime
+
+    return sorted(folder.glob("*.ckpt"), key=age)

@@ -1,0 +1,54 @@
+"""How a model is computed: switches that change speed and memory, not the result."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from inceptionnext_lit.errors import UserError
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Switches of a training run.
+
+    Args:
+        channels_last: Keep a pixel's channels together in memory, for convolutions the fastest layout on CPUs and GPUs.
+        compile: Compile the model with ``torch.compile`` when training starts.
+        grad_checkpointing: Compute activations again in the backward pass instead of keeping them: less memory, a third
+            more time.
+    """
+
+    channels_last: bool = True
+    compile: bool = False
+    grad_checkpointing: bool = False
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Memory format of images."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def prepare(self, model: nn.Module, name: str) -> None:
+        """Lay out a model's weights, and switch checkpointing on.
+
+        Args:
+            model: Any timm model.
+            name: Its name, for messages.
+
+        Raises:
+            UserError: If it cannot be checkpointed.
+        """
+        if self.grad_checkpointing:
+            try:
+                model.set_grad_checkpointing(True)  # type: ignore[operator]
+            except (AssertionError, AttributeError) as error:
+                raise UserError(
+                    f"The model {name!r} has no gradient checkpointing; leave out model.execution.grad_checkpointing."
+                ) from error
+        if self.channels_last:
+            model.to(memory_format=torch.channels_last)
+
+    def start(self, model: nn.Module) -> None:
+        """Compile, if asked for; in place, so that names in checkpoints stay as they are."""
+        if self.compile:
+            model.compile()

@@ -1,0 +1,123 @@
+"""Stopping a run whose loss is no number any more, before anything of it is saved."""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from inceptionnext_lit.errors import SharedError
+from inceptionnext_lit.safe_save import replacing
+
+LIST_NAME = "not_finite.txt"
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step whose loss is not yet known to be a number; ``is_bad`` is a number for all processes together."""
+
+    epoch: int
+    batch_idx: int
+    number: int
+    lr: float
+    loss: Tensor
+    is_bad: Tensor
+
+
+class StopOnNonFinite(Callback):
+    """Ends a run when any process's training loss is NaN or infinite, on all processes together.
+
+    The loss is looked at one batch later on a GPU, so that the GPU need not wait for it, and in any case before a
+    checkpoint is written.
+    """
+
+    def __init__(self) -> None:
+        self._steps: deque[_Step] = deque()
+        self._number = 0
+        self._lr = 0.0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Note which step this batch belongs to, and its rate, before the schedule moves on."""
+        self._number = trainer.global_step + 1
+        self._lr = max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at this batch's loss, or on a GPU at the last one's.
+
+        Raises:
+            SharedError: If it is no finite number.
+        """
+        loss = outputs["loss"].detach() if isinstance(outputs, dict) else outputs.detach()
+        is_bad = (~loss.isfinite()).any().to(torch.int32)
+        if trainer.world_size > 1:
+            torch.distributed.all_reduce(is_bad, op=torch.distributed.ReduceOp.MAX)
+        self._steps.append(_Step(trainer.current_epoch, batch_idx, self._number, self._lr, loss, is_bad))
+        self._check(trainer, keep=1 if loss.is_cuda else 0)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at what is left of the epoch; raises as above."""
+        self._check(trainer, keep=0)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Look at the newest loss before its weights are written over good ones; raises as above."""
+        self._check(trainer, keep=0)
+
+    def _check(self, trainer: Trainer, keep: int) -> None:
+        while len(self._steps) > keep:
+            step = self._steps.popleft()
+            if bool(step.is_bad):
+                self._steps.clear()
+                raise SharedError(_report(trainer, step))
+
+
+def _report(trainer: Trainer, step: _Step) -> str:
+    """What happened where; the processes tell each other whose loss it was and which files it had."""
+    loss = float(step.loss)
+    mine = None if math.isfinite(loss) else (trainer.global_rank, loss, batch_files(trainer, step))
+    told: list[Any] = [mine]
+    if trainer.world_size > 1:
+        told = [None] * trainer.world_size
+        torch.distributed.all_gather_object(told, mine)
+    rank, loss, _ = next(found for found in told if found is not None)
+    files = [path for found in told if found is not None for path in found[2]]
+    process = f" on process {rank}" if trainer.world_size > 1 else ""
+    place = f"step {step.number} (epoch {step.epoch + 1}, batch {step.batch_idx + 1}, lr {step.lr:.3g})"
+    return (
+        f"The training loss is {loss}{process} in {place}{_list_files(trainer, files)}. The checkpoints were written "
+        "before and are good. Look at these images; try a lower --model.lr, --trainer.gradient_clip_val 1.0 or "
+        "--trainer.precision 32-true."
+    )
+
+
+def _list_files(trainer: Trainer, files: Sequence[str]) -> str:
+    if not files:
+        return ""
+    named = ", ".join(files[:_NAMED])
+    if len(files) <= _NAMED:
+        return f", with the images {named}"
+    if trainer.log_dir is None:
+        return f", with the images {named} and {len(files) - _NAMED} more"
+    target = Path(trainer.log_dir) / LIST_NAME
+    if trainer.is_global_zero:
+        with replacing(target) as partial:
+            partial.write_text("\n".join(files) + "\n", encoding="utf-8", errors="surrogateescape")
+    return f", with the images {named} and {len(files) - _NAMED} more, all listed in {target}"
+
+
+def batch_files(trainer: Trainer, step: Any) -> list[str]:
+    """The image files of this process's part of a batch; none where the loader does not tell them."""
+    loader = cast(Any, trainer.train_dataloader)
+    samples, draws = getattr(loader.dataset, "samples", None), getattr(loader.sampler, "draws", None)
+    if samples is None or draws is None:
+        return []
+    start = step.batch_idx * loader.batch_size
+    return [str(samples[draw.image][0]) for draw in islice(draws(step.epoch), start, start + loader.batch_size)]

@@ -1,0 +1,71 @@
+"""What a run was made with, kept in its checkpoints, so that a continued run can say what has changed."""
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
+
+from inceptionnext_lit.seeding import run_seed
+
+KEY = "run"
+_TRAINER = ("max_epochs", "max_steps", "precision", "gradient_clip_val", "accumulate_grad_batches", "world_size")
+_NOT_SETTINGS = ("num_classes", "class_names", "preprocessing", "pretrained")  # from the data, or spent at the start
+
+
+class RunRecord(Callback):
+    """Writes a run's settings into its checkpoints, and prints how those of a continued run differ from them."""
+
+    def __init__(self) -> None:
+        self._stored: dict[str, Any] | None = None
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the settings; they are plain data."""
+        checkpoint[KEY] = settings(trainer, pl_module)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep the settings of the run that is continued."""
+        self._stored = checkpoint.get(KEY)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print what has changed, on the first process."""
+        if self._stored is None or not trainer.is_global_zero:
+            return
+        changes = differences(self._stored, settings(trainer, pl_module))
+        if changes:
+            text = "Changed:    " + "; ".join(changes) + " (from the checkpoint's run to this one)"
+            Console(soft_wrap=True, highlight=False, markup=False).print(text)
+
+
+def settings(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+    """The settings of a run as plain values under the command line's keys."""
+    data = getattr(trainer.datamodule, "settings", {}) if hasattr(trainer, "datamodule") else {}
+    model = {key: value for key, value in plain_hparams(pl_module).items() if key not in _NOT_SETTINGS}
+    limits = {key: getattr(trainer, key) for key in _TRAINER}
+    return flatten({"seed_everything": run_seed(), "data": data, "model": model, "trainer": limits})
+
+
+def plain_hparams(pl_module: LightningModule) -> dict[str, Any]:
+    """A module's arguments as plain data, if it offers them."""
+    offered: dict[str, Any] = getattr(pl_module, "plain_hparams", {})
+    return offered
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Each key whose value differs, as ``key before → now``."""
+    missing = object()
+    keys = [*before, *(key for key in now if key not in before)]
+    changed = [key for key in keys if _plain(before.get(key, missing)) != _plain(now.get(key, missing))]
+    return [f"{key} {before.get(key, '–')} → {now.get(key, '–')}" for key in changed]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,29 @@
+"""Runs a function in several processes that form one gloo group, as a trainer's processes on one machine do."""
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.multiprocessing import start_processes
+
+
+def run_ranks(count: int, function: Callable[..., Any], folder: Path, *arguments: Any) -> list[Any]:
+    """Call ``function(*arguments)`` in ``count`` processes; returns what each gave back, in the order of the ranks."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder.mkdir(parents=True, exist_ok=True)
+    start_processes(_call, (count, port, function, folder, arguments), nprocs=count, start_method="spawn")
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(count)]
+
+
+def _call(
+    rank: int, count: int, port: int, function: Callable[..., Any], folder: Path, arguments: tuple[Any, ...]
+) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "NODE_RANK": "0"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    torch.save(function(*arguments), folder / f"{rank}.pt")

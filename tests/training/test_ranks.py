@@ -1,0 +1,107 @@
+"""The same numbers on any number of processes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from torch import Tensor
+
+from inceptionnext_lit.data import Augmentation, ImageFolderDataModule
+from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.training.batchnorm import DeviceSyncBatchNorm
+from inceptionnext_lit.training.optim import OptimizerOptions
+from inceptionnext_lit.training.schedule import Schedule
+from tests.ranks import run_ranks
+
+AUGMENTATION = Augmentation(scale=None, color_jitter=0, rand_augment_magnitude=None, erasing=0.5)
+
+
+def make_trainer(processes: int, folder: Path, **kwargs: Any) -> Trainer:
+    settings = {"accelerator": "cpu", "devices": processes, "strategy": "ddp" if processes > 1 else "auto"}
+    settings |= {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    settings |= {"enable_model_summary": False, "num_sanity_val_steps": 0, "default_root_dir": folder}
+    trainer = Trainer(**(settings | kwargs))
+    if kwargs.get("sync_batchnorm"):
+        trainer.strategy._layer_sync = DeviceSyncBatchNorm()
+    return trainer
+
+
+def evaluate(processes: int, root: Path, stage: str) -> dict[str, float]:
+    seed_everything(3)
+    task = ClassificationTask("inceptionnext_iso_micro", num_classes=3, ema_decay=0.9)
+    with torch.no_grad():  # so that the two models give other figures
+        task.model_ema.module.head.weight.mul_(-1)
+    data = ImageFolderDataModule(str(root), image_size=28, batch_size=10, num_workers=0, crop_pct=1.0)
+    trainer = make_trainer(processes, root)
+    [figures] = getattr(trainer, stage)(task, datamodule=data, verbose=False)
+    return figures
+
+
+@pytest.mark.parametrize("stage", ["validate", "test"])
+@pytest.mark.parametrize("processes", [2, 3])
+def test_figures_of_101_images_are_those_of_one_process(
+    make_folder: Callable[..., Path], tmp_path: Path, processes: int, stage: str
+) -> None:
+    split = {"validate": "val", "test": "test"}[stage]
+    root = make_folder(tmp_path / "data", {"train": 40, split: 33})
+    for extra in sorted((root / "train" / "bag").iterdir())[-2:]:
+        extra.rename(root / split / "bag" / f"extra-{extra.name}")
+    assert sum(1 for _ in (root / split).rglob("*.png")) == 101
+    single = evaluate(1, root, stage)
+    results = run_ranks(processes, evaluate, tmp_path / "out", processes, root, stage)
+    assert set(single) == {
+        f"{name}/{figure}" for name in (split, f"{split}_ema") for figure in ("loss", "acc1", "acc5", "macro_acc")
+    }
+    for figures in results:
+        assert figures == single  # exactly
+    assert single[f"{split}/acc1"] != single[f"{split}_ema/acc1"]
+
+
+def train(
+    processes: int, root: Path, model: str, batch_size: int, settings: dict[str, Any]
+) -> tuple[dict[str, Tensor], float]:
+    """Three steps of SGD, whose updates are proportional to the gradients, unlike Adam's."""
+    seed_everything(5)
+    task = ClassificationTask(
+        model, num_classes=3, lr=0.3, weight_decay=0.0, schedule=Schedule(min_lr=0.3),
+        optimizer=OptimizerOptions("sgd", kwargs={"momentum": 0.9}),
+    )  # fmt: skip
+    data = ImageFolderDataModule(
+        str(root), image_size=28, batch_size=batch_size, num_workers=0, crop_pct=1.0, augmentation=AUGMENTATION
+    )
+    trainer = make_trainer(processes, root, max_steps=3, max_epochs=-1, limit_val_batches=0, **settings)
+    trainer.fit(task, data)
+    return dict(task.state_dict()), float(trainer.callback_metrics["train/loss"])
+
+
+@pytest.fixture
+def root(make_folder: Callable[..., Path], tmp_path: Path) -> Path:
+    return make_folder(tmp_path / "data", {"train": 8, "val": 2})
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ("convnext_iso_nano", {}),
+        ("convnext_iso_nano", {"accumulate_grad_batches": 2}),
+        ("inceptionnext_iso_micro", {"sync_batchnorm": True}),
+    ],
+)
+def test_two_processes_train_like_one_with_the_double_batch(
+    root: Path, tmp_path: Path, model: str, settings: dict[str, Any]
+) -> None:
+    expected, loss = train(1, root, model, 4, settings)
+    results = run_ranks(2, train, tmp_path / "out", 2, root, model, 2, settings)
+    for state, average in results:
+        assert average == pytest.approx(loss, rel=1e-5)
+        for key, value in expected.items():
+            torch.testing.assert_close(state[key], value, rtol=1e-4, atol=1e-5, msg=key)
+
+
+def test_without_synchronised_statistics_two_processes_differ(root: Path, tmp_path: Path) -> None:
+    expected, _ = train(1, root, "inceptionnext_iso_micro", 4, {})
+    [(state, _), _] = run_ranks(2, train, tmp_path / "out", 2, root, "inceptionnext_iso_micro", 2, {})
+    assert any((state[key] - value).abs().max() > 1e-2 for key, value in expected.items() if "weight" in key)

@@ -1,0 +1,161 @@
+"""A run that is continued from a checkpoint of any moment ends as if nothing had happened."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import Checkpoint
+from torch import Tensor
+
+from inceptionnext_lit.data import Augmentation, ImageFolderDataModule
+from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO
+from inceptionnext_lit.training.checkpoints import BestCheckpoint, LastCheckpoint
+from inceptionnext_lit.training.mixing import Mix
+from inceptionnext_lit.training.schedule import Schedule
+
+AUGMENTATION = Augmentation(rand_augment_magnitude=5, repeats=2)
+
+
+class SaveEverywhere(Checkpoint):
+    """Writes a checkpoint at every moment at which anything could."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.validations = 0
+
+    def _save(self, trainer: Trainer, moment: str) -> None:
+        number = len(list(self.folder.iterdir()))
+        trainer.save_checkpoint(self.folder / f"{number:03}-{moment}-{self.validations}.ckpt")
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        self._save(trainer, "batch")
+
+    def on_validation_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        self._save(trainer, "validating")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.validations += 1
+        self._save(trainer, "validated")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._save(trainer, "epoch")
+
+
+class CountValidations(Callback):
+    """Notes after which step each validation was run."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.steps.append(trainer.global_step)
+
+
+@pytest.fixture
+def root(make_folder: Callable[..., Path], tmp_path: Path) -> Path:
+    return make_folder(tmp_path / "data", {"train": 8, "val": 3}, classes=("bag", "coat", "sandal"))
+
+
+def train(
+    root: Path, folder: Path, *callbacks: Callback, ckpt_path: Path | None = None, workers: int = 0, **kwargs: Any
+) -> tuple[dict[str, Tensor], Trainer]:
+    """Train with everything random on; returns the final state, averaged weights among it."""
+    seed_everything(7)
+    task = ClassificationTask(
+        "inceptionnext_iso_micro", num_classes=3, drop_path=0.3, kwargs={"drop_rate": 0.2},
+        mix=Mix(mixup=0.8, cutmix=1.0, prob=0.7), lr=5e-3, schedule=Schedule(warmup_epochs=0.5), ema_decay=0.9,
+    )  # fmt: skip
+    data = ImageFolderDataModule(
+        str(root), image_size=28, batch_size=3, num_workers=workers, augmentation=AUGMENTATION, crop_pct=1.0
+    )
+    settings = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    settings |= {"num_sanity_val_steps": 0, "default_root_dir": folder}
+    settings["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
+    trainer = Trainer(callbacks=list(callbacks), **(settings | kwargs))
+    trainer.strategy.checkpoint_io = SafeCheckpointIO()
+    trainer.fit(task, data, ckpt_path=ckpt_path, weights_only=True)
+    return {key: value.clone() for key, value in task.state_dict().items()}, trainer
+
+
+def assert_bit_equal(state: dict[str, Tensor], expected: dict[str, Tensor], name: str) -> None:
+    assert state.keys() == expected.keys()
+    differing = [key for key, value in expected.items() if not torch.equal(value, state[key])]
+    assert not differing, f"{name}: {len(differing)} of {len(expected)} differ, such as {differing[0]}"
+
+
+RUNS = {
+    "epochs": {"max_epochs": 3},
+    "epochs accumulating": {"max_epochs": 2, "accumulate_grad_batches": 2},
+    "steps": {"max_steps": 11, "max_epochs": -1, "accumulate_grad_batches": 2, "val_check_interval": 0.5},
+    "steps that end an epoch": {"max_steps": 8, "max_epochs": -1},
+    "validation every second epoch": {"max_epochs": 3, "check_val_every_n_epoch": 2},
+    "no validation": {"max_epochs": 2, "limit_val_batches": 0},
+    "part of the epoch": {"max_epochs": 2, "limit_train_batches": 5, "accumulate_grad_batches": 2},
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_continuing_from_any_moment_gives_the_same_weights(root: Path, tmp_path: Path, name: str) -> None:
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    whole = CountValidations()
+    expected, trainer = train(root, tmp_path, SaveEverywhere(saved), whole, **RUNS[name])
+    checkpoints = sorted(saved.iterdir())
+    assert len(checkpoints) >= trainer.global_step
+    for path in checkpoints:
+        done = torch.load(path, weights_only=True)["global_step"]
+        count = CountValidations()
+        state, continued = train(root, tmp_path, count, ckpt_path=path, **RUNS[name])
+        assert_bit_equal(state, expected, path.name)
+        assert continued.global_step == trainer.global_step
+        if done == trainer.global_step and "max_steps" in RUNS[name]:
+            continue  # the run's last step is done, and Lightning does not begin again for the validation after it
+        assert continued.current_epoch == trainer.current_epoch
+        assert count.steps == whole.steps[int(path.stem.rpartition("-")[2]) :], path.name  # none twice, none left out
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_loader_processes_make_no_difference(root: Path, tmp_path: Path, workers: int) -> None:
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    settings = {"max_epochs": 2, "accumulate_grad_batches": 2}
+    expected, _ = train(root, tmp_path, SaveEverywhere(saved), **settings)
+    state, _ = train(root, tmp_path, workers=workers, **settings)
+    assert_bit_equal(state, expected, "uninterrupted")
+    for path in sorted(saved.iterdir())[2:15:6]:
+        state, _ = train(root, tmp_path, ckpt_path=path, workers=workers, **settings)
+        assert_bit_equal(state, expected, path.name)
+
+
+def test_a_run_of_steps_can_be_made_longer(root: Path, tmp_path: Path) -> None:
+    last = LastCheckpoint()
+    constant = {"max_epochs": -1, "limit_val_batches": 0}
+    train(root, tmp_path / "a", last, max_steps=5, **constant)
+    _, trainer = train(root, tmp_path / "b", ckpt_path=Path(last.best_model_path), max_steps=11, **constant)
+    assert trainer.global_step == 11
+    assert trainer.current_epoch == 2  # 8 steps an epoch: the first was continued in its middle, not skipped
+    assert torch.load(last.best_model_path, weights_only=True)["position"]["batches"] == 5
+
+
+def test_another_split_of_the_same_step_continues_after_the_same_images(root: Path, tmp_path: Path) -> None:
+    last = LastCheckpoint(every_n_steps=1)
+    train(
+        root, tmp_path / "a", last, max_epochs=1, accumulate_grad_batches=2, limit_train_batches=4,
+        limit_val_batches=0,
+    )  # fmt: skip
+    stored = torch.load(last.best_model_path, weights_only=True)
+    assert stored["position"] == {"epoch": 1, "batches": 0, "images_per_batch": 3, "validated": False}
+    assert stored["run"]["data.batch_size"] == 3
+
+
+def test_best_and_last_survive(root: Path, tmp_path: Path) -> None:
+    callbacks = [BestCheckpoint("val_ema/acc1"), LastCheckpoint(every_n_steps=3)]
+    train(root, tmp_path, *callbacks, max_epochs=2)
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    stored = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
+    assert stored["global_step"] == 16
+    assert stored["position"]["epoch"] == 2
