@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 from inceptionnext_lit.training.checkpoints import FOLDER, find_last
-from inceptionnext_lit.training.resume import KEY
+from inceptionnext_lit.training.resume import GRADIENTS, KEY
 
 LAST = "last"
 
@@ -22,12 +22,15 @@ class Continuation:
     Attributes:
         version: N of its folder ``version_N``, which is used on.
         checkpoint: Where it continues; None if it was stopped before its first checkpoint.
-        step: Optimiser steps that it has done.
+        step: Number of the first row of figures that is still to be logged: the optimiser steps that it has done, and
+            one more in the middle of an accumulation.
+        repeats_validation: Whether it was stopped before the end of a validation, which is repeated.
     """
 
     version: int
     checkpoint: Path | None
     step: int
+    repeats_validation: bool
 
 
 def run_name(config: Any) -> str:
@@ -62,10 +65,14 @@ def find_continuation(root: Path) -> Continuation | None:
     for sentence in unread:
         _say(f"Not used:   {sentence}")
     if path is None:
-        return Continuation(max(versions), None, 0)
+        return Continuation(max(versions), None, step=0, repeats_validation=False)
     found = _VERSION.fullmatch(path.parent.parent.name)
     assert found is not None
-    return Continuation(int(found[1]), path, int(read_checkpoint(path, mmap=True)["global_step"]))
+    checkpoint = read_checkpoint(path, mmap=True)
+    position = checkpoint.get(KEY, {"batches": 0, "validated": True})
+    repeats = position["batches"] > 0 and not position["validated"]
+    step = int(checkpoint["global_step"]) + (GRADIENTS in checkpoint)
+    return Continuation(int(found[1]), path, step, repeats)
 
 
 def is_finished(checkpoint: dict[str, Any], trainer: Any) -> str | None:

@@ -9,15 +9,16 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from inceptionnext_lit.cli import COMMANDS
 from inceptionnext_lit.cli.checks import check_continuation, check_monitor, check_writable
 from inceptionnext_lit.cli.continuing import LAST, find_continuation, is_finished, remove_leftovers, run_name
 from inceptionnext_lit.cli.failures import explain_failure
+from inceptionnext_lit.cli.loggers import all_loggers, folder_loggers, give_defaults
 from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, CommandParser
 from inceptionnext_lit.cli.quiet import silence_library_chatter
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.reports.counting import image_macs
 from inceptionnext_lit.tasks.predictions import PredictionWriter, check_single_process
 from inceptionnext_lit.training.batchnorm import DeviceSyncBatchNorm
 from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
@@ -76,7 +77,7 @@ class CommandLine(LightningCLI):
         self.config[command].ckpt_path = path
         if self.config[command].seed_everything is True and "run" in checkpoint:  # a random seed is drawn once
             self.config[command].seed_everything = checkpoint["run"]["seed_everything"]
-        if self._continues_in_place and (done := is_finished(checkpoint, self.config[command].trainer)):
+        if self._continued and (done := is_finished(checkpoint, self.config[command].trainer)):
             print(f"There is nothing left to do: the checkpoint {path} {done}.")
             sys.exit(0)
         check_continuation(checkpoint, self.config[command], is_training=command == "fit")
@@ -84,7 +85,7 @@ class CommandLine(LightningCLI):
     def _checkpoint_path(self, command: str) -> str | None:
         """The checkpoint that the command line names; of ``last``, the newest of the recipe's newest run."""
         config = self.config[command]
-        self._version, self._done_steps, self._continues_in_place = None, None, False
+        self._continued = None
         path: str | None = config.get("ckpt_path")
         if path != LAST:
             return path
@@ -97,7 +98,7 @@ class CommandLine(LightningCLI):
         config.ckpt_path = None
         if found is None:
             return None
-        self._version, self._done_steps, self._continues_in_place = found.version, found.step, True
+        self._continued = found
         return None if found.checkpoint is None else str(found.checkpoint)
 
     def _parse_ckpt_path(self) -> None:
@@ -106,7 +107,9 @@ class CommandLine(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Name the run after its recipe, in the saved config too, so that its repetition has the same name."""
         if self.subcommand == "fit":
-            self.config["fit"]["run_name"] = run_name(self.config["fit"])
+            config = self.config["fit"]
+            config.run_name = run_name(config)
+            give_defaults(config.trainer.logger, str(config.trainer.default_root_dir), config.run_name)
 
     def instantiate_classes(self) -> None:
         """Instantiate; what a constructor says of a wrong value comes out as it was said."""
@@ -126,14 +129,16 @@ class CommandLine(LightningCLI):
             callbacks.append(RunProgressBar())
         logger: Any = config.logger
         if self.subcommand == "fit":
-            tensorboard = self._new_run(Path(config.default_root_dir))
-            if logger in (None, True):
-                logger = [tensorboard, CSVLogger(tensorboard.save_dir, tensorboard.name, tensorboard.version)]
-            elif logger is False:
+            tensorboard, table = folder_loggers(
+                str(config.default_root_dir), self._get(self.config, "run_name"), self._continued
+            )
+            if logger is False:
                 kwargs["default_root_dir"] = tensorboard.log_dir  # a folder of its own for the checkpoints all the same
+            else:
+                logger = all_loggers(logger, [tensorboard, table])
             if config.enable_checkpointing is not False:
                 kept: Checkpoints = self._get(self.config_init, "checkpoint")
-                callbacks += [*kept.callbacks(), self._signals, RunSummary()]
+                callbacks += [*kept.callbacks(), self._signals, RunSummary(image_macs)]
             if logger:
                 callbacks.append(LearningRateMonitor(logging_interval="step"))
         else:
@@ -148,10 +153,6 @@ class CommandLine(LightningCLI):
             DeviceSyncBatchNorm().apply(self.model)
         return trainer
 
-    def _new_run(self, root: Path) -> TensorBoardLogger:
-        """The logger of a new folder ``root/<recipe>/version_N``, which knows its N; nothing is written yet."""
-        return TensorBoardLogger(root, name=self._get(self.config, "run_name"), default_hp_metric=False)
-
     def before_fit(self) -> None:
         """Look at the data and the output folder first: what is wrong is said before a run folder exists."""
         self._signals.listen()
@@ -161,8 +162,8 @@ class CommandLine(LightningCLI):
         self.datamodule.setup("fit")
         root = Path(self._get(self.config, "trainer").default_root_dir)
         check_writable(root)
-        if self._version is not None and self.trainer.is_global_zero:
-            remove_leftovers(root / self._get(self.config, "run_name") / f"version_{self._version}")
+        if self._continued is not None and self.trainer.is_global_zero:
+            remove_leftovers(root / self._get(self.config, "run_name") / f"version_{self._continued.version}")
 
     def fit(self, **kwargs: Any) -> None:
         """Train; what fails on the way is said in one sentence where that is possible."""
@@ -197,6 +198,10 @@ def _user_error(error: BaseException) -> UserError | None:
             return cause
         if quoted := re.search(r"^\s*- ((?:data|model)\.\S+ is .*)$", str(cause), re.MULTILINE):
             return UserError(quoted[1])
+        if found := re.search(r"Try running `pip install (?:-U )?'?([\w.-]+)", str(cause)):
+            name = re.search(r"class_path='[\w.]*?(\w+)'", str(cause))
+            subject = name[1] if name else "This"
+            return UserError(f"{subject} needs a package that is not there: pip install {found[1]}.")
         cause = cause.__cause__
     return None
 

@@ -10,6 +10,7 @@ import logging
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -211,6 +212,20 @@ def count(model: nn.Module, *inputs: Any) -> Count:
         name: Cost(params[name], round(costs[name]["macs"]), round(costs[name]["activations"])) for name in params
     }
     return Count(modules[""], modules, dict(analysis.unsupported_ops()))
+
+
+def image_macs(model: nn.Module, shape: tuple[int, int, int]) -> int | None:
+    """Multiply-adds of a model that is about to be trained.
+
+    Args:
+        model: Any model, on any device; it stays as it is.
+        shape: Channels, height and width of one image.
+
+    Returns:
+        The number; None if one of its operators cannot be counted.
+    """
+    counted = count(deepcopy(model).cpu().float().eval(), torch.zeros(1, *shape))
+    return None if counted.uncounted else counted.total.macs
 
 
 class _ZeroInitialised(TorchFunctionMode):

@@ -34,15 +34,14 @@ class ProcessBatchNorm(_BatchNorm):
         total = _sum_over_processes(torch.cat((x.sum(axes), count)))
         count = total[-1:].detach()
         mean = total[:-1] / count
-        # around the common mean: the difference of two large sums would lose digits
-        variance = _sum_over_processes((x - mean.reshape(shape)).square().sum(axes)) / count
+        centred = x - mean.reshape(shape)  # the difference of two large sums would lose digits
+        variance = _sum_over_processes(centred.square().sum(axes)) / count
         self._track(mean.detach(), variance.detach() * count / (count - 1))
         scale = torch.rsqrt(variance + self.eps)
-        if self.weight is not None:
-            scale = scale * self.weight
-        shift = -mean * scale if self.bias is None else self.bias - mean * scale
-        out: Tensor = (x * scale.reshape(shape) + shift.reshape(shape)).to(input.dtype)
-        return out
+        out: Tensor = centred * (scale if self.weight is None else scale * self.weight).reshape(shape)
+        if self.bias is not None:
+            out = out + self.bias.reshape(shape)
+        return out.to(input.dtype)
 
     def _track(self, mean: Tensor, variance: Tensor) -> None:
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:

@@ -51,6 +51,12 @@ class BestCheckpoint(ModelCheckpoint):
     def __init__(self, monitor: str = "val/acc1", mode: Literal["max", "min"] = "max") -> None:
         super().__init__(filename="best", monitor=monitor, mode=mode, enable_version_counter=False)
 
+    def current_best(self, trainer: Trainer) -> float | None:
+        """The best figure with the newest validation's, which is saved only after the epoch's line is printed."""
+        figures = [self.best_model_score, trainer.callback_metrics.get(str(self.monitor))]
+        known = [float(figure) for figure in figures if figure is not None]
+        return (max if self.mode == "max" else min)(known) if known else None
+
 
 class LastCheckpoint(ModelCheckpoint):
     """Keeps the newest state as ``checkpoints/last.ckpt``, to continue from: after each epoch and every some steps.

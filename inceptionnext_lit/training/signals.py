@@ -81,8 +81,11 @@ class SaveOnSignal(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop here if any process has got a signal."""
-        self._stop_if_asked(trainer)
+        """Stop here if any process has got a signal; the batch's figures are logged before."""
+        if signum := agreed(trainer, self._received):
+            trainer._logger_connector.on_batch_end()
+            trainer._logger_connector.update_train_step_metrics()
+            self._stop(trainer, signum)
 
     def on_validation_batch_end(
         self,
@@ -94,8 +97,8 @@ class SaveOnSignal(Checkpoint):
         dataloader_idx: int = 0,
     ) -> None:
         """Stop here if any process has got a signal; the validation is repeated when the run continues."""
-        if not trainer.sanity_checking:
-            self._stop_if_asked(trainer)
+        if not trainer.sanity_checking and (signum := agreed(trainer, self._received)):
+            self._stop(trainer, signum)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """What comes now is short, and everything is saved."""
@@ -105,10 +108,7 @@ class SaveOnSignal(Checkpoint):
         """Give the signals back."""
         self.release()
 
-    def _stop_if_asked(self, trainer: Trainer) -> None:
-        signum = agreed(trainer, self._received)
-        if not signum:
-            return
+    def _stop(self, trainer: Trainer, signum: int) -> None:
         last = next((c for c in trainer.checkpoint_callbacks if isinstance(c, LastCheckpoint)), None)
         if last is not None:
             last.save_now(trainer)

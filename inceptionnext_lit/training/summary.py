@@ -1,42 +1,95 @@
 """What a run says at its start and at its end."""
 
+import math
 import shlex
 import shutil
 import sys
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from pathlib import Path
 from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
+from torch import nn
 from torch.utils.data import DataLoader
 
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 from inceptionnext_lit.training.checkpoints import BestCheckpoint, LastCheckpoint
+from inceptionnext_lit.training.clock import TrainingClock, format_seconds
+
+_ESTIMATE_AFTER = 50
 
 
 class RunSummary(Callback):
-    """Says at the start what is trained on what, and at the end what came out and what to type next."""
+    """Says at the start what is trained on what, and at the end what came out and what to type next.
 
-    def __init__(self) -> None:
+    After fifty steps it says how long the whole run will take, validation not counted; a run that has less than a
+    hundred steps to do is over too soon for that.
+
+    Args:
+        count_macs: Counts the multiply-adds of a model for an image of (channels, height, width); None where it cannot.
+    """
+
+    def __init__(self, count_macs: Callable[[nn.Module, tuple[int, int, int]], int | None] | None = None) -> None:
         self._out = Console(soft_wrap=True, highlight=False, markup=False)
+        self._count_macs = count_macs
+        self._macs: int | None = None
+        self._params = 0
+        self._clock = TrainingClock()
+        self._first_step = 0
+        self._estimated = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Count, before the model is spread over devices."""
+        self._params = sum(p.numel() for p in pl_module.parameters() if p.requires_grad)
+        preprocessing = pl_module.hparams.get("preprocessing")
+        if trainer.is_global_zero and self._count_macs is not None and preprocessing is not None:
+            side = preprocessing["image_size"]
+            shape = len(preprocessing["mean"]), side, side
+            self._macs = self._count_macs(cast(nn.Module, pl_module.model), shape)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print what is about to happen, on the first process."""
         folder = trainer.log_dir  # a broadcast: every process has to ask
+        self._first_step = trainer.global_step
+        self._clock.reset()
         if not trainer.is_global_zero:
             return
-        model, loader = pl_module.hparams["name"], cast(DataLoader[Any], trainer.train_dataloader)
-        params = sum(p.numel() for p in pl_module.parameters() if p.requires_grad) / 1e6
-        batch = (loader.batch_size or 1) * trainer.world_size * trainer.accumulate_grad_batches
-        self._out.print(f"Model:      {model}, {params:.2f} M parameters, on {pl_module.device}")
+        name, loader = pl_module.hparams["name"], cast(DataLoader[Any], trainer.train_dataloader)
+        macs = "" if self._macs is None else f", {self._macs / 1e9:.3g} G multiply-adds an image"
+        device = f"on {pl_module.device}, {trainer.precision}"
+        self._out.print(f"Model:      {name}, {self._params / 1e6:.2f} M parameters{macs}, {device}")
         self._out.print(
             f"Data:       {len(cast(Sized, loader.dataset))} training images of {pl_module.num_classes} classes; "
-            f"{batch} a step = {loader.batch_size} × {trainer.world_size} devices × "
-            f"{trainer.accumulate_grad_batches} accumulated; {trainer.estimated_stepping_batches} steps"
+            f"{step_arithmetic(trainer)}, lr {pl_module.hparams['lr']:g} for them; {_steps(trainer)}"
         )
         if folder is not None:
             self._out.print(f"Run folder: {_relative(folder)}")
+        if self._first_step:
+            epoch = trainer.current_epoch + 1
+            self._out.print(f"Continues:  {trainer.ckpt_path} after step {self._first_step}, in epoch {epoch}")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Say how long it will take, once that is known."""
+        self._clock.tick(len(batch[0]) * trainer.world_size)
+        done = trainer.global_step - self._first_step
+        if self._estimated or done < _ESTIMATE_AFTER:
+            return
+        self._estimated = True
+        steps = trainer.estimated_stepping_batches - self._first_step
+        if trainer.is_global_zero and steps >= 2 * _ESTIMATE_AFTER and math.isfinite(steps):
+            duration = format_seconds(self._clock.seconds / done * steps)
+            self._out.print(f"Estimate:   {duration} for {steps} steps at {self._clock.images_per_s:.0f} img/s")
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock."""
+        self._clock.pause()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let the clock run on."""
+        self._clock.resume()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print what came of it, on the first process."""
@@ -53,6 +106,21 @@ class RunSummary(Callback):
             path = shlex.quote(_relative(checkpoint))
             self._out.print(f"Checkpoint: {path}")
             self._out.print(f"Next:       {_program()} predict --ckpt_path {path} --data.root FOLDER_OR_IMAGE")
+
+
+def step_arithmetic(trainer: Trainer) -> str:
+    """How the images of an optimiser step come about."""
+    size, accumulated = cast(Any, trainer.train_dataloader).batch_size, trainer.accumulate_grad_batches
+    total = size * trainer.world_size * accumulated
+    return f"{total} a step = {size} × {trainer.world_size} devices × {accumulated} accumulated"
+
+
+def _steps(trainer: Trainer) -> str:
+    total = f"{trainer.estimated_stepping_batches:.0f} steps"
+    if trainer.max_steps != -1 or trainer.max_epochs in (None, -1):
+        return total
+    per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+    return f"{trainer.max_epochs} epochs × {per_epoch} = {total}"
 
 
 def _program() -> str:

@@ -1,0 +1,68 @@
+"""A callback that does something to a run's processes at a moment of their life; named on the command line by tests."""
+
+import os
+import signal
+import time
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from inceptionnext_lit import safe_save
+
+Moment = Literal["batch", "validating", "saving", "fetching"]
+
+
+class At(Callback):
+    """Signals, poisons or exhausts at the n-th moment of a kind.
+
+    Args:
+        moment: The end of a training batch or of a validation batch, or just before a finished file takes its name.
+        number: Which of these, from 1.
+        what: Name of a signal for this process; ``worker`` kills a loader process; ``nan`` makes the weights so;
+            ``memory`` asks for more than there is; ``raise`` raises an error.
+        rank: The process that it happens in.
+    """
+
+    def __init__(self, moment: Moment, number: int, what: str, rank: int = 0) -> None:
+        self.moment, self.number, self.what, self.rank = moment, number, what, rank
+        self._seen = 0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self.moment == "saving":
+            replace = os.replace
+
+            def dangerous(*args: Any) -> None:
+                self._tick(trainer, pl_module)
+                replace(*args)
+
+            safe_save.os.replace = dangerous
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self.what in ("nan", "memory", "raise"):
+            self._tick(trainer, pl_module)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        if self.moment == "batch" and self.what not in ("nan", "memory", "raise"):
+            self._tick(trainer, pl_module)
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        if self.moment == "validating":
+            self._tick(trainer, pl_module)
+
+    def _tick(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._seen += 1
+        if self._seen != self.number or trainer.global_rank != self.rank:
+            return
+        if self.what == "nan":
+            torch.nn.init.constant_(next(pl_module.model.parameters()), float("nan"))
+        elif self.what == "memory":
+            torch.empty(2**60)
+        elif self.what == "raise":
+            raise ValueError("an error of one process")
+        elif self.what == "worker":
+            iterator: Any = trainer.train_dataloader._iterator
+            os.kill(iterator._workers[0].pid, signal.SIGKILL)
+            time.sleep(0.5)
+        else:
+            os.kill(os.getpid(), getattr(signal, self.what))

@@ -1,0 +1,237 @@
+"""Runs that are killed, signalled or fail, and what is left of them."""
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from tests.recipes import REPO, SMALL
+
+Cli = Callable[..., None]
+SIGNALS = {"SIGTERM": 143, "SIGINT": 130, "SIGUSR1": 138}
+ONE_PROCESS = ["--trainer.devices", "1"]
+TWO_PROCESSES = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.batch_size", "2"]
+
+
+@pytest.fixture(scope="module")
+def root(make_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("images") / "data", {"train": 8, "val": 3})
+
+
+def words(root: Path) -> list[str]:
+    """Three epochs of four steps with everything random on; 24 images, 2 × 3 a step."""
+    return [
+        "fit", *SMALL, "--data.root", str(root), "--data.batch_size", "3", "--trainer.accumulate_grad_batches", "2",
+        "--trainer.max_epochs", "3", "--trainer.accelerator", "cpu", "--trainer.log_every_n_steps", "1",
+        "--model.mix.mixup", "0.8", "--model.drop_path", "0.3", "--model.ema_decay", "0.9",
+        "--model.schedule.warmup_epochs", "1", "--checkpoint.every_n_steps", "2",
+    ]  # fmt: skip
+
+
+def at(moment: str, number: int, what: str, rank: int = 0) -> list[str]:
+    place = "--trainer.callbacks"
+    return [
+        f"{place}+=tests.cli.moments.At", f"{place}.moment", moment, f"{place}.number", str(number),
+        f"{place}.what", what, f"{place}.rank", str(rank),
+    ]  # fmt: skip
+
+
+def start(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(REPO / "cli.py"), *map(str, arguments)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    deadline = time.monotonic() + 30  # loader processes look for their parent every few seconds
+    while mine := [p.pid for p in psutil.process_iter(["cwd"]) if p.info["cwd"] == str(folder)]:
+        assert time.monotonic() < deadline, f"orphans: {mine}"
+        time.sleep(0.2)
+    return done
+
+
+def last(folder: Path, name: str = "last.ckpt") -> dict[str, Any]:
+    [path] = folder.glob(f"runs/quickstart/version_0/checkpoints/{name}")
+    return torch.load(path, weights_only=True)
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "runs/quickstart/version_0/metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def assert_same_run(folder: Path, whole: Path) -> None:
+    """The same weights bit by bit, raw and averaged, and the same curves."""
+    state, expected = last(folder), last(whole)
+    assert state["global_step"] == expected["global_step"]
+    assert state["state_dict"].keys() == expected["state_dict"].keys()
+    for key, value in expected["state_dict"].items():
+        assert torch.equal(state["state_dict"][key], value), key
+    for key in ("val/acc1", "val/loss", "val_ema/acc1", "lr-AdamW/pg1", "train/loss_step"):
+        curves = [[(row["step"], row[key]) for row in rows(run) if row[key]] for run in (folder, whole)]
+        assert curves[0] == curves[1], key
+    best, other = (last(run, "best.ckpt") for run in (folder, whole))
+    assert best["global_step"] == other["global_step"]
+    assert [path.name for path in (folder / "runs/quickstart").iterdir()] == ["version_0"]
+    assert not list(folder.rglob("*.partial"))
+
+
+@pytest.fixture(scope="module")
+def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = start(folder, *words(root), *ONE_PROCESS)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def continued(folder: Path, *arguments: object) -> str:
+    done = start(folder, *arguments, "--ckpt_path", "last")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+KILLS = [
+    ("batch", 2, 0),  # before the first checkpoint
+    ("batch", 11, 2),  # in the middle of an epoch and of an accumulation
+    ("batch", 16, 0),  # an epoch's last batch
+    ("validating", 2, 2),
+    ("saving", 2, 0),  # the second save: last.ckpt of step 4, complete but not yet in its place
+    ("saving", 4, 0),
+]
+
+
+@pytest.mark.parametrize(
+    ("moment", "number", "workers"), [KILLS[1], *(pytest.param(*kill, marks=pytest.mark.slow) for kill in KILLS)]
+)
+def test_killed_and_continued(root: Path, whole: Path, tmp_path: Path, moment: str, number: int, workers: int) -> None:
+    run = [*words(root), *ONE_PROCESS, "--data.num_workers", workers]
+    killed = start(tmp_path, *run, *at(moment, number, "SIGKILL"))
+    assert killed.returncode == -signal.SIGKILL
+    continued(tmp_path, *run)
+    assert_same_run(tmp_path, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("moment", "number"), [("batch", 7), ("batch", 8), ("saving", 3)])
+def test_killed_and_continued_by_steps(root: Path, tmp_path: Path, moment: str, number: int) -> None:
+    run = [*words(root), *ONE_PROCESS, "--trainer.max_epochs", -1, "--trainer.max_steps", 11]
+    (tmp_path / "whole").mkdir()
+    assert start(tmp_path / "whole", *run).returncode == 0
+    assert start(tmp_path, *run, *at(moment, number, "SIGKILL")).returncode == -signal.SIGKILL
+    continued(tmp_path, *run)
+    for key, value in last(tmp_path / "whole")["state_dict"].items():
+        assert torch.equal(last(tmp_path)["state_dict"][key], value), key
+    assert last(tmp_path)["global_step"] == 11
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rank", "moment", "number"), [(0, "batch", 7), (1, "batch", 7), (1, "validating", 2)])
+def test_two_processes_killed_and_continued(root: Path, tmp_path: Path, rank: int, moment: str, number: int) -> None:
+    run = [*words(root), *TWO_PROCESSES]
+    (tmp_path / "whole").mkdir()
+    assert start(tmp_path / "whole", *run).returncode == 0
+    (tmp_path / "killed").mkdir()
+    began = time.monotonic()
+    killed = start(tmp_path / "killed", *run, *at(moment, number, "SIGKILL", rank))
+    assert killed.returncode != 0
+    assert time.monotonic() - began < 60 + 60  # a minute after the start's own minute, at the most
+    continued(tmp_path / "killed", *run)
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("name", "moment", "number"),
+    [
+        ("SIGTERM", "batch", 11),
+        pytest.param("SIGINT", "batch", 10, marks=pytest.mark.slow),
+        pytest.param("SIGUSR1", "validating", 1, marks=pytest.mark.slow),
+        pytest.param("SIGTERM", "batch", 8, marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_saves_within_a_batch_and_sets_the_exit_code(
+    root: Path, whole: Path, tmp_path: Path, name: str, moment: str, number: int
+) -> None:
+    stopped = start(tmp_path, *words(root), *ONE_PROCESS, *at(moment, number, name))
+    assert stopped.returncode == SIGNALS[name]
+    assert f"Stopped by {name}; saved runs/quickstart/version_0/checkpoints/last.ckpt" in stopped.stdout
+    assert "Traceback" not in stopped.stderr
+    position = last(tmp_path)["position"]
+    done = position["epoch"] * 8 + position["batches"]
+    assert done == (number if moment == "batch" else 8)
+    continued(tmp_path, *words(root), *ONE_PROCESS)
+    assert_same_run(tmp_path, whole)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_of_two_processes_stops_both(root: Path, tmp_path: Path) -> None:
+    for rank in (0, 1):
+        folder = tmp_path / str(rank)
+        folder.mkdir()
+        stopped = start(folder, *words(root), *TWO_PROCESSES, *at("batch", 6, "SIGTERM", rank))
+        assert stopped.returncode == 143
+        assert stopped.stdout.count("Stopped by SIGTERM") == 1
+        assert "Traceback" not in stopped.stderr
+        assert last(folder)["global_step"] == 3
+
+
+def test_a_loss_that_is_no_number_stops_the_run(root: Path, tmp_path: Path) -> None:
+    stopped = start(tmp_path, *words(root), *ONE_PROCESS, *at("batch", 12, "nan"))
+    assert stopped.returncode == 1
+    [error] = [line for line in stopped.stderr.splitlines() if line.startswith("error: ")]
+    assert "The training loss is nan in step 6 (epoch 2, batch 4, lr 0.00" in error
+    assert error.count(f"{root}/train/") == 3
+    assert "Traceback" not in stopped.stderr
+    stored = last(tmp_path)
+    assert stored["global_step"] == 4
+    assert all(value.isfinite().all() for value in stored["state_dict"].values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_loss_that_is_no_number_on_one_process_stops_all(root: Path, tmp_path: Path, rank: int) -> None:
+    run = [*words(root), *TWO_PROCESSES, "--data.batch_size", 6, "--trainer.accumulate_grad_batches", 1]
+    stopped = start(tmp_path, *run, *at("batch", 4, "nan", rank))
+    assert stopped.returncode not in (0, -signal.SIGKILL)
+    errors = [line for line in stopped.stderr.splitlines() if line.startswith("error")]
+    assert len(errors) == 1
+    assert re.search(
+        rf"loss is nan on process {rank} in step 4 \(epoch 2, batch 2, .*and 3 more, all listed in", errors[0]
+    )
+    assert len((tmp_path / "runs/quickstart/version_0/not_finite.txt").read_text().splitlines()) == 6
+
+
+def test_memory_that_runs_out(root: Path, tmp_path: Path) -> None:
+    stopped = start(tmp_path, *words(root), *ONE_PROCESS, *at("batch", 3, "memory"))
+    assert stopped.returncode == 1
+    [error] = [line for line in stopped.stderr.splitlines() if line.startswith("error: ")]
+    assert error.startswith("error: Out of memory with batches of 3 images (data.batch_size)")
+    assert "--data.batch_size 1" in error
+    assert "--model.execution.grad_checkpointing true" in error
+    assert "Traceback" not in stopped.stderr
+
+
+@pytest.mark.slow
+def test_a_loader_process_that_dies(root: Path, tmp_path: Path) -> None:
+    stopped = start(tmp_path, *words(root), *ONE_PROCESS, "--data.num_workers", 1, *at("batch", 3, "worker"))
+    assert stopped.returncode == 1
+    [error] = [line for line in stopped.stderr.splitlines() if line.startswith("error: ")]
+    assert re.search(r"A process that loads images \(pid \d+\) has died", error)
+    assert "--data.num_workers" in error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_error_of_one_process_ends_all(root: Path, tmp_path: Path, rank: int) -> None:
+    began = time.monotonic()
+    stopped = start(tmp_path, *words(root), *TWO_PROCESSES, *at("batch", 5, "raise", rank))
+    assert stopped.returncode != 0
+    assert time.monotonic() - began < 60 + 60
+    assert "an error of one process" in stopped.stderr

@@ -1,0 +1,85 @@
+"""A run's figures in its own folder, and wherever a recipe's one line says."""
+
+import csv
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from inceptionnext_lit.cli.continuing import Continuation
+from inceptionnext_lit.cli.loggers import kept_rows
+from tests.recipes import SMALL
+
+SHORT = [*SMALL, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "3", "--trainer.limit_val_batches", "2"]
+SHORT += ["--trainer.log_every_n_steps", "1"]
+
+
+def accuracy(run: Path) -> float:
+    with (run / "metrics.csv").open() as file:
+        [value] = [row["val/acc1"] for row in csv.DictReader(file) if row["val/acc1"]]
+    return float(value)
+
+
+def test_mlflow_by_one_line(
+    shell: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    done = shell("fit", *SHORT, "--trainer.logger", "MLFlowLogger")
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "runs/quickstart/version_0"
+    with sqlite3.connect(tmp_path / "runs/mlflow.db") as database:
+        [(name,)] = database.execute("select name from experiments where name != 'Default'").fetchall()
+        [(value,)] = database.execute("select value from metrics where key = 'val/acc1'").fetchall()
+    assert name == "quickstart"
+    assert value == pytest.approx(accuracy(run))
+    assert (run / "checkpoints/last.ckpt").is_file()
+    assert list(run.glob("events.out.tfevents.*"))
+    assert {path.name for path in tmp_path.iterdir()} == {"runs"}
+
+
+def test_weights_and_biases_by_one_line(
+    shell: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    done = shell("fit", *SHORT, "--trainer.logger", "WandbLogger")
+    assert done.returncode == 0, done.stderr
+    [record] = (tmp_path / "runs/wandb").glob("offline-run-*/run-*.wandb")
+    content = record.read_bytes()
+    for word in (b"quickstart", b"val/acc1", b"train/loss_step"):
+        assert word in content
+    assert accuracy(tmp_path / "runs/quickstart/version_0") > 0
+    assert {path.name for path in tmp_path.iterdir()} == {"runs"}
+
+
+def test_a_logger_whose_package_is_missing(
+    cli: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    class Missing:
+        def __bool__(self) -> bool:
+            return False
+
+        def __str__(self) -> str:
+            return "Module not found: 'wandb'. HINT: Try running `pip install -U 'wandb'`"
+
+    monkeypatch.setattr("lightning.pytorch.loggers.wandb._WANDB_AVAILABLE", Missing())
+    with pytest.raises(SystemExit) as exit_:
+        cli("fit", *SHORT, "--trainer.logger", "WandbLogger")
+    assert exit_.value.code == 1
+    assert capsys.readouterr().err == "error: WandbLogger needs a package that is not there: pip install wandb.\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_rows_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,lr,train/loss,val/acc1\n0,0.1,,\n1,0.2,,\n1,,1.5,\n1,,,0.5\n2,0.3,,\n3,0.4,,\n3,,,0.6\n")
+
+    def kept(step: int, repeats_validation: bool) -> list[tuple[str, ...]]:
+        return [tuple(row) for row in kept_rows(path, Continuation(0, None, step, repeats_validation))]
+
+    assert kept(2, False) == [("step", "lr"), ("step", "lr"), ("step", "train/loss"), ("step", "val/acc1")]
+    assert kept(2, True) == [("step", "lr"), ("step", "lr")]
+    assert len(kept(4, False)) == 7
+    assert kept(0, False) == []
+    assert kept_rows(tmp_path / "none.csv", Continuation(0, None, 2, False)) == []

@@ -1,0 +1,121 @@
+"""What a person sees of a run: summary, progress, estimate."""
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch.utils.data import DataLoader, TensorDataset
+
+from inceptionnext_lit.preprocessing import Preprocessing
+from inceptionnext_lit.reports.counting import count_model, image_macs
+from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.training import clock, progress
+from inceptionnext_lit.training.checkpoints import BestCheckpoint, LastCheckpoint
+from inceptionnext_lit.training.progress import RunProgressBar
+from inceptionnext_lit.training.schedule import Schedule
+from inceptionnext_lit.training.summary import RunSummary
+
+INPUT = Preprocessing(image_size=28, crop_pct=1.0, interpolation="bicubic", mean=[0.5] * 3, std=[0.5] * 3)
+
+
+class SlowValidation(Callback):
+    def on_validation_batch_end(self, *args: Any) -> None:
+        time.sleep(0.3)
+
+
+class SlowTraining(Callback):
+    def on_train_batch_start(self, *args: Any) -> None:
+        time.sleep(0.02)
+
+
+def run(folder: Path, *callbacks: Callback, count: int = 8, **kwargs: Any) -> Trainer:
+    torch.manual_seed(0)
+    loader = DataLoader(TensorDataset(torch.randn(count, 3, 28, 28), torch.arange(count) % 3), batch_size=4)
+    task = ClassificationTask(
+        "inceptionnext_iso_micro", num_classes=3, preprocessing=INPUT, lr=4e-3, schedule=Schedule(min_lr=1e-3)
+    )
+    settings: dict[str, Any] = {"max_epochs": 2, "logger": False, "accelerator": "cpu", "num_sanity_val_steps": 0}
+    trainer = Trainer(
+        default_root_dir=folder, enable_model_summary=False, callbacks=list(callbacks), **(settings | kwargs)
+    )
+    trainer.fit(task, loader, loader)
+    return trainer
+
+
+def test_summary_has_parameters_macs_steps_and_rate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = run(tmp_path, RunSummary(image_macs), RunProgressBar(), LastCheckpoint(), accumulate_grad_batches=2)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == (
+        "Model:      inceptionnext_iso_micro, 0.06 M parameters, 0.00287 G multiply-adds an image, on cpu, 32-true"
+    )
+    assert lines[1] == (
+        "Data:       8 training images of 3 classes; 8 a step = 4 × 1 devices × 2 accumulated, lr 0.004 for them; "
+        "2 epochs × 1 = 2 steps"
+    )
+    assert trainer.global_step == 2
+    assert not [line for line in lines if line.startswith(("Estimate", "Continues"))]
+
+
+def test_macs_are_those_of_the_budget() -> None:
+    task = ClassificationTask("inceptionnext_iso_micro", num_classes=1000, drop_path=0.1)
+    before = {key: value.clone() for key, value in task.model.state_dict().items()}
+    expected, _ = count_model("inceptionnext_iso_micro")
+    random = torch.get_rng_state()
+    assert image_macs(task.model, (3, 28, 28)) == expected.total.macs
+    assert task.model.training
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(value, before[key]) for key, value in task.model.state_dict().items())
+
+
+def test_a_line_per_epoch_with_rate_and_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    best = BestCheckpoint("val/acc1")
+    trainer = run(tmp_path, RunProgressBar(), best, max_epochs=3)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    assert len(lines) == 3
+    bests, accuracies = [], []
+    for line in lines:
+        found = re.search(r"val/acc1 (\S+)  best val/acc1 (\S+)  lr (\S+)  \d+ img/s  \d+:\d\d left", line)
+        assert found is not None, line
+        accuracies.append(float(found[1]))
+        bests.append(float(found[2]))
+    assert bests == [max(accuracies[: i + 1]) for i in range(3)]
+    assert bests[-1] == pytest.approx(float(best.best_model_score), abs=5e-4)
+    assert "lr 1.00e-03" in lines[-1]  # the schedule's end
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-3)
+
+
+def test_validation_does_not_slow_the_images_per_second(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path, RunProgressBar(), SlowTraining(), SlowValidation(), count=40, limit_val_batches=4, max_epochs=1)
+    [speed] = re.findall(r"(\d+) img/s", capsys.readouterr().out)
+    # 40 images in ten batches of at least 20 ms; the validation alone takes 1.2 s, with which it would be below 30
+    assert 40 < float(speed) <= 40 / 0.2
+
+
+def test_the_estimate_comes_after_fifty_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path, RunSummary(), LastCheckpoint(), SlowTraining(), count=240, max_epochs=2, limit_val_batches=1)
+    lines = capsys.readouterr().out.splitlines()
+    [line] = [line for line in lines if line.startswith("Estimate:")]
+    found = re.fullmatch(r"Estimate:   0:(\d\d) for 120 steps at (\d+) img/s", line)
+    assert found is not None, line
+    assert int(found[1]) == pytest.approx(120 * 4 / int(found[2]), abs=0.6)
+    assert int(found[1]) >= 2  # 120 steps of at least 20 ms
+
+
+def test_a_log_file_shows_life_within_long_epochs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_SIGN_OF_LIFE_S", 0.05)
+    run(tmp_path, RunProgressBar(), SlowTraining(), count=40, max_epochs=1, limit_val_batches=0)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step")]
+    assert 2 <= len(lines) <= 5
+    assert re.fullmatch(r"step \d of 10  train/loss_step \d\.\d+  lr \S+  \d+ img/s  \d:\d\d left", lines[0])
+
+
+def test_durations() -> None:
+    assert [clock.format_seconds(value) for value in (0.4, 59.6, 3599, 3600, 90061)] == [
+        "0:00", "1:00", "59:59", "1:00:00", "25:01:01",
+    ]  # fmt: skip
