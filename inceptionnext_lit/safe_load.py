@@ -26,6 +26,7 @@ def load_plain(path: str | Path, *, mmap: bool = False) -> dict[str, Any]:
     Raises:
         UserError: If the file does not exist, is empty, damaged or no dictionary, or holds more than plain data.
     """
+    _check_local(path)
     path = Path(path)
     _check_readable(path)
     try:
@@ -71,6 +72,14 @@ def _load_torch(path: Path, mmap: bool) -> Any:
     with torch.serialization.safe_globals([argparse.Namespace]), path.open("rb") as file:
         # said outright, weights_only also holds where TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set
         return torch.load(path if mmap else file, map_location="cpu", weights_only=True, mmap=mmap)
+
+
+def _check_local(path: str | Path) -> None:
+    if found := re.match(r"([A-Za-z][\w+.-]+)://", str(path)):
+        raise UserError(
+            f"{path} is an address ({found[1]}); checkpoints are read from files only. Download it, look at where it "
+            "comes from, and name the file."
+        )
 
 
 def _check_readable(path: Path) -> None:

@@ -20,6 +20,10 @@ WARNINGS = [
     r"`ModelCheckpoint\(monitor=.*\)` could not find the monitored key",
     # a continued run has a folder of its own, and its best epoch is counted there
     r"The dirpath has changed from",
+    # the order of the images is the sampler's, which begins an epoch where the checkpoint was written
+    r"You're resuming from a checkpoint that ended before the epoch ended",
+    # our evaluation sampler deals out every image once, whatever the number of processes
+    r"Using `DistributedSampler` with the dataloaders",
     # the averaged weights' model, which is never trained itself
     r"Found \d+ module\(s\) in eval mode at the start of training",
 ]
@@ -29,6 +33,8 @@ INFO = (
     "💡 Tip:",
     "GPU available:",
     "Restoring states from",
+    "Restored all states from",
+    "Loaded model weights from",
     "TPU available:",
     "Loading `train_dataloader`",
     "Seed set to",

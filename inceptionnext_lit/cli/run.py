@@ -168,7 +168,7 @@ class CommandLine(LightningCLI):
     def fit(self, **kwargs: Any) -> None:
         """Train; what fails on the way is said in one sentence where that is possible."""
         try:
-            self.trainer.fit(**kwargs)
+            self.trainer.fit(**kwargs, weights_only=True)
         except Interrupted as interruption:
             if self.trainer.is_global_zero:
                 print(f"\n{interruption}", flush=True)

@@ -79,7 +79,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
         Raises:
             UserError: As :func:`read_checkpoint`.
         """
-        return read_checkpoint(Path(path))
+        return read_checkpoint(os.fspath(path))
 
 
 def _system_error(error: BaseException | None) -> OSError | None:

@@ -1,5 +1,7 @@
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,37 @@ def test_files_that_are_no_checkpoints(tmp_path: Path, content: bytes, message: 
     for mmap in (False, True):
         with pytest.raises(UserError, match=message):
             read_checkpoint(path, mmap=mmap)
+
+
+@pytest.mark.parametrize("address", ["https://example.org/evil.ckpt", "s3://bucket/last.ckpt", "file:///x.ckpt"])
+def test_addresses_are_refused(address: str) -> None:
+    with pytest.raises(UserError, match=rf"^{address} is an address \(\w+\); checkpoints are read from files only"):
+        read_checkpoint(address)
+    with pytest.raises(UserError, match=r"is an address"):
+        SafeCheckpointIO().load_checkpoint(address)
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """A real limit of the system, in a process of its own: no file may grow beyond a million bytes."""
+    script = """
+import resource, signal, sys, torch
+from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+SafeCheckpointIO().save_checkpoint({"state_dict": {"a": torch.zeros(1_000_000)}, "epoch": 2}, sys.argv[1])
+"""
+    target = tmp_path / "last.ckpt"
+    SafeCheckpointIO().save_checkpoint({"state_dict": {}, "epoch": 1}, target)
+    done = subprocess.run([sys.executable, "-c", script, str(target)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    message = done.stderr.splitlines()[-1]
+    assert message.startswith(
+        f"inceptionnext_lit.errors.UserError: The checkpoint {target} could not be written: File too"
+    )
+    assert "about 4,000,000 bytes" in message
+    assert f"the one before, {target}, is intact" in message
+    assert read_checkpoint(target)["epoch"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
 
 def test_missing_folder_and_foreign(tmp_path: Path) -> None:
