@@ -20,14 +20,18 @@ COMMANDS = [
     shlex.split(line, comments=True)
     for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
     for line in block.splitlines()
+    if not line.startswith("#")
 ]
 WHOLE_REPORT = ["python", "cli.py", "budget"]  # takes a minute: tests/reports/test_budget.py runs it
-PYTHON = [words for words in COMMANDS if words[0] == "python" and words != WHOLE_REPORT]
+OVERLAYS = [words for words in COMMANDS if any("configs/trainer" in word for word in words) and words[0] == "python"]
+PYTHON = [words for words in COMMANDS if words[0] == "python" and words not in (WHOLE_REPORT, *OVERLAYS)]
 
 # Cuts of length, given last, so that they win; the keys that the README's command is about stay.
 SHORT = ["--trainer.limit_train_batches", "3", "--trainer.limit_val_batches", "2"]
 SMALL_STEP = ["--data.batch_size", "4", "--data.global_batch_size", "4", "--trainer.max_steps", "1"]
 SMALL_STEP += ["--trainer.devices", "1", "--model.pretrained", "false"]
+NANO = ["--model.name", "inceptionnext_nano", "--data.image_size", "64"]  # recipes themselves: tests/test_configs.py
+TWO = ["--data.batch_size", "2", "--trainer.devices", "2", "--trainer.accelerator", "cpu"]
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +76,41 @@ def test_every_python_command_in_order(place: Path) -> None:
             assert (place / words[words.index("--output") + 1]).read_text().startswith("path,label,probability,top5\n")
         if words[1:3] == ["cli.py", "fit"]:
             assert "Checkpoint: runs/" in output
-    last = torch.load(place / "runs/quickstart/version_2/checkpoints/last.ckpt", weights_only=True)
-    assert last["hyper_parameters"]["name"] == "inceptionnext_iso_nano"  # the run that was continued
+    last = torch.load(place / "runs/quickstart/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert last["hyper_parameters"]["name"] == "inceptionnext_iso_nano"
+    assert last["epoch"] == 14  # the run that was continued
     last = torch.load(place / "runs/iso_s/version_1/checkpoints/last.ckpt", weights_only=True)
     assert last["global_step"] == 2
     assert last["hyper_parameters"]["class_names"] == ["bag", "coat"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", OVERLAYS, ids=lambda words: Path(words[6]).stem)
+def test_every_overlay(place: Path, words: list[str]) -> None:
+    extra = [*(SHORT if "configs/quickstart.yaml" in words else NANO)]
+    if "configs/trainer/debug.yaml" not in words:
+        extra += [] if "configs/quickstart.yaml" in words else SMALL_STEP
+    if "configs/trainer/fsdp.yaml" in words:
+        extra += TWO
+    assert "Checkpoint: runs/" in start([*words, *extra], place)
+
+
+def test_torchrun_starts_the_processes(place: Path) -> None:
+    [words] = [words for words in COMMANDS if words[0] == "torchrun"]
+    assert words[1:6] == ["--nnodes", "2", "--nproc_per_node", "8", "--rdzv_backend"]
+    here = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *words[words.index("cli.py") :]]
+    output = start(
+        ["python", *here, *SMALL_STEP, *TWO, *NANO, "--trainer.num_nodes", "1", "--run_name", "torchrun"], place
+    )
+    assert "4 a step = 2 × 2 devices × 1 accumulated" in output
+    assert [path.name for path in (place / "runs/torchrun").iterdir()] == ["version_0"]
+    assert output.count("Checkpoint: runs/torchrun/version_0/checkpoints/") == 1
+    assert [path.name for path in (place / "runs/tiny").iterdir()] == ["version_0"]
+
+
+def test_the_batch_script_is_there() -> None:
+    [words] = [words for words in COMMANDS if words[0] == "sbatch"]
+    assert (REPO / words[-1]).read_text().startswith("#!/bin/bash\n")
 
 
 def test_tensorboard_shows_the_runs(place: Path) -> None:
@@ -105,7 +139,7 @@ def test_make_does_what_the_readme_writes_out() -> None:
 
 def test_every_command_is_covered() -> None:
     assert WHOLE_REPORT in COMMANDS
-    others = {words[0] for words in COMMANDS} - {"python", "tensorboard", "make", "python3.11"}
+    others = {words[0] for words in COMMANDS} - {"python", "tensorboard", "make", "python3.11", "torchrun", "sbatch"}
     assert others == {".venv/bin/pip", ".venv/bin/python"}
 
 

@@ -25,7 +25,7 @@ def check_continuation(checkpoint: dict[str, Any], config: Any, *, is_training: 
     """
     stored, wanted = checkpoint["hyper_parameters"]["name"], config.model.init_args.name
     if stored != wanted:
-        raise UserError(f"The checkpoint holds the model {stored!r}, not {wanted!r}; leave out --model.name.")
+        raise UserError(f"The checkpoint holds the model {stored!r}, not {wanted!r}; give --model.name {stored}.")
     if is_training and (done := is_finished(checkpoint, config.trainer)):
         raise UserError(f"The checkpoint {done}.")
 

@@ -63,7 +63,7 @@ def find_continuation(root: Path) -> Continuation | None:
         return None
     path, unread = find_last([versions[number] for number in sorted(versions)])
     for sentence in unread:
-        _say(f"Not used:   {sentence}")
+        say(f"Not used:   {sentence}")
     if path is None:
         return Continuation(max(versions), None, step=0, repeats_validation=False)
     found = _VERSION.fullmatch(path.parent.parent.name)
@@ -108,5 +108,6 @@ _VERSION = re.compile(r"version_(\d+)")
 
 
 @rank_zero_only
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print, once for all processes."""
     print(text, flush=True)

@@ -32,6 +32,8 @@ WARNINGS = [
 INFO = (
     "💡 Tip:",
     "GPU available:",
+    "Initializing distributed:",
+    "-----",  # the banner with the number of processes, which the summary has too
     "Restoring states from",
     "Restored all states from",
     "Loaded model weights from",
@@ -53,6 +55,7 @@ def silence_library_chatter() -> None:
     for name in (
         "lightning.pytorch.utilities.rank_zero",
         "lightning.fabric.utilities.rank_zero",
+        "lightning.fabric.utilities.distributed",
         "lightning.fabric.utilities.seed",
     ):
         logging.getLogger(name).addFilter(_is_news)

@@ -12,13 +12,14 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from inceptionnext_lit.cli import COMMANDS
 from inceptionnext_lit.cli.checks import check_continuation, check_monitor, check_writable
-from inceptionnext_lit.cli.continuing import LAST, find_continuation, is_finished, remove_leftovers, run_name
+from inceptionnext_lit.cli.continuing import LAST, find_continuation, is_finished, remove_leftovers, run_name, say
 from inceptionnext_lit.cli.failures import explain_failure
 from inceptionnext_lit.cli.loggers import all_loggers, folder_loggers, give_defaults
 from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, CommandParser
 from inceptionnext_lit.cli.quiet import silence_library_chatter
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports.counting import image_macs
+from inceptionnext_lit.seeding import run_seed
 from inceptionnext_lit.tasks.predictions import PredictionWriter, check_single_process
 from inceptionnext_lit.training.batchnorm import DeviceSyncBatchNorm
 from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
@@ -67,10 +68,14 @@ class CommandLine(LightningCLI):
         if not 0 <= seed < 2**32:  # true and false lie in it
             raise UserError(f"seed_everything is {seed}; it must be 0 to {2**32 - 1}, or true for a random one.")
         path = self._checkpoint_path(command)
-        if path is None:
-            if command != "fit":
-                raise UserError(f"{command} needs a checkpoint: --ckpt_path runs/…/checkpoints/best.ckpt.")
-            return
+        if path is None and command != "fit":
+            raise UserError(f"{command} needs a checkpoint: --ckpt_path runs/…/checkpoints/best.ckpt.")
+        if path is not None:
+            self._parse_with_defaults_of(path, command, parser, args)
+        if self.config[command].seed_everything is True:  # Lightning would take 0
+            self.config[command].seed_everything = run_seed()
+
+    def _parse_with_defaults_of(self, path: str, command: str, parser: LightningArgumentParser, args: ArgsType) -> None:
         checkpoint = read_checkpoint(path, mmap=True)
         self._subcommand_parsers[command].set_defaults(checkpoint_defaults(checkpoint))
         super().parse_arguments(parser, args)
@@ -78,7 +83,7 @@ class CommandLine(LightningCLI):
         if self.config[command].seed_everything is True and "run" in checkpoint:  # a random seed is drawn once
             self.config[command].seed_everything = checkpoint["run"]["seed_everything"]
         if self._continued and (done := is_finished(checkpoint, self.config[command].trainer)):
-            print(f"There is nothing left to do: the checkpoint {path} {done}.")
+            say(f"There is nothing left to do: the checkpoint {path} {done}.")
             sys.exit(0)
         check_continuation(checkpoint, self.config[command], is_training=command == "fit")
 
@@ -170,8 +175,7 @@ class CommandLine(LightningCLI):
         try:
             self.trainer.fit(**kwargs, weights_only=True)
         except Interrupted as interruption:
-            if self.trainer.is_global_zero:
-                print(f"\n{interruption}", flush=True)
+            say(f"\n{interruption}")
             raise
         except Exception as error:
             if (known := explain_failure(error, getattr(self.datamodule, "batch_size", None))) is None:

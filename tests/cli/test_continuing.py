@@ -135,9 +135,12 @@ def test_what_has_changed_is_said_and_the_command_line_wins(
     assert stored["global_step"] == 6  # two steps of twice as many images
 
 
-def test_a_random_seed_is_drawn_once(cli: Cli, words: list[object]) -> None:
+def test_a_random_seed_is_drawn_once(cli: Cli, words: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
     cli(*words, "--seed_everything", "true")
     seed = read("last.ckpt")["run"]["seed_everything"]
+    assert seed != 0
+    monkeypatch.delenv("PL_GLOBAL_SEED")  # as in a process of its own
     cli(*words, "--seed_everything", "true", "--trainer.max_epochs", 2, "--ckpt_path", "last")
     assert read("last.ckpt")["run"]["seed_everything"] == seed
 
