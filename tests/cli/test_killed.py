@@ -139,10 +139,9 @@ def test_two_processes_killed_and_continued(root: Path, tmp_path: Path, rank: in
     (tmp_path / "whole").mkdir()
     assert start(tmp_path / "whole", *run).returncode == 0
     (tmp_path / "killed").mkdir()
-    began = time.monotonic()
     killed = start(tmp_path / "killed", *run, *at(moment, number, "SIGKILL", rank))
     assert killed.returncode != 0
-    assert time.monotonic() - began < 60 + 60  # a minute after the start's own minute, at the most
+    assert time.time() - float((tmp_path / "killed/moment").read_text()) < 60  # a promise of the README's
     continued(tmp_path / "killed", *run)
     assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
@@ -230,8 +229,7 @@ def test_a_loader_process_that_dies(root: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_an_error_of_one_process_ends_all(root: Path, tmp_path: Path, rank: int) -> None:
-    began = time.monotonic()
     stopped = start(tmp_path, *words(root), *TWO_PROCESSES, *at("batch", 5, "raise", rank))
     assert stopped.returncode != 0
-    assert time.monotonic() - began < 60 + 60
+    assert time.time() - float((tmp_path / "moment").read_text()) < 60
     assert "an error of one process" in stopped.stderr

@@ -1,6 +1,7 @@
 """The datamodule: stages, batches, class mappings and messages."""
 
 import os
+import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from PIL import Image
 
 from inceptionnext_lit.data import Augmentation, ImageFolderDataModule, datamodule
 from inceptionnext_lit.data.augmentation import LEVELS
+from inceptionnext_lit.data.samplers import Draw
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.preprocessing import NOT_COUNTED
 
 GREY = {"black": 0, "grey": 128, "white": 255}
 
@@ -301,3 +304,51 @@ def test_augmentation_by_the_command_line(arguments: list[str], expected: Augmen
     parser = LightningArgumentParser()
     parser.add_lightning_class_args(ImageFolderDataModule, "data")
     assert parser.instantiate(parser.parse_args(arguments)).data.augmentation == expected
+
+
+def test_what_is_drawn_for_an_image_depends_on_seed_epoch_index_and_repeat_alone(
+    sample: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "5")
+    data = build(sample, image_size=28, augmentation=Augmentation(rand_augment_magnitude=9, erasing=0.9))
+    data.setup("fit")
+    train = data.train_dataloader().dataset
+    reference = train[Draw(7, epoch=2)][0]
+    torch.manual_seed(99)
+    random.seed(99)
+    alone = random.random(), torch.rand(1)
+    torch.manual_seed(99)
+    random.seed(99)
+    images = [image for image, _ in train.__getitems__([Draw(3, 2), Draw(7, 2), Draw(7, 3), Draw(7, 2, 1), Draw(7, 2)])]
+    assert (random.random(), torch.rand(1)) == alone  # the program's own generators are left as they were
+    assert torch.equal(images[1], reference)
+    assert torch.equal(images[4], reference)
+    assert not torch.equal(images[2], reference)
+    assert not torch.equal(images[3], reference)
+    monkeypatch.setenv("PL_GLOBAL_SEED", "6")
+    data.train_dataloader()
+    assert not torch.equal(train[Draw(7, epoch=2)][0], reference)
+
+
+def test_images_that_do_not_count_are_marked(splits: Path) -> None:
+    data = build(splits)
+    data.setup("validate")
+    assert data.val_set[Draw(1)][1] == 2
+    assert data.val_set[Draw(1, counts=False)][1] == NOT_COUNTED
+    assert data.val_set[1][1] == 2
+
+
+def test_the_trainer_accumulates_what_the_global_batch_takes(splits: Path) -> None:
+    data = build(splits, batch_size=2, global_batch_size=8)
+    data.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    data.setup("fit")
+    assert data.trainer.accumulate_grad_batches == 4
+    assert len(data.train_dataloader()) == 4  # 8 of the 10 images: one full step
+    refused = build(splits, batch_size=2, global_batch_size=8)
+    refused.trainer = pl.Trainer(accelerator="cpu", accumulate_grad_batches=2, logger=False, enable_checkpointing=False)
+    with pytest.raises(UserError, match=r"accumulate_grad_batches is 2, but 8 images a step .* take 4"):
+        refused.setup("fit")
+    too_large = build(splits, batch_size=2, global_batch_size=12)
+    too_large.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    with pytest.raises(UserError, match=r"A step of 12 images is more than the 10 training images"):
+        too_large.setup("fit")
