@@ -24,7 +24,8 @@ COMMANDS = [
 ]
 WHOLE_REPORT = ["python", "cli.py", "budget"]  # takes a minute: tests/reports/test_budget.py runs it
 OVERLAYS = [words for words in COMMANDS if any("configs/trainer" in word for word in words) and words[0] == "python"]
-PYTHON = [words for words in COMMANDS if words[0] == "python" and words not in (WHOLE_REPORT, *OVERLAYS)]
+SMALL_SCALE = [words for words in COMMANDS if "--data.image_size" in words and words[2] == "fit"]
+PYTHON = [words for words in COMMANDS if words[0] == "python" and words not in (WHOLE_REPORT, *OVERLAYS, *SMALL_SCALE)]
 
 # Cuts of length, given last, so that they win; the keys that the README's command is about stay.
 SHORT = ["--trainer.limit_train_batches", "3", "--trainer.limit_val_batches", "2"]
@@ -93,6 +94,13 @@ def test_every_overlay(place: Path, words: list[str]) -> None:
     if "configs/trainer/fsdp.yaml" in words:
         extra += TWO
     assert "Checkpoint: runs/" in start([*words, *extra], place)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", SMALL_SCALE, ids=lambda words: words[words.index("--model.name") + 1])
+def test_every_run_on_small_images(place: Path, words: list[str]) -> None:
+    output = start([*words, *SHORT, "--trainer.max_epochs", "1"], place)
+    assert "64 a step = 64 × 1 devices × 1 accumulated, lr 0.001" in output  # the recipe's, and 0.0015 of the first
 
 
 def test_torchrun_starts_the_processes(place: Path) -> None:

@@ -28,7 +28,7 @@ from inceptionnext_lit.data.folder import (
     scan_split,
     training_classes,
 )
-from inceptionnext_lit.data.global_batch import accumulation
+from inceptionnext_lit.data.global_batch import plan_accumulation
 from inceptionnext_lit.data.sample import unpack_sample
 from inceptionnext_lit.data.samplers import EvaluationSampler, TrainingSampler
 from inceptionnext_lit.data.transforms import eval_transform, train_transform
@@ -151,15 +151,9 @@ class ImageFolderDataModule(LightningDataModule):
     @property
     def settings(self) -> dict[str, Any]:
         """What training depends on, as plain data under the names of the arguments."""
-        return {
-            "root": self.root,
-            "batch_size": self.batch_size,
-            "global_batch_size": self.global_batch_size,
-            "val_fraction": self.val_fraction,
-            "split_seed": self.split_seed,
-            "augmentation": asdict(self.augmentation),
-            **self.preprocessing,
-        }
+        names = ("root", "batch_size", "global_batch_size", "val_fraction", "split_seed")
+        own = {name: getattr(self, name) for name in names}
+        return own | {"augmentation": asdict(self.augmentation)} | dict(self.preprocessing)
 
     def prepare_data(self) -> None:
         """Unpacks the embedded images if they are asked for."""
@@ -253,33 +247,16 @@ class ImageFolderDataModule(LightningDataModule):
         )
 
     def _set_accumulation(self) -> None:
-        """Let the trainer accumulate what the global batch takes; refuse a step of more images than there are.
-
-        Raises:
-            UserError: If the numbers do not go together.
-        """
-        if self.trainer and self.global_batch_size is not None:
-            needed = accumulation(self.global_batch_size, self.batch_size, self._share["replicas"])
-            asked = self.trainer.accumulate_grad_batches
-            if asked not in (1, needed):
-                raise UserError(
-                    f"trainer.accumulate_grad_batches is {asked}, but {self.global_batch_size} images a step "
-                    f"(data.global_batch_size) take {needed}. Leave it out, or leave out data.global_batch_size."
-                )
-            self.trainer.accumulate_grad_batches = needed
-        count, processes = len(self.train_set), self._share["replicas"]
-        if self.step_size > count:
-            step = (
-                f"A batch_size of {self.batch_size}"
-                if self.step_size == self.batch_size * processes
-                else (f"A step of {self.step_size} images")
-            )
-            raise UserError(
-                f"{step} is more than the {count} training images"
-                + (f" give each of {processes} processes" if processes > 1 else "")
-                + ", so there is no full step to train on. Choose a smaller --data.batch_size"
-                + (" and --data.global_batch_size." if self.global_batch_size else ".")
-            )
+        """Let the trainer accumulate what the global batch takes; refuse a step of more images than there are."""
+        accumulated = plan_accumulation(
+            images=len(self.train_set),
+            batch_size=self.batch_size,
+            devices=self._share["replicas"],
+            global_batch=self.global_batch_size,
+            asked=self.trainer.accumulate_grad_batches if self.trainer else 1,
+        )
+        if self.trainer:
+            self.trainer.accumulate_grad_batches = accumulated
 
     def _folder(self) -> Path:
         if self.root is None:

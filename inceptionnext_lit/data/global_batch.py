@@ -33,3 +33,33 @@ def accumulation(global_batch: int, batch_size: int, devices: int) -> int:
         f"{global_batch} images a step (data.global_batch_size) cannot be made of {batch_size} (data.batch_size) × "
         f"{devices} {'device' if devices == 1 else 'devices'} = {at_once} images at once; choose {', or '.join(ways)}."
     )
+
+
+def plan_accumulation(*, images: int, batch_size: int, devices: int, global_batch: int | None, asked: int) -> int:
+    """Batches per step and device, of a global batch or as the trainer says.
+
+    Args:
+        images: Images in the training split.
+        batch_size: Images per batch and device.
+        devices: Devices of all nodes together.
+        global_batch: Images per optimiser step; None leaves it to ``asked``.
+        asked: The trainer's own ``accumulate_grad_batches``, which is 1 if nobody has set it.
+
+    Raises:
+        UserError: If the numbers do not go together, or a step has more images than there are.
+    """
+    count = asked if global_batch is None else accumulation(global_batch, batch_size, devices)
+    if asked not in (1, count):
+        raise UserError(
+            f"trainer.accumulate_grad_batches is {asked}, but {global_batch} images a step (data.global_batch_size) "
+            f"take {count}. Leave it out, or leave out data.global_batch_size."
+        )
+    if count * batch_size * devices > images:
+        step = f"A batch_size of {batch_size}" if count == 1 else f"A step of {count * batch_size * devices} images"
+        raise UserError(
+            f"{step} is more than the {images} training images"
+            + (f" give each of {devices} processes" if devices > 1 else "")
+            + ", so there is no full step to train on. Choose a smaller --data.batch_size"
+            + (" and --data.global_batch_size." if global_batch else ".")
+        )
+    return count

@@ -15,12 +15,12 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import NOT_COUNTED, Preprocessing
 from inceptionnext_lit.seeding import VARIABLE, run_seed, seed_generators
 from inceptionnext_lit.tasks.backbone import WEIGHT_SOURCES, create_backbone
+from inceptionnext_lit.tasks.metrics import accuracies, mean_losses
 from inceptionnext_lit.tasks.predictions import Predictions
 from inceptionnext_lit.training.execution import Execution
 from inceptionnext_lit.training.finite import StopOnNonFinite
@@ -112,20 +112,8 @@ class ClassificationTask(LightningModule):
         if self.model_ema is not None:
             self.model_ema.requires_grad_(False)
 
-        metrics = MetricCollection(
-            {
-                "acc1": MulticlassAccuracy(num_classes, average="micro"),
-                "acc5": MulticlassAccuracy(num_classes, average="micro", top_k=min(5, num_classes)),
-                "macro_acc": MulticlassAccuracy(num_classes, average="macro"),
-            },
-            # Groups merge metrics whose counts are equal after one batch: acc5 and macro_acc where all were right.
-            compute_groups=False,
-        )
-        # a ModuleDict has methods of its own named train and eval, hence the prefix in the keys
-        self.metrics = nn.ModuleDict(
-            {f"of_{stage}": metrics.clone(f"{stage}/") for stage in ("train", "val", "val_ema", "test", "test_ema")}
-        )
-        self.losses = nn.ModuleDict({stage: MeanMetric() for stage in ("val", "val_ema", "test", "test_ema")})
+        self.metrics = accuracies(num_classes)
+        self.losses = mean_losses()
 
     @property
     def figures(self) -> list[str]:

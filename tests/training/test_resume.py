@@ -98,7 +98,10 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("name", RUNS)
+LONG = {"epochs", "steps that end an epoch", "validation every second epoch", "no validation"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in RUNS])
 def test_continuing_from_any_moment_gives_the_same_weights(root: Path, tmp_path: Path, name: str) -> None:
     saved = tmp_path / "saved"
     saved.mkdir()
