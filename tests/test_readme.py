@@ -113,7 +113,6 @@ def test_torchrun_starts_the_processes(place: Path) -> None:
     assert "4 a step = 2 × 2 devices × 1 accumulated" in output
     assert [path.name for path in (place / "runs/torchrun").iterdir()] == ["version_0"]
     assert output.count("Checkpoint: runs/torchrun/version_0/checkpoints/") == 1
-    assert [path.name for path in (place / "runs/tiny").iterdir()] == ["version_0"]
 
 
 def test_the_batch_script_is_there() -> None:

@@ -160,7 +160,6 @@ class CommandLine(LightningCLI):
 
     def before_fit(self) -> None:
         """Look at the data and the output folder first: what is wrong is said before a run folder exists."""
-        self._signals.listen()
         check_monitor(self._get(self.config, "checkpoint").monitor, self.model)
         self.datamodule.trainer = self.trainer
         self.datamodule.prepare_data()
@@ -172,6 +171,7 @@ class CommandLine(LightningCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Train; what fails on the way is said in one sentence where that is possible."""
+        self._signals.listen()
         try:
             self.trainer.fit(**kwargs, weights_only=True)
         except Interrupted as interruption:
@@ -181,6 +181,8 @@ class CommandLine(LightningCLI):
             if (known := explain_failure(error, getattr(self.datamodule, "batch_size", None))) is None:
                 raise
             raise known from error
+        finally:
+            self._signals.release()
 
     def before_predict(self) -> None:
         """Refuse several processes before they are started."""

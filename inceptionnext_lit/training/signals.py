@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from types import FrameType
 from typing import Any
 
@@ -12,7 +13,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from inceptionnext_lit.training.checkpoints import LastCheckpoint
 
 # Ctrl-C; what kill, schedulers and container runtimes send; what SLURM's --signal sends ahead of a pre-emption
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+_NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))  # Windows has the first two
 _LOADER_GRACE_S = 60
 
 
@@ -53,7 +55,9 @@ class SaveOnSignal(Checkpoint):
         self._before: dict[int, Any] = {}
 
     def listen(self) -> None:
-        """Take over the signals from now on."""
+        """Take over the signals from now on; Python lets only the main thread do that."""
+        if threading.current_thread() is not threading.main_thread():
+            return
         for signum in SIGNALS:
             previous = signal.signal(signum, self._receive)
             self._before.setdefault(signum, previous)
@@ -103,10 +107,6 @@ class SaveOnSignal(Checkpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """What comes now is short, and everything is saved."""
         self._training = False
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the signals back."""
-        self.release()
 
     def _stop(self, trainer: Trainer, signum: int) -> None:
         last = next((c for c in trainer.checkpoint_callbacks if isinstance(c, LastCheckpoint)), None)
