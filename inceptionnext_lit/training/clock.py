@@ -13,22 +13,17 @@ class TrainingClock:
         """Begin counting at zero, now."""
         self.images = 0
         self.seconds = 0.0
-        self._since: float | None = time.monotonic()
+        self._since = time.monotonic()
 
-    def pause(self) -> None:
-        """Leave out what comes now."""
-        self._since = None
-
-    def resume(self) -> None:
-        """Count on."""
+    def skip(self) -> None:
+        """Leave out the time since the last batch."""
         self._since = time.monotonic()
 
     def tick(self, images: int) -> None:
         """A batch is done."""
         now = time.monotonic()
-        if self._since is not None:
-            self.images += images
-            self.seconds += now - self._since
+        self.images += images
+        self.seconds += now - self._since
         self._since = now
 
     @property

@@ -49,15 +49,10 @@ class RunProgressBar(RichProgressBar):
             place = f"step {trainer.global_step} of {trainer.estimated_stepping_batches:.0f}"
             self._print_line(trainer, place, ["train/loss_step"])
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the clock."""
-        super().on_validation_start(trainer, pl_module)
-        self._clock.pause()
-
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the clock run on."""
+        """Leave it out of the training's time."""
         super().on_validation_end(trainer, pl_module)
-        self._clock.resume()
+        self._clock.skip()
 
     def configure_columns(self, trainer: Trainer) -> list[Any]:
         """Columns of the bar, without Lightning's batches per second, which images per second replace."""

@@ -83,13 +83,9 @@ class RunSummary(Callback):
             duration = format_seconds(self._clock.seconds / done * steps)
             self._out.print(f"Estimate:   {duration} for {steps} steps at {self._clock.images_per_s:.0f} img/s")
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the clock."""
-        self._clock.pause()
-
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the clock run on."""
-        self._clock.resume()
+        """Leave it out of the training's time."""
+        self._clock.skip()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print what came of it, on the first process."""
