@@ -61,7 +61,13 @@ def root(make_folder: Callable[..., Path], tmp_path: Path) -> Path:
 
 
 def train(
-    root: Path, folder: Path, *callbacks: Callback, ckpt_path: Path | None = None, workers: int = 0, **kwargs: Any
+    root: Path,
+    folder: Path,
+    *callbacks: Callback,
+    ckpt_path: Path | None = None,
+    workers: int = 0,
+    batch_size: int = 3,
+    **kwargs: Any,
 ) -> tuple[dict[str, Tensor], Trainer]:
     """Train with everything random on; returns the final state, averaged weights among it."""
     seed_everything(7)
@@ -70,7 +76,7 @@ def train(
         mix=Mix(mixup=0.8, cutmix=1.0, prob=0.7), lr=5e-3, schedule=Schedule(warmup_epochs=0.5), ema_decay=0.9,
     )  # fmt: skip
     data = ImageFolderDataModule(
-        str(root), image_size=28, batch_size=3, num_workers=workers, augmentation=AUGMENTATION, crop_pct=1.0
+        str(root), image_size=28, batch_size=batch_size, num_workers=workers, augmentation=AUGMENTATION, crop_pct=1.0
     )
     settings = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     settings |= {"num_sanity_val_steps": 0, "default_root_dir": folder}
@@ -144,15 +150,28 @@ def test_a_run_of_steps_can_be_made_longer(root: Path, tmp_path: Path) -> None:
     assert torch.load(last.best_model_path, weights_only=True)["position"]["batches"] == 5
 
 
+class RecordImages(Callback):
+    """Notes the pixels of each batch's images."""
+
+    def __init__(self) -> None:
+        self.batches: list[set[bytes]] = []
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self.batches.append({image.numpy().tobytes() for image in batch[0]})
+
+
 def test_another_split_of_the_same_step_continues_after_the_same_images(root: Path, tmp_path: Path) -> None:
-    last = LastCheckpoint(every_n_steps=1)
-    train(
-        root, tmp_path / "a", last, max_epochs=1, accumulate_grad_batches=2, limit_train_batches=4,
-        limit_val_batches=0,
-    )  # fmt: skip
-    stored = torch.load(last.best_model_path, weights_only=True)
-    assert stored["position"] == {"epoch": 1, "batches": 0, "images_per_batch": 3, "validated": False}
-    assert stored["run"]["data.batch_size"] == 3
+    def settings(accumulated: int) -> dict[str, Any]:
+        return {"max_epochs": 1, "limit_val_batches": 0, "accumulate_grad_batches": accumulated}
+
+    saved, whole, rest = tmp_path / "saved", RecordImages(), RecordImages()
+    saved.mkdir()
+    train(root, tmp_path / "a", SaveEverywhere(saved), **settings(2))
+    [after_two_steps] = saved.glob("003-batch*")  # four batches of three
+    train(root, tmp_path / "b", whole, batch_size=6, **settings(1))
+    _, trainer = train(root, tmp_path / "c", rest, batch_size=6, ckpt_path=after_two_steps, **settings(1))
+    assert rest.batches == whole.batches[2:]
+    assert trainer.global_step == 4
 
 
 def test_best_and_last_survive(root: Path, tmp_path: Path) -> None:
