@@ -8,8 +8,39 @@ from typing import Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from inceptionnext_lit.cli.continuing import Continuation
+from inceptionnext_lit.safe_save import replacing
+
+
+class _Writer(ExperimentWriter):
+    """Lightning's writer of ``metrics.csv``, without the moments in which a kill would lose all rows."""
+
+    def begin_with(self, rows: list[dict[str, Any]]) -> None:
+        """Make the file hold these rows alone; without any there is no file."""
+        if not rows:
+            Path(self.metrics_file_path).unlink(missing_ok=True)
+            return
+        self.metrics_keys = sorted(set().union(*rows))
+        with replacing(Path(self.metrics_file_path)) as partial:
+            self._write(partial, rows)
+
+    def _check_log_dir_exists(self) -> None:
+        """Nothing: Lightning's own deletes the file."""
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        path = Path(self.metrics_file_path)
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        with replacing(path) as partial:
+            self._write(partial, rows)
+
+    def _write(self, path: Path, rows: list[dict[str, Any]]) -> None:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self.metrics_keys)
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 class ContinuedCSVLogger(CSVLogger):
@@ -30,12 +61,13 @@ class ContinuedCSVLogger(CSVLogger):
     @rank_zero_experiment
     def experiment(self) -> Any:
         """The writer; it has the kept rows when it is made."""
-        if self._experiment is not None or self._continued is None:
-            return super().experiment
-        rows = kept_rows(Path(self.log_dir, "metrics.csv"), self._continued)
-        writer: Any = super().experiment
-        writer.metrics.extend(rows)
-        return writer
+        if self._experiment is None:
+            self._fs.makedirs(self.root_dir, exist_ok=True)
+            writer = _Writer(self.log_dir)
+            if self._continued is not None:
+                writer.begin_with(kept_rows(Path(writer.metrics_file_path), self._continued))
+            self._experiment = writer
+        return self._experiment
 
 
 def kept_rows(path: Path, continued: Continuation) -> list[dict[str, Any]]:
@@ -50,8 +82,11 @@ def kept_rows(path: Path, continued: Continuation) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        table = csv.DictReader(line.replace("\0", "") for line in file)
+        # a kill in the middle of a write leaves a last row that ends too soon
+        whole = [row for row in table if None not in row.values() and str(row.get("step")).isdecimal()]
+    rows = [{key: value for key, value in row.items() if value} for row in whole]
     last = continued.step - 1
     return [
         row
@@ -92,23 +127,25 @@ def give_defaults(config: Any, root: str, run_name: str) -> None:
     """
     for logger in config if isinstance(config, list) else [config]:
         name = str(getattr(logger, "class_path", "")).rpartition(".")[2]
-        for key, (unset, value) in _defaults(name, root, run_name).items():
+        given = getattr(logger, "init_args", None)
+        save_dir = None if given is None else given.get("save_dir")
+        for key, (unset, value) in _defaults(name, save_dir, root, run_name).items():
             if logger.init_args.get(key) in unset:
                 logger.init_args[key] = value
 
 
-def _defaults(logger: str, root: str, run_name: str) -> dict[str, tuple[tuple[Any, ...], Any]]:
+def _defaults(logger: str, save_dir: str | None, root: str, run_name: str) -> dict[str, tuple[tuple[Any, ...], Any]]:
     """Argument names with the values that mean nothing was given, and what to give then."""
     if logger == "WandbLogger":
         return {"save_dir": ((".",), root), "name": ((None,), run_name)}
     if logger == "MLFlowLogger":
         # where MLFLOW_TRACKING_URI names no server; MLflow takes no plain folder any more
-        store = f"sqlite:///{Path(root, 'mlflow.db').absolute()}"
+        folder = Path(root if save_dir in (None, "./mlruns") else save_dir).absolute()
         unset = (None,) if "MLFLOW_TRACKING_URI" not in os.environ else ()
         return {
             "experiment_name": (("lightning_logs",), run_name),
-            "tracking_uri": (unset, store),
-            "artifact_location": (unset, str(Path(root, "mlartifacts").absolute())),
+            "tracking_uri": (unset, f"sqlite:///{folder / 'mlflow.db'}"),
+            "artifact_location": (unset, str(folder / "mlartifacts")),
         }
     return {}
 

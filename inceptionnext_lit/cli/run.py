@@ -2,6 +2,7 @@
 
 import re
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, cast
 
@@ -114,12 +115,19 @@ class CommandLine(LightningCLI):
         if self.subcommand == "fit":
             config = self.config["fit"]
             config.run_name = run_name(config)
-            give_defaults(config.trainer.logger, str(config.trainer.default_root_dir), config.run_name)
 
     def instantiate_classes(self) -> None:
         """Instantiate; what a constructor says of a wrong value comes out as it was said."""
+        config = self.config[self.subcommand]
+        as_given = deepcopy(config.trainer.logger)
         try:
+            if self.subcommand == "fit":
+                give_defaults(config.trainer.logger, str(config.trainer.default_root_dir), config.run_name)
             super().instantiate_classes()
+            if self.subcommand == "fit":
+                # what is saved for a repetition holds neither this run's places nor its checkpoint
+                config.trainer.logger = as_given
+                config.ckpt_path = None if self._continued is not None else config.ckpt_path
         except ValueError as error:
             if (cause := _user_error(error)) is None:
                 raise

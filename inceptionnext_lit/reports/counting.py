@@ -222,9 +222,12 @@ def image_macs(model: nn.Module, shape: tuple[int, int, int]) -> int | None:
         shape: Channels, height and width of one image.
 
     Returns:
-        The number; None if one of its operators cannot be counted.
+        The number; None if the model cannot be traced, or one of its operators cannot be counted.
     """
-    counted = count(deepcopy(model).cpu().float().eval(), torch.zeros(1, *shape))
+    try:
+        counted = count(deepcopy(model).cpu().float().eval(), torch.zeros(1, *shape))
+    except Exception:  # the tracer's own errors are of many types, and no reason to stop a training run
+        return None
     return None if counted.uncounted else counted.total.macs
 
 

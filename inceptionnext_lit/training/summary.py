@@ -42,11 +42,11 @@ class RunSummary(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Count, before the model is spread over devices."""
         self._params = sum(p.numel() for p in pl_module.parameters() if p.requires_grad)
-        preprocessing = pl_module.hparams.get("preprocessing")
-        if trainer.is_global_zero and self._count_macs is not None and preprocessing is not None:
+        preprocessing, model = (getattr(pl_module, name, None) for name in ("preprocessing", "model"))
+        if trainer.is_global_zero and self._count_macs is not None and preprocessing and isinstance(model, nn.Module):
             side = preprocessing["image_size"]
             shape = len(preprocessing["mean"]), side, side
-            self._macs = self._count_macs(cast(nn.Module, pl_module.model), shape)
+            self._macs = self._count_macs(model, shape)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print what is about to happen, on the first process."""
@@ -55,13 +55,19 @@ class RunSummary(Callback):
         self._clock.reset()
         if not trainer.is_global_zero:
             return
-        name, loader = pl_module.hparams["name"], cast(DataLoader[Any], trainer.train_dataloader)
+        # any other LightningModule than ours says less of itself
+        name, loader = pl_module.hparams.get("name", type(pl_module).__name__), trainer.train_dataloader
+        classes = getattr(pl_module, "num_classes", None)
+        rate = pl_module.hparams.get("lr")
         macs = "" if self._macs is None else f", {self._macs / 1e9:.3g} G multiply-adds an image"
         device = f"on {pl_module.device}, {trainer.precision}"
         self._out.print(f"Model:      {name}, {self._params / 1e6:.2f} M parameters{macs}, {device}")
         self._out.print(
-            f"Data:       {len(cast(Sized, loader.dataset))} training images of {pl_module.num_classes} classes; "
-            f"{step_arithmetic(trainer)}, lr {pl_module.hparams['lr']:g} for them; {_steps(trainer)}"
+            f"Data:       {len(cast(Sized, cast(DataLoader[Any], loader).dataset))} training images"
+            + ("; " if classes is None else f" of {classes} classes; ")
+            + step_arithmetic(trainer)
+            + ("; " if rate is None else f", lr {rate:g} for them; ")
+            + _steps(trainer)
         )
         if folder is not None:
             self._out.print(f"Run folder: {_relative(folder)}")

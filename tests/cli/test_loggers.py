@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from inceptionnext_lit.cli.continuing import Continuation
-from inceptionnext_lit.cli.loggers import kept_rows
+from inceptionnext_lit.cli.loggers import ContinuedCSVLogger, kept_rows
 from tests.recipes import SMALL
 
 SHORT = [*SMALL, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "3", "--trainer.limit_val_batches", "2"]
@@ -82,4 +83,40 @@ def test_rows_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
     assert kept(2, True) == [("step", "lr"), ("step", "lr")]
     assert len(kept(4, False)) == 7
     assert kept(0, False) == []
+    path.write_text(path.read_text() + "4,0.")  # killed while it wrote this row
+    assert len(kept(9, False)) == 7
     assert kept_rows(tmp_path / "none.csv", Continuation(0, None, 2, False)) == []
+
+
+def test_rows_of_a_continued_run_outlive_a_second_kill(tmp_path: Path) -> None:
+    path = tmp_path / "runs/a/version_0/metrics.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("loss,step\n1.5,0\n1.4,1\n1.3,2\n")
+    logger = ContinuedCSVLogger(str(tmp_path / "runs"), "a", 0, Continuation(0, None, 2, False))
+    logger.log_metrics({"loss": 1.2, "acc": 0.5}, step=2)
+    assert path.read_text().split() == ["loss,step", "1.5,0", "1.4,1"]  # killed now, it would keep these
+    logger.save()
+    assert path.read_text().split() == ["acc,loss,step", ",1.5,0", ",1.4,1", "0.5,1.2,2"]
+    logger.log_metrics({"new": 1.0}, step=3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.replace", lambda *paths: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            logger.save()
+    assert path.read_text().split() == ["acc,loss,step", ",1.5,0", ",1.4,1", "0.5,1.2,2"]
+
+
+def test_a_saved_recipe_holds_what_was_given_and_no_places_of_its_run(
+    cli: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    words = ["fit", *SHORT, "--trainer.logger", "MLFlowLogger", "--trainer.logger.save_dir", tmp_path / "store"]
+    cli(*words)
+    assert (tmp_path / "store/mlflow.db").is_file()
+    run = tmp_path / "runs/quickstart/version_0"
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    assert saved["trainer"]["logger"]["init_args"]["tracking_uri"] is None
+    assert saved["trainer"]["logger"]["init_args"]["artifact_location"] is None
+    assert saved["trainer"]["logger"]["init_args"]["experiment_name"] == "lightning_logs"
+    cli("fit", *SHORT, "--ckpt_path", "last", "--trainer.max_epochs", 2)
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    assert saved["ckpt_path"] is None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
 from inceptionnext_lit.preprocessing import Preprocessing
@@ -133,3 +133,28 @@ def test_durations() -> None:
     assert [clock.format_seconds(value) for value in (0.4, 59.6, 3599, 3600, 90061)] == [
         "0:00", "1:00", "59:59", "1:00:00", "25:01:01",
     ]  # fmt: skip
+
+
+class Foreign(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 2)
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        return self.layer(batch[0]).sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_summary_of_another_lightning_module(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = Trainer(
+        max_epochs=1, logger=False, accelerator="cpu", callbacks=[RunSummary(image_macs), LastCheckpoint()],
+        enable_model_summary=False, enable_progress_bar=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    trainer.fit(Foreign(), DataLoader(TensorDataset(torch.randn(8, 4)), batch_size=4))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Model:      Foreign, 0.00 M parameters, on cpu, 32-true"
+    assert lines[1] == (
+        "Data:       8 training images; 4 a step = 4 × 1 devices × 1 accumulated; 1 epochs × 2 = 2 steps"
+    )
