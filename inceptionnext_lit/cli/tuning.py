@@ -79,7 +79,7 @@ def find_lr(model: LightningModule, data: Any, trainer: Trainer) -> float:
     with _trial(trainer) as trial:
         copy = _without_callbacks(model)
         finder = Tuner(trial).lr_find(
-            copy, datamodule=data, num_training=_TRIAL_STEPS, update_attr=False, attr_name="lr"
+            copy, datamodule=data, min_lr=1e-5, num_training=_TRIAL_STEPS, update_attr=False, attr_name="lr"
         )
     data.trainer = trainer
     found = None if finder is None else finder.suggestion()
@@ -96,7 +96,7 @@ def _trial(trainer: Trainer) -> Iterator[Trainer]:
             accelerator=trainer.strategy.root_device.type if trainer.strategy.root_device.type != "cuda" else "gpu",
             devices=1,
             precision=trainer.precision,
-            max_epochs=-1,
+            max_epochs=_TRIAL_STEPS,  # enough for the range test, whatever the steps of an epoch
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

@@ -34,14 +34,12 @@ class RunSummary(Callback):
         self._out = Console(soft_wrap=True, highlight=False, markup=False)
         self._count_macs = count_macs
         self._macs: int | None = None
-        self._params = 0
         self._clock = TrainingClock()
         self._first_step = 0
         self._estimated = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Count, before the model is spread over devices."""
-        self._params = sum(p.numel() for p in pl_module.parameters() if p.requires_grad)
+        """Count multiply-adds, before the model is spread over devices."""
         preprocessing, model = (getattr(pl_module, name, None) for name in ("preprocessing", "model"))
         if trainer.is_global_zero and self._count_macs is not None and preprocessing and isinstance(model, nn.Module):
             side = preprocessing["image_size"]
@@ -57,11 +55,14 @@ class RunSummary(Callback):
             return
         # any other LightningModule than ours says less of itself
         name, loader = pl_module.hparams.get("name", type(pl_module).__name__), trainer.train_dataloader
+        counted = getattr(pl_module, "model", pl_module)
+        params, trained = _count(counted, trained=False), _count(counted, trained=True)
+        part = "" if trained == params else f" ({trained:,} of them are trained)"
         classes = getattr(pl_module, "num_classes", None)
         rate = pl_module.hparams.get("lr")
         macs = "" if self._macs is None else f", {self._macs / 1e9:.3g} G multiply-adds an image"
         device = f"on {pl_module.device}, {trainer.precision}"
-        self._out.print(f"Model:      {name}, {self._params / 1e6:.2f} M parameters{macs}, {device}")
+        self._out.print(f"Model:      {name}, {params / 1e6:.2f} M parameters{part}{macs}, {device}")
         self._out.print(
             f"Data:       {len(cast(Sized, cast(DataLoader[Any], loader).dataset))} training images"
             + ("; " if classes is None else f" of {classes} classes; ")
@@ -115,6 +116,10 @@ def step_arithmetic(trainer: Trainer) -> str:
     size, accumulated = cast(Any, trainer.train_dataloader).batch_size, trainer.accumulate_grad_batches
     total = size * trainer.world_size * accumulated
     return f"{total} a step = {size} × {trainer.world_size} devices × {accumulated} accumulated"
+
+
+def _count(module: nn.Module, *, trained: bool) -> int:
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad or not trained)
 
 
 def _steps(trainer: Trainer) -> str:

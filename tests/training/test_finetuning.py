@@ -19,6 +19,7 @@ from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO
 from inceptionnext_lit.training.finetuning import Finetuning, classifier_parameters, freeze, frozen_parameters, thaw
 from inceptionnext_lit.training.optim import OptimizerOptions, default_lr
 from inceptionnext_lit.training.schedule import Schedule
+from inceptionnext_lit.training.summary import RunSummary
 
 MICRO = "inceptionnext_iso_micro"
 INPUT = Preprocessing(image_size=28, crop_pct=1.0, interpolation="bicubic", mean=[0.5] * 3, std=[0.5] * 3)
@@ -107,6 +108,12 @@ def test_a_linear_probe_trains_the_last_layer_alone(tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in task.model.state_dict().items()}
     fit(task, tmp_path)
     assert changed(before, task.model) == {"head.weight", "head.bias"}
+
+
+def test_the_summary_says_how_much_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(probe_then_all(), tmp_path, 1, RunSummary())
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("Model:"))
+    assert line == f"Model:      {MICRO}, 0.06 M parameters (147 of them are trained), on cpu, 32-true"
 
 
 class Rates(Callback):

@@ -1,0 +1,153 @@
+"""``cross_validate``: train once per fold, and say how well that went on average."""
+
+import contextlib
+import csv
+import io
+import json
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from inceptionnext_lit.cli import TOOLS
+from inceptionnext_lit.cli.tools import sentence
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.safe_save import replacing
+
+FOLDS = 5
+HELP = f"""\
+usage: python cli.py cross_validate [--config FILE.yaml] [--data.num_folds N] [--KEY VALUE ...]
+
+{sentence(TOOLS["cross_validate"])}
+
+Takes every key of fit (python cli.py fit --help) but for data.fold. --data.num_folds is {FOLDS} unless a recipe or the
+command line says otherwise. Each fold is a run of its own, NAME_fold0 and so on, and keeps its checkpoints. The figures
+of each fold are those of its best epoch. With --ckpt_path last, finished folds are kept and the others continued.
+
+example:
+  python cli.py cross_validate --config configs/finetune/small_data.yaml --data.root MY_IMAGES --data.num_folds 5
+"""
+
+
+def run(words: list[str]) -> int:
+    """Run the command.
+
+    Args:
+        words: Words of the command line after ``cross_validate``.
+
+    Returns:
+        The exit code of a fold that failed, or 0.
+
+    Raises:
+        UserError: For anything that the user can mend.
+        SystemExit: With code 2 if the command line cannot be parsed.
+    """
+    if any(word in ("-h", "--help") for word in words):
+        print(HELP, end="")
+        return 0
+    if any(re.match(r"--data\.fold(=|$)", word) for word in words):
+        raise UserError("cross_validate runs all folds; leave out --data.fold, or train one fold with fit.")
+    config = _resolve(words)
+    folds = config["data"]["init_args"]["num_folds"] or FOLDS
+    name = config["run_name"] or _recipe(words) or config["model"]["init_args"]["name"]
+    root = Path(config["trainer"]["default_root_dir"])
+    results = []
+    for fold in range(folds):
+        print(f"Fold {fold + 1} of {folds}", flush=True)
+        of_fold = f"{name}_fold{fold}"
+        added = ["--data.num_folds", str(folds), "--data.fold", str(fold), "--run_name", of_fold]
+        code = subprocess.run([sys.executable, sys.argv[0], "fit", *words, *added], check=False).returncode
+        if code:
+            print(f"Fold {fold + 1} of {folds} has failed; continue with --ckpt_path last.", file=sys.stderr)
+            return code
+        results.append({"fold": fold} | best_epoch(newest(root / of_fold)))
+    report = summarise(results)
+    path = root / f"{name}_cross_validation.json"
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    show(report)
+    print(f"Written to {path}")
+    return 0
+
+
+def newest(root: Path) -> Path:
+    """The folder of the newest of a recipe's runs."""
+    return max(root.glob("version_*"), key=lambda path: int(path.name.rpartition("_")[2]))
+
+
+def best_epoch(run_folder: Path) -> dict[str, Any]:
+    """The figures of a run's best epoch.
+
+    Args:
+        run_folder: Its folder, with ``config.yaml`` and ``metrics.csv``.
+
+    Returns:
+        ``run``, ``monitor``, and ``figures`` by name.
+
+    Raises:
+        UserError: If it has not been validated.
+    """
+    kept = yaml.safe_load((run_folder / "config.yaml").read_text(encoding="utf-8"))["checkpoint"]
+    with (run_folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row.get(kept["monitor"])]
+    if not rows:
+        raise UserError(f"{run_folder} has no validation with {kept['monitor']}; train for at least one epoch.")
+    best = (max if kept["mode"] == "max" else min)(rows, key=lambda row: float(row[kept["monitor"]]))
+    figures = {key: float(value) for key, value in best.items() if key.startswith("val") and value}
+    return {"run": str(run_folder), "monitor": kept["monitor"], "figures": figures}
+
+
+def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """The folds' figures with their mean and standard deviation (of a sample).
+
+    Args:
+        results: What :func:`best_epoch` gives for each fold.
+
+    Returns:
+        ``monitor``, ``folds``, ``mean`` and ``std``.
+    """
+    names = [name for name in results[0]["figures"] if all(name in result["figures"] for result in results)]
+    values = {name: [result["figures"][name] for result in results] for name in names}
+    folds = [{key: value for key, value in result.items() if key != "monitor"} for result in results]
+    return {
+        "monitor": results[0]["monitor"],
+        "folds": folds,
+        "mean": {name: statistics.fmean(of_folds) for name, of_folds in values.items()},
+        "std": {name: statistics.stdev(of_folds) for name, of_folds in values.items()},
+    }
+
+
+def show(report: dict[str, Any]) -> None:
+    """Print a line per figure: mean ± standard deviation, and the folds' own."""
+    table = Table("figure", "mean ± std", "folds")
+    for name in sorted(report["mean"], key=lambda name: name != report["monitor"]):
+        of_folds = " ".join(f"{fold['figures'][name]:.4f}" for fold in report["folds"])
+        table.add_row(name, f"{report['mean'][name]:.4f} ± {report['std'][name]:.4f}", of_folds)
+    Console().print(table)
+
+
+def _resolve(words: list[str]) -> dict[str, Any]:
+    """The arguments of fit as it would resolve them."""
+    from inceptionnext_lit.cli.run import run as run_command
+
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        run_command(["fit", *words, "--print_config"])
+    resolved = yaml.safe_load(printed.getvalue())
+    if not isinstance(resolved, dict):
+        sys.exit(2)  # the parser has said why
+    return resolved
+
+
+def _recipe(words: list[str]) -> str | None:
+    """The name of the first recipe on the command line."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == "--config" or word.startswith("--config="):
+            return Path(word.partition("=")[2] or following).stem
+    return None

@@ -1,0 +1,140 @@
+"""Each fine-tuning recipe, end to end: from a checkpoint of clothing to handwritten digits."""
+
+import csv
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from inceptionnext_lit.training.checkpoint_io import read_checkpoint
+from tests.recipes import REPO
+
+RECIPES = sorted((REPO / "configs/finetune").glob("*.yaml"))
+TINY_IMAGES = ["--data.image_size", "28", "--data.crop_pct", "1.0", "--data.num_workers", "0"]
+NO_MIRROR = ["--data.augmentation.hflip", "0", "--data.augmentation.scale", "[0.7, 1.0]"]
+
+
+def write_digits(root: Path, per_class: int) -> Path:
+    digits = load_digits()
+    for name in map(str, range(10)):
+        (root / name).mkdir(parents=True)
+        for number, image in enumerate(digits.images[digits.target == int(name)][:per_class]):
+            Image.fromarray(np.round(image * 255 / 16).astype(np.uint8)).save(root / name / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("digits") / "few", 20)
+
+
+@pytest.fixture(scope="session")
+def all_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("digits") / "all", 1000)
+
+
+def words(recipe: Path, root: Path, trained: Path) -> list[object]:
+    start = ["--model.name", "inceptionnext_iso_micro", "--model.pretrained", trained / "checkpoints/best.ckpt"]
+    return ["--config", recipe, "--data.root", root, *TINY_IMAGES, *start]
+
+
+def column(run: Path, name: str) -> list[float]:
+    with (run / "metrics.csv").open() as file:
+        return [float(row[name]) for row in csv.DictReader(file) if row[name]]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_short_run_resolves_its_defaults_and_can_be_repeated_exactly(
+    recipe: Path, cli: Callable[..., None], digits: Path, trained: Path, tmp_path: Path
+) -> None:
+    cli("fit", *words(recipe, digits, trained), "--trainer.max_epochs", "2", "--run_name", "a")
+    run = tmp_path / "runs/a/version_0"
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    assert saved["data"]["init_args"]["batch_size"] == 8  # of 160 training images
+    assert saved["model"]["init_args"]["lr"] == {"linear_probe": 1e-2, "res384": 1e-4}.get(recipe.stem, 1.8e-4)
+    average = yaml.safe_load(recipe.read_text())["model"].get("ema_decay")
+    assert saved["checkpoint"]["monitor"] == ("val_ema/acc1" if average else "val/acc1")
+    cli("fit", "--config", run / "config.yaml")
+    again = tmp_path / "runs/a/version_1"
+    assert column(again, "train/loss") == column(run, "train/loss")
+    first, second = (read_checkpoint(path / "checkpoints/last.ckpt")["state_dict"] for path in (run, again))
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "options", "least"),
+    [
+        ("folder", [], 0.85),
+        ("linear_probe", [], 0.6),
+        ("lp_ft", [], 0.85),
+        ("small_data", [*NO_MIRROR, "--model.test_time_flip", "false"], 0.85),
+        ("res384", ["--model.lr", "1e-3", "--data.image_size", "42"], 0.6),
+    ],
+)
+def test_a_whole_run_learns(
+    recipe: str, options: list[str], least: float, cli: Callable[..., None], all_digits: Path, trained: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    cli("fit", *words(REPO / f"configs/finetune/{recipe}.yaml", all_digits, trained), *options)
+    run = tmp_path / f"runs/{recipe}/version_0"
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    assert max(column(run, saved["checkpoint"]["monitor"])) > least
+
+
+def test_early_stopping_ends_a_run_and_continuing_it_says_so(
+    cli: Callable[..., None], digits: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = REPO / "configs/finetune/folder.yaml"
+    given = [*words(recipe, digits, trained), "--model.lr", "1e-9", "--model.schedule.warmup_epochs", "0"]
+    given += ["--checkpoint.patience", "2", "--checkpoint.monitor", "val/acc1", "--model.drop_path", "0"]
+    cli("fit", *given, "--trainer.max_epochs", "9")
+    assert len(column(tmp_path / "runs/folder/version_0", "val/acc1")) < 6
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as exit_:
+        cli("fit", *given, "--trainer.max_epochs", "9", "--ckpt_path", "last")
+    assert exit_.value.code == 0
+    assert "was stopped early, after 2 validations without a better figure" in capsys.readouterr().out
+
+
+def test_the_rate_is_found_and_saved(
+    cli: Callable[..., None], digits: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli("fit", *words(REPO / "configs/finetune/folder.yaml", digits, trained), "--find_lr", "--trainer.max_epochs", 1)
+    assert "(by a range test)" in capsys.readouterr().out
+    run = tmp_path / "runs/folder/version_0"
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    assert saved["find_lr"] is False
+    assert 1e-5 < saved["model"]["init_args"]["lr"] < 1
+    assert read_checkpoint(run / "checkpoints/last.ckpt")["hyper_parameters"]["lr"] == saved["model"]["init_args"]["lr"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
+
+
+def test_cross_validation(
+    shell: Callable[..., subprocess.CompletedProcess[str]], digits: Path, trained: Path, tmp_path: Path
+) -> None:
+    given = [*words(REPO / "configs/finetune/linear_probe.yaml", digits, trained), "--trainer.max_epochs", "1"]
+    done = shell("cross_validate", *given, "--data.num_folds", 2)
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads((tmp_path / "runs/linear_probe_cross_validation.json").read_text())
+    figures = [column(tmp_path / f"runs/linear_probe_fold{k}/version_0", "val/acc1")[-1] for k in (0, 1)]
+    assert report["monitor"] == "val/acc1"
+    assert [fold["figures"]["val/acc1"] for fold in report["folds"]] == figures
+    assert report["mean"]["val/acc1"] == pytest.approx(sum(figures) / 2)
+    assert report["std"]["val/acc1"] == pytest.approx(abs(figures[0] - figures[1]) / 2**0.5)
+    assert f"{report['mean']['val/acc1']:.4f} ± {report['std']['val/acc1']:.4f}" in done.stdout
+    done = shell("cross_validate", *given, "--data.num_folds", 2, "--data.fold", 1)
+    assert (done.returncode, done.stderr) == (
+        1, "error: cross_validate runs all folds; leave out --data.fold, or train one fold with fit.\n",
+    )  # fmt: skip
+    done = shell("cross_validate", *given, "--data.num_fold", 2)
+    assert done.returncode == 2
+    assert "did you mean data.num_folds or data.fold?" in done.stderr
