@@ -1,0 +1,134 @@
+"""Splits of class folders and manifests, as the data module makes them."""
+
+import csv
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from inceptionnext_lit.data import ImageFolderDataModule
+from inceptionnext_lit.errors import UserError
+
+
+def manifest(root: Path, columns: str, *rows: tuple[Any, ...], name: str = "list.csv") -> Path:
+    """A manifest whose images are one-coloured; ``cat`` is dark, everything else bright."""
+    names = columns.split()
+    for row in rows:
+        path = root / str(row[names.index("path")])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (10, 10, 10) if row[names.index("label")] == "cat" else (200, 200, 200)).save(path)
+    with (root / name).open("w", newline="") as file:
+        csv.writer(file).writerows([names, *rows])
+    return root / name
+
+
+def build(root: Path, **options: Any) -> ImageFolderDataModule:
+    settings: dict[str, Any] = {"image_size": 8, "batch_size": 2, "num_workers": 0, "augmentation": "none"}
+    return ImageFolderDataModule(str(root), **(settings | options))
+
+
+def names(samples: Any) -> list[str]:
+    return [Path(sample.path).name for sample in samples]
+
+
+def test_a_manifest_with_splits_and_weights(tmp_path: Path) -> None:
+    path = manifest(
+        tmp_path, "path label split weight",
+        ("a/1.png", "dog", "train", 3), ("a/2.png", "cat", "train", 1), ("3.png", "cat", "val", 5),
+        ("4.png", "dog", "test", 1), ("a/5.png", "dog", "train", 2), ("a/6.png", "cat", "train", 2),
+    )  # fmt: skip
+    data = build(path, mean=[0.0] * 3, std=[1.0] * 3)
+    assert data.classes == ["cat", "dog"]
+    data.setup("fit")
+    seen = [batch for batch in data.train_dataloader()]
+    images, labels, weights = (torch.cat(parts) for parts in zip(*seen, strict=True))
+    torch.testing.assert_close(images[:, 0, 0, 0] * 255, torch.tensor([10.0, 200.0])[labels])
+    assert Counter(zip(labels.tolist(), weights.tolist(), strict=True)) == {
+        (1, 1.5): 1, (0, 0.5): 1, (1, 1.0): 1, (0, 1.0): 1,
+    }  # fmt: skip
+    [(_, held)] = data.val_dataloader()  # unweighted
+    assert held.tolist() == [0]
+    data.setup("test")
+    assert names(data.test_set.samples) == ["4.png"]
+
+
+def test_a_manifest_without_splits_is_divided_with_groups_in_one_piece(tmp_path: Path) -> None:
+    rows = [(f"{n}.png", "cat" if n % 2 else "dog", f"person {n // 4}") for n in range(40)]
+    path = manifest(tmp_path, "path label group", *rows)
+    data = build(path)
+    data.setup("fit")
+    assert len(data.val_set) == 8
+    assert not {s.group for s in data.train_set.samples} & {s.group for s in data.val_set.samples}
+    with pytest.raises(UserError, match=r"There is no test split: the split test in .*list\.csv was looked for"):
+        data.setup("test")
+
+
+def test_folds_and_few_images(tmp_path: Path) -> None:
+    path = manifest(tmp_path, "path label", *[(f"{n}.png", "cat" if n % 3 else "dog") for n in range(30)])
+    held = []
+    for fold in range(3):
+        data = build(path, num_folds=3, fold=fold, per_class=4)
+        data.setup("fit")
+        assert Counter(s.label for s in data.train_set.samples) == {0: 4, 1: 4}
+        assert len(data.val_set) == 10
+        held += names(data.val_set.samples)
+        alone = build(path, num_folds=3, fold=fold)
+        alone.setup("validate")
+        assert alone.val_set.samples == data.val_set.samples
+    assert sorted(held) == sorted(f"{n}.png" for n in range(30))
+
+
+def test_folds_beside_a_validation_split(tmp_path: Path) -> None:
+    rows = [(f"{n}.png", "cat" if n % 2 else "dog", "val" if n > 7 else "train") for n in range(10)]
+    with pytest.raises(UserError, match=r"data\.num_folds divides the training split, but there is a validation"):
+        build(manifest(tmp_path, "path label split", *rows), num_folds=2).setup("fit")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fold": 1}, r"data\.fold is 1, but must be 0 to 0, below data\.num_folds"),
+        ({"num_folds": 5, "fold": 5}, r"data\.fold is 5, but must be 0 to 4"),
+        ({"num_folds": 1}, r"data\.num_folds is 1, but must be 2 or more"),
+        ({"per_class": 0}, r"data\.per_class is 0, but must be 1 image or more"),
+        ({"max_bad_images": -1}, r"data\.max_bad_images is -1"),
+        ({"in_chans": 0}, r"data\.in_chans is 0"),
+    ],
+)
+def test_ranges(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        ImageFolderDataModule(**options)
+
+
+def test_labels_that_do_not_go_with_the_given_classes(tmp_path: Path) -> None:
+    rows = [(f"{n}.png", "cat" if n % 2 else "dog") for n in range(10)]
+    path = manifest(tmp_path, "path label", *rows)
+    with pytest.raises(UserError, match=r"labels that the checkpoint .* does not have: cat\. Known are cow, dog\."):
+        build(path, class_names=["cow", "dog"]).setup("fit")
+    with pytest.raises(UserError, match=r"No training image of .*list\.csv has the label cow; add images of it"):
+        build(path, class_names=["cat", "cow", "dog"]).setup("fit")
+    one = manifest(tmp_path, "path label", ("a.png", "cat"), ("b.png", "cat"), name="one.csv")
+    with pytest.raises(UserError, match=r"one\.csv has only the label cat, and a classifier needs at least two"):
+        assert build(one).classes
+
+
+def test_class_names_that_look_alike(tmp_path: Path) -> None:
+    rows = [(f"{n}.png", ("Cat", "cat ", "dog", "golden_retriever", "golden retriever")[n % 5]) for n in range(20)]
+    data = build(manifest(tmp_path, "path label", *rows))
+    with pytest.warns(UserWarning, match=r"one class each: 'Cat' and 'cat '; 'golden retriever' and 'golden_"):
+        data.setup("fit")
+
+
+def test_the_batch_size_follows_from_the_number_of_images(tmp_path: Path) -> None:
+    sizes = {}
+    for count in (6, 300, 1000, 3000):
+        rows = [("one.png" if n == 0 else f"{n}.png", "cat" if n % 2 else "dog") for n in range(count)]
+        (tmp_path / str(count)).mkdir()
+        data = build(manifest(tmp_path / str(count), "path label", *rows), batch_size="auto")
+        assert data.batch_size == 64
+        data.setup("fit")
+        sizes[len(data.train_set)] = data.batch_size
+    assert sizes == {4: 4, 240: 8, 800: 16, 2400: 32}

@@ -1,0 +1,140 @@
+"""Several labels per image: loss, metrics on any number of processes, prediction, and what is refused."""
+
+import csv
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from PIL import Image
+from sklearn.metrics import average_precision_score, f1_score
+from torch.nn import functional as F
+
+from inceptionnext_lit.data import ImageFolderDataModule
+from inceptionnext_lit.preprocessing import Preprocessing
+from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.training.mixing import Mix
+from tests.ranks import run_ranks
+from tests.recipes import SMALL
+
+INPUT = Preprocessing(image_size=28, crop_pct=1.0, interpolation="bicubic", mean=[0.5] * 3, std=[0.5] * 3)
+COLOURS = ("blue", "green", "red")
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """Images with a patch of each colour that they are labelled with, or none."""
+    generator = np.random.default_rng(0)
+    rows = []
+    for number in range(48):
+        pixels = generator.integers(0, 60, (28, 28, 3), dtype=np.uint8)
+        shown = [name for bit, name in enumerate(COLOURS) if number >> bit & 1]
+        for name in shown:
+            channel = {"red": 0, "green": 1, "blue": 2}[name]
+            y, x = generator.integers(0, 16, 2)
+            pixels[y : y + 12, x : x + 12, channel] = 255
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        rows.append([f"{number}.png", "|".join(shown), "val" if number >= 35 else "train"])
+    with (tmp_path / "list.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["path", "label", "split"], *rows])
+    return tmp_path / "list.csv"
+
+
+def data_of(manifest: Path, batch_size: int = 5) -> ImageFolderDataModule:
+    return ImageFolderDataModule(
+        str(manifest), image_size=28, crop_pct=1.0, batch_size=batch_size, num_workers=0, multi_label=True,
+        mean=[0.5] * 3, std=[0.5] * 3,
+    )  # fmt: skip
+
+
+def task_of(data: ImageFolderDataModule, **options: Any) -> ClassificationTask:
+    torch.manual_seed(0)
+    return ClassificationTask(
+        "inceptionnext_iso_micro", num_classes=3, class_names=data.classes, preprocessing=INPUT, multi_label=True,
+        **options,
+    )  # fmt: skip
+
+
+def trainer(folder: Path, processes: int = 1, **options: Any) -> Trainer:
+    return Trainer(
+        accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto", logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+        default_root_dir=folder, **options,
+    )  # fmt: skip
+
+
+def evaluate(manifest: Path, processes: int) -> dict[str, float]:
+    data = data_of(manifest)
+    [figures] = trainer(manifest.parent, processes).validate(task_of(data, ema_decay=0.9), data, verbose=False)
+    return dict(figures)
+
+
+def test_batches_hold_vectors_of_labels(manifest: Path) -> None:
+    data = data_of(manifest)
+    assert data.classes == list(COLOURS)
+    data.setup("fit")
+    images, labels = next(iter(data.val_dataloader()))
+    assert images.shape == (5, 3, 28, 28)
+    assert labels.tolist() == [[float(n >> bit & 1) for bit in range(3)] for n in range(35, 40)]
+
+
+def test_figures_are_those_of_scikit_learn(manifest: Path) -> None:
+    figures = evaluate(manifest, 1)
+    data = data_of(manifest, batch_size=13)
+    data.setup("validate")
+    [(images, labels)] = data.val_dataloader()
+    with torch.no_grad():
+        logits = task_of(data).eval().model(images)
+    scores, truth = logits.sigmoid().numpy(), labels.numpy().astype(int)
+    of_label = f1_score(truth, scores > 0.5, average=None, zero_division=0)
+    assert figures["val/mAP"] == pytest.approx(average_precision_score(truth, scores, average="macro"), abs=1e-6)
+    assert figures["val/f1"] == pytest.approx(of_label.mean(), abs=1e-6)
+    assert [figures[f"val/f1/{name}"] for name in COLOURS] == pytest.approx(of_label, abs=1e-6)
+    assert figures["val/loss"] == pytest.approx(float(F.binary_cross_entropy_with_logits(logits, labels)), abs=1e-5)
+    assert set(task_of(data, ema_decay=0.9).figures) == set(figures)
+
+
+def test_figures_are_the_same_on_two_processes(manifest: Path, tmp_path: Path) -> None:
+    single = evaluate(manifest, 1)
+    for figures in run_ranks(2, evaluate, tmp_path / "out", manifest, 2):
+        assert figures == pytest.approx(single, abs=1e-7)
+
+
+def test_it_learns_and_mixes(manifest: Path) -> None:
+    data = data_of(manifest, batch_size=7)
+    run = trainer(manifest.parent, max_epochs=25)
+    run.fit(task_of(data, lr=5e-3, mix=Mix(mixup=0.2, cutmix=0.5, prob=0.3)), data)
+    assert run.callback_metrics["val/mAP"] > 0.9
+    assert run.callback_metrics["val/f1/red"] > 0.6
+
+
+def test_on_the_command_line(cli: Callable[..., None], manifest: Path, tmp_path: Path) -> None:
+    words = [*SMALL, "--data.root", manifest, "--data.batch_size", "7", "--trainer.max_epochs", "1"]
+    cli("fit", *words, "--data.multi_label", "true", "--checkpoint.monitor", "auto")
+    run = tmp_path / "runs/quickstart/version_0"
+    with (run / "metrics.csv").open() as file:
+        [row] = [row for row in csv.DictReader(file) if row["val/mAP"]]
+    assert {"val/f1", "val/f1/blue", "val/f1/green", "val/f1/red", "val/loss"} <= row.keys()
+    assert (run / "checkpoints/best.ckpt").is_file()
+    cli("validate", "--ckpt_path", run / "checkpoints/best.ckpt", "--data.root", manifest)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], r"several labels \(blue, green, red\), but the task takes one per image; give --data\.multi_label true"),
+        (["--data.multi_label", "true", "--data.root", "sample"], r"data\.multi_label is on, but class folders give"),
+        (["--data.multi_label", "true"], r"checkpoint\.monitor is 'val/acc1', which is not logged; did you mean"),
+    ],
+)
+def test_the_wrong_kind_of_task(
+    cli: Callable[..., None], manifest: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli("fit", *SMALL, "--data.root", manifest, *options)
+    assert exit_.value.code == 1
+    assert re.search(message, capsys.readouterr().err)
