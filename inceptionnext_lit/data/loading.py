@@ -33,8 +33,7 @@ def load_image(path: str | Path) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on odd metadata would be repeated by each worker and epoch
             with Image.open(path) as image:
-                image.load()
-                return _to_rgb(ImageOps.exif_transpose(image))
+                return upright_rgb(image)
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise almost any type on damaged data
@@ -42,6 +41,16 @@ def load_image(path: str | Path) -> Image.Image:
         raise UserError(
             f"Cannot read the image {path}: {reason}. Replace the file with an intact image, or remove it."
         ) from error
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Decodes an opened image to its end, as :func:`load_image` does.
+
+    Raises:
+        Exception: Almost any type, if the data are damaged; ValueError, if the values have no defined brightness.
+    """
+    image.load()
+    return _to_rgb(ImageOps.exif_transpose(image))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
