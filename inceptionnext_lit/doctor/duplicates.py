@@ -116,4 +116,5 @@ def _verify(a: Floats, b: Floats, colour_difference: Floats) -> NDArray[np.bool_
     difference = np.abs(contrast[:, None] * a - b).max(axis=1)
     same_light: NDArray[np.bool_] = (contrast <= _CONTRAST) & (contrast >= 1 / _CONTRAST)
     same_light &= np.abs(colour_difference).max(axis=1) <= _COLOUR
-    return same_light & (difference <= _DIFFERENCE)
+    alike: NDArray[np.bool_] = same_light & (difference <= _DIFFERENCE)
+    return alike
