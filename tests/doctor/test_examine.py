@@ -58,9 +58,7 @@ def test_16_bit_colour(tmp_path: Path) -> None:
     data = zlib.compress(bytes(7))
     chunk = len(data).to_bytes(4, "big") + b"IDAT" + data + zlib.crc32(b"IDAT" + data).to_bytes(4, "big")
     end = content[content.index(b"IEND") - 4 :]
-    path.write_bytes(
-        content[:start] + len(data).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big") + end
-    )
+    path.write_bytes(content[:start] + chunk + end)
     seen = examine(str(path))
     assert (seen.mode, seen.is_16_bit, seen.error) == ("RGB", True, "")
 
