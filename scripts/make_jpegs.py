@@ -31,7 +31,8 @@ def make_image(sources: list[Image.Image], size: tuple[int, int], seed: int) -> 
         box = (left, top, left + draw.uniform(8, 14), top + draw.uniform(8, 14))
         layer = np.asarray(sources[index].resize(size, Image.Resampling.BICUBIC, box=box), np.float32)
         total += layer[..., None] * draw.uniform(-0.5, 1, 3).astype(np.float32)
-    total += draw.uniform(0, 128, 3).astype(np.float32)
+    total *= draw.uniform(100, 220) / max(float(np.ptp(total)), 1.0)  # hardly anything too dark or too bright
+    total += draw.uniform(0, 60, 3).astype(np.float32) - total.min(axis=(0, 1))
     total += draw.standard_normal(total.shape, np.float32) * GRAIN
     return Image.fromarray(np.clip(total, 0, 255).astype(np.uint8))
 

@@ -60,7 +60,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         colours = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours).convert("RGB")
     if image.mode in _PLAIN_MODES:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     raise ValueError(f"its pixel mode {image.mode} has no defined brightness; save it as 8-bit or 16-bit")
 
 

@@ -1,5 +1,6 @@
 """What is found in the names, places and numbers of files, which fit would stop at or not see."""
 
+import os
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -119,6 +120,22 @@ def test_links_in_a_circle(tmp_path: Path, diagnose: Diagnose) -> None:
     ]
     assert report.splits == {"train": {"a": 1, "b": 1}, "val": {"a": 1, "b": 1}}
     assert report.images == 4
+
+
+def test_a_folder_without_permission(tmp_path: Path, diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "train/a/secret").mkdir(parents=True)
+    scan = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("secret"):  # root may list everything
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    (finding,) = diagnose(*PAIR).findings
+    assert finding == Finding(
+        "unlisted_folder", "train/a/secret cannot be listed: Permission denied.", ("train/a/secret",)
+    )
 
 
 def test_the_same_picture(diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch) -> None:
