@@ -101,4 +101,10 @@ def _examine(folder: Path, workers: int) -> Report:
         task = bar.add_task("listing", total=None)
         listing = list_folder(folder)
         bar.update(task, description="reading", total=len(listing.items))
-        return examine_listing(listing, workers, tick=lambda read: bar.advance(task, read))
+
+        def tick(read: int) -> None:
+            bar.advance(task, read)
+            if bar.finished:
+                bar.update(task, description="comparing")
+
+        return examine_listing(listing, workers, tick)
