@@ -1,6 +1,7 @@
 """Writing files so that a crash leaves the old one or the new one, never half of one."""
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +29,21 @@ def replacing(target: Path) -> Iterator[Path]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         raise
+
+
+def obstacle(target: Path) -> int | None:
+    """The operating system's code for what stands in the way of a file; None where nothing does. Makes nothing."""
+    try:
+        if target.is_dir():
+            return errno.EISDIR
+        folder = target.parent
+        while not folder.exists() and folder != folder.parent:  # folders that are missing will be made
+            folder = folder.parent
+        if not folder.is_dir():
+            return errno.ENOTDIR
+        return None if os.access(folder, os.W_OK | os.X_OK) else errno.EACCES
+    except OSError as error:
+        return error.errno
 
 
 def _flush_folder(folder: Path) -> None:

@@ -20,14 +20,21 @@ def test_models_need_torch_and_timm_but_not_lightning() -> None:
     assert not {"lightning", "lightning_fabric", "pytorch_lightning", "torchmetrics"} & loaded
 
 
+def test_the_doctor_needs_neither_lightning_nor_torch() -> None:
+    loaded = loaded_after("import inceptionnext_lit.cli.doctor, inceptionnext_lit.doctor.page")
+    assert {"PIL", "numpy", "rich"} <= loaded
+    assert not {"torch", "torchvision", "timm", "lightning"} & loaded
+
+
 # What each package may import of the others; imports point one way.
 ALLOWED = {
     "models": set(),
     "data": set(),
+    "doctor": {"data"},
     "training": set(),
     "tasks": {"models", "training"},
     "reports": {"models"},
-    "cli": {"data", "models", "reports", "tasks", "training"},
+    "cli": {"data", "doctor", "models", "reports", "tasks", "training"},
 }
 FREE = {"errors", "preprocessing", "safe_load", "safe_save", "seeding"}  # what every package may import
 

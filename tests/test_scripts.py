@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.recipes import REPO
 
@@ -28,3 +29,13 @@ def test_the_readme_s_tables_are_put_between_their_markers() -> None:
     assert filled == f"{before}<!-- budget: begin -->\n\nnew\n\n<!-- budget: end -->\n{after}"
     with pytest.raises(ValueError, match="does not have the markers"):
         fill("no markers", "new\n")
+
+
+def test_images_to_time_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["make_jpegs.py", str(tmp_path), "--images", "100", "--size", "50x40"])
+    runpy.run_path(str(REPO / "scripts/make_jpegs.py"), run_name="__main__")
+    paths = sorted(tmp_path.rglob("*.jpg"))
+    assert [len(list((tmp_path / split).rglob("*.jpg"))) for split in ("train", "val")] == [90, 10]
+    assert len({path.read_bytes() for path in paths}) == 100
+    with Image.open(paths[0]) as image:
+        assert (image.size, image.mode) == ((50, 40), "RGB")

@@ -21,6 +21,7 @@ TOOLS = {  # commands without a trainer, each a module of this package
     "cross_validate": "train once per fold of a data set, and give the mean and spread of the figures",
     "budget": "parameters, MACs and activations of any model, beside the paper's tables",
     "convert": "a checkpoint's weights as a .safetensors file under public names",
+    "doctor": "what is wrong with a folder of images, before you train on it",
 }
 
 OVERVIEW = f"""\
@@ -39,6 +40,7 @@ examples:
   python cli.py predict --ckpt_path best.ckpt --data.root PHOTO_OR_FOLDER --output labels.csv
   python cli.py budget inceptionnext_iso_small --by_module 1
   python cli.py convert best.ckpt --output best.safetensors
+  python cli.py doctor MY_IMAGES --output report.html
 
 python cli.py COMMAND --help lists a command's keys; --version prints the version.
 """

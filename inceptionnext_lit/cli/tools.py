@@ -1,4 +1,4 @@
-"""The parser of the commands that need no trainer: ``budget`` and ``convert``."""
+"""The parser of the commands that need no trainer: ``budget``, ``convert`` and ``doctor``."""
 
 import argparse
 import difflib

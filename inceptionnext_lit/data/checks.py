@@ -24,12 +24,16 @@ def check(name: str, value: object, is_valid: bool, expected: str) -> None:
         raise UserError(f"data.{name} is {value}, but must be {expected}.")
 
 
+def twin_key(name: str) -> str:
+    """What class names have in common that differ in case, spaces, underscores, hyphens or Unicode form alone."""
+    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
+
+
 def twins(names: Iterable[str]) -> list[list[str]]:
-    """Class names that differ in case, spaces, underscores, hyphens or Unicode form alone, as groups of two or more."""
+    """Class names with the same :func:`twin_key`, as groups of two or more."""
     alike: dict[str, list[str]] = {}
     for name in names:
-        plain = unicodedata.normalize("NFKC", name).casefold()
-        alike.setdefault(re.sub(r"[\s_-]+", " ", plain).strip(), []).append(name)
+        alike.setdefault(twin_key(name), []).append(name)
     return [group for group in alike.values() if len(group) > 1]
 
 

@@ -3,7 +3,7 @@
 import os
 import re
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from inceptionnext_lit.errors import UserError
@@ -11,7 +11,7 @@ from inceptionnext_lit.errors import UserError
 _JPEG = {".jpg", ".jpeg", ".jpe", ".jfif"}
 _OTHERS = {".png", ".bmp", ".webp", ".avif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".gif"}
 IMAGE_SUFFIXES = frozenset(_JPEG | _OTHERS)
-_UNREAD = frozenset({".heic", ".heif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".svg"})
+UNREAD_SUFFIXES = frozenset({".heic", ".heif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".svg"})
 _JUNK = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 
 
@@ -25,8 +25,8 @@ def list_images(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> lis
         folder: Where to look.
         suffixes: Endings of the files that are images, in lower case.
     """
-    paths = list(_files(folder))
-    unread = [path for path in paths if os.path.splitext(path)[1].lower() in _UNREAD]
+    paths = list(walk_files(folder))
+    unread = [path for path in paths if os.path.splitext(path)[1].lower() in UNREAD_SUFFIXES]
     if unread:
         warnings.warn(
             f"{len(unread)} pictures below {folder} are in a format that is not read, such as {unread[0]}, and were "
@@ -63,21 +63,42 @@ def visible_folders(folder: Path) -> list[os.DirEntry[str]]:
     return [entry for entry in visible_entries(folder) if entry.is_dir()]
 
 
-def _files(folder: Path) -> Iterator[str]:
-    """Walks down through links too, but into no folder twice, and not back up into a parent."""
+def walk_files(
+    folder: str | Path,
+    on_error: Callable[[OSError], object] | None = None,
+    on_revisit: Callable[[str], object] | None = None,
+) -> Iterator[str]:
+    """Walks down through links too, but into no folder twice, and not back up into a parent.
+
+    Args:
+        folder: Where to begin.
+        on_error: Called for a folder that cannot be listed, which is then left out.
+        on_revisit: Called with the path of each folder that is left out because it was or will be visited anyway.
+
+    Yields:
+        The path of each file that is not hidden and not left behind by an operating system.
+
+    Raises:
+        UserError: If a folder cannot be listed, and there is no ``on_error``.
+    """
 
     def fail(error: OSError) -> None:
         raise _unreadable(error) from error
 
     real = Path(os.path.realpath(folder))
     seen = {str(real), *map(str, real.parents)}
-    for current, folders, files in os.walk(folder, onerror=fail, followlinks=True):
+    for current, folders, files in os.walk(folder, onerror=on_error or fail, followlinks=True):
         kept = []
         for name in sorted(folders):
-            target = os.path.realpath(os.path.join(current, name))
-            if not _is_skipped(name) and target not in seen:
+            path = os.path.join(current, name)
+            target = os.path.realpath(path)
+            if _is_skipped(name):
+                continue
+            if target not in seen:
                 seen.add(target)
                 kept.append(name)
+            elif on_revisit is not None:
+                on_revisit(path)
         folders[:] = kept
         yield from (os.path.join(current, name) for name in files if not _is_skipped(name))
 

@@ -8,8 +8,8 @@ from inceptionnext_lit.data.files import IMAGE_SUFFIXES, is_image, list_images, 
 from inceptionnext_lit.data.samples import Sample
 from inceptionnext_lit.errors import UserError
 
-_VAL_NAMES = ("val", "valid", "validation")
-_SPLIT_NAMES = ("train", *_VAL_NAMES, "test")
+VAL_NAMES = ("val", "valid", "validation")
+SPLIT_NAMES = ("train", *VAL_NAMES, "test")
 _HOW_TO = (
     "Lay the images out as ROOT/train/CLASS/*.jpg and ROOT/val/CLASS/*.jpg (or ROOT/CLASS/*.jpg, of which "
     "a part is then held back for validation), and name the folder with --data.root ROOT."
@@ -41,7 +41,7 @@ def find_layout(root: Path) -> Layout:
     """
     _check_root(root)
     names = [folder.name for folder in visible_folders(root)]
-    splits = [name for name in _SPLIT_NAMES if name in names]
+    splits = [name for name in SPLIT_NAMES if name in names]
     classes = [name for name in names if name not in splits]
     if classes and "train" in splits and not visible_folders(root / "train"):
         splits.remove("train")  # a class of that name: vehicles, say
@@ -52,7 +52,7 @@ def find_layout(root: Path) -> Layout:
         )
     if not splits:
         return Layout(root, train=root, val=None, test=None)
-    val_names = [name for name in _VAL_NAMES if name in splits]
+    val_names = [name for name in VAL_NAMES if name in splits]
     if len(val_names) > 1:
         raise UserError(
             f"{root} has both {val_names[0]}/ and {val_names[1]}/, and only one can be the validation split. "

@@ -4,15 +4,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Literal, cast, overload
 
-import numpy as np
-import torch
 from PIL import Image, ImageMath, ImageOps
-from torch import Tensor
 
 from inceptionnext_lit.data.files import IMAGE_SUFFIXES
 from inceptionnext_lit.errors import UserError
+
+if TYPE_CHECKING:  # the doctor reads images without torch
+    from torch import Tensor
 
 TENSOR_SUFFIXES = (".npy", ".tif", ".tiff")
 """Endings of the files that may hold other channels than Pillow knows."""
@@ -23,7 +23,15 @@ _INTEGER_MODES = {"I", "I;16", "I;16B", "I;16L", "I;16N"}
 _MAX_16_BIT = 65535
 
 
-def load_image(path: str | Path, channels: int = 3) -> Image.Image | Tensor:
+@overload
+def load_image(path: str | Path, channels: Literal[3] = 3) -> Image.Image: ...
+
+
+@overload
+def load_image(path: str | Path, channels: int) -> "Image.Image | Tensor": ...
+
+
+def load_image(path: str | Path, channels: int = 3) -> "Image.Image | Tensor":
     """Reads an image file as an upright picture with the channels that a model takes.
 
     EXIF's orientation is applied; 16-bit grey is scaled to 8 bits (65535 becomes 255); of an animation or a multi-page
@@ -43,13 +51,16 @@ def load_image(path: str | Path, channels: int = 3) -> Image.Image | Tensor:
             brightness.
     """
     with reading(path):
-        if channels != 3 and (pixels := _read_array(str(path), channels)) is not None:
-            return pixels
+        if channels != 3:
+            from inceptionnext_lit.data.arrays import read_array  # with torch, which RGB pictures do without
+
+            if (pixels := read_array(str(path), channels)) is not None:
+                return pixels
         with Image.open(path) as image:
+            if channels == 3:
+                return upright_rgb(image)
             image.load()
             picture = ImageOps.exif_transpose(image)
-            if channels == 3:
-                return _to_rgb(picture)
             if channels == 1:
                 return _to_grey(picture)
             if channels == 4:
@@ -85,46 +96,6 @@ def image_suffixes(channels: int) -> frozenset[str]:
     return IMAGE_SUFFIXES if channels == 3 else IMAGE_SUFFIXES | {".npy"}
 
 
-def _read_array(path: str, channels: int) -> Tensor | None:
-    """Channels as they are stored, of an array or a TIFF; None for what Pillow reads."""
-    if not path.lower().endswith(TENSOR_SUFFIXES):
-        return None
-    if path.lower().endswith(".npy"):
-        array = np.load(path, allow_pickle=False)
-    else:
-        import tifffile  # takes a while to import, and few need it
-
-        with tifffile.TiffFile(path) as file:
-            page: Any = file.pages[0]
-            has_alpha = page.extrasamples in ((1,), (2,))  # TIFF's codes for alpha; 0 is any other fourth channel
-            if (
-                page.photometric.name == "PALETTE"
-                or (channels == 4 and has_alpha)
-                or (channels == 1 and page.ndim == 2)
-            ):
-                return None
-            array = file.asarray()
-    return _as_channels(array, channels)
-
-
-def _as_channels(array: np.ndarray[Any, Any], channels: int) -> Tensor:
-    """An array of (H, W, C), (C, H, W) or (H, W) as a float32 tensor (C, H, W), integers scaled to [0, 1]."""
-    shape = array.shape
-    if array.ndim == 2:
-        array = array[None]
-    elif array.ndim == 3 and shape[-1] == channels:
-        array = array.transpose(2, 0, 1)
-    if array.ndim != 3 or array.shape[0] != channels:
-        raise ValueError(f"it is an array of shape {shape}, not one of {channels} channels (data.in_chans)")
-    if array.dtype.kind == "u":
-        scaled = array.astype(np.float32) / np.iinfo(array.dtype).max
-    elif array.dtype.kind == "f" and np.isfinite(array).all():
-        scaled = array.astype(np.float32)
-    else:
-        raise ValueError(f"its values of type {array.dtype} are neither unsigned integers nor finite floats")
-    return torch.from_numpy(np.ascontiguousarray(scaled))
-
-
 def _to_grey(image: Image.Image) -> Image.Image:
     if image.mode in _INTEGER_MODES:
         image = _scale_16_bit(image)
@@ -139,6 +110,16 @@ def _to_rgba(image: Image.Image) -> Image.Image:
     raise ValueError(f"its pixel mode {image.mode} has no defined brightness; save it as 8-bit or 16-bit")
 
 
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Decodes an opened image to its end, as :func:`load_image` does.
+
+    Raises:
+        Exception: Almost any type, if the data are damaged; ValueError, if the values have no defined brightness.
+    """
+    image.load()
+    return _to_rgb(ImageOps.exif_transpose(image))
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in _INTEGER_MODES:
         image = _scale_16_bit(image)
@@ -146,7 +127,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         colours = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours).convert("RGB")
     if image.mode in _PLAIN_MODES:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     raise ValueError(f"its pixel mode {image.mode} has no defined brightness; save it as 8-bit or 16-bit")
 
 

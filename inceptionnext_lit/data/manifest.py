@@ -52,7 +52,7 @@ def read_paths(path: str | Path) -> list[str]:
     return [_beside(path, row["path"]) for row in rows if row["path"]]
 
 
-def read_manifest(path: str | Path, *, multi_label: bool = False) -> list[Entry]:
+def read_manifest(path: str | Path, *, multi_label: bool | None = False) -> list[Entry]:
     """Read and check a manifest.
 
     Paths are relative to the manifest's own folder. In a multi-label manifest a cell holds labels with ``|`` or ``;``
@@ -60,7 +60,7 @@ def read_manifest(path: str | Path, *, multi_label: bool = False) -> list[Entry]
 
     Args:
         path: The table.
-        multi_label: Whether an image may have several labels.
+        multi_label: Whether an image may have several labels; None accepts both kinds.
 
     Returns:
         The images in the order of the rows.
@@ -164,7 +164,7 @@ def _text(value: Any) -> Any:
     return "" if value is None else str(value)
 
 
-def _split_labels(path: Path, cells: Sequence[Any], multi_label: bool) -> list[tuple[str, ...]]:
+def _split_labels(path: Path, cells: Sequence[Any], multi_label: bool | None) -> list[tuple[str, ...]]:
     separators = _SEPARATORS if any(_several(cell, _SEPARATORS) for cell in cells) else ","
     parts = [_parts(cell, separators) for cell in cells]
     found = max(range(len(parts)), key=lambda n: len(parts[n]))
@@ -178,6 +178,8 @@ def _split_labels(path: Path, cells: Sequence[Any], multi_label: bool) -> list[t
     # a single label may hold a comma; one that joins other labels is a list of them
     alone = {cell for cell in cells if isinstance(cell, str)}
     if len(parts[found]) > 1 and (separators != "," or all(part in alone for part in parts[found])):
+        if multi_label is None:
+            return parts
         raise UserError(
             f"Row {found + 2} of {path} has several labels ({', '.join(parts[found])}), but the task takes one per "
             "image; give --data.multi_label true."

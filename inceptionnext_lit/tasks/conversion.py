@@ -1,7 +1,6 @@
 """A training run's checkpoint as a weight file that other people's tools read."""
 
 import contextlib
-import errno
 import json
 import os
 import shlex
@@ -18,6 +17,7 @@ from inceptionnext_lit.models.formats import Unwrapped, WeightSet, unwrap
 from inceptionnext_lit.models.weights import LoadReport, check_numbers, save_weights
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.safe_load import load_plain
+from inceptionnext_lit.safe_save import obstacle
 from inceptionnext_lit.tasks.backbone import WEIGHT_SOURCES, create_backbone
 
 
@@ -112,23 +112,8 @@ def _check_output(output: Path, source: Path) -> None:
     with contextlib.suppress(OSError):  # one of them is not there
         if output.samefile(source):
             raise UserError(f"The output {output} is the checkpoint itself; give it another name.")
-    if (code := _obstacle(output)) is not None:
+    if (code := obstacle(output)) is not None:
         raise UserError(f"The output {output} cannot be written: {os.strerror(code)}; give another one.")
-
-
-def _obstacle(output: Path) -> int | None:
-    """The operating system's code for what stands in the way of a file; None where nothing does."""
-    try:
-        if output.is_dir():
-            return errno.EISDIR
-        folder = output.parent
-        while not folder.exists() and folder != folder.parent:  # folders that are missing will be made
-            folder = folder.parent
-        if not folder.is_dir():
-            return errno.ENOTDIR
-        return None if os.access(folder, os.W_OK | os.X_OK) else errno.EACCES
-    except OSError as error:
-        return error.errno
 
 
 def _model_arguments(content: Mapping[str, Any], path: Path) -> dict[str, Any]:

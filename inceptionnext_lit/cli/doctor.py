@@ -1,0 +1,116 @@
+"""``doctor``: what is wrong with a folder of images."""
+
+import argparse
+import io
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from inceptionnext_lit.cli import TOOLS
+from inceptionnext_lit.cli.tools import ToolParser, sentence
+from inceptionnext_lit.data.manifest import is_manifest
+from inceptionnext_lit.data.sample import unpack_sample
+from inceptionnext_lit.doctor.listing import list_folder, list_manifest
+from inceptionnext_lit.doctor.report import Report, check_output, examine_listing, write_report
+from inceptionnext_lit.doctor.terminal import print_report
+
+EXAMPLES = """\
+Every image is read once, and nothing is changed. Exit code 0 if all is well, 1 with problems.
+
+examples:
+  python cli.py doctor MY_IMAGES
+  python cli.py doctor MY_IMAGES --output report.html
+  python cli.py doctor sample --workers 2 --output report.json     the embedded images
+"""
+_MOST_WORKERS = 8
+_INTERRUPTED = 130
+_WIDTH = 120  # of what goes to a file
+
+
+def run(words: list[str]) -> int:
+    """Run the command.
+
+    Args:
+        words: Words of the command line after ``doctor``.
+
+    Returns:
+        Exit code: 1 if there are problems, 130 after Ctrl-C.
+
+    Raises:
+        UserError: For anything that the user can mend.
+        SystemExit: With code 2 if the command line cannot be parsed.
+    """
+    options = _parse(words)
+    if options.output is not None:
+        check_output(options.output)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files hold what a terminal may not know
+    try:
+        report = _examine(options.folder, options.workers)
+        stdout = Console()
+        console = stdout if stdout.is_terminal else Console(width=_WIDTH)
+        print_report(report, console)
+        if options.output is not None:
+            write_report(report, options.output)
+            print(f"Report: {options.output}")
+    except KeyboardInterrupt:
+        print("Interrupted; nothing was changed.", file=sys.stderr)
+        return _INTERRUPTED
+    return 1 if report.problems else 0
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    parser = ToolParser("doctor", f"{sentence(TOOLS['doctor'])}\n\n{EXAMPLES}")
+    parser.usage = f"{parser.prog} FOLDER [--output FILE.json|html] [--workers N]"
+    folder = parser.add_argument(
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="a folder of images, with or without splits and classes, or a manifest",
+    )
+    parser.add_argument("--output", type=_path, metavar="FILE.json|html", help="write the whole report there too")
+    parser.add_argument(
+        "--workers", type=_number, metavar="N", default=_cores(), help="processes that read (default: %(default)s)"
+    )
+    folder.required = False  # argparse would complain of what is missing before it sees a misspelt key
+    options = parser.parse_args(words)
+    if options.folder is None:
+        parser.error("the following arguments are required: FOLDER")
+    options.folder = unpack_sample() if str(options.folder) == "sample" else options.folder.expanduser()
+    return options
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes; give 1 or more")
+    return int(text)
+
+
+def _cores() -> int:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usable, _MOST_WORKERS)
+
+
+def _examine(folder: Path, workers: int) -> Report:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    console = Console(stderr=True)
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("listing", total=None)
+        listing = list_manifest(folder) if is_manifest(folder) else list_folder(folder)
+        bar.update(task, description="reading", total=len(listing.items))
+
+        def tick(read: int) -> None:
+            bar.advance(task, read)
+            if bar.finished:
+                bar.update(task, description="comparing")
+
+        return examine_listing(listing, workers, tick)

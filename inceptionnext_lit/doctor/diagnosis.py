@@ -1,0 +1,167 @@
+"""From what is known of each file to findings."""
+
+from collections.abc import Sequence
+
+from PIL import Image
+
+from inceptionnext_lit.data.checks import twin_key
+from inceptionnext_lit.data.folder import VAL_NAMES
+from inceptionnext_lit.doctor.duplicates import duplicate_groups
+from inceptionnext_lit.doctor.examine import Examination
+from inceptionnext_lit.doctor.findings import KINDS, Finding, below, count, listed, printable
+from inceptionnext_lit.doctor.listing import NO_LABEL, NO_SPLIT, WHOLE, Item, Listing
+
+Counts = dict[str, dict[str, int]]
+"""Images per class in each split."""
+
+_IMBALANCE = 10  # times as many images in the largest class as in the smallest
+
+
+def diagnose(listing: Listing, examinations: Sequence[Examination]) -> list[Finding]:
+    """All findings on a folder, in the order of the report.
+
+    Args:
+        listing: What lies in the folder, with what its names and places show.
+        examinations: What is known of each of its images, in the same order.
+    """
+    counts = count_images(listing)
+    findings = [*listing.findings, *_judge_names(counts), *_judge_counts(counts)]
+    findings += _judge_files(listing, examinations)
+    findings += _judge_duplicates(listing, examinations)
+    order = {kind: place for place, kind in enumerate(KINDS)}
+    return sorted(findings, key=lambda finding: order[finding.kind])
+
+
+def count_images(listing: Listing) -> Counts:
+    """Images per class in each split, readable or not, classes without images included; loose ones under no name."""
+    counts: Counts = {split: dict.fromkeys(names, 0) for split, names in listing.classes.items()}
+    for item in listing.items:
+        if item.split != NO_SPLIT:
+            counts[item.split][item.label] = counts[item.split].get(item.label, 0) + 1
+    return counts
+
+
+def imbalance(classes: dict[str, int]) -> float | None:
+    """How many times as many images the largest class has as the smallest that is not empty; None without classes."""
+    sizes = [number for name, number in classes.items() if name != NO_LABEL and number]
+    return round(max(sizes) / min(sizes), 2) if sizes else None
+
+
+def _judge_names(counts: Counts) -> list[Finding]:
+    names = {split: {name for name in classes if name != NO_LABEL} for split, classes in counts.items()}
+    places: dict[str, dict[str, list[str]]] = {}
+    for split, found in names.items():
+        for name in sorted(found):
+            place = name if split == WHOLE else f"{split}/{name}"
+            places.setdefault(twin_key(name), {}).setdefault(name, []).append(place)
+    findings = []
+    for twins in places.values():
+        if len(twins) > 1:
+            paths = tuple(path for found in twins.values() for path in found)
+            quoted = " and ".join(f"'{printable(name)}'" for name in twins)
+            findings.append(Finding("twin_classes", f"{quoted} are almost the same name ({listed(paths)}).", paths))
+    trained = names.get("train", set())
+    for split in [split for split in names if trained and split != "train" and names[split]]:
+        findings += _missing(trained - names[split], missing_from=split, there="train")
+        findings += _missing(names[split] - trained, missing_from="train", there=split)
+    return findings
+
+
+def _missing(names: set[str], missing_from: str, there: str) -> list[Finding]:
+    if not names:
+        return []
+    found = sorted(names)
+    message = f"{missing_from} lacks {count(len(found), 'class', 'classes')} of {there}: {listed(found, 10)}."
+    return [Finding("missing_class", message, tuple(f"{there}/{name}" for name in found))]
+
+
+def _judge_counts(counts: Counts) -> list[Finding]:
+    findings = []
+    for split in {WHOLE, "train"} & counts.keys():
+        classes = {name: number for name, number in counts[split].items() if name != NO_LABEL}
+        prefix = "" if split == WHOLE else f"{split}/"
+        if len(classes) == 1:
+            (only,) = classes
+            findings.append(Finding("one_class", f"{printable(only)} is the only class.", (prefix + only,)))
+        ratio = imbalance(classes)
+        if ratio is not None and ratio >= _IMBALANCE:
+            filled = {name: number for name, number in classes.items() if number}
+            large, small = max(filled, key=lambda name: filled[name]), min(filled, key=lambda name: filled[name])
+            message = (
+                f"{printable(large)} has {count(filled[large], 'image')}, {printable(small)} has "
+                f"{filled[small]:,}: {ratio:,.0f} times as many."
+            )
+            findings.append(Finding("imbalance", message, (prefix + large, prefix + small)))
+        if not set(VAL_NAMES) & counts.keys():
+            findings += [
+                Finding("few_images", f"{printable(prefix + name)} has one image only.", (prefix + name,))
+                for name, number in classes.items()
+                if number == 1
+            ]
+    return findings
+
+
+def _judge_files(listing: Listing, examinations: Sequence[Examination]) -> list[Finding]:
+    findings = []
+    noted: dict[str, list[str]] = {"cmyk": [], "sixteen_bit": [], "rotated": [], "huge": []}
+    for examination in examinations:
+        path = below(examination.path, listing.root)
+        if examination.error:
+            reason = printable(examination.error).rstrip(".")
+            findings.append(Finding("unreadable", f"{printable(path)}: {reason}.", (path,)))
+            continue
+        if examination.is_plain:
+            colour = ", ".join(f"{level:.0f}" for level in examination.colour)
+            message = f"{printable(path)} is almost all one colour (red, green, blue: {colour})."
+            findings.append(Finding("one_colour", message, (path,)))
+        pixels = examination.size[0] * examination.size[1]
+        for kind, holds in {
+            "cmyk": examination.mode == "CMYK",
+            "sixteen_bit": examination.is_16_bit,
+            "rotated": examination.orientation != 1,
+            "huge": pixels > (Image.MAX_IMAGE_PIXELS or pixels),
+        }.items():
+            if holds:
+                noted[kind].append(path)
+    words = {
+        "cmyk": "of mode CMYK",
+        "sixteen_bit": "of 16 bits per channel",
+        "rotated": "to be turned by EXIF",
+        "huge": "of very many pixels",
+    }
+    for kind, paths in noted.items():
+        if paths:
+            message = f"{count(len(paths), 'image')} {words[kind]}: {listed(paths)}."
+            findings.append(Finding(kind, message, tuple(paths)))
+    return findings
+
+
+def _judge_duplicates(listing: Listing, examinations: Sequence[Examination]) -> list[Finding]:
+    findings = []
+    for group in duplicate_groups(examinations):
+        items = [listing.items[index] for index in group]
+        by_bytes: dict[bytes, list[Item]] = {}
+        for index in group:
+            by_bytes.setdefault(examinations[index].digest, []).append(listing.items[index])
+        how = "hold the same bytes" if len(by_bytes) == 1 else "look the same"
+        splits = dict.fromkeys(item.split for item in items if item.split != NO_SPLIT)
+        labels = dict.fromkeys(item.label for item in items if item.label != NO_LABEL)
+        if len(splits) > 1:
+            findings.append(_group("leak", listing, items, f"{how}, in the splits {listed(list(splits))}"))
+        if len(labels) > 1:
+            findings.append(_group("contradiction", listing, items, f"{how}, with the labels {listed(list(labels))}"))
+        if len(splits) > 1 or len(labels) > 1:
+            continue
+        findings += [
+            _group("duplicate", listing, copies, "hold the same bytes")
+            for copies in by_bytes.values()
+            if len(copies) > 1
+        ]
+        if len(by_bytes) > 1:
+            findings.append(_group("near_duplicate", listing, [copies[0] for copies in by_bytes.values()], how))
+    return findings
+
+
+def _group(kind: str, listing: Listing, items: Sequence[Item], what: str) -> Finding:
+    paths = tuple(below(item.path, listing.root) for item in items)
+    return Finding(kind, f"{listed(paths)} {what}.", paths)

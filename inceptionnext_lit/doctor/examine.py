@@ -1,0 +1,125 @@
+"""One image file, read once: is it intact, what is it, and what does it look like."""
+
+import hashlib
+import os
+import stat
+import warnings
+from dataclasses import dataclass
+from io import BufferedReader, BytesIO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from inceptionnext_lit.data.loading import upright_rgb
+
+THUMBNAIL_SIDE = 24
+_IN_MEMORY = 256 * 2**20  # bytes; a larger file is read in pieces, so that one cannot fill the memory
+_ORIENTATION = 0x0112
+_SAME_COLOUR = 8  # levels of 255
+_SAME_SHARE = 0.99
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What is known of a file; all that is kept of it, about a kilobyte.
+
+    Attributes:
+        path: The file.
+        digest: Hash of its bytes.
+        size: Width and height in pixels, as stored.
+        mode: Pillow's mode, such as ``RGB``.
+        format: Pillow's name of the format, such as ``JPEG``.
+        is_16_bit: Whether a channel has more than 8 bits.
+        orientation: EXIF's, 1 for upright.
+        is_plain: Whether it is almost all one colour.
+        thumbnail: Grey levels of the upright picture, squeezed to 24×24, row by row.
+        colour: Mean red, green and blue, 0 to 255.
+        error: Why it cannot be read, as the end of a sentence; empty if it can.
+    """
+
+    path: str
+    digest: bytes = b""
+    size: tuple[int, int] = (0, 0)
+    mode: str = ""
+    format: str = ""
+    is_16_bit: bool = False
+    orientation: int = 1
+    is_plain: bool = False
+    thumbnail: bytes = b""
+    colour: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    error: str = ""
+
+
+def examine(path: str) -> Examination:
+    """Reads a file to its end, in the way in which training does, and never raises for what is in it.
+
+    The header comes first: what claims more pixels than Pillow's limit is not decoded.
+    """
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for without end
+            return Examination(path, error="it is not a regular file")
+        if status.st_size == 0:
+            return Examination(path, error="the file is empty (0 bytes)")
+        with open(path, "rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on odd metadata; what matters is a finding
+            return _decode(path, file if status.st_size > _IN_MEMORY else BytesIO(file.read()))
+    except Exception as error:  # Pillow's decoders raise almost any type on damaged data
+        return Examination(path, error=_reason(path, error))
+
+
+def _decode(path: str, file: BytesIO | BufferedReader) -> Examination:
+    digest = hashlib.file_digest(file, "blake2b").digest()[:16]
+    file.seek(0)
+    with Image.open(file) as image:
+        size, mode, kind = image.size, image.mode, image.format
+        # of colour images, Pillow's mode does not tell, but the layout of the stored data does
+        is_16_bit = mode.startswith("I") or any(";16" in str(tile[3]) for tile in image.tile)
+        rgb = upright_rgb(image)
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    histogram = np.array(rgb.histogram()).reshape(3, 256)
+    colour = histogram @ np.arange(256) / histogram[0].sum()
+    # of all filters, this one keeps copies of other sizes most alike, and different pictures most different
+    side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    thumbnail = rgb.resize(side, Image.Resampling.HAMMING, reducing_gap=4).convert("L")
+    return Examination(
+        path,
+        digest,
+        size,
+        mode,
+        kind or "unknown",
+        is_16_bit,
+        orientation if orientation in range(1, 9) else 1,
+        _is_plain(histogram),
+        thumbnail.tobytes(),
+        (float(colour[0]), float(colour[1]), float(colour[2])),
+    )
+
+
+def _is_plain(histogram: np.ndarray) -> bool:
+    """Whether in each channel 99% of the pixels are within 8 levels of the median.
+
+    Args:
+        histogram: Pixels per level, (3, 256).
+    """
+    pixels = histogram[0].sum()
+    for levels in histogram:
+        median = int(np.argmax(levels.cumsum() * 2 >= pixels))
+        if levels[max(median - _SAME_COLOUR, 0) : median + _SAME_COLOUR + 1].sum() < _SAME_SHARE * pixels:
+            return False
+    return True
+
+
+def _reason(path: str, error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        return f"its header claims more than {limit:,} pixels, as a decompression bomb does; it was not decoded"
+    if isinstance(error, UnidentifiedImageError):
+        return "its content is no image of a known format"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory to decode it"
+    if isinstance(error, FileNotFoundError):
+        return "the link points nowhere" if os.path.islink(path) else "the file is gone"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or repr(error)

@@ -1,0 +1,170 @@
+"""What the doctor may find: a table with a row per kind, and how a finding is worded."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Severity = Literal["problem", "note"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What all findings of a kind share.
+
+    Attributes:
+        severity: A problem makes the exit code 1, a note does not.
+        title: What it is, as a heading.
+        remedy: The way out.
+    """
+
+    severity: Severity
+    title: str
+    remedy: str
+
+
+_LAYOUT = "Lay the images out as FOLDER/train/CLASS/*.jpg and FOLDER/val/CLASS/*.jpg, or as FOLDER/CLASS/*.jpg."
+KINDS = {  # in the order of the report
+    "unreadable": Kind(
+        "problem",
+        "unreadable or truncated files",
+        "Replace them with intact images or remove them; --data.on_bad_image skip trains without them.",
+    ),
+    "unlisted_folder": Kind(
+        "problem", "folders that cannot be listed", "Give yourself the permission to read them, or remove them."
+    ),
+    "layout": Kind("problem", "a layout that is not clear", _LAYOUT),
+    "one_class": Kind("problem", "only one class", f"A classifier needs at least two class folders. {_LAYOUT}"),
+    "empty_class": Kind("problem", "class folders without images", "Add images, or remove the folders."),
+    "looping_class": Kind(
+        "problem",
+        "class folders that link to a folder above them",
+        "Remove these links: training would take every image below as one more class.",
+    ),
+    "missing_class": Kind(
+        "problem",
+        "classes missing from a split",
+        "Add images of the class to the split, or remove the class from the others.",
+    ),
+    "twin_classes": Kind(
+        "problem",
+        "class names that differ only in case, spaces or signs",
+        "If they mean the same, move the images into one folder and remove the other.",
+    ),
+    "few_images": Kind(
+        "problem",
+        "classes of a single image, of which none can be held back for validation",
+        "Add images to them, or make a val/ folder beside train/.",
+    ),
+    "loose_images": Kind(
+        "problem",
+        "images beside class folders, which training does not see",
+        "Move them into the folder of their class, or out of here.",
+    ),
+    "leak": Kind(
+        "problem",
+        "the same picture in several splits (a leak: figures on it are too good)",
+        "Keep each picture in one split only, with all of its copies.",
+    ),
+    "contradiction": Kind(
+        "problem",
+        "the same picture under several labels",
+        "Look which label is right, and remove the picture from the other folders.",
+    ),
+    "duplicate": Kind(
+        "problem", "the same file several times in one class", "Keep one of each, so that it does not count twice."
+    ),
+    "one_colour": Kind(
+        "problem",
+        "images that are almost all one colour",
+        "Look at them; remove those that show nothing, such as failed exposures and placeholders.",
+    ),
+    "imbalance": Kind(
+        "note",
+        "classes of very different size",
+        "Weigh rare classes more with --data.class_weights auto, or draw them more often with --data.sampler balanced.",
+    ),
+    "near_duplicate": Kind(
+        "note",
+        "pictures that look the same in one class (copies, series)",
+        "Keep one of each, or at least never put them on two sides of a split.",
+    ),
+    "flat_folder": Kind(
+        "note", "images without class folders", f"For predict that is fine; fit needs class folders. {_LAYOUT}"
+    ),
+    "no_train": Kind(
+        "note", "no train/ folder", "validate and test can be run with a trained model; fit needs a train/ folder."
+    ),
+    "unused_folder": Kind(
+        "note",
+        "folders beside the splits, which are not used and were not read",
+        "Nothing needs to be done, unless a split's name is misspelt: they are train, val and test.",
+    ),
+    "unread_format": Kind(
+        "note", "pictures in a format that is not read", "Convert them to JPEG or PNG if they are to be used."
+    ),
+    "symlink_loop": Kind(
+        "note",
+        "links to folders that are visited anyway, and links in a circle",
+        "Nothing needs to be done: each folder is visited once. Remove the links if they are not meant.",
+    ),
+    "cmyk": Kind("note", "CMYK images", "Nothing needs to be done: they are converted to RGB as they are read."),
+    "sixteen_bit": Kind(
+        "note",
+        "images of 16 bits per channel",
+        "Nothing needs to be done: they are scaled to 8 bits. Look whether they come out too dark.",
+    ),
+    "rotated": Kind(
+        "note",
+        "images with an EXIF orientation",
+        "Nothing needs to be done: they are turned upright as they are read; other programs may not do that.",
+    ),
+    "huge": Kind("note", "images of very many pixels", "Shrink them: each epoch decodes them anew, which takes long."),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found.
+
+    Attributes:
+        kind: A key of :data:`KINDS`.
+        message: What and where, as one sentence that is fit to print.
+        paths: The files or folders it is about, as they are, below the folder.
+    """
+
+    kind: str
+    message: str
+    paths: tuple[str, ...] = field(default=())
+
+    @property
+    def severity(self) -> Severity:
+        """Whether it is a problem or a note."""
+        return KINDS[self.kind].severity
+
+    @property
+    def remedy(self) -> str:
+        """The way out."""
+        return KINDS[self.kind].remedy
+
+
+def printable(text: str) -> str:
+    """A name with what would spoil a line or hide (control signs, odd spaces, undecodable bytes) as escapes."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def listed(names: Sequence[str], limit: int = 3) -> str:
+    """The first names, printable, and how many more there are."""
+    shown = ", ".join(printable(name) for name in names[:limit])
+    return shown + (f" and {len(names) - limit:,} more" if len(names) > limit else "")
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def below(path: str | os.PathLike[str], root: str | os.PathLike[str]) -> str:
+    """A path as reports show it: relative to the folder where it lies below it."""
+    shown = os.path.relpath(path, root)
+    return os.fspath(path) if shown.startswith(os.pardir + os.sep) else shown

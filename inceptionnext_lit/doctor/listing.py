@@ -1,0 +1,188 @@
+"""What lies in a folder, by split and class; what fit would stop at becomes a finding."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from inceptionnext_lit.data.files import UNREAD_SUFFIXES, is_image, natural_key, visible_entries, walk_files
+from inceptionnext_lit.data.folder import SPLIT_NAMES, VAL_NAMES, find_layout
+from inceptionnext_lit.data.manifest import read_manifest
+from inceptionnext_lit.doctor.findings import Finding, below, count, listed, printable
+from inceptionnext_lit.errors import UserError
+
+WHOLE = "all"
+"""The name of the split in a folder that has no splits."""
+NO_LABEL = ""
+NO_SPLIT = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An image to examine.
+
+    Attributes:
+        path: The file.
+        split: The name of its split; empty if it lies beside the splits.
+        label: The name of its class; empty if it has none.
+    """
+
+    path: str
+    split: str
+    label: str
+
+
+@dataclass
+class Listing:
+    """What is to be examined.
+
+    Attributes:
+        root: The folder.
+        items: The images, split by split and class by class.
+        classes: The names of the class folders of each split, those without images too.
+        findings: What the names and places of the files alone show.
+    """
+
+    root: Path
+    items: list[Item] = field(default_factory=list)
+    classes: dict[str, list[str]] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, kind: str, message: str, *paths: str) -> None:
+        """Notes a finding; the paths are taken relative to the folder."""
+        self.findings.append(Finding(kind, message, tuple(below(path, self.root) for path in paths)))
+
+
+def list_manifest(path: Path) -> Listing:
+    """Lists the images of a manifest; several labels of an image count as one class of their own.
+
+    Raises:
+        UserError: As :func:`read_manifest`.
+    """
+    listing = Listing(path.parent)
+    for entry in read_manifest(path, multi_label=None):
+        listing.items.append(Item(entry.path, entry.split or WHOLE, "|".join(entry.labels)))
+    for item in listing.items:
+        names = listing.classes.setdefault(item.split, [])
+        if item.label not in names:
+            names.append(item.label)
+    return listing
+
+
+def list_folder(root: Path) -> Listing:
+    """Lists the images of a folder, with or without splits, with or without classes.
+
+    Raises:
+        UserError: If the folder does not exist, cannot be listed, or has no image.
+    """
+    listing = Listing(root)
+    entries = visible_entries(root) if root.is_dir() else []
+    folders = [entry.name for entry in entries if entry.is_dir()]
+    try:
+        layout = find_layout(root)
+        places = {"train": layout.train, layout.val.name if layout.val else "val": layout.val, "test": layout.test}
+        splits = {name: place for name, place in places.items() if place is not None}
+    except UserError:
+        if not root.is_dir():
+            raise
+        splits = _unclear_splits(listing, folders)
+    if splits.get("train") == root:
+        splits = {WHOLE: root}
+    for name, place in splits.items():
+        _list_split(listing, name, place, leave_out=set(splits) if place == root else set())
+    if root not in splits.values():
+        if "train" not in splits and WHOLE not in splits:
+            listing.add("no_train", f"There is no train/ folder beside {listed(list(splits))}.")
+        _list_rest(listing, [name for name in folders if name not in splits])
+        _add_loose(listing, root, NO_SPLIT, "the splits")
+    if not listing.items:
+        raise UserError(
+            f"{printable(str(root))} holds no images that could be examined. Name a folder with images in it, or lay "
+            "them out as FOLDER/train/CLASS/*.jpg and FOLDER/val/CLASS/*.jpg."
+        )
+    return listing
+
+
+def _unclear_splits(listing: Listing, folders: list[str]) -> dict[str, Path]:
+    """The splits where the names of the folders leave open what is one, which is noted."""
+    names = [name for name in SPLIT_NAMES if name in folders]
+    validations = [name for name in names if name in VAL_NAMES]
+    if len(validations) > 1:
+        message = f"{' and '.join(validations)} could each be the validation split, and only one can be it."
+        listing.add("layout", message, *(str(listing.root / name) for name in validations))
+        return {name: listing.root / name for name in names}
+    names = [name for name in names if name != "train"]  # where there is one, it is a class of that name
+    others = [name for name in folders if name not in names]
+    message = f"{names[0]}/ lies beside class folders such as {printable(others[0])}/, but there is no train/."
+    listing.add("layout", message, str(listing.root / names[0]))
+    return {WHOLE: listing.root} | {name: listing.root / name for name in names}
+
+
+def _list_split(listing: Listing, split: str, place: Path, leave_out: set[str]) -> None:
+    folders = [entry for entry in visible_entries(place) if entry.is_dir() and entry.name not in leave_out]
+    above = {os.path.realpath(place), *map(str, Path(os.path.realpath(place)).parents)}
+    names = []
+    for folder in folders:
+        if os.path.realpath(folder.path) in above:
+            shown = printable(below(folder.path, listing.root))
+            message = f"{shown} links to a folder above it, so that training would take it for a class."
+            listing.add("looping_class", message, folder.path)
+            continue
+        names.append(folder.name)
+        images = _images_below(listing, folder.path)
+        if not images:
+            shown = printable(below(folder.path, listing.root))
+            listing.add("empty_class", f"{shown} holds no images.", folder.path)
+        listing.items += [Item(path, split, folder.name) for path in images]
+    listing.classes[split] = names
+    if names:
+        _add_loose(listing, place, split, "the class folders")
+        return
+    loose = _images_below(listing, str(place))
+    listing.items += [Item(path, split, NO_LABEL) for path in loose]
+    if loose:
+        listing.add("flat_folder", f"{count(len(loose), 'image')} of {split} have no class folders.", str(place))
+
+
+def _images_below(listing: Listing, folder: str) -> list[str]:
+    """The images at any depth, in natural order; notes what else is remarkable there."""
+    images, unread = [], []
+
+    def note_error(error: OSError) -> None:
+        shown = printable(below(error.filename, listing.root))
+        listing.add("unlisted_folder", f"{shown} cannot be listed: {error.strerror}.", error.filename)
+
+    def note_revisit(path: str) -> None:
+        if os.path.islink(path):
+            message = f"{printable(below(path, listing.root))} links to {printable(os.readlink(path))}."
+            listing.add("symlink_loop", message, path)
+
+    for path in walk_files(folder, note_error, note_revisit):
+        if is_image(path):
+            images.append(path)
+        elif os.path.splitext(path)[1].lower() in UNREAD_SUFFIXES:
+            unread.append(path)
+        elif os.path.islink(path) and not os.path.exists(path):  # a link to itself, say
+            note_revisit(path)
+    if unread:
+        message = f"{count(len(unread), 'picture')} in {printable(below(folder, listing.root))} cannot be read here."
+        listing.add("unread_format", message, *sorted(unread))
+    return sorted(images, key=natural_key)
+
+
+def _add_loose(listing: Listing, place: Path, split: str, beside: str) -> None:
+    """Examines the images that lie in a folder of folders too."""
+    loose = [entry.path for entry in visible_entries(place) if is_image(entry.name) and not entry.is_dir()]
+    if loose:
+        where = printable(below(place, listing.root))
+        where = "the folder itself" if where == os.curdir else where
+        message = f"{count(len(loose), 'image')} in {where} beside {beside}."
+        listing.add("loose_images", message, *loose)
+        listing.items += [Item(path, split, NO_LABEL) for path in sorted(loose, key=natural_key)]
+
+
+def _list_rest(listing: Listing, folders: list[str]) -> None:
+    """Notes folders with images that belong to no split."""
+    for name in folders:
+        place = str(listing.root / name)
+        if images := sum(map(is_image, walk_files(place, on_error=lambda error: None))):
+            listing.add("unused_folder", f"{printable(name)} holds {count(images, 'image')}.", place)

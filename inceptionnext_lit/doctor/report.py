@@ -1,0 +1,151 @@
+"""A doctor's report: made from a folder, and written as JSON or HTML."""
+
+import json
+import os
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inceptionnext_lit.doctor.diagnosis import Counts, count_images, diagnose, imbalance
+from inceptionnext_lit.doctor.examine import Examination
+from inceptionnext_lit.doctor.findings import Finding
+from inceptionnext_lit.doctor.listing import Listing
+from inceptionnext_lit.doctor.survey import survey
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.safe_save import obstacle, replacing
+
+SUFFIXES = (".json", ".html")
+_COMMON_SIZES = 10
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found in a folder.
+
+    Attributes:
+        root: The folder.
+        images: Number of files that were examined.
+        seconds: How long that took.
+        splits: Images per class in each split; images without a class under the empty name.
+        sizes: Of the readable images: ``width`` and ``height``, each with ``min``, ``median`` and ``max`` in pixels,
+            and ``common``, the most frequent sizes with their counts. Empty if there is none.
+        modes: Number of images per Pillow mode, the most frequent first.
+        formats: Number of images per file format, the most frequent first.
+        findings: What is wrong or remarkable.
+    """
+
+    root: Path
+    images: int
+    seconds: float
+    splits: Counts
+    sizes: dict[str, Any]
+    modes: dict[str, int]
+    formats: dict[str, int]
+    findings: Sequence[Finding]
+
+    @property
+    def problems(self) -> int:
+        """The number of findings that are problems."""
+        return sum(finding.severity == "problem" for finding in self.findings)
+
+    def record(self) -> dict[str, Any]:
+        """The report as plain data, under the names that the JSON file has.
+
+        Bytes of names that are no UTF-8 are lone surrogates, as in :func:`os.fsdecode`.
+        """
+        return {
+            "root": str(self.root),
+            "images": self.images,
+            "seconds": round(self.seconds, 2),
+            "problems": self.problems,
+            "splits": self.splits,
+            "imbalance": {split: imbalance(classes) for split, classes in self.splits.items()},
+            "sizes": self.sizes,
+            "modes": self.modes,
+            "formats": self.formats,
+            "findings": [
+                {
+                    "kind": finding.kind,
+                    "severity": finding.severity,
+                    "message": finding.message,
+                    "remedy": finding.remedy,
+                    "paths": list(finding.paths),
+                }
+                for finding in self.findings
+            ],
+        }
+
+
+def examine_listing(listing: Listing, workers: int, tick: Callable[[int], object] = lambda read: None) -> Report:
+    """Reads every image of a listing once, and changes nothing.
+
+    Args:
+        listing: The images.
+        workers: Number of processes that read.
+        tick: Called now and then with the number of files that were read since the last call.
+
+    Raises:
+        UserError: If a process was killed.
+    """
+    start = time.perf_counter()
+    examinations = survey([item.path for item in listing.items], workers, tick)
+    findings = diagnose(listing, examinations)
+    readable = [examination for examination in examinations if not examination.error]
+    return Report(
+        listing.root,
+        len(examinations),
+        time.perf_counter() - start,
+        count_images(listing),
+        _summarise_sizes(readable),
+        dict(Counter(examination.mode for examination in readable).most_common()),
+        dict(Counter(examination.format for examination in readable).most_common()),
+        findings,
+    )
+
+
+def check_output(path: Path) -> None:
+    """Refuses a file for the report before anything is read for it.
+
+    Raises:
+        UserError: If its ending is neither ``.json`` nor ``.html``, or it cannot be written.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise UserError(f"--output is {path}; it must end in {' or '.join(SUFFIXES)}.")
+    if (code := obstacle(path)) is not None:
+        raise UserError(f"The report {path} cannot be written: {os.strerror(code)}; give another one with --output.")
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Writes a report in the format that the file's ending tells, all of it or nothing.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    if path.suffix.lower() == ".json":
+        text = json.dumps(report.record(), indent=2) + "\n"
+    else:
+        from inceptionnext_lit.doctor.page import render_page
+
+        text = render_page(report)
+    try:
+        with replacing(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"The report {path} cannot be written: {error.strerror or error}.") from error
+
+
+def _summarise_sizes(examinations: Sequence[Examination]) -> dict[str, Any]:
+    if not examinations:
+        return {}
+    sizes = [examination.size for examination in examinations]
+    summary: dict[str, Any] = {}
+    for place, name in enumerate(("width", "height")):
+        sides = [size[place] for size in sizes]
+        summary[name] = {"min": min(sides), "median": statistics.median_low(sides), "max": max(sides)}
+    common = Counter(sizes).most_common(_COMMON_SIZES)
+    summary["common"] = [{"width": width, "height": height, "images": n} for (width, height), n in common]
+    return summary

@@ -1,0 +1,77 @@
+"""Reading many files at once, each by one of several processes."""
+
+import itertools
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait as wait_for
+
+from inceptionnext_lit.doctor.examine import Examination, examine
+from inceptionnext_lit.doctor.findings import printable
+from inceptionnext_lit.errors import UserError
+
+_CHUNK = 16  # files a time: enough to make the exchange cheap, few enough for a smooth bar
+_AHEAD = 4  # chunks per process that wait or are read
+
+
+def survey(paths: Sequence[str], workers: int, tick: Callable[[int], object] = lambda read: None) -> list[Examination]:
+    """Examines files in parallel.
+
+    Args:
+        paths: The files.
+        workers: Number of processes.
+        tick: Called now and then with the number of files that were read since the last call.
+
+    Returns:
+        What is known of each file, in the order of ``paths``.
+
+    Raises:
+        UserError: If a process was killed.
+    """
+    size = max(1, min(_CHUNK, len(paths) // workers))
+    chunks = iter([(start, paths[start : start + size]) for start in range(0, len(paths), size)])
+    found: dict[int, list[Examination]] = {}
+    # new interpreters instead of copies of this one: small, and without the locks of its threads
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(paths)) or 1, context, _prepare)
+    running: dict[Future[list[Examination]], tuple[int, Sequence[str]]] = {}
+    try:
+        for chunk in itertools.islice(chunks, workers * _AHEAD):
+            running[pool.submit(_examine_all, chunk[1])] = chunk
+        while running:
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                found[running[done][0]] = done.result()
+                tick(len(running.pop(done)[1]))
+                for chunk in itertools.islice(chunks, 1):
+                    running[pool.submit(_examine_all, chunk[1])] = chunk
+    except BrokenProcessPool as error:
+        first = min(running.values())[1][0]
+        raise UserError(
+            f"A process that reads images was killed, most likely for lack of memory, near {printable(first)}. "
+            "Try again with --workers 1."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return [examination for start in sorted(found) for examination in found[start]]
+
+
+def _examine_all(paths: Sequence[str]) -> list[Examination]:
+    return [examine(path) for path in paths]
+
+
+def _prepare() -> None:
+    """Leaves Ctrl-C to the parent, ends with it however it ends, and silences the remarks of C libraries."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait_for([parent.sentinel])
+        os._exit(1)

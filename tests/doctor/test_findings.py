@@ -1,0 +1,170 @@
+"""What is found in the names, places and numbers of files, which fit would stop at or not see."""
+
+import os
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from inceptionnext_lit.doctor.examine import Examination
+from inceptionnext_lit.doctor.findings import Finding, listed, printable
+from inceptionnext_lit.doctor.listing import Item, list_folder
+from inceptionnext_lit.doctor.report import Report, examine_listing
+
+Diagnose = Callable[..., Report]
+
+
+@pytest.fixture
+def diagnose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Diagnose:
+    """The report on a folder of empty files, each of which passes for an intact image unlike the others."""
+    numbers = count()
+
+    def intact(paths: list[str], workers: int, tick: object) -> list[Examination]:
+        fields = {"size": (8, 8), "mode": "RGB", "format": "PNG", "is_plain": False, "thumbnail": bytes(576)}
+        return [Examination(path, digest=next(numbers).to_bytes(16, "big"), **fields) for path in paths]
+
+    monkeypatch.setattr("inceptionnext_lit.doctor.report.survey", intact)
+
+    def run(*names: str) -> Report:
+        for name in names:
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if name.endswith("/"):
+                path.mkdir()
+            else:
+                path.touch()
+        return examine_listing(list_folder(tmp_path), workers=1)
+
+    return run
+
+
+def found(report: Report) -> list[tuple[str, tuple[str, ...]]]:
+    return [(finding.kind, finding.paths) for finding in report.findings]
+
+
+PAIR = ("train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/b/1.jpg")
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (PAIR, []),
+        ((*PAIR, "train/c/", "val/c/x.jpg"), [("empty_class", ("train/c",))]),
+        (
+            (*PAIR, "train/c/1.jpg", "test/a/1.jpg", "test/d/1.jpg"),
+            [
+                ("missing_class", ("train/c",)),
+                ("missing_class", ("train/b", "train/c")),
+                ("missing_class", ("test/d",)),
+            ],
+        ),
+        (("train/a/1.jpg", "val/a/1.jpg"), [("one_class", ("train/a",))]),
+        (("a/1.jpg", "a/2.jpg", "b/1.jpg"), [("few_images", ("b",))]),
+        ((*PAIR, "train/x.jpg", "y.jpg"), [("loose_images", ("train/x.jpg",)), ("loose_images", ("y.jpg",))]),
+        ((*PAIR, "Test/a/1.jpg", "docs/readme.txt"), [("unused_folder", ("Test",))]),
+        ((*PAIR, "train/a/x.HEIC"), [("unread_format", ("train/a/x.HEIC",))]),
+        (("val/a/1.jpg", "val/b/1.jpg"), [("no_train", ())]),
+        (("1.jpg", "2.jpg"), [("flat_folder", (".",))]),
+        ((*PAIR, "test/1.jpg"), [("flat_folder", ("test",))]),
+        ((*PAIR, "valid/a/1.jpg", "valid/b/1.jpg"), [("layout", ("val", "valid"))]),
+        (("a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg", "test/a/1.jpg", "test/b/1.jpg"), [("layout", ("test",))]),
+        ((*PAIR, *(f"train/a/{n}.jpg" for n in range(9))), []),
+        ((*PAIR, *(f"train/a/{n}.jpg" for n in range(10))), [("imbalance", ("train/a", "train/b"))]),
+    ],
+)  # fmt: skip
+def test_layouts(diagnose: Diagnose, names: tuple[str, ...], expected: list[tuple[str, tuple[str, ...]]]) -> None:
+    assert found(diagnose(*names)) == expected
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("Cat", "cat"),
+        ("cat", "cat "),
+        ("golden_retriever", "golden  retriever"),
+        ("a-b", "a_b"),
+        ("café", "cafe\u0301"),
+    ],
+)
+def test_twins(diagnose: Diagnose, first: str, second: str) -> None:
+    report = diagnose(f"{first}/1.jpg", f"{first}/2.jpg", f"{second}/1.jpg", f"{second}/2.jpg", "z/1.jpg", "z/2.jpg")
+    (finding,) = report.findings
+    assert (finding.kind, set(finding.paths)) == ("twin_classes", {first, second})
+
+
+def test_twins_across_splits_are_also_missing(diagnose: Diagnose) -> None:
+    report = diagnose("train/a/1.jpg", "train/cat/1.jpg", "val/a/1.jpg", "val/Cat/1.jpg")
+    assert found(report) == [
+        ("missing_class", ("train/cat",)),
+        ("missing_class", ("val/Cat",)),
+        ("twin_classes", ("train/cat", "val/Cat")),
+    ]
+    assert [finding.message for finding in report.findings] == [
+        "val lacks 1 class of train: cat.",
+        "train lacks 1 class of val: Cat.",
+        "'cat' and 'Cat' are almost the same name (train/cat, val/Cat).",
+    ]
+
+
+def test_links_in_a_circle(tmp_path: Path, diagnose: Diagnose) -> None:
+    (tmp_path / "train/a").mkdir(parents=True)
+    (tmp_path / "train/loop").symlink_to(tmp_path)
+    (tmp_path / "train/a/again").symlink_to(tmp_path / "train/a")
+    (tmp_path / "train/a/self").symlink_to("self")
+    report = diagnose(*PAIR)
+    assert found(report) == [
+        ("looping_class", ("train/loop",)),
+        ("symlink_loop", ("train/a/again",)),
+        ("symlink_loop", ("train/a/self",)),
+    ]
+    assert report.splits == {"train": {"a": 1, "b": 1}, "val": {"a": 1, "b": 1}}
+    assert report.images == 4
+
+
+def test_a_folder_without_permission(tmp_path: Path, diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "train/a/secret").mkdir(parents=True)
+    scan = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("secret"):  # root may list everything
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    (finding,) = diagnose(*PAIR).findings
+    assert finding == Finding(
+        "unlisted_folder", "train/a/secret cannot be listed: Permission denied.", ("train/a/secret",)
+    )
+
+
+def test_the_same_picture(diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [*PAIR, "train/a/2.jpg", "train/a/3.jpg", "extra.jpg"]
+    monkeypatch.setattr("inceptionnext_lit.doctor.diagnosis.duplicate_groups", lambda seen: [[0, 3, 5], [1, 2], [4, 6]])
+    report = diagnose(*names)
+    order = ["train/a/1.jpg", "train/a/2.jpg", "train/a/3.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/b/1.jpg"]
+    assert [(f.kind, f.paths) for f in report.findings if f.kind != "loose_images"] == [
+        ("leak", (order[0], order[3], order[5])),
+        ("contradiction", (order[0], order[3], order[5])),
+        ("near_duplicate", (order[1], order[2])),
+        ("near_duplicate", (order[4], "extra.jpg")),  # what lies beside the splits leaks nothing
+    ]
+    assert report.problems == 3
+
+
+def test_images_in_the_order_of_the_report(tmp_path: Path, diagnose: Diagnose) -> None:
+    diagnose("train/a/10.jpg", "train/a/2.jpg", "train/b/sub/1.jpg", "val/a/1.jpg", "train/a/.hidden.jpg")
+    assert list_folder(tmp_path).items == [
+        Item(f"{tmp_path}/train/a/2.jpg", "train", "a"),
+        Item(f"{tmp_path}/train/a/10.jpg", "train", "a"),
+        Item(f"{tmp_path}/train/b/sub/1.jpg", "train", "b"),
+        Item(f"{tmp_path}/val/a/1.jpg", "val", "a"),
+    ]
+
+
+def test_wording() -> None:
+    assert printable("a b\tc\x1b[31m\u00a0\udcff猫") == r"a b\tc\x1b[31m\xa0\udcff猫"
+    assert listed(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
+    assert listed(["a", "b"]) == "a, b"
+    finding = Finding("cmyk", "1 image")
+    assert (finding.severity, finding.remedy[:26]) == ("note", "Nothing needs to be done: ")
