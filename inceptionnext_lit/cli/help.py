@@ -9,7 +9,7 @@ from typing import Any, get_args
 from jsonargparse import ArgumentParser
 
 _LINKED = {"num_classes", "class_names", "preprocessing"}  # set by the data, not by people
-_FIRST = ("config", "print_config", "run_name", "ckpt_path", "output", "seed_everything")
+_FIRST = ("config", "print_config", "run_name", "ckpt_path", "output", "resume", "seed_everything")
 _TITLES = {"checkpoint": "Which epoch is kept as best.ckpt", "trainer": "Lightning's Trainer"}
 # what the toolkit does in its own way, or what is for no user of a command line; accepted all the same
 _UNLISTED = {

@@ -6,6 +6,8 @@ import warnings
 
 # (beginning of the message as a regular expression, reason)
 WARNINGS = [
+    # the images that predict takes as plain words are taken out of the command line before Lightning parses it
+    r"LightningCLI's args parameter is intended to run from within Python",
     # TensorBoard's logger has just made this very folder for both loggers
     r"Experiment logs directory .* exists and is not empty",
     # Lightning on a newer torch; mended in Lightning, not by its users

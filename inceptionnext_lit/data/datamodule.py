@@ -19,7 +19,6 @@ from inceptionnext_lit.data.datasets import (
     collate_labelled,
     collate_unlabelled,
 )
-from inceptionnext_lit.data.files import list_images
 from inceptionnext_lit.data.folder import (
     Layout,
     Sample,
@@ -29,6 +28,7 @@ from inceptionnext_lit.data.folder import (
     training_classes,
 )
 from inceptionnext_lit.data.global_batch import plan_accumulation
+from inceptionnext_lit.data.inputs import resolve_inputs
 from inceptionnext_lit.data.sample import unpack_sample
 from inceptionnext_lit.data.samplers import EvaluationSampler, TrainingSampler
 from inceptionnext_lit.data.transforms import eval_transform, train_transform
@@ -46,14 +46,14 @@ class ImageFolderDataModule(LightningDataModule):
     The folder holds ``train/CLASS/*.jpg``, and beside ``train`` a ``val`` and a ``test`` folder of the same
     kind if there are any; or class folders alone. Without ``val``, a part of each class is held back.
 
-    Batches are ``(images, labels)``: float32 (N, 3, S, S) and int64 (N,); in prediction ``(images, paths)``,
-    with a list of N paths in natural order. On several processes each gets its share: of training images in an order
+    Batches are ``(images, labels)``: float32 (N, 3, S, S) and int64 (N,); in prediction
+    :class:`UnlabelledBatch`, in natural order. On several processes each gets its share: of training images in an order
     that depends on the run's seed and the epoch alone, of evaluation images every one once; an image that only fills
     up a share has the label ``NOT_COUNTED``.
 
     Args:
-        root: The data folder; for prediction, any folder of images or one image. ``sample`` stands for the
-            embedded images (a folder of that name is written ``./sample``).
+        root: The data folder; for prediction, folders of images, image files, patterns or manifests, one or several.
+            ``sample`` stands for the embedded images (a folder of that name is written ``./sample``).
         image_size: Side S of the images that the model gets, in pixels.
         batch_size: Images per batch and device.
         global_batch_size: Images per optimiser step over all devices and nodes, for which the recipe's learning rate is
@@ -82,7 +82,7 @@ class ImageFolderDataModule(LightningDataModule):
 
     def __init__(
         self,
-        root: str | None = None,
+        root: str | list[str] | None = None,
         image_size: int = 224,
         batch_size: int = 64,
         global_batch_size: int | None = None,
@@ -261,6 +261,8 @@ class ImageFolderDataModule(LightningDataModule):
     def _folder(self) -> Path:
         if self.root is None:
             raise UserError("No images were named. Give a folder with --data.root, or --data.root sample.")
+        if isinstance(self.root, list):
+            raise UserError(f"data.root names {', '.join(self.root)}; name one data folder.")
         return unpack_sample(self.cache_dir) if self.root == SAMPLE else Path(self.root).expanduser()
 
     def _scan(self, layout: Layout, split: Path) -> list[Sample]:
@@ -282,15 +284,8 @@ class ImageFolderDataModule(LightningDataModule):
         return hold_back(train, layout.train, self.val_fraction, self.split_seed)
 
     def _unlabelled(self) -> list[str]:
-        folder = self._folder()
-        if folder.is_file():
-            return [str(folder)]
-        if not folder.exists():
-            raise UserError(f"{folder} does not exist. Name a folder of images, or one image file, with --data.root.")
-        paths = list_images(folder)
-        if not paths:
-            raise UserError(f"There are no images below {folder}. Name another folder with --data.root.")
-        return paths
+        inputs = self.root if isinstance(self.root, list) else [str(self._folder())]
+        return resolve_inputs([str(unpack_sample(self.cache_dir)) if name == SAMPLE else name for name in inputs])
 
 
 def _default_workers() -> int:

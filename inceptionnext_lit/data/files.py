@@ -29,7 +29,7 @@ def list_images(folder: Path) -> list[str]:
             "skipped. Convert them to JPEG or PNG to use them.",
             stacklevel=2,
         )
-    return sorted(filter(is_image, paths), key=_natural_key)
+    return sorted(filter(is_image, paths), key=natural_key)
 
 
 def is_image(name: str) -> bool:
@@ -84,9 +84,18 @@ def _unreadable(error: OSError) -> UserError:
     )
 
 
-def _natural_key(path: str) -> tuple[list[list[str | int]], str]:
-    parts = [
-        [int(piece) if piece.isdecimal() else piece.casefold() for piece in re.split(r"(\d+)", part)]
-        for part in path.split(os.sep)
-    ]
-    return parts, path
+def natural_key(path: str) -> tuple[str, str]:
+    """What to sort paths by so that numbers in names count as numbers, and a folder's content stays together.
+
+    It is text alone, since among a million paths the keys are what takes memory.
+    """
+    numbered = _NUMBER.sub(_by_length, path.casefold())
+    return numbered.replace(os.sep, "\0"), path
+
+
+def _by_length(number: re.Match[str]) -> str:
+    digits = number[0].lstrip("0")
+    return f"\1{len(digits):03}{digits}"
+
+
+_NUMBER = re.compile(r"[0-9]+")

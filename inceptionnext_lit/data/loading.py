@@ -1,6 +1,9 @@
 """The one way in which an image file becomes pixels, whatever its mode."""
 
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -30,18 +33,65 @@ def load_image(path: str | Path) -> Image.Image:
         UserError: If the file cannot be read to its end, or its pixel values have no defined brightness.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # remarks on odd metadata would be repeated by each worker and epoch
-            with Image.open(path) as image:
-                image.load()
-                return _to_rgb(ImageOps.exif_transpose(image))
+        with _without_remarks(), Image.open(path) as image:
+            return upright_rgb(image)
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise almost any type on damaged data
-        reason = "the file is missing" if isinstance(error, FileNotFoundError) else str(error) or repr(error)
+        reason = failure_reason(error)
         raise UserError(
             f"Cannot read the image {path}: {reason}. Replace the file with an intact image, or remove it."
         ) from error
+
+
+def failure_reason(error: BaseException) -> str:
+    """Why an image could not be read, in words.
+
+    Args:
+        error: What :func:`load_image` raised, or what Pillow did.
+    """
+    if isinstance(error, UserError) and error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, MemoryError):
+        return "it does not fit into memory"
+    return "the file is missing" if isinstance(error, FileNotFoundError) else str(error) or repr(error)
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Turns any picture of Pillow's into what :func:`load_image` makes of its file.
+
+    Raises:
+        ValueError: If its pixel values have no defined brightness.
+    """
+    image.load()
+    return _to_rgb(ImageOps.exif_transpose(image))
+
+
+_open_files = 0
+_counting = threading.Lock()
+_filters = warnings.catch_warnings()
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Silences remarks on odd metadata, which each worker and epoch would repeat.
+
+    The filters of warnings are the whole process's: of several threads the first one sets them, the last one resets.
+    """
+    global _open_files, _filters
+    with _counting:
+        _open_files += 1
+        if _open_files == 1:
+            _filters = warnings.catch_warnings()
+            _filters.__enter__()
+            warnings.simplefilter("ignore")
+    try:
+        yield
+    finally:
+        with _counting:
+            _open_files -= 1
+            if _open_files == 0:
+                _filters.__exit__(None, None, None)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -21,7 +21,7 @@ from inceptionnext_lit.preprocessing import NOT_COUNTED, Preprocessing
 from inceptionnext_lit.seeding import VARIABLE, run_seed, seed_generators
 from inceptionnext_lit.tasks.backbone import WEIGHT_SOURCES, create_backbone
 from inceptionnext_lit.tasks.metrics import accuracies, mean_losses
-from inceptionnext_lit.tasks.predictions import Predictions
+from inceptionnext_lit.tasks.predictions import Predictions, rank
 from inceptionnext_lit.training.execution import Execution
 from inceptionnext_lit.training.finite import StopOnNonFinite
 from inceptionnext_lit.training.losses import LossName, classification_loss
@@ -179,11 +179,14 @@ class ClassificationTask(LightningModule):
         """Metrics of one test batch, of the trained and of the averaged weights."""
         self._evaluate(batch, "test")
 
-    def predict_step(self, batch: tuple[Tensor, list[str]], batch_idx: int) -> Predictions:
-        """Most probable classes of a batch: images (N, C, H, W) and their N paths."""
-        images, paths = batch
-        top = self(images).float().softmax(dim=1).topk(min(5, self.num_classes), dim=1)
-        return {"paths": list(paths), "classes": top.indices, "probabilities": top.values}
+    def scores(self, logits: Tensor) -> Tensor:
+        """Probabilities of the classes, float32 (N, num_classes), from logits of that shape."""
+        return logits.float().softmax(dim=1)
+
+    def predict_step(self, batch: tuple[Tensor, list[str], Any], batch_idx: int) -> Predictions:
+        """Most probable classes of a batch: images (N, C, H, W), their N paths, and what could not be read."""
+        images, paths, _ = batch
+        return rank(self.scores(self(images)) if paths else images.new_empty(0, self.num_classes), paths)
 
     @property
     def num_classes(self) -> int:
