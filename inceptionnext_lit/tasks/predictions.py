@@ -161,11 +161,10 @@ class PredictionWriter(Callback):
             total = f" ({self._file.count} in all)" if self._earlier else ""
             self._out.print(f"{self._file.count - self._earlier} predictions written to {self._file.output}{total}")
         elif self._failed:
-            raise UserError(
-                f"None of the {self._failed} images could be read; {self._unreadable.path} lists the reasons."
-            )
+            raise UserError(f"None of {self._failed} images could be read; {self._unreadable.path} lists the reasons.")
         if self._failed:
-            self._out.print(f"{self._failed} images could not be read; they are listed in {self._unreadable.path}")
+            some = "1 image" if self._failed == 1 else f"{self._failed} images"
+            self._out.print(f"{some} could not be read: see {self._unreadable.path}")
 
     def _flush(self) -> None:
         if self._waiting is None:
