@@ -14,7 +14,7 @@ from lightning.pytorch.cli import instantiate_module
 from PIL import Image
 from torch import Tensor
 
-from inceptionnext_lit.data.loading import load_image, upright_rgb
+from inceptionnext_lit.data.loading import as_channels, load_image, upright
 from inceptionnext_lit.data.transforms import eval_transform
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import Preprocessing
@@ -24,9 +24,7 @@ from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 _SINGLE = (str, Path, Image.Image, np.ndarray, Tensor)
-_KINDS = (
-    "a path, a PIL image, a uint8 array of shape (H, W), (H, W, 3) or (H, W, 4), or a uint8 tensor of shape (3, H, W)"
-)
+_KINDS = "a path, a PIL image, a uint8 array of shape (H, W), (H, W, 3) or (H, W, 4), or a uint8 tensor (3, H, W)"
 # Pillow reads a file and its metadata when an image is first used, which two threads must not do at once
 _pillow = threading.Lock()
 
@@ -68,6 +66,7 @@ class Classifier:
         self.class_names: list[str] = list(task.class_names)
         self.preprocessing: Preprocessing = task.preprocessing
         self.device = device
+        self._channels = len(task.preprocessing["mean"])
         self._transform = eval_transform(task.preprocessing)
         task.model, task.model_ema = task.inference_model, None  # the other weights are not needed again
         try:
@@ -81,7 +80,8 @@ class Classifier:
 
         Args:
             images: One image or several: paths, PIL images, uint8 arrays of shape (H, W), (H, W, 3) as RGB or (H, W, 4)
-                as RGBA, or uint8 tensors of shape (3, H, W). Only a batch of them is held at a time.
+                as RGBA, or uint8 tensors of shape (3, H, W). A model of C other channels takes files that have them,
+                arrays (H, W, C) and tensors (C, H, W). Only a batch of them is held at a time.
             batch_size: Images that the model gets at once.
 
         Returns:
@@ -100,7 +100,7 @@ class Classifier:
         return [prediction for batch in _batches(remaining, batch_size) for prediction in self._label(batch)]
 
     def _label(self, images: list[ImageLike]) -> Iterator[Prediction]:
-        batch = torch.stack([self._transform(_as_rgb(image)) for image in images])  # (N, 3, S, S)
+        batch = torch.stack([self._transform(_as_picture(image, self._channels)) for image in images])
         with torch.inference_mode():
             predictions = rank(self._task.scores(self._task(batch.to(self.device))), paths=[])
         for top5 in top_labels(predictions, self.class_names):
@@ -149,34 +149,36 @@ def _batches(images: Iterator[ImageLike], size: int) -> Iterator[list[ImageLike]
         yield batch
 
 
-def _as_rgb(image: ImageLike) -> Image.Image:
+def _as_picture(image: ImageLike, channels: int) -> Image.Image | Tensor:
+    """What :func:`load_image` would make of the image's file."""
     if isinstance(image, (str, Path)):
-        return load_image(image)
+        return load_image(image, channels)
     if isinstance(image, Tensor):
-        if image.dtype != torch.uint8:
-            raise TypeError(f"A tensor of {image.dtype} was given; the pixels of an image are uint8, 0 to 255.")
-        if image.ndim != 3 or len(image) != 3 or image.numel() == 0:
+        _check_pixels("tensor", image.dtype, image.dtype == torch.uint8)
+        if image.ndim != 3 or len(image) not in (3, channels) or image.numel() == 0:
             raise ValueError(f"A tensor of shape {tuple(image.shape)} was given; one image has the shape (3, H, W).")
-        image = image.permute(1, 2, 0).cpu().numpy()  # (3, H, W) -> (H, W, 3)
+        image = image.permute(1, 2, 0).cpu().numpy()  # (C, H, W) -> (H, W, C)
     if isinstance(image, np.ndarray):
-        image = _from_array(image)
+        _check_pixels("array", image.dtype, image.dtype == np.uint8)
+        if image.size and image.shape[2:] == (channels,) and channels not in (3, 4):
+            return as_channels(image, channels)
+        if image.size == 0 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,), (4,)):
+            raise ValueError(
+                f"An array of shape {image.shape} was given; one image has the shape (H, W), (H, W, 3) or (H, W, 4)."
+            )
+        image = Image.fromarray(np.ascontiguousarray(image))
     if not isinstance(image, Image.Image):
         raise TypeError(f"An image is {_KINDS}, not {_described(image)}.")
     try:
         with _pillow:
-            return upright_rgb(image)
+            return upright(image, channels)
     except (OSError, ValueError) as error:
         raise UserError(f"The PIL image {_described(image)} cannot be used: {error}.") from error
 
 
-def _from_array(array: np.ndarray) -> Image.Image:
-    if array.dtype != np.uint8:
-        raise TypeError(f"An array of {array.dtype} was given; the pixels of an image are uint8, 0 to 255.")
-    if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
-        raise ValueError(
-            f"An array of shape {array.shape} was given; one image has the shape (H, W), (H, W, 3) or (H, W, 4)."
-        )
-    return Image.fromarray(np.ascontiguousarray(array))
+def _check_pixels(kind: str, dtype: object, is_uint8: bool) -> None:
+    if not is_uint8:
+        raise TypeError(f"An image as {kind} of {dtype} was given; its pixels must be uint8, 0 to 255.")
 
 
 def _described(value: object) -> str:

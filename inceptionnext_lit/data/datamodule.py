@@ -3,8 +3,9 @@
 import os
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -12,60 +13,71 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from inceptionnext_lit.data.augmentation import LEVELS, Augmentation, Level
-from inceptionnext_lit.data.checks import check
-from inceptionnext_lit.data.datasets import (
-    LabelledImages,
-    UnlabelledImages,
-    collate_labelled,
-    collate_unlabelled,
-)
-from inceptionnext_lit.data.folder import (
-    Layout,
-    Sample,
-    find_layout,
-    hold_back,
-    scan_split,
-    training_classes,
-)
+from inceptionnext_lit.data.bad_images import BadImages, check_headers, unreadable
+from inceptionnext_lit.data.balance import ClassWeights, image_weights, images_by_class
+from inceptionnext_lit.data.checks import check, warn_of_twins
+from inceptionnext_lit.data.datasets import LabelledImages, UnlabelledImages, collate_labelled, collate_unlabelled
+from inceptionnext_lit.data.defaults import default_batch_size
 from inceptionnext_lit.data.global_batch import plan_accumulation
 from inceptionnext_lit.data.inputs import resolve_inputs
+from inceptionnext_lit.data.loading import image_suffixes
 from inceptionnext_lit.data.sample import unpack_sample
 from inceptionnext_lit.data.samplers import EvaluationSampler, TrainingSampler
-from inceptionnext_lit.data.transforms import eval_transform, train_transform
+from inceptionnext_lit.data.samples import Sample
+from inceptionnext_lit.data.selection import Split
+from inceptionnext_lit.data.splits import Source, SplitRules, open_source
+from inceptionnext_lit.data.transforms import Transform, eval_transform, train_transform
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.seeding import run_seed
 
 SAMPLE = "sample"
 _MAX_WORKERS = 8
+_BATCH_SIZE = 64  # where it is to be derived and nothing is trained
 
 
 class ImageFolderDataModule(LightningDataModule):
-    """Images in class folders, for training, evaluation and prediction.
+    """Images in class folders or in a manifest, for training, evaluation and prediction.
 
     The folder holds ``train/CLASS/*.jpg``, and beside ``train`` a ``val`` and a ``test`` folder of the same
-    kind if there are any; or class folders alone. Without ``val``, a part of each class is held back.
+    kind if there are any; or class folders alone. A manifest is a table with the columns ``path`` and ``label``, and
+    perhaps ``split``, ``weight`` and ``group``; see :func:`read_manifest`. Without a validation split, a part of each
+    class is held back, groups in one piece.
 
-    Batches are ``(images, labels)``: float32 (N, 3, S, S) and int64 (N,); in prediction
-    :class:`UnlabelledBatch`, in natural order. On several processes each gets its share: of training images in an order
-    that depends on the run's seed and the epoch alone, of evaluation images every one once; an image that only fills
-    up a share has the label ``NOT_COUNTED``.
+    Batches are ``(images, labels)``: float32 (N, C, S, S) and int64 (N,), or float32 (N, K) if multi-label; where
+    images or classes are weighted, training has ``(images, labels, weights)`` with float32 (N,). In prediction they are
+    :class:`UnlabelledBatch`, in natural order. On several processes each gets its share: of training
+    images in an order that depends on the run's seed and the epoch alone, of evaluation images every one once; an image
+    that only fills up a share has the label ``NOT_COUNTED``.
 
     Args:
-        root: The data folder; for prediction, folders of images, image files, patterns or manifests, one or several.
+        root: The data folder or a manifest (.csv, .tsv, .parquet); for prediction, folders of images, image files,
+            patterns or manifests, one or several.
             ``sample`` stands for the embedded images (a folder of that name is written ``./sample``).
         image_size: Side S of the images that the model gets, in pixels.
-        batch_size: Images per batch and device.
+        in_chans: Channels C of the images: 3 for RGB, 1 for grey, 4 for RGBA, or any number that TIFF files or NumPy
+            arrays of shape (H, W, C) have.
+        batch_size: Images per batch and device; ``auto`` derives it from the number of training images.
         global_batch_size: Images per optimiser step over all devices and nodes, for which the recipe's learning rate is
             meant; the trainer accumulates as many batches as that takes. ``None``: one batch per device, or as many as
             ``trainer.accumulate_grad_batches`` says.
         num_workers: Processes that load images; ``None``: the cores that this process may use, at most 8.
         val_fraction: Share of each class that is held back for validation if there is no ``val`` folder.
-        split_seed: Another seed holds back other images.
+        split_seed: Another seed holds back other images, and gives other folds and few-shot subsets.
+        num_folds: Rounds of a k-fold cross-validation, in place of ``val_fraction``.
+        fold: Which of these rounds this run is, from 0.
+        per_class: Train on so many images of each class only; validation stays whole.
+        multi_label: Whether an image may have several labels, which takes a manifest.
+        class_weights: ``auto`` for classes that count the same in the loss, however many images they have; or weights
+            by class name. ``None``: every image counts the same.
+        sampler: ``shuffled`` uses each training image once an epoch; ``balanced`` draws the classes equally often.
+        on_bad_image: What a training image that cannot be read does: an ``error``, or a warning and an entry in the run
+            folder's ``bad_images.csv``, with the next image in its place (``skip``). In evaluation it is an error.
+        max_bad_images: How many may be skipped.
         augmentation: What is drawn at random in training: ``none``, ``light``, ``medium``, ``strong``, or keys of
             :class:`Augmentation` one by one.
-        mean: Mean per channel for pixels in [0, 1]; ``None``: ImageNet's.
-        std: Standard deviation per channel for pixels in [0, 1]; ``None``: ImageNet's.
+        mean: Mean per channel for pixels in [0, 1]; ``None``: ImageNet's, averaged where the images are not RGB.
+        std: Standard deviation per channel for pixels in [0, 1]; ``None``: ImageNet's, likewise.
         crop_pct: Share of the resized image's shorter side that the evaluation's centre crop keeps.
         class_names: The class names in index order, such as those of a checkpoint; ``None``: the sorted
             names of the training split's class folders.
@@ -84,11 +96,20 @@ class ImageFolderDataModule(LightningDataModule):
         self,
         root: str | list[str] | None = None,
         image_size: int = 224,
-        batch_size: int = 64,
+        in_chans: int = 3,
+        batch_size: int | Literal["auto"] = 64,
         global_batch_size: int | None = None,
         num_workers: int | None = None,
         val_fraction: float = 0.2,
         split_seed: int = 0,
+        num_folds: int | None = None,
+        fold: int = 0,
+        per_class: int | None = None,
+        multi_label: bool = False,
+        class_weights: ClassWeights | None = None,
+        sampler: Literal["shuffled", "balanced"] = "shuffled",
+        on_bad_image: Literal["error", "skip"] = "error",
+        max_bad_images: int = 100,
         augmentation: Level | Augmentation = "light",
         mean: list[float] | None = None,
         std: list[float] | None = None,
@@ -97,16 +118,21 @@ class ImageFolderDataModule(LightningDataModule):
         cache_dir: str | None = None,
     ) -> None:
         super().__init__()
-        mean = list(IMAGENET_DEFAULT_MEAN) if mean is None else mean
-        std = list(IMAGENET_DEFAULT_STD) if std is None else std
         check("image_size", image_size, image_size >= 1, "1 pixel or more")
-        check("batch_size", batch_size, batch_size >= 1, "1 image or more")
+        check("in_chans", in_chans, in_chans >= 1, "1 channel or more")
+        mean = _per_channel(IMAGENET_DEFAULT_MEAN, in_chans) if mean is None else mean
+        std = _per_channel(IMAGENET_DEFAULT_STD, in_chans) if std is None else std
+        check("batch_size", batch_size, batch_size == "auto" or batch_size >= 1, "1 image or more, or auto")
         is_step = global_batch_size is None or global_batch_size >= 1
         check("global_batch_size", global_batch_size, is_step, "1 image or more, or null")
         check("num_workers", num_workers, num_workers is None or num_workers >= 0, "0 or more, or null")
         check("val_fraction", val_fraction, 0 < val_fraction < 1, "between 0 and 1, both excluded")
-        check("mean", mean, len(mean) == 3, "3 numbers, one per channel")
-        check("std", std, len(std) == 3 and min(std) > 0, "3 numbers above 0, one per channel")
+        check("num_folds", num_folds, num_folds is None or num_folds >= 2, "2 or more, or null")
+        check("fold", fold, 0 <= fold < (num_folds or 1), f"0 to {(num_folds or 1) - 1}, below data.num_folds")
+        check("per_class", per_class, per_class is None or per_class >= 1, "1 image or more, or null")
+        check("max_bad_images", max_bad_images, max_bad_images >= 0, "0 or more")
+        check("mean", mean, len(mean) == in_chans, f"{in_chans} numbers, one per channel")
+        check("std", std, len(std) == in_chans and min(std) > 0, f"{in_chans} numbers above 0, one per channel")
         check("crop_pct", crop_pct, 0 < crop_pct <= 1, "above 0 and at most 1")
         known_level = isinstance(augmentation, Augmentation) or augmentation in LEVELS
         check("augmentation", augmentation, known_level, f"one of {', '.join(LEVELS)}, or an Augmentation")
@@ -114,11 +140,17 @@ class ImageFolderDataModule(LightningDataModule):
         check("class_names", class_names, is_mapping, "one name per class, each once")
 
         self.root = root
-        self.batch_size = batch_size
+        self.in_chans = in_chans
+        self._derive_batch_size = batch_size == "auto"
+        self.batch_size = _BATCH_SIZE if batch_size == "auto" else batch_size
         self.global_batch_size = global_batch_size
         self.num_workers = _default_workers() if num_workers is None else num_workers
-        self.val_fraction = val_fraction
-        self.split_seed = split_seed
+        self.rules = SplitRules(val_fraction, split_seed, num_folds, fold, per_class)
+        self.multi_label = multi_label
+        self.class_weights = class_weights
+        self.sampler = sampler
+        self.skips = on_bad_image == "skip"
+        self.bad_images = BadImages(max_bad_images)
         self.augmentation = augmentation if isinstance(augmentation, Augmentation) else LEVELS[augmentation]
         self.cache_dir = cache_dir
         self._class_names = class_names
@@ -136,7 +168,7 @@ class ImageFolderDataModule(LightningDataModule):
         """
         if self._class_names is not None:
             return list(self._class_names)
-        return training_classes(find_layout(self._folder()))
+        return self._source.classes()
 
     @property
     def num_classes(self) -> int:
@@ -151,9 +183,9 @@ class ImageFolderDataModule(LightningDataModule):
     @property
     def settings(self) -> dict[str, Any]:
         """What training depends on, as plain data under the names of the arguments."""
-        names = ("root", "batch_size", "global_batch_size", "val_fraction", "split_seed")
+        names = ("root", "batch_size", "global_batch_size", "multi_label", "class_weights", "sampler")
         own = {name: getattr(self, name) for name in names}
-        return own | {"augmentation": asdict(self.augmentation)} | dict(self.preprocessing)
+        return own | asdict(self.rules) | {"augmentation": asdict(self.augmentation)} | dict(self.preprocessing)
 
     def prepare_data(self) -> None:
         """Unpacks the embedded images if they are asked for."""
@@ -170,37 +202,44 @@ class ImageFolderDataModule(LightningDataModule):
             return
         evaluation = eval_transform(self.preprocessing)
         if stage == "predict":
-            self.predict_set = UnlabelledImages(self._unlabelled(), evaluation)
+            self.predict_set = UnlabelledImages(self._unlabelled(), evaluation, self.in_chans)
             self._scanned.add(stage)
             return
-        layout = find_layout(self._folder())
         if stage == "fit":
-            train, val = self._training_samples(layout)
-            transform = train_transform(self.augmentation, self.preprocessing)
-            self.train_set = LabelledImages(train, transform)
-            self.val_set = LabelledImages(val, evaluation)
+            train, val = self._training_samples()
+            self.train_set = self._labelled(train, train_transform(self.augmentation, self.preprocessing))
+            self.train_set.weights = image_weights(train, self.classes, self.class_weights)
+            self.train_set.skip = self.bad_images if self.skips else None
+            self.val_set = self._labelled(val, evaluation)
+            if self._derive_batch_size:
+                self.batch_size = default_batch_size(len(train))
             self._set_accumulation()
         elif stage == "validate":
-            val = self._scan(layout, layout.val) if layout.val else self._training_samples(layout)[1]
-            self.val_set = LabelledImages(val, evaluation)
+            val = self.rules.validation(self._source, self._class_names)
+            self.val_set = self._labelled(self._sort_out_unreadable([], val)[1], evaluation)
         elif stage == "test":
-            if layout.test is None:
+            samples = self._source.samples("test", self._class_names)
+            if samples is None:
                 raise UserError(
-                    f"There is no test split: {layout.root / 'test'} was looked for. "
-                    "Add that folder, or evaluate the validation split with the subcommand validate."
+                    f"There is no test split: {self._source.place('test')} was looked for. "
+                    "Add it, or evaluate the validation split with the subcommand validate."
                 )
-            self.test_set = LabelledImages(self._scan(layout, layout.test), evaluation)
+            self.test_set = self._labelled(samples, evaluation)
         self._scanned.add(stage)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of the training split; images that make no full step any more are left out."""
         self.train_set.seed = run_seed()  # not before now, when all processes have agreed on it
+        if self.skips:
+            self.bad_images.path = self._list_of_bad_images()
+        balanced = images_by_class(self.train_set.samples, self.num_classes) if self.sampler == "balanced" else None
         sampler = TrainingSampler(
             len(self.train_set),
             self.step_size,
             seed=self.train_set.seed,
             repeats=self.augmentation.repeats,
             shuffle=not getattr(self.trainer, "overfit_batches", 0),  # which means: the same images again and again
+            balanced=balanced,
             **self._share,
         )
         return self._loader(self.train_set, collate_labelled, sampler)
@@ -265,27 +304,51 @@ class ImageFolderDataModule(LightningDataModule):
             raise UserError(f"data.root names {', '.join(self.root)}; name one data folder.")
         return unpack_sample(self.cache_dir) if self.root == SAMPLE else Path(self.root).expanduser()
 
-    def _scan(self, layout: Layout, split: Path) -> list[Sample]:
-        if self._class_names is None:
-            return scan_split(split, training_classes(layout), f"the training split {layout.train}")
-        return scan_split(split, self._class_names, "the checkpoint (or the given list of class names)")
+    @cached_property
+    def _source(self) -> Source:
+        return open_source(self._folder(), multi_label=self.multi_label, suffixes=image_suffixes(self.in_chans))
 
-    def _training_samples(self, layout: Layout) -> tuple[list[Sample], list[Sample]]:
-        """The training and the validation samples."""
-        if layout.train is None:
+    def _training_samples(self) -> Split:
+        """The training and the validation samples, after a look at what would ruin a run."""
+        train, val = self.rules.training(self._source, self._class_names)
+        warn_of_twins(self.classes)
+        if self.skips:
+            return self._sort_out_unreadable(train, val)
+        check_headers([*train, *val])
+        return train, val
+
+    def _sort_out_unreadable(self, train: list[Sample], val: list[Sample]) -> Split:
+        """Where bad images may be skipped, hold back none that cannot be read; it stays in training, where it is noted.
+
+        Raises:
+            UserError: If one is in a validation split of its own, which is evaluated as it is.
+        """
+        if not self.skips or not (bad := unreadable(val, self.in_chans)):
+            return train, val
+        if self.rules.num_folds is None and self._source.samples("val", self._class_names) is not None:
             raise UserError(
-                f"{layout.root} has neither a train/ folder nor class folders"
-                + ("." if layout.val else ", and no val/ folder.")
-                + " Training needs train/; validation needs val/, or train/ to hold a part of it back."
+                f"{len(bad)} validation images cannot be read, and an evaluation skips none: "
+                f"{' '.join(str(error) for error in list(bad.values())[:5])}"
             )
-        train = self._scan(layout, layout.train)
-        if layout.val is not None:
-            return train, self._scan(layout, layout.val)
-        return hold_back(train, layout.train, self.val_fraction, self.split_seed)
+        return [*train, *(s for s in val if s.path in bad)], [s for s in val if s.path not in bad]
+
+    def _list_of_bad_images(self) -> Path:
+        folder = Path((self.trainer.log_dir if self.trainer else None) or ".")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / "bad_images.csv"
+
+    def _labelled(self, samples: list[Sample], transform: Transform) -> LabelledImages:
+        num_labels = self.num_classes if self.multi_label else None
+        return LabelledImages(samples, transform, channels=self.in_chans, num_labels=num_labels)
 
     def _unlabelled(self) -> list[str]:
         inputs = self.root if isinstance(self.root, list) else [str(self._folder())]
-        return resolve_inputs([str(unpack_sample(self.cache_dir)) if name == SAMPLE else name for name in inputs])
+        named = [str(unpack_sample(self.cache_dir)) if name == SAMPLE else name for name in inputs]
+        return resolve_inputs(named, image_suffixes(self.in_chans))
+
+
+def _per_channel(of_rgb: tuple[float, ...], channels: int) -> list[float]:
+    return list(of_rgb) if channels == 3 else [round(sum(of_rgb) / len(of_rgb), 4)] * channels
 
 
 def _default_workers() -> int:

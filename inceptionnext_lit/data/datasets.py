@@ -1,65 +1,113 @@
 """Image files as items, and items as batches."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
-from inceptionnext_lit.data.folder import Sample
+from inceptionnext_lit.data.bad_images import BadImages
 from inceptionnext_lit.data.loading import failure_reason, load_image
 from inceptionnext_lit.data.samplers import Draw
+from inceptionnext_lit.data.samples import Sample, labels_of
 from inceptionnext_lit.data.transforms import Transform
+from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import NOT_COUNTED
 from inceptionnext_lit.seeding import seed_generators
 
 
-class LabelledImages(Dataset[tuple[Tensor, int]]):
-    """Images with their class indices.
+class LabelledImages(Dataset[tuple[Any, ...]]):
+    """Images with their labels.
+
+    An item is an image as a tensor (C, S, S) and its class index; of a multi-label data set, a vector (K,) with 1 where
+    it has the label; of an image that does not count, ``NOT_COUNTED`` in the label's place. Where images are weighted,
+    the weight is third.
 
     Args:
-        samples: Path and class index of each image.
-        transform: From an RGB image to a tensor (3, S, S).
+        samples: The images.
+        transform: From an image, as :func:`load_image` gives it, to a tensor (C, S, S).
+        channels: Channels C of the images.
+        num_labels: Labels K of a multi-label data set; None where an image has one.
+        weights: Weight of each image; None where all count the same.
         seed: The run's seed, where the transform draws at random; what it draws for an image is then a function of
             seed, epoch, index and repeat alone.
+        skip: What notes an image that cannot be read, in whose place the next one in the list is used then; None makes
+            it an error.
     """
 
-    def __init__(self, samples: Sequence[Sample], transform: Transform, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        transform: Transform,
+        *,
+        channels: int = 3,
+        num_labels: int | None = None,
+        weights: Sequence[float] | None = None,
+        seed: int | None = None,
+        skip: BadImages | None = None,
+    ) -> None:
         self.samples = samples
         self.transform = transform
+        self.channels = channels
+        self.num_labels = num_labels
+        self.weights = weights
         self.seed = seed
+        self.skip = skip
 
     def __len__(self) -> int:
         """The number of images."""
         return len(self.samples)
 
-    def __getitem__(self, key: int | Draw) -> tuple[Tensor, int]:
-        """The image as a tensor (3, S, S), and its class index; of an image that does not count, ``NOT_COUNTED``."""
+    def __getitem__(self, key: int | Draw) -> tuple[Any, ...]:
+        """One item; see the class."""
         return self.__getitems__([key])[0]
 
-    def __getitems__(self, keys: Sequence[int | Draw]) -> list[tuple[Tensor, int]]:
-        """Several images, as :meth:`__getitem__` gives one."""
+    def __getitems__(self, keys: Sequence[int | Draw]) -> list[tuple[Any, ...]]:
+        """Several items."""
         draws = [key if isinstance(key, Draw) else Draw(key) for key in keys]
         if self.seed is None or get_worker_info() is not None:  # a loader process has its generators to itself
             return [self._load(draw) for draw in draws]
         with isolate_rng(include_cuda=False):
             return [self._load(draw) for draw in draws]
 
-    def _load(self, draw: Draw) -> tuple[Tensor, int]:
-        path, label = self.samples[draw.image]
-        image = load_image(path)
+    def _load(self, draw: Draw) -> tuple[Any, ...]:
+        index, image = self._read(draw.image)
         if self.seed is not None:
             seed_generators(self.seed, "augmentation", draw.epoch, draw.image, draw.repeat)
-        return self.transform(image), label if draw.counts else NOT_COUNTED
+        label = self._label(self.samples[index], draw.counts)
+        item = self.transform(image), label
+        return item if self.weights is None else (*item, self.weights[index])
+
+    def _read(self, index: int) -> tuple[int, Any]:
+        """An image, and its index: the one that was asked for, or the next one that can be read."""
+        for following in range(index, index + len(self.samples)):
+            place = following % len(self.samples)
+            path = self.samples[place].path
+            try:
+                return place, load_image(path, self.channels)
+            except UserError as error:
+                if self.skip is None:
+                    raise
+                self.skip.note(path, error)
+        raise UserError("None of the training images can be read. Look at the folder with the subcommand doctor.")
+
+    def _label(self, sample: Sample, counts: bool) -> int | Tensor:
+        if self.num_labels is None:
+            return cast(int, sample.label) if counts else NOT_COUNTED
+        if not counts:
+            return torch.full((self.num_labels,), float(NOT_COUNTED))
+        vector = torch.zeros(self.num_labels)
+        vector[list(labels_of(sample))] = 1.0
+        return vector
 
 
 class UnlabelledBatch(NamedTuple):
     """A batch for prediction, of N images that could be read and of those that could not.
 
     Attributes:
-        images: float32, shape (N, 3, S, S); shape (0,) where none could be read.
+        images: float32, shape (N, C, S, S); shape (0,) where none could be read.
         paths: The N files.
         unreadable: Path of each other file, and the reason.
     """
@@ -74,30 +122,40 @@ class UnlabelledImages(Dataset[tuple[Tensor | str, str]]):
 
     Args:
         paths: Path of each image.
-        transform: From an RGB image to a tensor (3, S, S).
+        transform: From an image, as :func:`load_image` gives it, to a tensor (C, S, S).
+        channels: Channels C of the images.
     """
 
-    def __init__(self, paths: Sequence[str], transform: Transform) -> None:
+    def __init__(self, paths: Sequence[str], transform: Transform, channels: int = 3) -> None:
         self.paths = paths
         self.transform = transform
+        self.channels = channels
 
     def __len__(self) -> int:
         """The number of images."""
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor | str, str]:
-        """The image as a tensor (3, S, S), or the reason why it cannot be read; and its path."""
+        """The image as a tensor (C, S, S), or the reason why it cannot be read; and its path."""
         path = self.paths[index]
         try:
-            return self.transform(load_image(path)), path
+            return self.transform(load_image(path, self.channels)), path
         except Exception as error:  # also of a picture that cannot be resized, such as one of 1×60000 pixels
             return failure_reason(error), path
 
 
-def collate_labelled(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
-    """A batch for training and evaluation: float32 images (N, 3, S, S) and int64 labels (N,)."""
-    images, labels = zip(*items, strict=True)
-    return default_collate(list(images)), torch.tensor(labels, dtype=torch.int64)
+def collate_labelled(items: list[tuple[Any, ...]]) -> tuple[Tensor, ...]:
+    """A batch for training and evaluation.
+
+    Returns:
+        Float32 images (N, C, S, S); labels, int64 (N,), or float32 (N, K) if multi-label; and float32 weights (N,)
+        where the images have some.
+    """
+    images, labels, *weights = zip(*items, strict=True)
+    is_index = isinstance(labels[0], int)
+    stacked = torch.tensor(labels, dtype=torch.int64) if is_index else default_collate(list(labels))
+    batch = default_collate(list(images)), stacked
+    return (*batch, torch.tensor(weights[0], dtype=torch.float32)) if weights else batch
 
 
 def collate_unlabelled(items: list[tuple[Tensor | str, str]]) -> UnlabelledBatch:

@@ -3,7 +3,7 @@
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from inceptionnext_lit.errors import UserError
@@ -15,11 +15,15 @@ _UNREAD = frozenset({".heic", ".heif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", "
 _JUNK = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 
 
-def list_images(folder: Path) -> list[str]:
+def list_images(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[str]:
     """Every image at any depth below a folder, in natural order (``2.jpg`` before ``10.jpg``).
 
     Hidden files and what operating systems leave behind are skipped without a word; pictures in formats
     that are not read, such as HEIC, with one warning.
+
+    Args:
+        folder: Where to look.
+        suffixes: Endings of the files that are images, in lower case.
     """
     paths = list(_files(folder))
     unread = [path for path in paths if os.path.splitext(path)[1].lower() in _UNREAD]
@@ -29,12 +33,12 @@ def list_images(folder: Path) -> list[str]:
             "skipped. Convert them to JPEG or PNG to use them.",
             stacklevel=2,
         )
-    return sorted(filter(is_image, paths), key=natural_key)
+    return sorted((path for path in paths if is_image(path, suffixes)), key=natural_key)
 
 
-def is_image(name: str) -> bool:
+def is_image(name: str, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool:
     """Whether a file's ending is that of an image and the file is not hidden."""
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not _is_skipped(os.path.basename(name))
+    return os.path.splitext(name)[1].lower() in suffixes and not _is_skipped(os.path.basename(name))
 
 
 def _is_skipped(name: str) -> bool:
@@ -85,7 +89,7 @@ def _unreadable(error: OSError) -> UserError:
 
 
 def natural_key(path: str) -> tuple[str, str]:
-    """What to sort paths by so that numbers in names count as numbers, and a folder's content stays together.
+    """Key by which ``2.jpg`` sorts before ``10.jpg``, and a folder's content stays together.
 
     It is text alone, since among a million paths the keys are what takes memory.
     """

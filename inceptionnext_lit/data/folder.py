@@ -1,16 +1,12 @@
 """The scan of an image folder: which folders are classes, and which files are images."""
 
-import hashlib
-import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from inceptionnext_lit.data.files import IMAGE_SUFFIXES, is_image, list_images, visible_entries, visible_folders
+from inceptionnext_lit.data.samples import Sample
 from inceptionnext_lit.errors import UserError
-
-Sample = tuple[str, int]
-"""The path of an image, and the index of its class."""
 
 _VAL_NAMES = ("val", "valid", "validation")
 _SPLIT_NAMES = ("train", *_VAL_NAMES, "test")
@@ -103,13 +99,16 @@ def list_classes(split: Path) -> list[str]:
     return classes
 
 
-def scan_split(split: Path, classes: Sequence[str], origin: str) -> list[Sample]:
+def scan_split(
+    split: Path, classes: Sequence[str], origin: str, suffixes: Collection[str] = IMAGE_SUFFIXES
+) -> list[Sample]:
     """Every image of a split with its class index: class by class, files in natural order.
 
     Args:
         split: Folder with one folder per class; folders further down count for their class.
         classes: The class names in index order; the split may lack some.
         origin: Where these names come from, for messages.
+        suffixes: Endings of the files that are images.
 
     Raises:
         UserError: If a class folder is empty, or is none of ``classes``.
@@ -118,59 +117,20 @@ def scan_split(split: Path, classes: Sequence[str], origin: str) -> list[Sample]
     unknown = [name for name in found if name not in set(classes)]
     if unknown:
         raise UserError(
-            f"{split} has class folders that {origin} does not have: {_enumerate(unknown)}. "
-            f"Known are {_enumerate(classes)}. Rename or remove these folders, or train with these classes."
+            f"{split} has class folders that {origin} does not have: {enumerate_names(unknown)}. "
+            f"Known are {enumerate_names(classes)}. Rename or remove these folders, or train with these classes."
         )
     index = {name: number for number, name in enumerate(classes)}
     samples = []
     for name in found:
-        images = list_images(split / name)
+        images = list_images(split / name, suffixes)
         if not images:
             raise UserError(
-                f"The class folder {split / name} holds no images (known endings: {' '.join(sorted(IMAGE_SUFFIXES))}). "
+                f"The class folder {split / name} holds no images (known endings: {' '.join(sorted(suffixes))}). "
                 "Add images, or remove the folder."
             )
-        samples += [(path, index[name]) for path in images]
+        samples += [Sample(path, index[name]) for path in images]
     return samples
-
-
-def hold_back(samples: Sequence[Sample], root: Path, fraction: float, seed: int) -> tuple[list[Sample], list[Sample]]:
-    """Splits samples into training and validation, class by class.
-
-    Which images are held back depends on the seed and on each one's path below ``root`` only, so that the
-    split is the same on every machine, and almost the same when images are added. A class of two or more
-    images has at least one in each part; a class's only image stays in training.
-
-    Args:
-        samples: The samples of one folder.
-        root: The folder that the paths are taken relative to.
-        fraction: Share of each class to hold back, in (0, 1).
-        seed: Another seed is another split.
-
-    Returns:
-        The training samples and the validation samples, each in the order of ``samples``.
-
-    Raises:
-        UserError: If no class has two images.
-    """
-
-    def draw(sample: Sample) -> bytes:
-        name = Path(os.path.relpath(sample[0], root)).as_posix()
-        return hashlib.sha256(f"{seed}:".encode() + os.fsencode(name)).digest()
-
-    by_class: dict[int, list[Sample]] = {}
-    for sample in samples:
-        by_class.setdefault(sample[1], []).append(sample)
-    held: set[Sample] = set()
-    for members in by_class.values():
-        count = min(max(int(len(members) * fraction + 0.5), 1), len(members) - 1)
-        held.update(sorted(members, key=draw)[:count])
-    if not held:
-        raise UserError(
-            f"No class in {root} has two images, so that none can be held back for validation. "
-            "Add images, or a val/ folder beside train/."
-        )
-    return [s for s in samples if s not in held], [s for s in samples if s in held]
 
 
 def _check_root(root: Path) -> None:
@@ -180,6 +140,7 @@ def _check_root(root: Path) -> None:
         raise UserError(f"The data folder {root} is a file. {_HOW_TO}")
 
 
-def _enumerate(names: Sequence[str], limit: int = 20) -> str:
+def enumerate_names(names: Sequence[str], limit: int = 20) -> str:
+    """The first names of a list with commas between them, and how many more there are."""
     rest = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + rest

@@ -1,10 +1,11 @@
 """Which image comes when, on which process: functions of seed, epoch and position alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
 from inceptionnext_lit.seeding import derive
@@ -51,6 +52,8 @@ class TrainingSampler(DistributedSampler[Draw]):
         repeats: Times that an image is drawn in a row, each time augmented afresh; an epoch stays as long as without,
             so that it has fewer different images (repeated augmentation, arXiv 1901.09335).
         shuffle: Whether the order is random.
+        balanced: The images of each class; an epoch then draws the classes equally often, the images of a small class
+            again and again and a random part of those of a large one. None draws each image once.
     """
 
     def __init__(
@@ -63,8 +66,10 @@ class TrainingSampler(DistributedSampler[Draw]):
         rank: int = 0,
         repeats: int = 1,
         shuffle: bool = True,
+        balanced: Sequence[Sequence[int]] | None = None,
     ) -> None:
         super().__init__(_Indices(length), num_replicas=replicas, rank=rank, shuffle=shuffle, seed=seed)
+        self.balanced = None if balanced is None else [torch.tensor(images) for images in balanced if len(images)]
         self.length = length
         self.repeats = repeats
         self.num_samples = length // step_size * step_size // replicas
@@ -84,10 +89,26 @@ class TrainingSampler(DistributedSampler[Draw]):
     def draws(self, epoch: int) -> Iterator[Draw]:
         """This process's images of an epoch, in order."""
         generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
-        order = torch.randperm(self.length, generator=generator) if self.shuffle else torch.arange(self.length)
+        if self.balanced is not None:
+            order = _balanced_order(self.length, self.balanced, generator)
+        else:
+            order = torch.randperm(self.length, generator=generator) if self.shuffle else torch.arange(self.length)
         places = torch.arange(self.rank, self.num_samples * self.num_replicas, self.num_replicas)
         images, repeats = order[places // self.repeats].tolist(), (places % self.repeats).tolist()
         return (Draw(image, epoch, repeat) for image, repeat in zip(images, repeats, strict=True))
+
+
+def _balanced_order(length: int, classes: Sequence[Tensor], generator: torch.Generator) -> Tensor:
+    """So many images in random order, of each class equally many, give or take one."""
+    extra = set(torch.randperm(len(classes), generator=generator)[: length % len(classes)].tolist())
+    drawn = []
+    for number, images in enumerate(classes):
+        wanted = length // len(classes) + (number in extra)
+        rounds = -(-wanted // len(images))
+        orders = [images[torch.randperm(len(images), generator=generator)] for _ in range(rounds)]
+        drawn.append(torch.cat(orders)[:wanted] if rounds else images[:0])
+    order = torch.cat(drawn)
+    return order[torch.randperm(length, generator=generator)]
 
 
 class EvaluationSampler(DistributedSampler[Draw]):

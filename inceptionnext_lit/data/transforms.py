@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from PIL import Image
 from timm.data.auto_augment import RandAugment, rand_augment_choices, rand_augment_ops
@@ -14,27 +14,37 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.functional import to_tensor
 
 from inceptionnext_lit.data.augmentation import Augmentation
+from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import Preprocessing
 
-Transform = Callable[[Image.Image], Tensor]
+Transform = Callable[[Image.Image | Tensor], Tensor]
+"""From an image as :func:`load_image` gives it to a model's input, float32 (C, S, S)."""
 
 _RAND_AUGMENT_PROB = 0.5  # timm's, under which DeiT's 9/0.5 is meant
 
 
 def train_transform(augmentation: Augmentation, preprocessing: Preprocessing) -> Transform:
-    """Builds the training transform: from an RGB image to a float32 tensor (3, S, S).
+    """Builds the training transform: from an image to a float32 tensor (C, S, S).
 
     Args:
         augmentation: What is drawn at random.
         preprocessing: The evaluation transform, whose size, mean and standard deviation hold here too.
+
+    Raises:
+        UserError: If the images have other channels than RGB and RandAugment or colour jitter is on.
     """
     size = preprocessing["image_size"]
-    interpolation = augmentation.interpolation
+    channels = len(preprocessing["mean"])
+    if channels != 3 and (augmentation.rand_augment_magnitude is not None or augmentation.color_jitter > 0):
+        raise UserError(
+            f"RandAugment and colour jitter are for RGB images, not for {channels} channels (data.in_chans); choose "
+            "--data.augmentation light, or switch data.augmentation.rand_augment_magnitude and .color_jitter off."
+        )
     steps: list[Any] = []
     if augmentation.pad_crop or augmentation.scale is None:
         steps += _resize_and_crop(preprocessing, crop_pct=1.0 if augmentation.pad_crop else preprocessing["crop_pct"])
     else:
-        steps.append(RandomResizedCropAndInterpolation(size, augmentation.scale, augmentation.ratio, interpolation))
+        steps.append(_RandomCrop(size, augmentation))
     if augmentation.pad_crop:
         steps.append(v2.RandomCrop(size, padding=augmentation.pad_crop))
     steps.append(v2.RandomHorizontalFlip(augmentation.hflip))
@@ -42,19 +52,19 @@ def train_transform(augmentation: Augmentation, preprocessing: Preprocessing) ->
         steps.append(rand_augment(augmentation, preprocessing["mean"]))
     elif augmentation.color_jitter > 0:
         steps.append(v2.ColorJitter(*[augmentation.color_jitter] * 3))
-    steps += [to_tensor, v2.Normalize(preprocessing["mean"], preprocessing["std"])]
+    steps += [_to_tensor, v2.Normalize(preprocessing["mean"], preprocessing["std"])]
     steps.append(RandomErasing(augmentation.erasing, mode="pixel", device="cpu"))
     transform: Transform = v2.Compose(steps)
     return transform
 
 
 def eval_transform(preprocessing: Preprocessing) -> Transform:
-    """Builds the evaluation transform: from an RGB image to a float32 tensor (3, S, S).
+    """Builds the evaluation transform: from an image to a float32 tensor (C, S, S).
 
     The shorter side is resized to ``image_size / crop_pct`` pixels, rounded down, and the centre is kept.
     """
     steps = _resize_and_crop(preprocessing, preprocessing["crop_pct"])
-    steps += [to_tensor, v2.Normalize(preprocessing["mean"], preprocessing["std"])]
+    steps += [_to_tensor, v2.Normalize(preprocessing["mean"], preprocessing["std"])]
     transform: Transform = v2.Compose(steps)
     return transform
 
@@ -88,6 +98,23 @@ def _at_least_one_bit(
     level_fn: Callable[[float, dict[str, Any]], tuple[int]], level: float, hparams: dict[str, Any]
 ) -> tuple[int]:
     return (max(1, level_fn(level, hparams)[0]),)
+
+
+class _RandomCrop:
+    """timm's crop, whose filter may be random, for pictures; torchvision's for tensors."""
+
+    def __init__(self, size: int, augmentation: Augmentation) -> None:
+        scale, ratio = augmentation.scale, augmentation.ratio
+        self._of_pictures = RandomResizedCropAndInterpolation(size, scale, ratio, augmentation.interpolation)
+        self._of_tensors = v2.RandomResizedCrop(size, scale, ratio, InterpolationMode.BICUBIC)
+
+    def __call__(self, image: Image.Image | Tensor) -> Image.Image | Tensor:
+        crop = self._of_tensors if isinstance(image, Tensor) else self._of_pictures
+        return cast(Image.Image | Tensor, crop(image))
+
+
+def _to_tensor(image: Image.Image | Tensor) -> Tensor:
+    return image if isinstance(image, Tensor) else cast(Tensor, to_tensor(image))
 
 
 def _resize_and_crop(preprocessing: Preprocessing, crop_pct: float) -> list[Any]:

@@ -77,8 +77,8 @@ def test_val_alone_and_test_use_the_training_splits_indices(splits: Path) -> Non
 def test_class_folders_alone_are_split(tmp_path: Path) -> None:
     data = build(make(tmp_path, black=10, white=5), val_fraction=0.4)
     data.setup("fit")
-    assert Counter(label for _, label in data.train_set.samples) == {0: 6, 1: 3}
-    assert Counter(label for _, label in data.val_set.samples) == {0: 4, 1: 2}
+    assert Counter(label for _, label, *_ in data.train_set.samples) == {0: 6, 1: 3}
+    assert Counter(label for _, label, *_ in data.val_set.samples) == {0: 4, 1: 2}
     alone = build(tmp_path, val_fraction=0.4)
     alone.setup("validate")
     assert alone.val_set.samples == data.val_set.samples
@@ -93,7 +93,7 @@ def test_fixed_class_names(splits: Path) -> None:
     data = build(splits, class_names=["white", "red", "grey", "black"])
     assert data.classes == ["white", "red", "grey", "black"]
     data.setup("validate")
-    assert [label for _, label in data.val_set.samples] == [3, 0, 0]
+    assert [label for _, label, *_ in data.val_set.samples] == [3, 0, 0]
     with pytest.raises(UserError, match=r"given list of class names\) does not have: grey\. Known are black, white\."):
         build(splits, class_names=["black", "white"]).setup("test")
 
@@ -102,7 +102,7 @@ def test_fixed_class_names_need_no_training_split(tmp_path: Path) -> None:
     make(tmp_path / "val", black=2)
     data = build(tmp_path, class_names=["grey", "black"])
     data.setup("validate")
-    assert [label for _, label in data.val_set.samples] == [1, 1]
+    assert [label for _, label, *_ in data.val_set.samples] == [1, 1]
     with pytest.raises(UserError, match=r"has neither a train/ folder nor class folders\. Training needs train/"):
         data.setup("fit")
     with pytest.raises(UserError, match=r"has no train/ folder, whose class folders name the classes"):
@@ -190,7 +190,7 @@ def test_preprocessing(splits: Path) -> None:
     ("options", "message"),
     [
         ({"image_size": 0}, "data.image_size is 0, but must be 1 pixel or more."),
-        ({"batch_size": 0}, "data.batch_size is 0, but must be 1 image or more."),
+        ({"batch_size": 0}, "data.batch_size is 0, but must be 1 image or more, or auto."),
         ({"num_workers": -1}, "data.num_workers is -1, but must be 0 or more, or null."),
         ({"val_fraction": 1.0}, "data.val_fraction is 1.0, but must be between 0 and 1, both excluded."),
         ({"mean": [0.5]}, "data.mean is [0.5], but must be 3 numbers, one per channel."),
@@ -271,8 +271,8 @@ def test_sample(tmp_path: Path) -> None:
     assert data.num_classes == 10
     data.prepare_data()
     data.setup("fit")
-    assert Counter(label for _, label in data.train_set.samples) == dict.fromkeys(range(10), 600)
-    assert Counter(label for _, label in data.val_set.samples) == dict.fromkeys(range(10), 100)
+    assert Counter(label for _, label, *_ in data.train_set.samples) == dict.fromkeys(range(10), 600)
+    assert Counter(label for _, label, *_ in data.val_set.samples) == dict.fromkeys(range(10), 100)
     image, label = data.val_set[0]
     assert label == 0
     stored = torch.tensor(list(Image.open(data.val_set.samples[0][0]).tobytes())).view(28, 28) / 255

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from inceptionnext_lit.data.files import list_images
-from inceptionnext_lit.data.folder import Layout, find_layout, hold_back, list_classes, scan_split, training_classes
+from inceptionnext_lit.data.folder import Layout, find_layout, list_classes, scan_split, training_classes
 from inceptionnext_lit.errors import UserError
 
 
@@ -91,7 +91,7 @@ def test_one_class_is_too_few(tmp_path: Path) -> None:
 def test_scan_maps_by_the_given_classes(tmp_path: Path) -> None:
     touch(tmp_path, "b/10.jpg", "b/2.jpg", "c/deep/er/1.TIFF", "c/1.webp")
     samples = scan_split(tmp_path, ["a", "b", "c"], "training")
-    assert [(os.path.relpath(path, tmp_path), label) for path, label in samples] == [
+    assert [(os.path.relpath(path, tmp_path), label) for path, label, *_ in samples] == [
         ("b/2.jpg", 1),
         ("b/10.jpg", 1),
         ("c/1.webp", 2),
@@ -139,45 +139,3 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     (folder / "first").symlink_to(tmp_path / "elsewhere")
     (folder / "second").symlink_to(tmp_path / "elsewhere")
     assert relative(list_images(folder), folder) == ["1.jpg", "first/2.jpg"]
-
-
-def samples_of(root: Path, **counts: int) -> list[tuple[str, int]]:
-    return [(str(root / name / f"{i}.jpg"), label) for label, (name, n) in enumerate(counts.items()) for i in range(n)]
-
-
-def test_hold_back_is_stratified(tmp_path: Path) -> None:
-    samples = samples_of(tmp_path, a=50, b=10, c=2, d=1)
-    train, val = hold_back(samples, tmp_path, 0.2, seed=0)
-    assert [[label for _, label in part].count(k) for part in (train, val) for k in range(4)] == [
-        40,
-        8,
-        1,
-        1,
-        10,
-        2,
-        1,
-        0,
-    ]
-    assert sorted(train + val) == sorted(samples)
-    assert val == [sample for sample in samples if sample in val]
-
-
-def test_hold_back_depends_on_the_seed_and_relative_paths_only(tmp_path: Path) -> None:
-    here, there = tmp_path / "here", tmp_path / "there"
-    val = relative([path for path, _ in hold_back(samples_of(here, a=30, b=30), here, 0.3, 7)[1]], here)
-    moved = [path for path, _ in hold_back(samples_of(there, a=30, b=30)[::-1], there, 0.3, 7)[1]]
-    assert relative(moved, there)[::-1] == val
-    other = relative([path for path, _ in hold_back(samples_of(here, a=30, b=30), here, 0.3, 8)[1]], here)
-    assert other != val
-    assert val[:5] == ["a/0.jpg", "a/1.jpg", "a/2.jpg", "a/8.jpg", "a/10.jpg"]  # the same on every machine
-
-
-@pytest.mark.parametrize("fraction", [0.001, 0.999])
-def test_hold_back_leaves_each_part_one(tmp_path: Path, fraction: float) -> None:
-    train, val = hold_back(samples_of(tmp_path, a=3, b=2), tmp_path, fraction, 0)
-    assert {label for _, label in train} == {label for _, label in val} == {0, 1}
-
-
-def test_hold_back_from_single_images(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"No class in .* has two images, so that none can be held back"):
-        hold_back(samples_of(tmp_path, a=1, b=1), tmp_path, 0.2, 0)

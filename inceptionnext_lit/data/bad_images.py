@@ -1,0 +1,118 @@
+"""Images that cannot be read: found early, or skipped in training, but never in silence."""
+
+import csv
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from PIL import Image
+
+from inceptionnext_lit.data.loading import TENSOR_SUFFIXES, load_image, reading
+from inceptionnext_lit.data.samples import Sample
+from inceptionnext_lit.errors import UserError
+
+_LOOKED_AT = 2000
+_SHOWN = 5
+
+
+class BadImages:
+    """Notes images that were skipped, each once, in a list on disk that all processes of a run share.
+
+    Args:
+        most: How many may be skipped before it is an error.
+        path: The list, a CSV file with the columns ``path`` and ``reason``; None until a run has a folder.
+    """
+
+    def __init__(self, most: int, path: Path | None = None) -> None:
+        self.most = most
+        self.path = path
+        self._noted: set[str] = set()
+
+    def note(self, path: str, reason: Exception) -> None:
+        """Note an image, with a warning.
+
+        Raises:
+            UserError: If there are too many by now, or the list cannot be written.
+        """
+        if path in self._noted:
+            return
+        known = self.read()
+        self._noted.update(known)
+        if path in self._noted:
+            return
+        self._noted.add(path)
+        warnings.warn(f"Skipped in training: {reason}", stacklevel=2)
+        if self.path is not None:
+            self._append(path, str(reason))
+        if len(self._noted) > self.most:
+            where = "" if self.path is None else f"; they are listed in {self.path}"
+            raise UserError(
+                f"More than {self.most} training images cannot be read (data.max_bad_images){where}. Look at the whole "
+                "folder with the subcommand doctor, and replace or remove them."
+            )
+
+    def read(self) -> list[str]:
+        """The images that all processes have noted so far."""
+        if self.path is None or not self.path.is_file():
+            return []
+        with self.path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            return [row["path"] for row in csv.DictReader(file) if row.get("path")]
+
+    def _append(self, path: str, reason: str) -> None:
+        assert self.path is not None
+        try:
+            with suppress(FileExistsError), self.path.open("x") as file:  # the first of all processes
+                file.write("path,reason\n")
+            with self.path.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file:
+                csv.writer(file).writerow([path, reason])
+        except OSError as error:
+            raise UserError(f"The list of skipped images {self.path} cannot be written: {error.strerror}.") from error
+
+
+def check_headers(samples: Sequence[Sample]) -> None:
+    """Look at the first bytes of images, of at most 2,000 that are spread over the data set.
+
+    Raises:
+        UserError: If one is no image, with the first few of them.
+    """
+    step = max(1, len(samples) // _LOOKED_AT)
+    paths = [sample.path for sample in samples[::step]]
+    found = [error for error in _each(paths, _header) if error is not None]
+    if found:
+        more = "" if len(found) <= _SHOWN else f" (and {len(found) - _SHOWN} more)"
+        looked = "" if step == 1 else f" of the {len(paths):,} that were looked at"
+        raise UserError(
+            f"{len(found)} images{looked} cannot be read: {' '.join(str(error) for error in found[:_SHOWN])}{more} The "
+            "subcommand doctor lists all; --data.on_bad_image skip trains without them."
+        )
+
+
+def unreadable(samples: Sequence[Sample], channels: int) -> dict[str, UserError]:
+    """Read every image to its end; the errors of those that cannot be read, by their paths."""
+
+    def read(path: str) -> UserError | None:
+        try:
+            load_image(path, channels)
+        except UserError as error:
+            return error
+        return None
+
+    paths = [sample.path for sample in samples]
+    return {path: error for path, error in zip(paths, _each(paths, read), strict=True) if error is not None}
+
+
+def _header(path: str) -> UserError | None:
+    if path.lower().endswith(TENSOR_SUFFIXES):
+        return None
+    try:
+        with reading(path), Image.open(path):
+            return None
+    except UserError as error:
+        return error
+
+
+def _each(paths: Iterable[str], function: Callable[[str], UserError | None]) -> list[UserError | None]:
+    with ThreadPoolExecutor() as pool:  # decoding lets other threads work
+        return list(pool.map(function, paths))

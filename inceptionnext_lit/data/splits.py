@@ -1,0 +1,220 @@
+"""Where the samples of each split come from: class folders, or a manifest."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from inceptionnext_lit.data.files import IMAGE_SUFFIXES
+from inceptionnext_lit.data.folder import enumerate_names, find_layout, scan_split, training_classes
+from inceptionnext_lit.data.manifest import Entry, is_manifest, read_manifest
+from inceptionnext_lit.data.samples import Sample
+from inceptionnext_lit.data.selection import Split, few_shot, fold, hold_back
+from inceptionnext_lit.errors import UserError
+
+SplitName = Literal["train", "val", "test"]
+
+
+class Source(Protocol):
+    """A description of a data set.
+
+    Attributes:
+        root: The folder that paths are taken relative to.
+    """
+
+    root: Path
+
+    def classes(self) -> list[str]:
+        """The sorted class names of the training split."""
+        ...
+
+    def samples(self, split: SplitName, classes: Sequence[str] | None) -> list[Sample] | None:
+        """The samples of a split; None where there is no such split.
+
+        Args:
+            split: Which one.
+            classes: The class names in index order, if they are given; otherwise those of the training split.
+
+        Raises:
+            UserError: If there is no training split and it is asked for.
+        """
+        ...
+
+    def place(self, split: SplitName) -> str:
+        """Where a split's images would be, for messages."""
+        ...
+
+
+class FolderSource:
+    """Class folders, in split folders or not; see :func:`find_layout`.
+
+    Args:
+        root: The data folder.
+        suffixes: Endings of the files that are images.
+
+    Raises:
+        UserError: If it is no folder, or its layout is ambiguous.
+    """
+
+    def __init__(self, root: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> None:
+        self._layout = find_layout(root)
+        self._suffixes = suffixes
+        self.root = self._layout.train or root
+
+    def classes(self) -> list[str]:
+        """The sorted names of the training split's class folders."""
+        return training_classes(self._layout)
+
+    def samples(self, split: SplitName, classes: Sequence[str] | None) -> list[Sample] | None:
+        """The samples of a split folder; None where there is none."""
+        folder: Path | None = getattr(self._layout, split)
+        if folder is None and split == "train":
+            raise UserError(
+                f"{self._layout.root} has neither a train/ folder nor class folders"
+                + ("." if self._layout.val else ", and no val/ folder.")
+                + " Training needs train/; validation needs val/, or train/ to hold a part of it back."
+            )
+        if folder is None:
+            return None
+        if classes is None:
+            return scan_split(folder, self.classes(), f"the training split {self._layout.train}", self._suffixes)
+        return scan_split(folder, classes, _GIVEN, self._suffixes)
+
+    def place(self, split: SplitName) -> str:
+        """The folder of a split."""
+        return str(self._layout.root / split)
+
+
+class ManifestSource:
+    """A manifest; without a column ``split`` all of it is training data.
+
+    Args:
+        path: The table.
+        multi_label: Whether an image may have several labels.
+
+    Raises:
+        UserError: As :func:`read_manifest`.
+    """
+
+    def __init__(self, path: Path, multi_label: bool) -> None:
+        self._path = path
+        self._multi_label = multi_label
+        self.root = path.parent
+        self._entries = read_manifest(path, multi_label=multi_label)
+
+    def classes(self) -> list[str]:
+        """The sorted labels of the training images.
+
+        Raises:
+            UserError: If there are no training images, or they have fewer than two labels.
+        """
+        names = sorted({label for entry in self._of("train") for label in entry.labels})
+        if len(names) < 2:
+            found = f"only the label {names[0]}" if names else "no training images"
+            raise UserError(f"The manifest {self._path} has {found}, and a classifier needs at least two classes.")
+        return names
+
+    def samples(self, split: SplitName, classes: Sequence[str] | None) -> list[Sample] | None:
+        """The samples of a split; None where no row names it."""
+        entries = self._of(split)
+        if not entries and split != "train":
+            return None
+        names = self.classes() if classes is None else classes
+        index = {name: number for number, name in enumerate(names)}
+        used = {label for entry in entries for label in entry.labels}
+        if unknown := sorted(used - index.keys()):
+            raise UserError(
+                f"The manifest {self._path} has labels that {_GIVEN} does not have: {enumerate_names(unknown)}. Known "
+                f"are {enumerate_names(names)}. Correct these labels, or train with them."
+            )
+        if split == "train" and (unused := [name for name in names if name not in used]):
+            raise UserError(
+                f"No training image of {self._path} has the label {enumerate_names(unused)}; add images of it, or "
+                "leave it out of the class names."
+            )
+        return [self._sample(entry, index) for entry in entries]
+
+    def place(self, split: SplitName) -> str:
+        """The rows of a split."""
+        return f"the split {split} in {self._path}"
+
+    def _of(self, split: SplitName) -> list[Entry]:
+        return [entry for entry in self._entries if (entry.split or "train") == split]
+
+    def _sample(self, entry: Entry, index: dict[str, int]) -> Sample:
+        numbers = tuple(sorted(index[label] for label in entry.labels))
+        return Sample(entry.path, numbers if self._multi_label else numbers[0], entry.weight, entry.group)
+
+
+_GIVEN = "the checkpoint (or the given list of class names)"
+
+
+def open_source(root: Path, *, multi_label: bool, suffixes: Collection[str] = IMAGE_SUFFIXES) -> Source:
+    """A folder's or a manifest's description of a data set.
+
+    Args:
+        root: A data folder, or a table of images.
+        multi_label: Whether an image may have several labels, which takes a manifest.
+        suffixes: Endings of the files that are images, in folders.
+
+    Raises:
+        UserError: If it is neither, or something in it is wrong.
+    """
+    if is_manifest(root):
+        return ManifestSource(root, multi_label)
+    if multi_label:
+        raise UserError(
+            f"data.multi_label is on, but class folders give an image one label; name a manifest with --data.root "
+            f"instead of {root}, or leave data.multi_label out."
+        )
+    return FolderSource(root, suffixes)
+
+
+@dataclass(frozen=True)
+class SplitRules:
+    """How training and validation samples are told apart.
+
+    Attributes:
+        val_fraction: Share of each class that is held back where there is no validation split.
+        split_seed: Seed of what is held back, of the folds, and of the few-shot subset.
+        num_folds: Rounds of a cross-validation; None for a single split.
+        fold: Which round.
+        per_class: Training images of each class; None for all.
+    """
+
+    val_fraction: float
+    split_seed: int
+    num_folds: int | None
+    fold: int
+    per_class: int | None
+
+    def training(self, source: Source, classes: Sequence[str] | None) -> Split:
+        """The training and the validation samples of a source.
+
+        Args:
+            source: The data set.
+            classes: The class names in index order, if they are given.
+
+        Raises:
+            UserError: If there are no training images, or they cannot be divided as asked.
+        """
+        train = source.samples("train", classes) or []
+        val = source.samples("val", classes)
+        names = list(classes or source.classes())
+        if self.num_folds is not None:
+            if val is not None:
+                raise UserError(
+                    "data.num_folds divides the training split, but there is a validation split as well; leave out "
+                    "data.num_folds, or give images without a validation split."
+                )
+            train, val = fold(train, source.root, self.fold, self.num_folds, self.split_seed, names)
+        elif val is None:
+            train, val = hold_back(train, source.root, self.val_fraction, self.split_seed, names)
+        if self.per_class is not None:
+            train = few_shot(train, source.root, self.per_class, self.split_seed, names)
+        return train, val
+
+    def validation(self, source: Source, classes: Sequence[str] | None) -> list[Sample]:
+        """The validation samples of a source; raises like :meth:`training`."""
+        val = None if self.num_folds is not None else source.samples("val", classes)
+        return val if val is not None else self.training(source, classes)[1]

@@ -1,0 +1,121 @@
+"""Images that cannot be read: found before a run, or skipped in it with a list."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from inceptionnext_lit.data import ImageFolderDataModule
+from inceptionnext_lit.data.bad_images import BadImages
+from inceptionnext_lit.errors import UserError
+
+BROKEN = b"no image"
+
+
+def colours(root: Path, names: str = "a b", count: int = 10) -> Path:
+    for name in names.split():
+        (root / name).mkdir(parents=True)
+        for n in range(count):
+            Image.new("RGB", (8, 8), (25 * n, 0, 0)).save(root / name / f"{n}.png")
+    return root
+
+
+def build(root: Path, **options: Any) -> ImageFolderDataModule:
+    settings: dict[str, Any] = {"image_size": 8, "batch_size": 2, "num_workers": 0, "augmentation": "none"}
+    return ImageFolderDataModule(str(root), **(settings | options))
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:40])
+
+
+def test_a_file_that_is_no_image_stops_a_run_before_it_starts(tmp_path: Path) -> None:
+    root = colours(tmp_path)
+    (root / "a/1.png").write_bytes(BROKEN)
+    (root / "b/2.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"^2 images cannot be read: .*image \S+a/1\.png: .*b/2\.png") as e:
+        build(root).setup("fit")
+    assert "doctor" in str(e.value)
+    assert "--data.on_bad_image skip" in str(e.value)
+
+
+def test_skipping_uses_the_next_image_and_lists_the_bad_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = colours(tmp_path / "train").parent
+    colours(tmp_path / "val", count=1)
+    truncate(root / "train/a/4.png")
+    data = build(root, on_bad_image="skip", mean=[0, 0, 0], std=[1, 1, 1])
+    data.setup("fit")
+    loader = data.train_dataloader()
+    with pytest.warns(UserWarning, match=r"Skipped in training: Cannot read the image .*a/4\.png") as warned:
+        drawn = [batch for _ in range(3) for batch in loader]
+    assert len(drawn) == 3 * 10
+    assert len(warned) == 1
+    with open("bad_images.csv", newline="") as file:
+        [row] = list(csv.DictReader(file))
+    assert row["path"] == str(root / "train/a/4.png")
+    assert row["reason"].startswith("Cannot read the image")
+    fours, fives = data.train_set[4], data.train_set[5]
+    torch.testing.assert_close(fours[0], fives[0])
+
+
+def test_held_back_images_can_be_read(tmp_path: Path) -> None:
+    root = colours(tmp_path)
+    whole = build(root, on_bad_image="skip")
+    whole.setup("fit")
+    held = whole.val_set.samples[0].path
+    truncate(Path(held))
+    for stage in ("fit", "validate"):
+        data = build(root, on_bad_image="skip")
+        data.setup(stage)
+        assert [s.path for s in data.val_set.samples] == [s.path for s in whole.val_set.samples[1:]]
+    data = build(root, on_bad_image="skip")
+    data.setup("fit")
+    assert data.train_set.samples[-1].path == held
+    strict = build(root)
+    strict.setup("validate")
+    with pytest.raises(UserError, match="Cannot read the image"):
+        list(strict.val_dataloader())
+
+
+def test_an_evaluation_skips_nothing(tmp_path: Path) -> None:
+    colours(tmp_path / "train")
+    colours(tmp_path / "val")
+    colours(tmp_path / "test")
+    truncate(tmp_path / "val/b/3.png")
+    truncate(tmp_path / "test/b/3.png")
+    with pytest.raises(UserError, match=r"^1 validation images cannot be read, and .* skips none: .*b/3\.png"):
+        build(tmp_path, on_bad_image="skip").setup("fit")
+    data = build(tmp_path, on_bad_image="skip")
+    data.setup("test")
+    with pytest.raises(UserError, match=r"Cannot read the image .*test/b/3\.png"):
+        list(data.test_dataloader())
+
+
+def test_the_cap(tmp_path: Path) -> None:
+    bad = BadImages(1, tmp_path / "list.csv")
+    other_process = BadImages(1, tmp_path / "list.csv")
+    with pytest.warns(UserWarning, match="Skipped"):
+        bad.note("a\nb.jpg", ValueError('odd, "reason"'))
+    other_process.note("a\nb.jpg", ValueError("seen before: no warning"))
+    with (
+        pytest.warns(UserWarning, match="Skipped"),
+        pytest.raises(UserError, match=r"^More than 1 training images cannot be read .*listed in .*list\.csv"),
+    ):
+        other_process.note("c.jpg", ValueError("again"))
+    assert bad.read() == ["a\nb.jpg", "c.jpg"]
+
+
+def test_nothing_but_bad_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    colours(tmp_path / "val")
+    colours(tmp_path / "train", count=2)
+    for path in (tmp_path / "train").rglob("*.png"):
+        truncate(path)
+    data = build(tmp_path, on_bad_image="skip")
+    data.setup("fit")
+    with pytest.warns(UserWarning, match="Skipped"), pytest.raises(UserError, match="None of the training images"):
+        list(data.train_dataloader())
