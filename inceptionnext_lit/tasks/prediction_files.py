@@ -9,7 +9,7 @@ from typing import Any
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.safe_save import replacing
-from inceptionnext_lit.tasks.row_files import Row, RowFile, json_lines
+from inceptionnext_lit.tasks.row_files import Row, RowFile, as_json, json_lines
 
 FORMATS = (".csv", ".jsonl", ".json", ".parquet")
 COLUMNS = ("path", "label", "probability", "top5")
@@ -115,7 +115,7 @@ class PredictionFile:
 
 
 def identity(path: str) -> str:
-    """What a path is compared by: Parquet holds no bytes that are not UTF-8, so they stand for themselves nowhere."""
+    """What a path is compared by; also its text in Parquet, which takes UTF-8 alone: other bytes are escaped."""
     return path if path.isascii() else path.encode("utf-8", "backslashreplace").decode()
 
 
@@ -153,16 +153,13 @@ def _write_parquet(rows: Iterable[Row], target: Path) -> None:
     schema = pyarrow.schema([("path", text), ("label", text), ("probability", pyarrow.float64()), ("top5", text)])
     with parquet.ParquetWriter(target, schema) as writer:
         for chunk in _chunks(rows):
-            cells: list[Row] = [
-                {
-                    "path": identity(row["path"]),
-                    "label": identity(row["label"]),
-                    "probability": row["probability"],
-                    "top5": identity(json.dumps(row["top5"], ensure_ascii=False)),
-                }
-                for row in chunk
-            ]
-            writer.write_table(pyarrow.Table.from_pylist(cells, schema))
+            columns = {
+                "path": [identity(row["path"]) for row in chunk],
+                "label": [identity(row["label"]) for row in chunk],
+                "probability": [row["probability"] for row in chunk],
+                "top5": [identity(as_json(row["top5"])) for row in chunk],
+            }
+            writer.write_table(pyarrow.table(columns, schema))
 
 
 def _chunks(rows: Iterable[Any]) -> Iterator[list[Any]]:

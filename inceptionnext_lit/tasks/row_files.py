@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 from inceptionnext_lit.errors import UserError
 
 Row = dict[str, Any]
-_as_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would build one for each row
+as_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would build one for each row
 
 
 class RowFile:
@@ -114,7 +114,7 @@ def csv_bytes(rows: Iterable[Row], columns: Sequence[str]) -> bytes:
     writer = csv.writer(buffer)
     for row in rows:
         cells = (row[name] for name in columns)
-        writer.writerow([_as_json(c) if isinstance(c, dict) else c for c in cells])
+        writer.writerow([as_json(c) if isinstance(c, dict) else c for c in cells])
     return buffer.getvalue().encode("utf-8", "surrogateescape")
 
 
@@ -122,6 +122,6 @@ def json_lines(rows: Iterable[Row]) -> bytes:
     """Rows as JSON objects, one a line."""
     rows = list(rows)
     try:
-        return "".join(f"{_as_json(row)}\n" for row in rows).encode()
+        return "".join(f"{as_json(row)}\n" for row in rows).encode()
     except UnicodeEncodeError:  # a name that is no UTF-8
         return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
