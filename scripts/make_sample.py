@@ -2,9 +2,10 @@
 
     apt-get install dataset-fashion-mnist
     python scripts/make_sample.py
-    python scripts/make_sample.py --test_folder FOLDER
+    python scripts/make_sample.py --train_folder FOLDER --test_folder FOLDER
 
-The second form writes the 10,000 test images to FOLDER/test/CLASS instead, for ``cli.py test``.
+The second form writes the 60,000 training images to FOLDER/train/CLASS and the 10,000 test images to FOLDER/test/CLASS
+instead, either or both, for ``cli.py fit`` and ``cli.py test``.
 
 Per class, 600 training and 100 validation images are drawn from the 60,000 training images (the
 10,000 test images stay untouched), with a fixed seed and without pixel-identical copies. They are
@@ -88,15 +89,15 @@ def licence() -> str:
     return f"MIT License\n\nCopyright (c) 2017 Zalando SE\n\n{text}\n"
 
 
-def write_test_folder(root: Path) -> None:
-    """Writes the 10,000 images of the data set's own test part as ``root/test/CLASS/NNNNN.png``."""
-    pixels = read_idx(SOURCE / "t10k-images-idx3-ubyte.gz", header=16)
-    labels = read_idx(SOURCE / "t10k-labels-idx1-ubyte.gz", header=8)
+def write_folder(root: Path, source: str, split: str) -> None:
+    """Writes all images of one of the data set's own two parts as ``root/split/CLASS/NNNNN.png``."""
+    pixels = read_idx(SOURCE / f"{source}-images-idx3-ubyte.gz", header=16)
+    labels = read_idx(SOURCE / f"{source}-labels-idx1-ubyte.gz", header=8)
     for name in CLASSES:
-        (root / "test" / name).mkdir(parents=True, exist_ok=True)
+        (root / split / name).mkdir(parents=True, exist_ok=True)
     for index, label in enumerate(labels):
-        (root / "test" / CLASSES[label] / f"{index:05d}.png").write_bytes(encode(pixels, index))
-    print(f"{root / 'test'}: {len(labels)} images")
+        (root / split / CLASSES[label] / f"{index:05d}.png").write_bytes(encode(pixels, index))
+    print(f"{root / split}: {len(labels)} images")
 
 
 def write_archive(output: Path) -> None:
@@ -120,11 +121,14 @@ def main() -> None:
     """Writes what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=DATA, help="folder to write the archive to")
+    parser.add_argument("--train_folder", type=Path, help="write the training images to class folders here instead")
     parser.add_argument("--test_folder", type=Path, help="write the test images to class folders here instead")
     args = parser.parse_args()
+    if args.train_folder is not None:
+        write_folder(args.train_folder, "train", "train")
     if args.test_folder is not None:
-        write_test_folder(args.test_folder)
-    else:
+        write_folder(args.test_folder, "t10k", "test")
+    if args.train_folder is None and args.test_folder is None:
         write_archive(args.output)
 
 

@@ -26,25 +26,29 @@ def check_continuation(checkpoint: dict[str, Any], config: Any, *, is_training: 
     stored, wanted = checkpoint["hyper_parameters"]["name"], config.model.init_args.name
     if stored != wanted:
         raise UserError(f"The checkpoint holds the model {stored!r}, not {wanted!r}; give --model.name {stored}.")
-    if is_training and (done := is_finished(checkpoint, config.trainer)):
+    if is_training and (done := is_finished(checkpoint, config.trainer, config.checkpoint.patience)):
         raise UserError(f"The checkpoint {done}.")
 
 
-def check_monitor(monitor: str, model: LightningModule) -> None:
-    """Refuse to choose the best epoch by a figure that will never be logged.
+def choose_monitor(monitor: str, model: LightningModule) -> str:
+    """The figure by which the best epoch is chosen; one that will never be logged is refused.
 
     Args:
-        monitor: Name of the figure.
+        monitor: Its name, or ``auto`` for the task's main figure, of the averaged weights where there are any.
         model: The task, of which ``ClassificationTask`` tells its figures.
 
     Raises:
         UserError: If there is no such figure.
     """
-    if not isinstance(model, ClassificationTask):
-        return
-    if monitor not in model.figures:
-        near = difflib.get_close_matches(monitor, model.figures, n=3) or model.figures
+    figures = model.figures if isinstance(model, ClassificationTask) else []
+    if monitor == "auto":
+        if not figures:
+            raise UserError(f"{type(model).__name__} has no main figure that is known; name one: --checkpoint.monitor.")
+        return next((name for name in figures if name.startswith("val_ema/")), figures[0])
+    if figures and monitor not in figures:
+        near = difflib.get_close_matches(monitor, figures, n=3) or figures
         raise UserError(f"checkpoint.monitor is {monitor!r}, which is not logged; did you mean {' or '.join(near)}?")
+    return monitor
 
 
 def check_writable(root: Path) -> None:

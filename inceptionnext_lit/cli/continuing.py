@@ -75,12 +75,13 @@ def find_continuation(root: Path) -> Continuation | None:
     return Continuation(int(found[1]), path, step, repeats)
 
 
-def is_finished(checkpoint: dict[str, Any], trainer: Any) -> str | None:
+def is_finished(checkpoint: dict[str, Any], trainer: Any, patience: int | None = None) -> str | None:
     """Tell whether a checkpoint's run has nothing left to do.
 
     Args:
         checkpoint: What :func:`read_checkpoint` returns.
         trainer: The trainer's parsed arguments.
+        patience: Validations without a better figure after which the run stops early; None if it never does.
 
     Returns:
         What it has done and which key would let it go on; None if there is something left.
@@ -95,6 +96,9 @@ def is_finished(checkpoint: dict[str, Any], trainer: Any) -> str | None:
         return f"has {epochs} epochs already; give --trainer.max_epochs more than {trainer.max_epochs}"
     if 0 <= trainer.max_steps <= steps:
         return f"has {steps} steps already; give --trainer.max_steps more than {trainer.max_steps}"
+    for name, state in checkpoint.get("callbacks", {}).items():
+        if name.startswith("EarlyStopping") and patience is not None and state["wait_count"] >= patience:
+            return f"was stopped early, after {state['wait_count']} validations without a better figure"
     return None
 
 

@@ -8,7 +8,8 @@ from typing import Any, get_args
 
 from jsonargparse import ArgumentParser
 
-_LINKED = {"num_classes", "class_names", "preprocessing"}  # set by the data, not by people
+# set by the data or by a checkpoint, not by people
+_LINKED = {"data": {"class_names"}, "model": {"num_classes", "class_names", "preprocessing", "multi_label"}}
 _FIRST = ("config", "print_config", "run_name", "ckpt_path", "output", "resume", "seed_everything")
 _WORDS = {"predict": "[IMAGE_OR_FOLDER_OR_PATTERN_OR_MANIFEST ...] "}
 _TITLES = {"checkpoint": "Which epoch is kept as best.ckpt", "trainer": "Lightning's Trainer"}
@@ -68,7 +69,7 @@ def command_page(parser: argparse.ArgumentParser, classes: dict[str, type]) -> s
         described = ArgumentParser(add_help=False)
         described.add_class_arguments(cls, key)
         meanings = {action.dest: action.help for action in described._actions}
-        page.add_class_arguments(cls, key, skip=_LINKED | nested.keys())
+        page.add_class_arguments(cls, key, skip=_LINKED[key] | nested.keys())
         for name, option in nested.items():
             page.add_class_arguments(option, f"{key}.{name}")
             page._option_string_actions[f"--{key}.{name}"].help = meanings[f"{key}.{name}"]

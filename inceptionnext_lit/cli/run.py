@@ -3,6 +3,7 @@
 import re
 import sys
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,13 +13,14 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from inceptionnext_lit.cli import COMMANDS
-from inceptionnext_lit.cli.checks import check_continuation, check_monitor, check_writable
+from inceptionnext_lit.cli.checks import check_continuation, check_writable, choose_monitor
 from inceptionnext_lit.cli.continuing import LAST, find_continuation, is_finished, remove_leftovers, run_name, say
 from inceptionnext_lit.cli.failures import explain_failure
 from inceptionnext_lit.cli.loggers import all_loggers, folder_loggers, give_defaults
 from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, CommandParser
 from inceptionnext_lit.cli.predicting import add_arguments, leave_out_done, take_inputs
 from inceptionnext_lit.cli.quiet import silence_library_chatter
+from inceptionnext_lit.cli.tuning import derive, find_lr
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports.counting import image_macs
 from inceptionnext_lit.seeding import run_seed
@@ -32,7 +34,12 @@ from inceptionnext_lit.training.signals import Interrupted, SaveOnSignal
 from inceptionnext_lit.training.summary import RunSummary
 
 # What flows from the data to the model; a checkpoint holds it for the data, not for the model's own keys.
-LINKED = {"num_classes": "num_classes", "classes": "class_names", "preprocessing": "preprocessing"}
+LINKED = {
+    "num_classes": "num_classes",
+    "classes": "class_names",
+    "preprocessing": "preprocessing",
+    "multi_label": "multi_label",
+}
 
 
 class CommandLine(LightningCLI):
@@ -57,6 +64,10 @@ class CommandLine(LightningCLI):
         parser.add_argument(
             "--run_name", type=str | None, help="Name below runs/; the recipe's file name if not given."
         )
+        if subcommand == "fit":
+            parser.add_argument(
+                "--find_lr", action="store_true", help="Find model.lr by a range test of 100 steps before training."
+            )
         if subcommand == "predict":
             add_arguments(parser)
         return parser
@@ -86,7 +97,8 @@ class CommandLine(LightningCLI):
         self.config[command].ckpt_path = path
         if self.config[command].seed_everything is True and "run" in checkpoint:  # a random seed is drawn once
             self.config[command].seed_everything = checkpoint["run"]["seed_everything"]
-        if self._continued and (done := is_finished(checkpoint, self.config[command].trainer)):
+        given = self.config[command]
+        if self._continued and (done := is_finished(checkpoint, given.trainer, given.checkpoint.patience)):
             say(f"There is nothing left to do: the checkpoint {path} {done}.")
             sys.exit(0)
         check_continuation(checkpoint, self.config[command], is_training=command == "fit")
@@ -153,7 +165,7 @@ class CommandLine(LightningCLI):
             else:
                 logger = all_loggers(logger, [tensorboard, table])
             if config.enable_checkpointing is not False:
-                kept: Checkpoints = self._get(self.config_init, "checkpoint")
+                kept = self._checkpoints()
                 callbacks += [*kept.callbacks(), self._signals, RunSummary(image_macs)]
             if logger:
                 callbacks.append(LearningRateMonitor(logging_interval="step"))
@@ -170,14 +182,28 @@ class CommandLine(LightningCLI):
             DeviceSyncBatchNorm().apply(self.model)
         return trainer
 
+    def _checkpoints(self) -> Checkpoints:
+        """Which checkpoints are kept, by a figure that the task logs."""
+        kept: Checkpoints = self._get(self.config_init, "checkpoint")
+        monitor = choose_monitor(kept.monitor, self.model)
+        self.config["fit"].checkpoint.monitor = monitor
+        return replace(kept, monitor=monitor)
+
     def before_fit(self) -> None:
         """Look at the data and the output folder first: what is wrong is said before a run folder exists."""
-        check_monitor(self._get(self.config, "checkpoint").monitor, self.model)
         self.datamodule.trainer = self.trainer
         self.datamodule.prepare_data()
         self.datamodule.setup("fit")
         root = Path(self._get(self.config, "trainer").default_root_dir)
         check_writable(root)
+        derived = derive(self.config["fit"], self.model, self.datamodule, self.trainer)
+        if self._get(self.config, "find_lr") and not self._get(self.config, "ckpt_path"):
+            rate = find_lr(self.model, self.datamodule, self.trainer)
+            self.model.hparams["lr"] = self.config["fit"].model.init_args.lr = rate
+            self.config["fit"].find_lr = False  # what is saved repeats this run, without another trial
+            derived.append(f"model.lr {rate:g} (by a range test)")
+        if derived:
+            say(f"Derived:    {', '.join(derived)}")
         if self._continued is not None and self.trainer.is_global_zero:
             remove_leftovers(root / self._get(self.config, "run_name") / f"version_{self._continued.version}")
 
@@ -246,7 +272,8 @@ def checkpoint_defaults(checkpoint: dict[str, Any]) -> dict[str, Any]:
         raise UserError("The checkpoint does not hold its model's arguments; it was not written by this toolkit's fit.")
     model = {key: value for key, value in arguments.items() if not key.startswith("_") and key not in LINKED.values()}
     data = {key: preprocessing[key] for key in ("image_size", "crop_pct", "mean", "std")}
-    data["class_names"] = arguments["class_names"]
+    data["in_chans"] = len(preprocessing["mean"])
+    data |= {key: arguments[key] for key in ("class_names", "multi_label")}
     return {
         "model": {"class_path": arguments["_class_path"], "init_args": model},
         "data": {"class_path": DEFAULT_CLASSES["data"].__name__, "init_args": data},

@@ -2,47 +2,50 @@
 
 import math
 import os
-from dataclasses import asdict
 from typing import Any, Literal, cast
 
 import torch
-from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MeanMetric
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.preprocessing import NOT_COUNTED, Preprocessing
+from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.seeding import VARIABLE, run_seed, seed_generators
-from inceptionnext_lit.tasks.backbone import WEIGHT_SOURCES, create_backbone
-from inceptionnext_lit.tasks.metrics import accuracies, mean_losses
+from inceptionnext_lit.tasks.backbone import create_backbone
+from inceptionnext_lit.tasks.checkpointing import SelfContained
+from inceptionnext_lit.tasks.figures import Figures
+from inceptionnext_lit.tasks.kinds import Kind, MultiLabel, SingleLabel
 from inceptionnext_lit.tasks.predictions import Predictions, rank
 from inceptionnext_lit.training.execution import Execution
+from inceptionnext_lit.training.finetuning import Finetuning, Phases, classifier_parameters, trainable
 from inceptionnext_lit.training.finite import StopOnNonFinite
 from inceptionnext_lit.training.losses import LossName, classification_loss
 from inceptionnext_lit.training.mixing import Mix
-from inceptionnext_lit.training.optim import OptimizerOptions
+from inceptionnext_lit.training.optim import OptimizerOptions, default_lr
 from inceptionnext_lit.training.record import RunRecord
+from inceptionnext_lit.training.resume import KEY as POSITION
 from inceptionnext_lit.training.resume import ExactResume
-from inceptionnext_lit.training.schedule import Schedule
+from inceptionnext_lit.training.schedule import Probe, Schedule
 from inceptionnext_lit.training.sharding import shard
 
 Stage = Literal["val", "test"]
 
 
-class ClassificationTask(LightningModule):
+class ClassificationTask(SelfContained):
     """Train and apply an image classifier.
 
     Metrics are fractions: ``acc1`` and ``acc5`` count images, ``macro_acc`` is the mean of the classes'
-    recalls. They are logged as ``train/…``, ``val/…`` and ``test/…``; those of averaged weights, where
-    ``ema_decay`` is set, as ``val_ema/…`` and ``test_ema/…``. A run that mixes images has no training
-    accuracy, since mixed images have no single label. Validation and test figures are those of the whole split, the
-    same on any number of processes.
+    recalls. Where images may have several labels they are ``mAP``, the mean over labels of average precision, ``f1`` at
+    a probability of one half, and ``f1/LABEL``. They are logged as ``train/…``, ``val/…`` and ``test/…``; those of
+    averaged weights, where ``ema_decay`` is set, as ``val_ema/…`` and ``test_ema/…``. A run that mixes images has no
+    training accuracy, since mixed images have no single label. Validation and test figures are those of the whole
+    split, the same on any number of processes.
 
     What is random in a step depends on the run's seed, the epoch, the batch and the process alone. A run that is
     continued from a checkpoint goes on at the next batch and ends with the same weights; it says which settings have
@@ -56,15 +59,20 @@ class ClassificationTask(LightningModule):
         num_classes: Number of classes; the command line takes it from the data.
         class_names: Their names in the order of the indices; the command line takes them from the data.
         preprocessing: What the model's input looks like; the command line takes it from the data.
+        multi_label: Whether an image may have several labels; the command line takes it from the data.
         drop_path: Stochastic depth of the last block; earlier blocks have less, linearly.
-        loss: Training loss: cross-entropy, or binary cross-entropy of each class (arXiv 2110.00476).
+        loss: Training loss: cross-entropy, or binary cross-entropy of each class (arXiv 2110.00476), which images with
+            several labels have in any case.
         label_smoothing: Probability mass that training targets spread over all classes.
         mix: Mixup and CutMix.
-        lr: Peak learning rate, for the global batch that the recipe states.
+        lr: Peak learning rate, for the global batch that the recipe states; ``auto`` derives it from the images per
+            step.
         weight_decay: Decay of weights; biases, norms and LayerScale have none.
         optimizer: Which optimiser, its own arguments, and how its rate falls from the head to the stem.
         schedule: Warm-up, cosine and cool-down of the learning rate.
         ema_decay: Decay per step of a moving average of the weights, itself warmed up; none keeps no average.
+        finetuning: What is frozen, and whether a linear probe comes first.
+        test_time_flip: Whether test and prediction average each image's probabilities with its mirror image's.
         execution: How the model is computed: memory layout, compilation, gradient checkpointing.
 
     Raises:
@@ -79,20 +87,28 @@ class ClassificationTask(LightningModule):
         num_classes: int = 1000,
         class_names: list[str] | None = None,
         preprocessing: Preprocessing | None = None,
+        multi_label: bool = False,
         drop_path: float = 0.0,
         loss: LossName = "cross_entropy",
         label_smoothing: float = 0.0,
         mix: Mix | None = None,
-        lr: float = 1e-3,
+        lr: float | Literal["auto"] = 1e-3,
         weight_decay: float = 0.05,
         optimizer: OptimizerOptions | None = None,
         schedule: Schedule | None = None,
         ema_decay: float | None = None,
+        finetuning: Finetuning | None = None,
+        test_time_flip: bool = False,
         execution: Execution | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        _check_ranges(lr=lr, weight_decay=weight_decay, drop_path=drop_path, label_smoothing=label_smoothing)
+        _check_ranges(
+            lr=1.0 if lr == "auto" else lr,
+            weight_decay=weight_decay,
+            drop_path=drop_path,
+            label_smoothing=label_smoothing,
+        )
         if class_names is not None and len(class_names) != num_classes:
             raise UserError(f"{len(class_names)} class names were given for {num_classes} classes.")
         self.class_names = class_names or [str(index) for index in range(num_classes)]
@@ -100,7 +116,9 @@ class ClassificationTask(LightningModule):
         self.mix = mix or Mix()
         self.optimizer = optimizer or OptimizerOptions()
         self.schedule = schedule or Schedule()
+        self.finetuning = finetuning or Finetuning()
         self.execution = execution or Execution()
+        self.kind: Kind = MultiLabel(self.class_names) if multi_label else SingleLabel(num_classes)
         arguments = ({"drop_path_rate": drop_path} if drop_path else {}) | (kwargs or {})
         self.model, self.loaded = create_backbone(
             name, num_classes, arguments, pretrained=pretrained, preprocessing=preprocessing
@@ -108,18 +126,18 @@ class ClassificationTask(LightningModule):
         if self.loaded is not None:
             rank_zero_info(str(self.loaded))
         self.execution.prepare(self.model, name)
+        self.phases = Phases(self.model, self.finetuning)
         self.model_ema = None if ema_decay is None else ModelEmaV3(self.model, decay=ema_decay, use_warmup=True)
         if self.model_ema is not None:
             self.model_ema.requires_grad_(False)
 
-        self.metrics = accuracies(num_classes)
-        self.losses = mean_losses()
+        self.metrics = Figures(self.kind, self.class_names)
 
     @property
     def figures(self) -> list[str]:
         """Names of the validation figures that this task logs."""
         stages = ("val",) if self.model_ema is None else ("val", "val_ema")
-        return [f"{stage}/{name}" for stage in stages for name in ("loss", "acc1", "acc5", "macro_acc")]
+        return [f"{stage}/{name}" for stage in stages for name in (*self.kind.figures, "loss")]
 
     @property
     def inference_model(self) -> nn.Module:
@@ -135,41 +153,51 @@ class ClassificationTask(LightningModule):
         Returns:
             Logits of shape (N, num_classes).
         """
-        return cast(Tensor, self.inference_model(self._lay_out(images)))
+        return self._classify(self.inference_model, self._lay_out(images))
+
+    def _classify(self, model: nn.Module, images: Tensor) -> Tensor:
+        logits = cast(Tensor, model(images))
+        if not self.hparams["test_time_flip"]:
+            return logits
+        mirrored = cast(Tensor, model(self._lay_out(images.flip(-1))))
+        return self.kind.average(logits.float(), mirrored.float())
 
     def _lay_out(self, images: Tensor) -> Tensor:
         return images.contiguous(memory_format=self.execution.memory_format)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Loss of one training batch: images (N, C, H, W) and class indices (N,)."""
-        images, labels = batch
-        inputs, targets = self.mix(self._lay_out(images), labels, self.num_classes)
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
+        """Loss of one training batch: images (N, C, H, W), labels (N,) or (N, K), and perhaps weights (N,)."""
+        images, labels = batch[:2]
+        weights = batch[2] if len(batch) == 3 else None
+        inputs, targets, weights = self.mix(self._lay_out(images), labels, self.num_classes, weights)
         logits = self.model(inputs)
         loss = classification_loss(
-            logits, targets, name=self.hparams["loss"], label_smoothing=self.hparams["label_smoothing"]
+            logits,
+            targets,
+            name="bce" if self.hparams["multi_label"] else self.hparams["loss"],
+            label_smoothing=self.hparams["label_smoothing"],
+            weights=weights,
         )
         self.log("train/loss_step", loss, prog_bar=True)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
         if not self.mix.active:
-            self._count("train", logits, labels)
+            self.metrics.count(self, "train", logits, labels)
         return loss
 
     def _evaluate(self, batch: tuple[Tensor, Tensor], stage: Stage) -> None:
         images, labels = self._lay_out(batch[0]), batch[1]
-        counted = labels != NOT_COUNTED
         models = {stage: self.model} | ({} if self.model_ema is None else {f"{stage}_ema": self.model_ema.module})
         for name, model in models.items():
-            logits = cast(Tensor, model(images))[counted].float()
-            loss = cast(MeanMetric, self.losses[name])
-            loss.update(F.cross_entropy(logits, labels[counted], reduction="none"))
-            self.log(f"{name}/loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
-            self._count(name, logits, labels[counted])
+            logits = self._classify(model, images) if stage == "test" else model(images)
+            self.metrics.evaluate(self, name, logits, labels)
 
-    def _count(self, name: str, logits: Tensor, labels: Tensor) -> None:
-        metrics = cast(MetricCollection, self.metrics[f"of_{name}"])
-        if len(labels):
-            metrics.update(logits.detach(), labels)
-        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(labels))
+    def on_validation_epoch_end(self) -> None:
+        """Log what there is for each class."""
+        self.metrics.log_classes(self, "val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log what there is for each class."""
+        self.metrics.log_classes(self, "test")
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Metrics of one validation batch, of the trained and of the averaged weights."""
@@ -181,7 +209,7 @@ class ClassificationTask(LightningModule):
 
     def scores(self, logits: Tensor) -> Tensor:
         """Probabilities of the classes, float32 (N, num_classes), from logits of that shape."""
-        return logits.float().softmax(dim=1)
+        return self.kind.probabilities(logits.float())
 
     def predict_step(self, batch: tuple[Tensor, list[str], Any], batch_idx: int) -> Predictions:
         """Most probable classes of a batch: images (N, C, H, W), their N paths, and what could not be read."""
@@ -202,9 +230,12 @@ class ClassificationTask(LightningModule):
         os.environ[VARIABLE] = str(self.trainer.strategy.broadcast(run_seed()))
         if self.trainer.strategy.root_device.type != "mps":  # which has no double precision
             # sums of single-precision losses are then exact, whatever the order in which processes add them
-            for metric in self.losses.values():
+            for metric in self.metrics.losses.values():
                 cast(MeanMetric, metric).set_dtype(torch.float64)
         if stage == "fit":
+            if self.hparams["lr"] == "auto":
+                self.derive_lr(cast(Any, self.trainer).datamodule)
+            self.phases.begin(epoch=0)
             self.execution.start(self.model)
 
     def configure_model(self) -> None:
@@ -215,6 +246,24 @@ class ClassificationTask(LightningModule):
         if self.model_ema is not None:
             shard(self.model_ema.module, self.device_mesh["data_parallel"])
             self.model_ema.foreach = False  # torch's multi-tensor kernels take no sharded tensors
+
+    def derive_lr(self, data: Any) -> None:
+        """Put a number in the place of a rate that is to be derived.
+
+        Args:
+            data: The data module, of which ``step_size`` tells the images per step; its fit stage is set up.
+
+        Raises:
+            UserError: If it does not tell.
+        """
+        if not hasattr(data, "step_size"):
+            raise UserError("model.lr is auto, but the data do not tell the images per step; give a number.")
+        self.hparams["lr"] = default_lr(data.step_size)
+
+    def on_train_epoch_start(self) -> None:
+        """Go on from the linear probe to the rest, where there is one."""
+        if self.phases.advance(self.current_epoch, self.trainer):
+            rank_zero_info(f"The linear probe ends: from epoch {self.current_epoch + 1} on all layers are trained.")
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed what this step draws: its mixing, stochastic depth and dropout."""
@@ -228,49 +277,30 @@ class ClassificationTask(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser without decay on biases, norms and LayerScale, and the schedule, stepped per optimiser step."""
-        optimizer = self.optimizer.build(self.model, self.hparams["lr"], self.hparams["weight_decay"])
+        tuning, later = self.finetuning, self.phases.later
+        head = classifier_parameters(self.model) if later or self.optimizer.head_lr_factor != 1 else ()
+        with trainable(self.model, later):
+            optimizer = self.optimizer.build(self.model, self.hparams["lr"], self.hparams["weight_decay"], head)
         self._peaks = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
         self.trainer.fit_loop.setup_data()  # else the batches per epoch are not known yet where max_steps is set
         total_steps = int(self.trainer.estimated_stepping_batches)
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
-        scheduler = self.schedule.build(optimizer, total_steps, steps_per_epoch)
+        probe = Probe(tuning.probe_epochs * steps_per_epoch, tuning.probe_lr) if later else None
+        scheduler = self.schedule.build(optimizer, total_steps, steps_per_epoch, probe)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_start(self) -> None:
         """Let this run's own arguments win over those that a continued run's checkpoint has just restored."""
         optimizer = cast(Optimizer, self.optimizers(use_pl_optimizer=False))
-        scheduler = cast(LambdaLR, self.lr_schedulers())
+        scheduler = self.lr_schedulers()
+        if not isinstance(scheduler, LambdaLR):  # a range test for the rate, with a schedule of its own
+            return
         scheduler.base_lrs = [lr for lr, _ in self._peaks]
         for group, (lr, decay), factor in zip(optimizer.param_groups, self._peaks, scheduler.lr_lambdas, strict=True):
             group.update(initial_lr=lr, weight_decay=decay, lr=lr * factor(scheduler.last_epoch))
 
-    @property
-    def plain_hparams(self) -> dict[str, Any]:
-        """The constructor's arguments as plain values, without those that would fetch weights again."""
-        plain = dict(self.hparams)
-        plain["pretrained"] = False
-        plain["kwargs"] = {key: value for key, value in (plain["kwargs"] or {}).items() if key not in WEIGHT_SOURCES}
-        for name in ("mix", "optimizer", "schedule", "execution"):
-            plain[name] = asdict(getattr(self, name))
-        plain["class_names"] = self.class_names
-        return plain
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make the checkpoint self-contained.
-
-        Args:
-            checkpoint: Lightning's dictionary, changed in place.
-        """
-        plain = self.plain_hparams
-        # The form in which LightningCLI stores arguments, so that load_from_checkpoint rebuilds the nested ones.
-        plain["_class_path"] = f"{type(self).__module__}.{type(self).__qualname__}"
-        plain["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
-        checkpoint["hyper_parameters"] = plain
-        # Lightning notes "kwargs" here for arguments by keyword, which its loader would take for our kwargs
-        checkpoint.pop("hparams_name", None)
-
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of other classes.
+        """Refuse a checkpoint of other classes, and go on in the phase in which it was written.
 
         Args:
             checkpoint: Lightning's dictionary.
@@ -278,12 +308,9 @@ class ClassificationTask(LightningModule):
         Raises:
             UserError: If its classes are not this task's, in this order.
         """
-        stored = checkpoint.get("hyper_parameters", {}).get("class_names")
-        if stored is not None and stored != self.class_names:
-            raise UserError(
-                f"The checkpoint was trained on the classes {', '.join(stored)}; "
-                f"the data has {', '.join(self.class_names)}. Use the folder that it was trained on."
-            )
+        super().on_load_checkpoint(checkpoint)
+        if self.phases.probing:
+            self.phases.begin(checkpoint.get(POSITION, {}).get("epoch", checkpoint["epoch"]))
 
 
 def _check_ranges(*, lr: float, weight_decay: float, drop_path: float, label_smoothing: float) -> None:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
@@ -19,25 +19,32 @@ class Checkpoints:
 
     Args:
         monitor: Logged figure that decides which epoch is kept as ``best.ckpt``, for example ``val/acc1``,
-            ``val/loss`` or ``val_ema/acc1``.
+            ``val/loss`` or ``val_ema/acc1``; ``auto`` is the accuracy, or the mAP where images have several labels.
         mode: Whether the largest or the smallest is the best.
         every_n_steps: Optimiser steps between two saves of ``last.ckpt``, which is also saved after each epoch.
+        patience: Validations without a better figure after which the run stops early; none never stops it.
 
     Raises:
-        UserError: If ``every_n_steps`` is less than 1.
+        UserError: If ``every_n_steps`` or ``patience`` is less than 1.
     """
 
-    monitor: str = "val/acc1"
+    monitor: str = "auto"
     mode: Literal["max", "min"] = "max"
     every_n_steps: int | None = None
+    patience: int | None = None
 
     def __post_init__(self) -> None:
-        if self.every_n_steps is not None and self.every_n_steps < 1:
-            raise UserError(f"checkpoint.every_n_steps is {self.every_n_steps}; it must be 1 or more, or null.")
+        for name in ("every_n_steps", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"checkpoint.{name} is {value}; it must be 1 or more, or null.")
 
-    def callbacks(self) -> list[ModelCheckpoint]:
-        """The callbacks that keep them."""
-        return [BestCheckpoint(self.monitor, self.mode), LastCheckpoint(self.every_n_steps)]
+    def callbacks(self) -> list[Callback]:
+        """The callbacks that keep them, and stop the run early if that is asked for."""
+        kept: list[Callback] = [BestCheckpoint(self.monitor, self.mode), LastCheckpoint(self.every_n_steps)]
+        if self.patience is not None:
+            kept.insert(0, EarlyStopping(self.monitor, mode=self.mode, patience=self.patience))
+        return kept
 
 
 class BestCheckpoint(ModelCheckpoint):

@@ -1,4 +1,4 @@
-"""Training losses for one label per image, mixed or not."""
+"""Training losses for images with one label or several, mixed or not, weighted or not."""
 
 from typing import Literal
 
@@ -9,25 +9,37 @@ from torch.nn import functional as F
 LossName = Literal["cross_entropy", "bce"]
 
 
-def classification_loss(logits: Tensor, targets: Tensor, *, name: LossName, label_smoothing: float = 0.0) -> Tensor:
+def classification_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    name: LossName,
+    label_smoothing: float = 0.0,
+    weights: Tensor | None = None,
+) -> Tensor:
     """Mean training loss of a batch, in single precision.
 
     Args:
         logits: Of shape (N, K).
-        targets: Class indices of shape (N,), or probabilities of shape (N, K), as mixing gives them.
+        targets: Class indices of shape (N,), or probabilities of shape (N, K), as mixing and several labels give them.
         name: ``"cross_entropy"``; or ``"bce"``, binary cross-entropy of each class on its own, the mean over images and
             classes (arXiv 2110.00476, section 2.1).
         label_smoothing: Probability mass s that is spread over all classes: q · (1 - s) + s / K.
+        weights: How much each image counts, of shape (N,); the result is the mean of weight times loss.
 
     Returns:
         A scalar.
     """
     logits = logits.float()
     if name == "cross_entropy":
-        return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+        if weights is None:
+            return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+        return (weights * F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="none")).mean()
     classes = logits.shape[1]
     if targets.ndim == 1:
         targets = F.one_hot(targets, classes)
     smoothed = targets.to(logits.dtype) * (1 - label_smoothing) + label_smoothing / classes
+    if weights is not None:
+        return (weights[:, None] * F.binary_cross_entropy_with_logits(logits, smoothed, reduction="none")).mean()
     loss: Tensor = BinaryCrossEntropy(smoothing=0.0)(logits, smoothed)
     return loss

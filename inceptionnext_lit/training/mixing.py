@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from inceptionnext_lit.errors import UserError
@@ -41,25 +42,32 @@ class Mix:
         """Whether any batch is ever mixed."""
         return self.prob > 0 and (self.mixup > 0 or self.cutmix > 0)
 
-    def __call__(self, images: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, images: Tensor, labels: Tensor, num_classes: int, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Mix a batch with itself.
 
         Args:
             images: Batch of shape (N, C, H, W).
-            labels: Class indices of shape (N,).
+            labels: Class indices of shape (N,), or several labels' vectors of shape (N, K).
             num_classes: Number of classes K.
+            weights: How much each image counts, of shape (N,), if not all count the same.
 
         Returns:
-            The images and, where the batch was mixed, targets of shape (N, K) whose rows sum to 1;
-            otherwise both as they came.
+            The images and, where the batch was mixed, targets of shape (N, K), whose rows sum to 1 where each image has
+            one class, and the weights mixed likewise; otherwise all as they came.
         """
         if not self.active or torch.rand(()) >= self.prob:
-            return images, labels
+            return images, labels, weights
         use_cutmix = self.cutmix > 0 and (self.mixup == 0 or bool(torch.rand(()) < self.switch_prob))
+        classes = num_classes if weights is None else None  # torchvision then takes vectors of any length
         mix = (
-            v2.CutMix(alpha=self.cutmix, num_classes=num_classes)
+            v2.CutMix(alpha=self.cutmix, num_classes=classes)
             if use_cutmix
-            else v2.MixUp(alpha=self.mixup, num_classes=num_classes)
+            else v2.MixUp(alpha=self.mixup, num_classes=classes)
         )
-        mixed: tuple[Tensor, Tensor] = mix(images, labels)
-        return mixed
+        if weights is None:
+            return (*mix(images, labels), None)
+        targets = F.one_hot(labels, num_classes) if labels.ndim == 1 else labels
+        inputs, mixed = mix(images, torch.cat([targets.to(weights.dtype), weights[:, None]], dim=1))
+        return inputs, mixed[:, :-1], mixed[:, -1]

@@ -1,5 +1,6 @@
 """Optimisers by name, with the rate and the weight decay that each parameter gets."""
 
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -20,14 +21,16 @@ class OptimizerOptions:
         name: Any that timm knows, such as ``adamw``, ``lamb``, ``sgd`` or ``lion``.
         layer_decay: Factor by which the rate falls from each layer to the one before it, from the head down to the
             stem; 1 trains all at the same rate. Layers are those of the model's own ``group_matcher``.
+        head_lr_factor: Factor by which the rate of the last linear layer, which often begins afresh, is larger.
         kwargs: The optimiser's own arguments, such as ``betas``, ``eps`` or ``momentum``.
 
     Raises:
-        UserError: If there is no such optimiser, or ``layer_decay`` is out of range.
+        UserError: If there is no such optimiser, or a factor is out of range.
     """
 
     name: str = "adamw"
     layer_decay: float = 1.0
+    head_lr_factor: float = 1.0
     kwargs: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -38,8 +41,10 @@ class OptimizerOptions:
             raise UserError(f"model.optimizer.name is {self.name!r}, which timm does not know; {hint}")
         if not 0 < self.layer_decay <= 1:
             raise UserError(f"model.optimizer.layer_decay is {self.layer_decay}; it must be above 0 and at most 1.")
+        if self.head_lr_factor <= 0:
+            raise UserError(f"model.optimizer.head_lr_factor is {self.head_lr_factor}; it must be above 0.")
 
-    def build(self, model: nn.Module, lr: float, weight_decay: float) -> Optimizer:
+    def build(self, model: nn.Module, lr: float, weight_decay: float, head: Collection[str] = ()) -> Optimizer:
         """Make the optimiser of a model.
 
         Args:
@@ -47,17 +52,21 @@ class OptimizerOptions:
             lr: Peak rate of the last layer.
             weight_decay: Decay of weights; biases, norms, LayerScale and what the model's own ``no_weight_decay()``
                 names have none (arXiv 2303.16900, section 4.1).
+            head: Names of the last linear layer's parameters, where they are to be in groups of their own.
 
         Returns:
-            The optimiser; each group's ``lr`` is the rate that it really gets.
+            The optimiser; each group's ``lr`` is the rate that it really gets. Where ``head`` is given, ``is_head``
+            tells its groups.
 
         Raises:
             UserError: If the optimiser does not take ``kwargs``, or the model's layers are not known.
         """
         groups = self._groups(model, weight_decay)
+        if head:
+            groups = _apart(groups, {id(p) for name, p in model.named_parameters() if name in head})
         for group in groups:
             # torch's schedulers know nothing of timm's lr_scale
-            group["lr"] = lr * group.pop("lr_scale", 1.0)
+            group["lr"] = lr * group.pop("lr_scale", 1.0) * (self.head_lr_factor if group.get("is_head") else 1.0)
         try:
             optimizer: Optimizer = create_optimizer_v2(
                 groups, opt=self.name, lr=lr, weight_decay=weight_decay, **(self.kwargs or {})
@@ -82,3 +91,23 @@ class OptimizerOptions:
             model, weight_decay, no_weight_decay_list=spared, layer_decay=self.layer_decay
         )
         return groups
+
+
+def default_lr(images_per_step: int) -> float:
+    """The peak rate with which AdamW fine-tunes well for so many images per step: 5e-4 · √(images / 64).
+
+    The root is the rule for optimisers that normalise their steps (arXiv 2205.10287); ``examples/finetune_ablation.py``
+    measures the number.
+    """
+    return float(f"{5e-4 * math.sqrt(images_per_step / 64):.2g}")
+
+
+def _apart(groups: list[dict[str, Any]], head: set[int]) -> list[dict[str, Any]]:
+    """The same groups with the head's parameters in groups of their own, told by ``is_head``."""
+    divided = []
+    for group in groups:
+        for is_head in (False, True):
+            parameters = [p for p in group["params"] if (id(p) in head) == is_head]
+            if parameters:
+                divided.append(group | {"params": parameters, "is_head": is_head})
+    return divided

@@ -12,6 +12,19 @@ from inceptionnext_lit.errors import UserError
 
 
 @dataclass(frozen=True)
+class Probe:
+    """A linear probe at the start of a run.
+
+    Attributes:
+        steps: Its optimiser steps.
+        lr: Rate of the last linear layer in them; that of everything else is 0.
+    """
+
+    steps: int
+    lr: float
+
+
+@dataclass(frozen=True)
 class Schedule:
     """Learning rate over a run, stepped once per optimiser step (paper, section 4.1, as DeiT trains).
 
@@ -35,23 +48,30 @@ class Schedule:
             if value < 0:
                 raise UserError(f"model.schedule.{name} is {value}; it must be 0 or more.")
 
-    def build(self, optimizer: Optimizer, total_steps: int, steps_per_epoch: float) -> LambdaLR:
+    def build(
+        self, optimizer: Optimizer, total_steps: int, steps_per_epoch: float, probe: Probe | None = None
+    ) -> LambdaLR:
         """Attach the schedule to an optimiser.
 
         Args:
             optimizer: Its groups' own ``lr`` is the peak.
             total_steps: Optimiser steps in the whole run.
             steps_per_epoch: Optimiser steps in one epoch.
+            probe: A linear probe before the schedule, which has the steps that are left.
 
         Returns:
             A scheduler to be stepped after every optimiser step.
         """
+        probing = 0 if probe is None else min(probe.steps, total_steps)
+        total_steps -= probing
         cooldown = min(round(self.cooldown_epochs * steps_per_epoch), total_steps)
         warmup = min(round(self.warmup_epochs * steps_per_epoch), total_steps - cooldown)
         cosine = total_steps - cooldown - warmup
-        peaks = [group["lr"] for group in optimizer.param_groups]
 
-        def factor(step: int, peak: float) -> float:
+        def factor(step: int, peak: float, probe_lr: float) -> float:
+            if step < probing:
+                return probe_lr / peak
+            step -= probing
             if step < warmup:
                 rate = self.warmup_lr + (peak - self.warmup_lr) * step / warmup
             else:
@@ -60,5 +80,8 @@ class Schedule:
             return rate / peak
 
         # LambdaLR multiplies each group's own rate
-        factors: list[Callable[[int], float]] = [partial(factor, peak=peak) for peak in peaks]
+        factors: list[Callable[[int], float]] = [
+            partial(factor, peak=group["lr"], probe_lr=probe.lr if probe is not None and group.get("is_head") else 0.0)
+            for group in optimizer.param_groups
+        ]
         return LambdaLR(optimizer, factors)

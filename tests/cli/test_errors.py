@@ -179,7 +179,7 @@ def test_misspelt_keys_in_a_recipe(
 
 
 def test_values_of_the_wrong_kind(refused: Callable[..., str]) -> None:
-    assert refused("fit", "--model.lr", "fast", code=2) == "model.lr: Expected float. Got value: fast"
+    assert refused("fit", "--model.lr", "fast", code=2) == "model.lr: Expected float or one of 'auto'. Got value: fast"
     message = refused("fit", "--data.augmentation", "srong", code=2)
     assert message.startswith("data.augmentation: ")
     assert "'strong'" in message

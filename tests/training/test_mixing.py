@@ -12,7 +12,8 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_off_returns_the_batch_untouched() -> None:
     images, labels = batch()
-    mixed, targets = Mix()(images, labels, 4)
+    mixed, targets, weights = Mix()(images, labels, 4)
+    assert weights is None
     assert mixed is images
     assert targets is labels
 
@@ -22,10 +23,23 @@ def test_targets_are_the_shares_of_the_pixels(mix: Mix) -> None:
     torch.manual_seed(0)
     images, labels = batch()
     for _ in range(20):
-        mixed, targets = mix(images, labels, 4)
+        mixed, targets, _ = mix(images, labels, 4)
         torch.testing.assert_close(targets.sum(dim=1), torch.ones(4))
         # every pixel of image i holds its label's index, so its mean is the expected label
         torch.testing.assert_close(mixed.mean(dim=(1, 2, 3)), targets @ torch.arange(4.0))
+
+
+@pytest.mark.parametrize("mix", [Mix(mixup=0.8), Mix(cutmix=1.0)])
+def test_weights_and_several_labels_are_mixed_like_the_pixels(mix: Mix) -> None:
+    torch.manual_seed(0)
+    images, labels = batch()
+    several = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    for given, count in ((labels, 4), (several, 2)):
+        mixed, targets, weights = mix(images, given, count, torch.arange(4.0) * 2)
+        torch.testing.assert_close(weights, mixed.mean(dim=(1, 2, 3)) * 2)
+        share = mixed.mean(dim=(1, 2, 3))
+        expected = targets @ torch.arange(4.0) if count == 4 else targets @ torch.tensor([1.0, 2.0])
+        torch.testing.assert_close(share, expected)
 
 
 def test_prob_is_the_share_of_mixed_batches() -> None:
@@ -39,7 +53,7 @@ def test_switch_prob_is_the_share_of_cutmix() -> None:
     torch.manual_seed(0)
     images, labels = batch()
     mix = Mix(mixup=1.0, cutmix=1.0, switch_prob=0.25)
-    whole = [torch.equal(out, out.round()) for out, _ in (mix(images, labels, 4) for _ in range(400))]
+    whole = [torch.equal(out, out.round()) for out, *_ in (mix(images, labels, 4) for _ in range(400))]
     assert 70 <= sum(whole) <= 130  # CutMix pastes, so its pixels stay whole numbers
 
 

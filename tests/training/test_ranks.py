@@ -12,6 +12,7 @@ from torch import Tensor
 from inceptionnext_lit.data import Augmentation, ImageFolderDataModule
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.training.batchnorm import DeviceSyncBatchNorm
+from inceptionnext_lit.training.finetuning import Finetuning
 from inceptionnext_lit.training.optim import OptimizerOptions
 from inceptionnext_lit.training.schedule import Schedule
 from tests.ranks import run_ranks
@@ -98,6 +99,30 @@ def test_two_processes_train_like_one_with_the_double_batch(
     results = run_ranks(2, train, tmp_path / "out", 2, root, model, 2, settings)
     for state, average in results:
         assert average == pytest.approx(loss, rel=1e-5)
+        for key, value in expected.items():
+            torch.testing.assert_close(state[key], value, rtol=1e-4, atol=1e-5, msg=key)
+
+
+def finetune(processes: int, root: Path, batch_size: int) -> dict[str, Tensor]:
+    """A linear probe, then all layers, on unequal classes that are weighted and drawn equally often."""
+    seed_everything(5)
+    task = ClassificationTask(
+        "convnext_iso_nano", num_classes=3, lr=0.1, weight_decay=0.0, schedule=Schedule(min_lr=0.1),
+        optimizer=OptimizerOptions("sgd", head_lr_factor=2.0), finetuning=Finetuning(probe_epochs=1, probe_lr=0.5),
+    )  # fmt: skip
+    data = ImageFolderDataModule(
+        str(root), image_size=28, batch_size=batch_size, num_workers=0, crop_pct=1.0, augmentation=AUGMENTATION,
+        class_weights={"bag": 3.0}, sampler="balanced",
+    )  # fmt: skip
+    make_trainer(processes, root, max_epochs=2, limit_val_batches=0).fit(task, data)
+    return dict(task.state_dict())
+
+
+def test_two_processes_finetune_like_one_with_the_double_batch(root: Path, tmp_path: Path) -> None:
+    for path in sorted((root / "train" / "bag").iterdir())[2:]:
+        path.unlink()
+    expected = finetune(1, root, 4)
+    for state in run_ranks(2, finetune, tmp_path / "out", 2, root, 2):
         for key, value in expected.items():
             torch.testing.assert_close(state[key], value, rtol=1e-4, atol=1e-5, msg=key)
 

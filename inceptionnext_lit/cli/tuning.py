@@ -1,0 +1,112 @@
+"""Settings that a recipe leaves to the data, to memory, or to a trial."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any, cast
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.tuner.tuning import Tuner
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.tasks import ClassificationTask
+
+_SMALLEST_BATCH = 4
+_TRIAL_STEPS = 100
+
+
+def derive(config: Any, model: LightningModule, data: Any, trainer: Trainer) -> list[str]:
+    """Put numbers in the place of ``auto``, in the objects and in the configuration that is saved.
+
+    The batch is what the number of training images says; on a GPU it is halved until it fits. The rate follows from the
+    images per step.
+
+    Args:
+        config: The command's parsed arguments, changed in place.
+        model: The task.
+        data: The data module, whose fit stage is set up.
+        trainer: The trainer of the run.
+
+    Returns:
+        What was derived, as ``key value``.
+    """
+    derived = []
+    if config.data.init_args.get("batch_size") == "auto":
+        if trainer.strategy.root_device.type == "cuda" and trainer.world_size == 1:
+            fit_memory(model, data, trainer)
+        config.data.init_args.batch_size = data.batch_size
+        derived.append(f"data.batch_size {data.batch_size}")
+    if config.model.init_args.get("lr") == "auto" and isinstance(model, ClassificationTask):
+        model.derive_lr(data)
+        config.model.init_args.lr = model.hparams["lr"]
+        derived.append(f"model.lr {model.hparams['lr']:g}")
+    return derived
+
+
+def fit_memory(model: LightningModule, data: Any, trainer: Trainer) -> None:
+    """Make the batch as large as it was to be, or as memory allows, by Lightning's trial.
+
+    Args:
+        model: The task; a copy of it is tried.
+        data: The data module, whose ``batch_size`` is what was to be.
+        trainer: The trainer of the run, of which the trial takes device and precision.
+    """
+    with _trial(trainer) as trial:
+        Tuner(trial).scale_batch_size(
+            _without_callbacks(model),
+            datamodule=data,
+            init_val=min(_SMALLEST_BATCH, data.batch_size),
+            max_val=data.batch_size,
+            steps_per_trial=2,
+        )
+    data.trainer = trainer
+
+
+def find_lr(model: LightningModule, data: Any, trainer: Trainer) -> float:
+    """Find a peak learning rate by Lightning's range test: the rate of the steepest fall of the loss.
+
+    Args:
+        model: The task; a copy of it is tried.
+        data: The data module, whose fit stage is set up.
+        trainer: The trainer of the run, of which the trial takes device and precision.
+
+    Raises:
+        UserError: If there are several devices, or no rate stands out.
+    """
+    if trainer.world_size > 1:
+        raise UserError("--find_lr runs on one device; find it with --trainer.devices 1, then give it as model.lr.")
+    with _trial(trainer) as trial:
+        copy = _without_callbacks(model)
+        finder = Tuner(trial).lr_find(
+            copy, datamodule=data, num_training=_TRIAL_STEPS, update_attr=False, attr_name="lr"
+        )
+    data.trainer = trainer
+    found = None if finder is None else finder.suggestion()
+    if found is None:
+        raise UserError("--find_lr found no rate at which the loss falls; give model.lr a number.")
+    return float(f"{found:.2g}")
+
+
+@contextmanager
+def _trial(trainer: Trainer) -> Iterator[Trainer]:
+    """A trainer of the same device and precision that leaves nothing behind."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Trainer(
+            accelerator=trainer.strategy.root_device.type if trainer.strategy.root_device.type != "cuda" else "gpu",
+            devices=1,
+            precision=trainer.precision,
+            max_epochs=-1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=folder,
+        )
+
+
+def _without_callbacks(model: LightningModule) -> LightningModule:
+    """A copy that does without its own callbacks: exact continuation, and the stop at a loss that is no number."""
+    copy = deepcopy(model)
+    cast(Any, copy).configure_callbacks = list
+    return copy

@@ -1,0 +1,190 @@
+"""What is frozen and stays so, the linear probe before the rest, and its continuation."""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from inceptionnext_lit.data import ImageFolderDataModule
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.preprocessing import Preprocessing
+from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO
+from inceptionnext_lit.training.finetuning import Finetuning, classifier_parameters, freeze, frozen_parameters, thaw
+from inceptionnext_lit.training.optim import OptimizerOptions, default_lr
+from inceptionnext_lit.training.schedule import Schedule
+
+MICRO = "inceptionnext_iso_micro"
+INPUT = Preprocessing(image_size=28, crop_pct=1.0, interpolation="bicubic", mean=[0.5] * 3, std=[0.5] * 3)
+
+
+def loader(count: int = 16, batch_size: int = 4) -> DataLoader[Any]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(count, 3, 28, 28, generator=generator)
+    return DataLoader(TensorDataset(images, torch.arange(count) % 3), batch_size=batch_size)
+
+
+def fit(task: ClassificationTask, folder: Path, epochs: int = 1, *callbacks: Callback) -> Trainer:
+    trainer = Trainer(
+        max_epochs=epochs, logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu",
+        enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=folder, callbacks=list(callbacks),
+    )  # fmt: skip
+    trainer.fit(task, loader(), loader())
+    return trainer
+
+
+def changed(before: dict[str, torch.Tensor], model: nn.Module) -> set[str]:
+    return {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+
+
+def test_what_is_frozen() -> None:
+    four_stages = timm.create_model("inceptionnext_atto", num_classes=3)
+    assert classifier_parameters(four_stages) == {"head.fc2.weight", "head.fc2.bias"}
+    frozen = frozen_parameters(four_stages, "stages.1")
+    assert {name.split(".")[0] for name in frozen} == {"stem", "stages"}
+    assert {name.split(".")[1] for name in frozen if name.startswith("stages")} == {"0", "1"}
+    isotropic = timm.create_model(MICRO, num_classes=3)
+    assert all(name.startswith(("stem", "blocks.0", "blocks.1")) for name in frozen_parameters(isotropic, "blocks.1"))
+    assert not [name for name in frozen_parameters(isotropic, "stem") if not name.startswith("stem")]
+    assert frozen_parameters(isotropic, "backbone") == {
+        name for name, _ in isotropic.named_parameters() if not name.startswith("head.")
+    }
+    resnet = timm.create_model("resnet18", num_classes=3)
+    assert not [name for name in frozen_parameters(resnet, "layer2") if name.startswith(("layer3", "layer4", "fc"))]
+
+
+def test_freezing_what_there_is_not_or_everything() -> None:
+    model = timm.create_model("inceptionnext_atto", num_classes=3)
+    with pytest.raises(UserError, match=r"^model\.finetuning\.freeze is 'stage\.1', .* try .*stages\.1"):
+        frozen_parameters(model, "stage.1")
+    with pytest.raises(UserError, match=r"model\.finetuning\.freeze head leaves nothing to train"):
+        frozen_parameters(model, "head")
+    with pytest.raises(UserError, match=r"probe_epochs is -1; it must be 0 or more"):
+        Finetuning(probe_epochs=-1)
+    with pytest.raises(UserError, match=r"probe_lr is 0; it must be above 0"):
+        Finetuning(probe_lr=0)
+    with pytest.raises(UserError, match=r"freeze backbone trains the last layer alone in any case"):
+        Finetuning(freeze="backbone", probe_epochs=1)
+
+
+def test_frozen_modules_survive_train_and_deepcopy_and_thawing_undoes_it() -> None:
+    model = timm.create_model("inceptionnext_atto", num_classes=3).train()
+    freeze(model, frozen_parameters(model, "stages.1"))
+    for one in (model.train(), deepcopy(model).train()):
+        assert not one.stages[1].training
+        assert not [m for m in one.stages[0].modules() if m.training]
+        assert one.stages[2].training
+        one.stages[0].train()
+        assert not [m for m in one.stages[0].modules() if m.training]
+    copy = deepcopy(model)
+    assert copy.stages[0].train() is copy.stages[0]
+    thaw(model, {name for name, _ in model.named_parameters()})
+    assert all(module.training for module in model.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert not copy.stages[1].training
+
+
+def test_a_frozen_part_keeps_weights_and_statistics(tmp_path: Path) -> None:
+    task = ClassificationTask(
+        MICRO, num_classes=3, preprocessing=INPUT, ema_decay=0.9, finetuning=Finetuning(freeze="blocks.1"), lr=1e-2
+    )
+    before = {name: value.clone() for name, value in task.model.state_dict().items()}
+    fit(task, tmp_path, 2)
+    moved = changed(before, task.model)
+    assert not [name for name in moved if name.startswith(("stem", "blocks.0", "blocks.1"))]
+    assert {"blocks.2.norm.running_mean", "head.weight"} <= moved
+    assert not [name for name in changed(before, task.model_ema.module) if name.startswith(("stem", "blocks.0"))]
+
+
+def test_a_linear_probe_trains_the_last_layer_alone(tmp_path: Path) -> None:
+    task = ClassificationTask(MICRO, num_classes=3, preprocessing=INPUT, finetuning=Finetuning(freeze="backbone"))
+    before = {name: value.clone() for name, value in task.model.state_dict().items()}
+    fit(task, tmp_path)
+    assert changed(before, task.model) == {"head.weight", "head.bias"}
+
+
+class Rates(Callback):
+    """Notes the rates of head and backbone, and what has moved, at the end of each epoch."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[set[float], set[float]]] = []
+        self.moved: list[set[str]] = []
+        self.before: dict[str, torch.Tensor] = {}
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.before = {name: value.clone() for name, value in pl_module.model.state_dict().items()}
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        groups = trainer.optimizers[0].param_groups
+        self.seen.append(({g["lr"] for g in groups if g["is_head"]}, {g["lr"] for g in groups if not g["is_head"]}))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.moved.append(changed(self.before, pl_module.model))
+
+
+def probe_then_all(**options: Any) -> ClassificationTask:
+    torch.manual_seed(0)
+    return ClassificationTask(
+        MICRO, num_classes=3, preprocessing=INPUT, lr=4e-3, drop_path=0.1,
+        schedule=Schedule(warmup_epochs=0, min_lr=0.0),
+        finetuning=Finetuning(probe_epochs=2, probe_lr=0.05), **options,
+    )  # fmt: skip
+
+
+def test_a_linear_probe_and_then_all(tmp_path: Path) -> None:
+    rates = Rates()
+    task = probe_then_all(optimizer=OptimizerOptions(head_lr_factor=10))
+    fit(task, tmp_path, 4, rates)
+    assert rates.moved[:2] == [{"head.weight", "head.bias"}] * 2
+    assert {"stem.weight", "blocks.0.norm.running_mean", "head.weight"} <= rates.moved[2]
+    assert rates.seen[:8] == [({0.05}, {0.0})] * 8
+    for step, (head, backbone) in enumerate(rates.seen[8:]):
+        expected = 4e-3 * (1 + torch.cos(torch.tensor(torch.pi * step / 8))) / 2
+        assert list(head) == [pytest.approx(float(expected) * 10, rel=1e-5)]
+        assert list(backbone) == [pytest.approx(float(expected), rel=1e-5)]
+
+
+class SaveAt(Callback):
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+
+
+@pytest.mark.parametrize("step", [3, 8, 10])  # in the probe, on its last batch, after it
+def test_a_continued_run_is_in_the_right_phase(
+    tmp_path: Path, make_folder: Any, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
+    root = make_folder(tmp_path / "data", {"train": 6, "val": 2})
+
+    def run(path: str | None = None, *callbacks: Callback) -> dict[str, torch.Tensor]:
+        task = probe_then_all()
+        data = ImageFolderDataModule(str(root), image_size=28, batch_size=4, num_workers=0, crop_pct=1.0)
+        trainer = Trainer(
+            max_epochs=4, logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu",
+            enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=tmp_path, callbacks=list(callbacks),
+        )  # fmt: skip
+        trainer.strategy.checkpoint_io = SafeCheckpointIO()
+        trainer.fit(task, data, ckpt_path=path)
+        return task.model.state_dict()
+
+    whole = run(None, SaveAt(tmp_path / "a.ckpt", step))
+    continued = run(str(tmp_path / "a.ckpt"))
+    assert {name for name in whole if not torch.equal(whole[name], continued[name])} == set()
+
+
+def test_default_rates() -> None:
+    assert [default_lr(size) for size in (16, 64, 256)] == [2.5e-4, 5e-4, 1e-3]
+    task = ClassificationTask(MICRO, num_classes=3, lr="auto")
+    with pytest.raises(UserError, match=r"^model\.lr is auto, but the data do not tell the images per step"):
+        task.derive_lr(None)
