@@ -6,9 +6,14 @@ Importing this package makes the family's models known to timm, in either order 
 
 import importlib
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from wrapt import when_imported
 
+if TYPE_CHECKING:
+    from inceptionnext_lit.inference import Classifier, Prediction, load_classifier
+
+__all__ = ["Classifier", "Prediction", "load_classifier"]
 __version__ = "0.1.0"
 
 
@@ -19,3 +24,10 @@ def _register_models(_timm: ModuleType) -> None:
     The command line answers ``--help`` without paying for torch and timm (seconds) because of this.
     """
     importlib.import_module("inceptionnext_lit.models")
+
+
+def __getattr__(name: str) -> Any:
+    """Import what works with trained checkpoints when it is first asked for: torch and Lightning come with it."""
+    if name in __all__:
+        return getattr(importlib.import_module("inceptionnext_lit.inference"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

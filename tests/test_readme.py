@@ -150,10 +150,13 @@ def test_every_command_is_covered() -> None:
     assert others == {".venv/bin/pip", ".venv/bin/python"}
 
 
-def test_python_block_runs(place: Path) -> None:
-    [block] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    output = start(["python", "-c", block + "\nprint(type(model).__name__, model.num_classes)"], place)
+def test_python_blocks_run(place: Path, trained: Path, tmp_path: Path) -> None:
+    predict, create = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    output = start(["python", "-c", create + "\nprint(type(model).__name__, model.num_classes)"], place)
     assert output == "IsotropicMetaNeXt 10\n"
+    (tmp_path / "best.ckpt").symlink_to(trained / "checkpoints/best.ckpt")
+    (tmp_path / "photo.jpg").symlink_to(place / "photo.jpg")
+    assert re.fullmatch(r"\S+ 0\.\d+ \{'.*\}\n", start(["python", "-c", predict], tmp_path))
 
 
 def test_model_table_is_the_code_s_table() -> None:

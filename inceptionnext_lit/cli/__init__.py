@@ -15,7 +15,7 @@ COMMANDS = {
     "fit": "train: a recipe from configs/, on ImageNet or a folder of your own images",
     "validate": "figures of a checkpoint on the validation split",
     "test": "figures of a checkpoint on the test split",
-    "predict": "labels for a folder of images, or for one image, into a .csv or .json file",
+    "predict": "labels for images, into a .csv, .jsonl, .json or .parquet file",
 }
 TOOLS = {  # commands without a trainer, each a module of this package
     "cross_validate": "train once per fold of a data set, and give the mean and spread of the figures",
@@ -37,7 +37,7 @@ examples:
   python cli.py fit --config configs/finetune/folder.yaml --data.root MY_IMAGES
   python cli.py fit --config configs/iso_s.yaml --data.root IMAGENET
   python cli.py validate --ckpt_path runs/quickstart/version_0/checkpoints/best.ckpt --data.root sample
-  python cli.py predict --ckpt_path best.ckpt --data.root PHOTO_OR_FOLDER --output labels.csv
+  python cli.py predict PHOTOS_OR_FOLDERS --ckpt_path best.ckpt --output labels.csv
   python cli.py budget inceptionnext_iso_small --by_module 1
   python cli.py convert best.ckpt --output best.safetensors
   python cli.py doctor MY_IMAGES --output report.html

@@ -10,7 +10,8 @@ from jsonargparse import ArgumentParser
 
 # set by the data or by a checkpoint, not by people
 _LINKED = {"data": {"class_names"}, "model": {"num_classes", "class_names", "preprocessing", "multi_label"}}
-_FIRST = ("config", "print_config", "run_name", "ckpt_path", "output", "seed_everything")
+_FIRST = ("config", "print_config", "run_name", "ckpt_path", "output", "resume", "seed_everything")
+_WORDS = {"predict": "[IMAGE_OR_FOLDER_OR_PATTERN_OR_MANIFEST ...] "}
 _TITLES = {"checkpoint": "Which epoch is kept as best.ckpt", "trainer": "Lightning's Trainer"}
 # what the toolkit does in its own way, or what is for no user of a command line; accepted all the same
 _UNLISTED = {
@@ -53,7 +54,7 @@ def command_page(parser: argparse.ArgumentParser, classes: dict[str, type]) -> s
     command = parser.prog.rsplit(" ", 1)[-1]
     page = ArgumentParser(
         prog=f"cli.py {command}",
-        usage=f"python cli.py {command} [--config FILE.yaml] [--KEY VALUE ...]",
+        usage=f"python cli.py {command} {_WORDS.get(command, '')}[--config FILE.yaml] [--KEY VALUE ...]",
         description=parser.description,
         add_help=False,
     )

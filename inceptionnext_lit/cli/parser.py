@@ -77,6 +77,11 @@ def explain(message: str, ex: BaseException | None, known: list[str]) -> str:
         near = nearest_keys(key, known)
         hint = f"did you mean {' or '.join(near)}?" if near else "the command's --help lists all keys."
         return f"There is no key {key!r}; {hint}"
+    if found := re.search(r"unrecognized arguments: ([^-\s]\S*)", message):
+        return (
+            f"The word {found[1]!r} stands where a key is expected; keys begin with --, and images come right after "
+            "the word predict."
+        )
     if found := re.search(r"File does not exist: '?([^'\n]+)'?", message):
         return f"There is no file {found[1]}; check the path given as --config."
     if place in DEFAULT_CLASSES and (found := re.search(r"dot import path string: (\S+)", message)):

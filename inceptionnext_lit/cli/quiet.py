@@ -6,7 +6,7 @@ import warnings
 
 # (beginning of the message as a regular expression, reason)
 WARNINGS = [
-    # cross_validate resolves a command line that is not quite this process's
+    # cross_validate resolves a command line, and predict takes its plain words out of one, before Lightning parses it
     r"LightningCLI's args parameter is intended to run from within Python",
     # TensorBoard's logger has just made this very folder for both loggers
     r"Experiment logs directory .* exists and is not empty",

@@ -18,6 +18,7 @@ from inceptionnext_lit.cli.continuing import LAST, find_continuation, is_finishe
 from inceptionnext_lit.cli.failures import explain_failure
 from inceptionnext_lit.cli.loggers import all_loggers, folder_loggers, give_defaults
 from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, CommandParser
+from inceptionnext_lit.cli.predicting import add_arguments, leave_out_done, take_inputs
 from inceptionnext_lit.cli.quiet import silence_library_chatter
 from inceptionnext_lit.cli.tuning import derive, find_lr
 from inceptionnext_lit.errors import UserError
@@ -68,12 +69,12 @@ class CommandLine(LightningCLI):
                 "--find_lr", action="store_true", help="Find model.lr by a range test of 100 steps before training."
             )
         if subcommand == "predict":
-            parser.add_argument("--output", type=str, default="predictions.csv", help="Target, .csv or .json.")
-            parser.set_defaults({"trainer.devices": 1})
+            add_arguments(parser)
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; where a checkpoint is named, parse again with its own arguments as the defaults."""
+        inputs, args = take_inputs(args)
         super().parse_arguments(parser, args)
         command = self.config["subcommand"]
         seed = self.config[command].seed_everything
@@ -84,6 +85,8 @@ class CommandLine(LightningCLI):
             raise UserError(f"{command} needs a checkpoint: --ckpt_path runs/…/checkpoints/best.ckpt.")
         if path is not None:
             self._parse_with_defaults_of(path, command, parser, args)
+        if inputs:
+            self.config[command].data.init_args.root = inputs
         if self.config[command].seed_everything is True:  # Lightning would take 0
             self.config[command].seed_everything = run_seed()
 
@@ -170,7 +173,8 @@ class CommandLine(LightningCLI):
             logger = logger or False
             self.save_config_callback = None  # only training leaves a run folder to be repeated from
         if self.subcommand == "predict":
-            callbacks.append(PredictionWriter(self._get(self.config_init, "output")))
+            self._writer = PredictionWriter(*(self._get(self.config_init, key) for key in ("output", "resume")))
+            callbacks.append(self._writer)
         trainer = super().instantiate_trainer(callbacks=callbacks, logger=logger, **kwargs)
         trainer.strategy.checkpoint_io = SafeCheckpointIO()
         if config.sync_batchnorm:  # Lightning's own needs a GPU, and not every strategy of Lightning's looks at it
@@ -219,12 +223,16 @@ class CommandLine(LightningCLI):
             self._signals.release()
 
     def before_predict(self) -> None:
-        """Refuse several processes before they are started."""
+        """Refuse several processes before they are started; leave out what the output has already."""
         check_single_process(self.trainer)
+        self._anything_left = leave_out_done(self.datamodule, self._writer, self.model.class_names)
 
     def predict(self, **kwargs: Any) -> None:
         """Predict without keeping all predictions in memory twice."""
-        self.trainer.predict(**kwargs, return_predictions=False)
+        if self._anything_left:
+            self.trainer.predict(**kwargs, return_predictions=False)
+        else:
+            self._writer.finish()
 
 
 def _user_error(error: BaseException) -> UserError | None:

@@ -28,10 +28,10 @@ def read_array(path: str, channels: int) -> Tensor | None:
             ):
                 return None
             array = file.asarray()
-    return _as_channels(array, channels)
+    return as_channels(array, channels)
 
 
-def _as_channels(array: np.ndarray[Any, Any], channels: int) -> Tensor:
+def as_channels(array: np.ndarray[Any, Any], channels: int) -> Tensor:
     """An array of (H, W, C), (C, H, W) or (H, W) as a float32 tensor (C, H, W), integers scaled to [0, 1]."""
     shape = array.shape
     if array.ndim == 2:

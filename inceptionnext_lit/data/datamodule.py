@@ -18,8 +18,8 @@ from inceptionnext_lit.data.balance import ClassWeights, image_weights, images_b
 from inceptionnext_lit.data.checks import check, warn_of_twins
 from inceptionnext_lit.data.datasets import LabelledImages, UnlabelledImages, collate_labelled, collate_unlabelled
 from inceptionnext_lit.data.defaults import default_batch_size
-from inceptionnext_lit.data.files import list_images
 from inceptionnext_lit.data.global_batch import plan_accumulation
+from inceptionnext_lit.data.inputs import resolve_inputs
 from inceptionnext_lit.data.loading import image_suffixes
 from inceptionnext_lit.data.sample import unpack_sample
 from inceptionnext_lit.data.samplers import EvaluationSampler, TrainingSampler
@@ -46,12 +46,13 @@ class ImageFolderDataModule(LightningDataModule):
 
     Batches are ``(images, labels)``: float32 (N, C, S, S) and int64 (N,), or float32 (N, K) if multi-label; where
     images or classes are weighted, training has ``(images, labels, weights)`` with float32 (N,). In prediction they are
-    ``(images, paths)``, with a list of N paths in natural order. On several processes each gets its share: of training
+    :class:`UnlabelledBatch`, in natural order. On several processes each gets its share: of training
     images in an order that depends on the run's seed and the epoch alone, of evaluation images every one once; an image
     that only fills up a share has the label ``NOT_COUNTED``.
 
     Args:
-        root: The data folder or a manifest (.csv, .tsv, .parquet); for prediction, any folder of images or one image.
+        root: The data folder or a manifest (.csv, .tsv, .parquet); for prediction, folders of images, image files,
+            patterns or manifests, one or several.
             ``sample`` stands for the embedded images (a folder of that name is written ``./sample``).
         image_size: Side S of the images that the model gets, in pixels.
         in_chans: Channels C of the images: 3 for RGB, 1 for grey, 4 for RGBA, or any number that TIFF files or NumPy
@@ -93,7 +94,7 @@ class ImageFolderDataModule(LightningDataModule):
 
     def __init__(
         self,
-        root: str | None = None,
+        root: str | list[str] | None = None,
         image_size: int = 224,
         in_chans: int = 3,
         batch_size: int | Literal["auto"] = 64,
@@ -299,6 +300,8 @@ class ImageFolderDataModule(LightningDataModule):
     def _folder(self) -> Path:
         if self.root is None:
             raise UserError("No images were named. Give a folder with --data.root, or --data.root sample.")
+        if isinstance(self.root, list):
+            raise UserError(f"data.root names {', '.join(self.root)}; name one data folder.")
         return unpack_sample(self.cache_dir) if self.root == SAMPLE else Path(self.root).expanduser()
 
     @cached_property
@@ -339,15 +342,9 @@ class ImageFolderDataModule(LightningDataModule):
         return LabelledImages(samples, transform, channels=self.in_chans, num_labels=num_labels)
 
     def _unlabelled(self) -> list[str]:
-        folder = self._folder()
-        if folder.is_file():
-            return [str(folder)]
-        if not folder.exists():
-            raise UserError(f"{folder} does not exist. Name a folder of images, or one image file, with --data.root.")
-        paths = list_images(folder, image_suffixes(self.in_chans))
-        if not paths:
-            raise UserError(f"There are no images below {folder}. Name another folder with --data.root.")
-        return paths
+        inputs = self.root if isinstance(self.root, list) else [str(self._folder())]
+        named = [str(unpack_sample(self.cache_dir)) if name == SAMPLE else name for name in inputs]
+        return resolve_inputs(named, image_suffixes(self.in_chans))
 
 
 def _per_channel(of_rgb: tuple[float, ...], channels: int) -> list[float]:

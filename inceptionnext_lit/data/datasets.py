@@ -1,7 +1,7 @@
 """Image files as items, and items as batches."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from inceptionnext_lit.data.bad_images import BadImages
-from inceptionnext_lit.data.loading import load_image
+from inceptionnext_lit.data.loading import failure_reason, load_image
 from inceptionnext_lit.data.samplers import Draw
 from inceptionnext_lit.data.samples import Sample, labels_of
 from inceptionnext_lit.data.transforms import Transform
@@ -103,8 +103,22 @@ class LabelledImages(Dataset[tuple[Any, ...]]):
         return vector
 
 
-class UnlabelledImages(Dataset[tuple[Tensor, str]]):
-    """Images with their paths.
+class UnlabelledBatch(NamedTuple):
+    """A batch for prediction, of N images that could be read and of those that could not.
+
+    Attributes:
+        images: float32, shape (N, C, S, S); shape (0,) where none could be read.
+        paths: The N files.
+        unreadable: Path of each other file, and the reason.
+    """
+
+    images: Tensor
+    paths: list[str]
+    unreadable: list[tuple[str, str]]
+
+
+class UnlabelledImages(Dataset[tuple[Tensor | str, str]]):
+    """Images with their paths; one that cannot be read is no error.
 
     Args:
         paths: Path of each image.
@@ -121,9 +135,13 @@ class UnlabelledImages(Dataset[tuple[Tensor, str]]):
         """The number of images."""
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, str]:
-        """The image as a tensor (C, S, S), and its path."""
-        return self.transform(load_image(self.paths[index], self.channels)), self.paths[index]
+    def __getitem__(self, index: int) -> tuple[Tensor | str, str]:
+        """The image as a tensor (C, S, S), or the reason why it cannot be read; and its path."""
+        path = self.paths[index]
+        try:
+            return self.transform(load_image(path, self.channels)), path
+        except Exception as error:  # also of a picture that cannot be resized, such as one of 1×60000 pixels
+            return failure_reason(error), path
 
 
 def collate_labelled(items: list[tuple[Any, ...]]) -> tuple[Tensor, ...]:
@@ -140,7 +158,11 @@ def collate_labelled(items: list[tuple[Any, ...]]) -> tuple[Tensor, ...]:
     return (*batch, torch.tensor(weights[0], dtype=torch.float32)) if weights else batch
 
 
-def collate_unlabelled(items: list[tuple[Tensor, str]]) -> tuple[Tensor, list[str]]:
-    """A batch for prediction: float32 images (N, C, S, S) and the N paths."""
-    images, paths = zip(*items, strict=True)
-    return default_collate(list(images)), list(paths)
+def collate_unlabelled(items: list[tuple[Tensor | str, str]]) -> UnlabelledBatch:
+    """A batch for prediction."""
+    images = [image for image, _ in items if isinstance(image, Tensor)]
+    return UnlabelledBatch(
+        default_collate(images) if images else torch.empty(0),
+        [path for image, path in items if isinstance(image, Tensor)],
+        [(path, image) for image, path in items if isinstance(image, str)],
+    )

@@ -109,10 +109,18 @@ def _unreadable(error: OSError) -> UserError:
     )
 
 
-def natural_key(path: str) -> tuple[list[list[str | int]], str]:
-    """Key by which ``2.jpg`` sorts before ``10.jpg``."""
-    parts = [
-        [int(piece) if piece.isdecimal() else piece.casefold() for piece in re.split(r"(\d+)", part)]
-        for part in path.split(os.sep)
-    ]
-    return parts, path
+def natural_key(path: str) -> tuple[str, str]:
+    """Key by which ``2.jpg`` sorts before ``10.jpg``, and a folder's content stays together.
+
+    It is text alone, since among a million paths the keys are what takes memory.
+    """
+    numbered = _NUMBER.sub(_by_length, path.casefold())
+    return numbered.replace(os.sep, "\0"), path
+
+
+def _by_length(number: re.Match[str]) -> str:
+    digits = number[0].lstrip("0")
+    return f"\1{len(digits):03}{digits}"
+
+
+_NUMBER = re.compile(r"[0-9]+")

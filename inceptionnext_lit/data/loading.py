@@ -1,5 +1,6 @@
 """The one way in which an image file becomes pixels, whatever its mode."""
 
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,15 +58,28 @@ def load_image(path: str | Path, channels: int = 3) -> "Image.Image | Tensor":
             if (pixels := read_array(str(path), channels)) is not None:
                 return pixels
         with Image.open(path) as image:
-            if channels == 3:
-                return upright_rgb(image)
-            image.load()
-            picture = ImageOps.exif_transpose(image)
-            if channels == 1:
-                return _to_grey(picture)
-            if channels == 4:
-                return _to_rgba(picture)
-            raise ValueError(f"it is a picture of mode {picture.mode}, not one of {channels} channels (data.in_chans)")
+            return upright(image, channels)
+
+
+def upright(image: Image.Image, channels: int = 3) -> Image.Image:
+    """Turns any picture of Pillow's into what :func:`load_image` makes of its file.
+
+    Args:
+        image: The picture.
+        channels: 1, 3 or 4, as in :func:`load_image`.
+
+    Raises:
+        ValueError: If its pixel values have no defined brightness, or the channels are others.
+    """
+    image.load()
+    picture = ImageOps.exif_transpose(image)
+    if channels == 3:
+        return _to_rgb(picture)
+    if channels == 1:
+        return _to_grey(picture)
+    if channels == 4:
+        return _to_rgba(picture)
+    raise ValueError(f"it is a picture of mode {picture.mode}, not one of {channels} channels (data.in_chans)")
 
 
 @contextmanager
@@ -79,16 +93,55 @@ def reading(path: str | Path) -> Iterator[None]:
         UserError: If the block raises anything but MemoryError.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # remarks on odd metadata would be repeated by each worker and epoch
+        with _without_remarks():
             yield
     except MemoryError:
         raise
     except Exception as error:  # decoders raise almost any type on damaged data
-        reason = "the file is missing" if isinstance(error, FileNotFoundError) else str(error) or repr(error)
+        reason = failure_reason(error).rstrip(".")
         raise UserError(
-            f"Cannot read the image {path}: {reason.rstrip('.')}. Replace the file with an intact image, or remove it."
+            f"Cannot read the image {path}: {reason}. Replace the file with an intact image, or remove it."
         ) from error
+
+
+def failure_reason(error: BaseException) -> str:
+    """Why an image could not be read, in words.
+
+    Args:
+        error: What :func:`load_image` raised, or what a decoder did.
+    """
+    if isinstance(error, UserError) and error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, MemoryError):
+        return "it does not fit into memory"
+    return "the file is missing" if isinstance(error, FileNotFoundError) else str(error) or repr(error)
+
+
+_open_files = 0
+_counting = threading.Lock()
+_filters = warnings.catch_warnings()
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Silences remarks on odd metadata, which each worker and epoch would repeat.
+
+    The filters of warnings are the whole process's: of several threads the first one sets them, the last one resets.
+    """
+    global _open_files, _filters
+    with _counting:
+        _open_files += 1
+        if _open_files == 1:
+            _filters = warnings.catch_warnings()
+            _filters.__enter__()
+            warnings.simplefilter("ignore")
+    try:
+        yield
+    finally:
+        with _counting:
+            _open_files -= 1
+            if _open_files == 0:
+                _filters.__exit__(None, None, None)
 
 
 def image_suffixes(channels: int) -> frozenset[str]:
@@ -108,16 +161,6 @@ def _to_rgba(image: Image.Image) -> Image.Image:
     if image.mode in _ALPHA_MODES or image.mode in _PLAIN_MODES:
         return image.convert("RGBA")
     raise ValueError(f"its pixel mode {image.mode} has no defined brightness; save it as 8-bit or 16-bit")
-
-
-def upright_rgb(image: Image.Image) -> Image.Image:
-    """Decodes an opened image to its end, as :func:`load_image` does.
-
-    Raises:
-        Exception: Almost any type, if the data are damaged; ValueError, if the values have no defined brightness.
-    """
-    image.load()
-    return _to_rgb(ImageOps.exif_transpose(image))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -10,7 +10,7 @@ from io import BufferedReader, BytesIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from inceptionnext_lit.data.loading import upright_rgb
+from inceptionnext_lit.data.loading import upright
 
 THUMBNAIL_SIDE = 24
 _IN_MEMORY = 256 * 2**20  # bytes; a larger file is read in pieces, so that one cannot fill the memory
@@ -75,7 +75,7 @@ def _decode(path: str, file: BytesIO | BufferedReader) -> Examination:
         size, mode, kind = image.size, image.mode, image.format
         # of colour images, Pillow's mode does not tell, but the layout of the stored data does
         is_16_bit = mode.startswith("I") or any(";16" in str(tile[3]) for tile in image.tile)
-        rgb = upright_rgb(image)
+        rgb = upright(image)
         orientation = image.getexif().get(_ORIENTATION, 1)
     histogram = np.array(rgb.histogram()).reshape(3, 256)
     colour = histogram @ np.arange(256) / histogram[0].sum()

@@ -21,7 +21,7 @@ from inceptionnext_lit.tasks.backbone import create_backbone
 from inceptionnext_lit.tasks.checkpointing import SelfContained
 from inceptionnext_lit.tasks.figures import Figures
 from inceptionnext_lit.tasks.kinds import Kind, MultiLabel, SingleLabel
-from inceptionnext_lit.tasks.predictions import Predictions
+from inceptionnext_lit.tasks.predictions import Predictions, rank
 from inceptionnext_lit.training.execution import Execution
 from inceptionnext_lit.training.finetuning import Finetuning, Phases, classifier_parameters, trainable
 from inceptionnext_lit.training.finite import StopOnNonFinite
@@ -207,11 +207,14 @@ class ClassificationTask(SelfContained):
         """Metrics of one test batch, of the trained and of the averaged weights."""
         self._evaluate(batch, "test")
 
-    def predict_step(self, batch: tuple[Tensor, list[str]], batch_idx: int) -> Predictions:
-        """Most probable classes of a batch: images (N, C, H, W) and their N paths."""
-        images, paths = batch
-        top = self.kind.probabilities(self(images).float()).topk(min(5, self.num_classes), dim=1)
-        return {"paths": list(paths), "classes": top.indices, "probabilities": top.values}
+    def scores(self, logits: Tensor) -> Tensor:
+        """Probabilities of the classes, float32 (N, num_classes), from logits of that shape."""
+        return self.kind.probabilities(logits.float())
+
+    def predict_step(self, batch: tuple[Tensor, list[str], Any], batch_idx: int) -> Predictions:
+        """Most probable classes of a batch: images (N, C, H, W), their N paths, and what could not be read."""
+        images, paths, _ = batch
+        return rank(self.scores(self(images)) if paths else images.new_empty(0, self.num_classes), paths)
 
     @property
     def num_classes(self) -> int:

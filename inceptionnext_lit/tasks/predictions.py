@@ -1,8 +1,6 @@
-"""Predictions and the file they are written to."""
+"""Predictions, and how they come into a file."""
 
-import csv
-import json
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, TypedDict, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -10,6 +8,11 @@ from rich.console import Console
 from torch import Tensor
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.tasks.prediction_files import PredictionFile, identity
+from inceptionnext_lit.tasks.row_files import Row, RowFile
+
+_TOP = 5
+_DIGITS = 6
 
 
 class Predictions(TypedDict):
@@ -26,26 +29,83 @@ class Predictions(TypedDict):
     probabilities: Tensor
 
 
+def rank(scores: Tensor, paths: list[str]) -> Predictions:
+    """Choose the best classes of each image.
+
+    Args:
+        scores: A probability per class, shape (N, classes).
+        paths: The N files.
+    """
+    top = scores.topk(min(_TOP, scores.shape[1]), dim=1)
+    return {"paths": paths, "classes": top.indices, "probabilities": top.values}
+
+
+def top_labels(predictions: Predictions, class_names: Sequence[str]) -> list[dict[str, float]]:
+    """The best labels of each image with their probabilities, best first.
+
+    Args:
+        predictions: What :func:`rank` returns.
+        class_names: Names in the order of the indices.
+    """
+    classes, values = predictions["classes"].tolist(), predictions["probabilities"].tolist()
+    return [
+        {class_names[index]: value for index, value in zip(*image, strict=True)}
+        for image in zip(classes, values, strict=True)
+    ]
+
+
 class PredictionWriter(Callback):
     """Writes a row per image: ``path``, ``label``, ``probability`` and ``top5``, the best labels with theirs.
 
-    In a CSV file the ``top5`` cell is a JSON object. The file appears when it is complete; an interrupted
-    run leaves none.
+    Rows are in the file as soon as a batch and the one after it are computed. Images that cannot be read are listed
+    in ``OUTPUT_STEM.unreadable.csv``, with columns ``path`` and ``reason``.
 
     Args:
-        output: Target file, ``.csv`` or ``.json``.
+        output: Target file, ``.csv``, ``.jsonl``, ``.json`` or ``.parquet``; see :class:`PredictionFile`.
+        resume: Add to what is there instead of replacing it, once the first rows are ready.
 
     Raises:
         UserError: If the ending is another, or the target is a folder.
     """
 
-    def __init__(self, output: str) -> None:
-        self.output = Path(output)
-        if self.output.suffix not in (".csv", ".json"):
-            raise UserError(f"--output is {output}; it must end in .csv or .json.")
-        if self.output.is_dir():
-            raise UserError(f"--output is {output}, a folder; name a file in it.")
-        self._rows: list[dict[str, Any]] = []
+    def __init__(self, output: str, resume: bool = False) -> None:
+        self._file = PredictionFile(output)
+        self._resume = resume
+        name = f"{self._file.output.stem}.unreadable.csv"
+        self._unreadable = RowFile(self._file.output.with_name(name), ("path", "reason"))
+        self._failed = 0
+        self._earlier = 0
+        self._begun = resume
+        self._waiting: tuple[Predictions, Sequence[str]] | None = None
+        self._out = Console(soft_wrap=True, highlight=False, markup=False)
+
+    def remaining(self, paths: Sequence[str], class_names: Sequence[str]) -> list[str]:
+        """What is left to do of some images, of which ``resume`` leaves out those that are written or listed already.
+
+        Args:
+            paths: The images.
+            class_names: What labels may be.
+
+        Raises:
+            UserError: If the files that are there cannot be continued.
+        """
+        if not self._resume:
+            if (leftover := self._file.leftover) is not None:
+                self._out.print(
+                    f"{leftover} is left from a run that was stopped; it is replaced, since --resume was not given."
+                )
+            return list(paths)
+        done = self._file.resume(class_names)
+        self._earlier = self._file.count
+        listed = {identity(row["path"]) for row in self._unreadable.resume()}
+        self._failed = len(listed)
+        left = [path for path in paths if (key := identity(path)) not in done and key not in listed]
+        if self._earlier or listed:
+            self._out.print(
+                f"Going on with {self._file.output}: {self._earlier} predictions and {len(listed)} unreadable images "
+                f"are there, {len(left)} of {len(paths)} images are left."
+            )
+        return left
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse several processes; see :func:`check_single_process`."""
@@ -60,44 +120,75 @@ class PredictionWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the batch's rows."""
-        predictions = cast(Predictions, outputs)
-        names = cast(list[str], pl_module.class_names)
-        for path, classes, probabilities in zip(
-            predictions["paths"],
-            predictions["classes"].tolist(),
-            predictions["probabilities"].tolist(),
-            strict=True,
-        ):
-            top5 = {names[index]: round(value, 6) for index, value in zip(classes, probabilities, strict=True)}
-            label = names[classes[0]]
-            self._rows.append({"path": path, "label": label, "probability": top5[label], "top5": top5})
-
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the file in one go.
+        """Write the batch before, while a GPU is still busy with this one; list what could not be read.
 
         Raises:
-            UserError: If the file cannot be written there.
+            UserError: If the files cannot be written.
+            SystemExit: After a SIGTERM, which Lightning would not obey.
         """
-        partial = self.output.with_name(f".{self.output.name}.partial")
-        try:
-            self.output.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("w", newline="", encoding="utf-8") as file:
-                if self.output.suffix == ".json":
-                    json.dump(self._rows, file, indent=1, ensure_ascii=False)
-                else:
-                    writer = csv.writer(file)
-                    writer.writerow(["path", "label", "probability", "top5"])
-                    for row in self._rows:
-                        top5 = json.dumps(row["top5"], ensure_ascii=False)
-                        writer.writerow([row["path"], row["label"], row["probability"], top5])
-            partial.replace(self.output)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise UserError(f"The predictions could not be written to {self.output}: {error.strerror}.") from error
-        Console(soft_wrap=True).print(
-            f"{len(self._rows)} predictions written to {self.output}", highlight=False, markup=False
-        )
+        self._flush()
+        self._waiting = cast(Predictions, outputs), cast(list[str], pl_module.class_names)
+        unreadable: list[tuple[str, str]] = batch.unreadable
+        if unreadable:
+            self._begin()
+            self._unreadable.append([{"path": path, "reason": reason} for path, reason in unreadable])
+            self._failed += len(unreadable)
+        if trainer.received_sigterm:
+            raise SystemExit(128 + 15)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Finish the file; see :meth:`finish`."""
+        self.finish()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Keep what is there when the run is stopped, and say how it goes on."""
+        if isinstance(exception, UserError):
+            return
+        self._flush()
+        self._file.close()
+        self._out.print(f"Stopped; {self._file.count} predictions are written. The same command with --resume goes on.")
+
+    def finish(self) -> None:
+        """Write what is left and say where it is.
+
+        Raises:
+            UserError: If no image could be read, or the file cannot be written.
+        """
+        self._flush()
+        self._unreadable.close()
+        self._file.finish()
+        if self._file.count:
+            total = f" ({self._file.count} in all)" if self._earlier else ""
+            self._out.print(f"{self._file.count - self._earlier} predictions written to {self._file.output}{total}")
+        elif self._failed:
+            raise UserError(f"None of {self._failed} images could be read; {self._unreadable.path} lists the reasons.")
+        if self._failed:
+            some = "1 image" if self._failed == 1 else f"{self._failed} images"
+            self._out.print(f"{some} could not be read: see {self._unreadable.path}")
+
+    def _flush(self) -> None:
+        if self._waiting is None:
+            return
+        predictions, class_names = self._waiting
+        self._waiting = None
+        if predictions["paths"]:
+            self._begin()
+            self._file.append(_rows(predictions, class_names))
+
+    def _begin(self) -> None:
+        """Without ``resume``, let the list of an earlier run go when there is something new."""
+        if not self._begun:
+            self._unreadable.path.unlink(missing_ok=True)
+            self._begun = True
+
+
+def _rows(predictions: Predictions, class_names: Sequence[str]) -> list[Row]:
+    rows = []
+    for path, top in zip(predictions["paths"], top_labels(predictions, class_names), strict=True):
+        top5 = {name: round(value, _DIGITS) for name, value in top.items()}
+        label = next(iter(top5))
+        rows.append({"path": path, "label": label, "probability": top5[label], "top5": top5})
+    return rows
 
 
 def check_single_process(trainer: Trainer) -> None:

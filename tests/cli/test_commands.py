@@ -123,7 +123,8 @@ def test_predict_needs_only_a_checkpoint_and_agrees_with_python(
         root=str(folder), image_size=28, crop_pct=1.0, num_workers=0, mean=[0.286] * 3, std=[0.353] * 3
     )
     data.setup("predict")
-    images, paths = next(iter(data.predict_dataloader()))
+    images, paths, unreadable = next(iter(data.predict_dataloader()))
+    assert unreadable == []
     with torch.no_grad():
         probabilities = task(images).softmax(dim=1)
     assert [row["path"] for row in rows] == paths

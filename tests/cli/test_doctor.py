@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.doctor.folders import clean_folder, dirty_folder, jpeg, picture, save
 from tests.recipes import REPO

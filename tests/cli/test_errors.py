@@ -249,7 +249,21 @@ def test_predict_without_images_and_to_nowhere(refused: Callable[..., str], trai
     assert "no images below" in refused("predict", "--ckpt_path", checkpoint, "--data.root", tmp_path / "void")
     assert "does not exist" in refused("predict", "--ckpt_path", checkpoint, "--data.root", "nowhere")
     message = refused("predict", "--ckpt_path", checkpoint, "--data.root", "sample", "--output", "labels.txt")
-    assert message == "--output is labels.txt; it must end in .csv or .json."
+    assert message == "--output is labels.txt; it must end in .csv, .jsonl, .json or .parquet."
+
+
+def test_words_where_keys_are_expected(refused: Callable[..., str], trained: Path, sample: Path) -> None:
+    for command in ("fit", "validate", "test"):
+        message = refused(command, "photos", "--data.root", "sample", code=2)
+        assert message.startswith("The word 'photos' stands where a key is expected; keys begin with --")
+    checkpoint = trained / "checkpoints/best.ckpt"
+    message = refused("predict", "--ckpt_path", checkpoint, "photos", code=2)
+    assert message.endswith("images come right after the word predict.")
+    message = refused("predict", "photos", "--ckpt_path", checkpoint, "--data.root", "sample")
+    assert message == "Images are named twice, by photos after predict and by --data.root; leave one out."
+    assert "no images that match *.png" in refused("predict", sample, "*.png", "--ckpt_path", checkpoint)
+    message = refused("fit", "--data.root", "[a, b]")
+    assert "a, b" in message
 
 
 def test_resuming_a_run_that_is_finished(refused: Callable[..., str], trained: Path) -> None:

@@ -124,7 +124,7 @@ def test_predict_in_natural_order(splits: Path) -> None:
     data = build(splits / "test", batch_size=2)
     data.setup("predict")
     batches = list(data.predict_dataloader())
-    assert [paths for _, paths in batches] == [
+    assert [batch.paths for batch in batches] == [
         [str(splits / "test/grey/0.png"), str(splits / "test/grey/1.png")],
         [str(splits / "test/grey/2.png")],
     ]

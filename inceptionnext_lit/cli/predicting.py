@@ -1,0 +1,66 @@
+"""What only ``predict`` has on the command line: images named as plain words, the output, and going on with it."""
+
+import sys
+from typing import Any
+
+from jsonargparse import ActionYesNo
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.tasks.predictions import PredictionWriter
+
+_RESUME = (
+    "Go on with the output: images that it has already are skipped, and so are those in its list of unreadable ones, "
+    "which are tried again if that list is deleted."
+)
+
+
+def add_arguments(parser: LightningArgumentParser) -> None:
+    """Add the keys of ``predict``."""
+    parser.add_argument(
+        "--output", type=str, default="predictions.csv", help="Target, .csv, .jsonl, .json or .parquet."
+    )
+    parser.add_argument("--resume", action=ActionYesNo, nargs="?", default=False, help=_RESUME)
+    parser.set_defaults({"trainer.devices": 1})
+
+
+def take_inputs(args: ArgsType) -> tuple[list[str], ArgsType]:
+    """Take the images that are named right after ``predict`` out of a command line.
+
+    Args:
+        args: Words after the program's name; None for those of this process.
+
+    Returns:
+        The images, and the command line without them; None stays None where there are none.
+
+    Raises:
+        UserError: If ``--data.root`` names images too.
+    """
+    words = sys.argv[1:] if args is None else args
+    if not isinstance(words, list) or words[:1] != ["predict"]:
+        return [], args
+    end = next((n for n, word in enumerate(words) if n and str(word).startswith("-")), len(words))
+    inputs, others = [str(word) for word in words[1:end]], [words[0], *words[end:]]
+    if not inputs:
+        return [], args
+    if any(str(word).partition("=")[0] == "--data.root" for word in others):
+        raise UserError(f"Images are named twice, by {inputs[0]} after predict and by --data.root; leave one out.")
+    return inputs, others
+
+
+def leave_out_done(datamodule: Any, writer: PredictionWriter, class_names: list[str]) -> bool:
+    """Take the images that the output has already out of the data.
+
+    Args:
+        datamodule: The data, of which the images to predict become fewer.
+        writer: The output.
+        class_names: The model's.
+
+    Returns:
+        Whether any image is left.
+    """
+    datamodule.prepare_data()
+    datamodule.setup("predict")
+    images = datamodule.predict_set
+    images.paths = writer.remaining(images.paths, class_names)
+    return len(images) > 0

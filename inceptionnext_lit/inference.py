@@ -1,0 +1,188 @@
+"""A trained checkpoint as a function in Python: images in, labels out."""
+
+import inspect
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from jsonargparse import ArgumentError
+from lightning.pytorch.cli import instantiate_module
+from PIL import Image
+from torch import Tensor
+
+from inceptionnext_lit.data.arrays import as_channels
+from inceptionnext_lit.data.loading import load_image, upright
+from inceptionnext_lit.data.transforms import eval_transform
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.preprocessing import Preprocessing
+from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.tasks.predictions import rank, top_labels
+from inceptionnext_lit.training.checkpoint_io import read_checkpoint
+
+ImageLike = str | Path | Image.Image | np.ndarray | Tensor
+_SINGLE = (str, Path, Image.Image, np.ndarray, Tensor)
+_KINDS = "a path, a PIL image, a uint8 array of shape (H, W), (H, W, 3) or (H, W, 4), or a uint8 tensor (3, H, W)"
+# Pillow reads a file and its metadata when an image is first used, which two threads must not do at once
+_pillow = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one image.
+
+    Attributes:
+        label: The most probable class.
+        probability: Its probability, in [0, 1].
+        top5: The five most probable classes (all of them, if there are fewer) with theirs, best first.
+    """
+
+    label: str
+    probability: float
+    top5: dict[str, float]
+
+
+class Classifier:
+    """A trained classifier, ready to use; several threads may use one at once.
+
+    Args:
+        task: The trained task, which is the classifier's from now on; its averaged weights are used if there are any.
+        device: Where it runs.
+
+    Attributes:
+        class_names: The classes in the order of the model's outputs.
+        preprocessing: How images are resized, cropped and normalised.
+        device: Where it runs.
+
+    Raises:
+        UserError: If the task does not know its preprocessing, or the device cannot be used.
+    """
+
+    def __init__(self, task: ClassificationTask, device: torch.device) -> None:
+        if task.preprocessing is None:
+            raise UserError("The checkpoint does not say how its images were prepared; use one that fit wrote.")
+        self.class_names: list[str] = list(task.class_names)
+        self.preprocessing: Preprocessing = task.preprocessing
+        self.device = device
+        self._channels = len(task.preprocessing["mean"])
+        self._transform = eval_transform(task.preprocessing)
+        task.model, task.model_ema = task.inference_model, None  # the other weights are not needed again
+        try:
+            self._task = task.eval().requires_grad_(False).to(device)
+        except (AssertionError, RuntimeError) as error:  # torch's word for a device that is not there
+            reason = str(error).strip().partition("\n")[0].rstrip(".")
+            raise UserError(f"The device {str(device)!r} cannot be used here: {reason}.") from error
+
+    def predict(self, images: ImageLike | Iterable[ImageLike], batch_size: int = 32) -> list[Prediction]:
+        """Label images as the command ``predict`` does.
+
+        Args:
+            images: One image or several: paths, PIL images, uint8 arrays of shape (H, W), (H, W, 3) as RGB or (H, W, 4)
+                as RGBA, or uint8 tensors of shape (3, H, W). A model of C other channels takes files that have them,
+                arrays (H, W, C) and tensors (C, H, W). Only a batch of them is held at a time.
+            batch_size: Images that the model gets at once.
+
+        Returns:
+            A prediction per image, in their order.
+
+        Raises:
+            UserError: If a file cannot be read, or a PIL image has pixel values of no defined brightness.
+            TypeError: If something is none of these kinds of images.
+            ValueError: If an array has another shape, or the batch size is below 1.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be 1 image or more.")
+        if not isinstance(images, (*_SINGLE, Iterable)):
+            raise TypeError(f"An image is {_KINDS}, not {_described(images)}.")
+        remaining = iter([images] if isinstance(images, _SINGLE) else images)
+        return [prediction for batch in _batches(remaining, batch_size) for prediction in self._label(batch)]
+
+    def _label(self, images: list[ImageLike]) -> Iterator[Prediction]:
+        batch = torch.stack([self._transform(_as_picture(image, self._channels)) for image in images])
+        with torch.inference_mode():
+            predictions = rank(self._task.scores(self._task(batch.to(self.device))), paths=[])
+        for top5 in top_labels(predictions, self.class_names):
+            label, probability = next(iter(top5.items()))
+            yield Prediction(label, probability, top5)
+
+
+def load_classifier(path: str | Path, device: str | torch.device | None = None) -> Classifier:
+    """Load a checkpoint of ``fit`` to label images with.
+
+    Nothing in the file is run, and the optimiser's part of it is not read.
+
+    Args:
+        path: The checkpoint, such as ``best.ckpt``.
+        device: Where to run, such as ``"cpu"`` or ``"cuda:1"``; None for the GPU if there is one, else the CPU.
+
+    Raises:
+        UserError: If the file is no checkpoint of ``fit``, or the device cannot be used.
+    """
+    path = Path(path).expanduser()
+    try:
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise UserError(f"There is no device {device!r}; give 'cpu', or 'cuda' for a GPU.") from error
+    return Classifier(_load_task(path), chosen)
+
+
+def _load_task(path: Path) -> ClassificationTask:
+    content = read_checkpoint(path, mmap=True)
+    arguments = content.get("hyper_parameters")
+    kind = f"{ClassificationTask.__module__}.{ClassificationTask.__qualname__}"
+    if not isinstance(arguments, dict) or arguments.get("_class_path") != kind:
+        raise UserError(f"{path} is no checkpoint of a classifier that fit has trained; use one of those.")
+    known = inspect.signature(ClassificationTask).parameters
+    plain = {key: value for key, value in arguments.items() if key in known or key == "_class_path"}
+    try:
+        task: ClassificationTask = instantiate_module(ClassificationTask, plain)
+        task.load_state_dict(content["state_dict"])
+    except (ArgumentError, RuntimeError) as error:  # arguments of another version, tensors of another model
+        raise UserError(f"The weights and the arguments in {path} do not fit each other, or this version.") from error
+    return task
+
+
+def _batches(images: Iterator[ImageLike], size: int) -> Iterator[list[ImageLike]]:
+    while batch := list(islice(images, size)):
+        yield batch
+
+
+def _as_picture(image: ImageLike, channels: int) -> Image.Image | Tensor:
+    """What :func:`load_image` would make of the image's file."""
+    if isinstance(image, (str, Path)):
+        return load_image(image, channels)
+    if isinstance(image, Tensor):
+        _check_pixels("tensor", image.dtype, image.dtype == torch.uint8)
+        if image.ndim != 3 or len(image) not in (3, channels) or image.numel() == 0:
+            raise ValueError(f"A tensor of shape {tuple(image.shape)} was given; one image has the shape (3, H, W).")
+        image = image.permute(1, 2, 0).cpu().numpy()  # (C, H, W) -> (H, W, C)
+    if isinstance(image, np.ndarray):
+        _check_pixels("array", image.dtype, image.dtype == np.uint8)
+        if image.size and image.shape[2:] == (channels,) and channels not in (3, 4):
+            return as_channels(image, channels)
+        if image.size == 0 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,), (4,)):
+            raise ValueError(
+                f"An array of shape {image.shape} was given; one image has the shape (H, W), (H, W, 3) or (H, W, 4)."
+            )
+        image = Image.fromarray(np.ascontiguousarray(image))
+    if not isinstance(image, Image.Image):
+        raise TypeError(f"An image is {_KINDS}, not {_described(image)}.")
+    try:
+        with _pillow:
+            return upright(image, channels)
+    except (OSError, ValueError) as error:
+        raise UserError(f"The PIL image {_described(image)} cannot be used: {error}.") from error
+
+
+def _check_pixels(kind: str, dtype: object, is_uint8: bool) -> None:
+    if not is_uint8:
+        raise TypeError(f"An image as {kind} of {dtype} was given; its pixels must be uint8, 0 to 255.")
+
+
+def _described(value: object) -> str:
+    if isinstance(value, Image.Image):
+        return f"of mode {value.mode} and size {value.size}"
+    return f"a {type(value).__name__}"

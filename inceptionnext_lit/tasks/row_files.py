@@ -1,0 +1,127 @@
+"""Tables that grow on disk by whole rows, so that a killed run keeps what it has written and a later one goes on."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from inceptionnext_lit.errors import UserError
+
+Row = dict[str, Any]
+as_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would build one for each row
+
+
+class RowFile:
+    r"""A ``.csv`` file with a header or a ``.jsonl`` file, written row by row.
+
+    Text is UTF-8. File names are bytes on most systems: those that are no UTF-8 come as surrogates (``os.fsdecode``),
+    which CSV keeps as the bytes themselves and JSON as ``\udcXX``.
+
+    Args:
+        path: The file.
+        columns: Names of the columns.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self.path = path
+        self.columns = tuple(columns)
+        self._is_csv = path.suffix.lower() == ".csv"
+        self._file: BinaryIO | None = None
+        self._mode = "wb"
+
+    def resume(self) -> Iterator[Row]:
+        """Give the file's rows, after which it is added to instead of replaced.
+
+        What a kill in the middle of a write has left behind the last whole row is cut off in the end.
+
+        Raises:
+            UserError: If it is no such table, or cannot be read.
+        """
+        self._mode = "ab"
+        if not self.path.is_file():
+            return
+        end = 0
+        try:
+            with self.path.open("r+b") as file:
+                for number, record in enumerate(self._records(file)):
+                    row = self._decode(record, number)
+                    end += len(record)
+                    if row is not None:
+                        yield row
+                file.truncate(end)
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be continued: {error.strerror}.") from error
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Write rows and hand them to the operating system; the first ones replace an older file.
+
+        Raises:
+            UserError: If they cannot be written.
+        """
+        try:
+            if self._file is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self.path.open(self._mode)  # type: ignore[assignment]  # a mode in a variable
+            assert self._file is not None
+            if self._is_csv and self._file.tell() == 0:
+                rows = [dict(zip(self.columns, self.columns, strict=True)), *rows]
+            self._file.write(csv_bytes(rows, self.columns) if self._is_csv else json_lines(rows))
+            self._file.flush()
+        except OSError as error:
+            raise UserError(
+                f"The rows could not be written to {self.path}: {error.strerror}. What was written is kept; "
+                "mend that, then go on with --resume."
+            ) from error
+
+    def close(self) -> None:
+        """Close the file; more rows would be added to it."""
+        if self._file is not None:
+            self._file.close()
+            self._file, self._mode = None, "ab"
+
+    def _records(self, file: BinaryIO) -> Iterator[bytes]:
+        """The bytes of each whole row; a CSV cell in quotes may hold line breaks."""
+        record = b""
+        for line in file:
+            record += line
+            if line.endswith(b"\n") and not (self._is_csv and record.count(b'"') % 2):
+                yield record
+                record = b""
+
+    def _decode(self, record: bytes, number: int) -> Row | None:
+        """One row; None for the header."""
+        try:
+            if not self._is_csv:
+                row = json.loads(record)
+            else:
+                [cells] = csv.reader([record.decode("utf-8", "surrogateescape")], strict=True)
+                row = dict(zip(self.columns, cells, strict=True))
+            if set(row) != set(self.columns) or (self._is_csv and number == 0 and tuple(cells) != self.columns):
+                raise ValueError("other columns")
+        except (ValueError, TypeError, csv.Error) as error:
+            raise UserError(
+                f"Line {number + 1} of {self.path} is no row of {', '.join(self.columns)}; give another --output, or "
+                "leave out --resume, with which the file is replaced."
+            ) from error
+        return None if self._is_csv and number == 0 else row
+
+
+def csv_bytes(rows: Iterable[Row], columns: Sequence[str]) -> bytes:
+    """Rows as CSV; a dictionary in a cell becomes a JSON object."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer)
+    for row in rows:
+        cells = (row[name] for name in columns)
+        writer.writerow([as_json(c) if isinstance(c, dict) else c for c in cells])
+    return buffer.getvalue().encode("utf-8", "surrogateescape")
+
+
+def json_lines(rows: Iterable[Row]) -> bytes:
+    """Rows as JSON objects, one a line."""
+    rows = list(rows)
+    try:
+        return "".join(f"{as_json(row)}\n" for row in rows).encode()
+    except UnicodeEncodeError:  # a name that is no UTF-8
+        return "".join(f"{json.dumps(row)}\n" for row in rows).encode()

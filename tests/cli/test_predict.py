@@ -1,0 +1,237 @@
+"""The command predict: what it takes, what it leaves when it is stopped, and how it goes on."""
+
+import csv
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inceptionnext_lit.cli import main
+from tests.recipes import REPO
+
+Cli = Callable[..., None]
+ODD = ["a,b.png", 'a"b".png', "line\nbreak.png", "ünï 图.png", os.fsdecode(b"\xff\xfe.png")]
+
+
+@pytest.fixture
+def photos(tmp_path: Path, sample: Path) -> Path:
+    """Twenty images, five of them under odd names, and three files that are none."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    images = sorted((sample / "val" / "coat").iterdir())[:10] + sorted((sample / "val" / "bag").iterdir())[:10]
+    for number, path in enumerate(images):
+        shutil.copy(path, folder / (ODD[number] if number < len(ODD) else f"{number}.png"))
+    (folder / "8.png").write_bytes(images[8].read_bytes()[:200])
+    (folder / "more" / "empty.jpg").touch()
+    (folder / "more" / "text.jpg").write_text("no image")
+    return folder
+
+
+@pytest.fixture
+def checkpoint(trained: Path) -> Path:
+    return trained / "checkpoints/best.ckpt"
+
+
+def words(checkpoint: Path, output: str, *more: object) -> list[str]:
+    few = ["--data.batch_size", "4", "--data.num_workers", "0", "--trainer.enable_progress_bar", "false"]
+    return ["--ckpt_path", str(checkpoint), "--output", output, *few, *map(str, more)]
+
+
+def at(moment: str, number: int, what: str) -> list[str]:
+    place = "--trainer.callbacks"
+    return [f"{place}+=tests.cli.moments.At", f"{place}.moment", moment, f"{place}.number", str(number),
+            f"{place}.what", what]  # fmt: skip
+
+
+def rows(output: str) -> list[dict[str, Any]]:
+    path = Path(output)
+    if path.suffix == ".csv":
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            found: list[dict[str, Any]] = list(csv.DictReader(file))
+    elif path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+    elif path.suffix == ".json":
+        return json.loads(path.read_text(encoding="utf-8"))
+    else:
+        from pyarrow import parquet
+
+        found = parquet.read_table(path).to_pylist()
+    return [{**row, "probability": float(row["probability"]), "top5": json.loads(row["top5"])} for row in found]
+
+
+def killed(*arguments: str) -> None:
+    """Runs a command in a copy of this process, which the command kills with SIGKILL."""
+    process = multiprocessing.get_context("fork").Process(target=main, args=(list(arguments),))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json", ".parquet"])
+def test_killed_and_resumed(photos: Path, checkpoint: Path, cli: Cli, suffix: str) -> None:
+    cli("predict", "photos", *words(checkpoint, f"whole{suffix}"))
+    whole = rows(f"whole{suffix}")
+    assert len(whole) == 19
+    unreadable = Path("whole.unreadable.csv").read_bytes()
+    output = f"killed{suffix}"
+    growing = Path(output if suffix in (".csv", ".jsonl") else f"{output}.partial.jsonl")
+
+    killed("predict", "photos", *words(checkpoint, output), *at("predicting", 4, "SIGKILL"))
+    assert growing.read_bytes().count(b"\n") >= 7
+    with growing.open("ab") as file:
+        file.write(b'"line\n' if suffix == ".csv" else b'{"path": "photos/12.p')  # and in the middle of a write
+    killed("predict", "photos", *words(checkpoint, output, "--resume"), *at("predicting", 2, "SIGKILL"))
+    cli("predict", "photos", *words(checkpoint, output, "--resume"))
+    resumed = rows(output)
+    assert sorted(row["path"] for row in resumed) == sorted(row["path"] for row in whole)
+    # batches are cut elsewhere, by which the last digits may differ
+    for row, expected in zip(resumed, whole, strict=True):
+        assert (row["path"], row["label"]) == (expected["path"], expected["label"])
+        assert row["probability"] == pytest.approx(expected["probability"], abs=2e-6)
+        assert row["top5"] == pytest.approx(expected["top5"], abs=2e-6)
+    assert Path("killed.unreadable.csv").read_bytes() == unreadable
+    assert not Path(f"{output}.partial.jsonl").exists()
+
+
+def test_resume_without_and_with_nothing_left(
+    photos: Path, checkpoint: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli("predict", "photos/1[0-4].png", *words(checkpoint, "out.csv", "--resume"))
+    assert capsys.readouterr().out.splitlines()[-1] == "5 predictions written to out.csv"
+    first = Path("out.csv").read_bytes()
+    cli("predict", "photos/1?.png", "photos/more", *words(checkpoint, "out.csv", "--resume", "true"))
+    assert [line for line in capsys.readouterr().out.splitlines() if "out." in line] == [
+        "Going on with out.csv: 5 predictions and 0 unreadable images are there, 7 of 12 images are left.",
+        "5 predictions written to out.csv (10 in all)",
+        "2 images could not be read: see out.unreadable.csv",
+    ]
+    second = Path("out.csv").read_bytes()
+    assert second.startswith(first)
+    cli("predict", "photos/1?.png", "photos/more", *words(checkpoint, "out.csv", "--resume"))
+    assert "0 predictions written to out.csv (10 in all)" in capsys.readouterr().out
+    assert Path("out.csv").read_bytes() == second
+    Path("out.unreadable.csv").unlink()  # so that they are tried again
+    shutil.copy("photos/10.png", "photos/more/empty.jpg")
+    cli("predict", "photos/more", *words(checkpoint, "out.csv", "--resume"))
+    assert Path("out.unreadable.csv").read_text().count("\n") == 2
+    assert rows("out.csv")[-1]["path"] == "photos/more/empty.jpg"
+
+
+def test_without_resume_everything_is_replaced(
+    photos: Path, checkpoint: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli("predict", "photos", *words(checkpoint, "out.json"))
+    assert Path("out.unreadable.csv").exists()
+    Path("out.json.partial.jsonl").write_text('{"path"')
+    capsys.readouterr()
+    cli("predict", "photos/1?.png", *words(checkpoint, "out.json"))
+    output = capsys.readouterr().out
+    assert "out.json.partial.jsonl is left from a run that was stopped; it is replaced, since --resume was no" in output
+    assert [row["path"] for row in rows("out.json")] == [f"photos/{number}.png" for number in range(10, 20)]
+    assert not Path("out.unreadable.csv").exists()
+
+
+def test_what_cannot_be_read_is_listed(
+    photos: Path, checkpoint: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("list.tsv").write_text("path\tlabel\nphotos/9.png\tx\nphotos/gone.png\tx\n")
+    cli("predict", "photos/8.png", "photos/more", "list.tsv", *words(checkpoint, "out.csv", "--data.batch_size", 2))
+    with Path("out.unreadable.csv").open(newline="") as file:
+        listed = {row["path"]: row["reason"] for row in csv.DictReader(file)}
+    assert list(listed) == ["photos/8.png", "photos/more/empty.jpg", "photos/more/text.jpg", "photos/gone.png"]
+    assert "truncated" in listed["photos/8.png"]
+    assert listed["photos/more/text.jpg"] == "cannot identify image file 'photos/more/text.jpg'"
+    assert listed["photos/gone.png"] == "the file is missing"
+    assert [row["path"] for row in rows("out.csv")] == ["photos/9.png"]
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "1 predictions written to out.csv",
+        "4 images could not be read: see out.unreadable.csv",
+    ]
+    before = Path("out.csv").read_bytes()
+    with pytest.raises(SystemExit) as exit_:
+        cli("predict", "photos/more", *words(checkpoint, "out.csv"))
+    assert exit_.value.code == 1
+    assert "error: None of 2 images could be read; out.unreadable.csv lists the reasons.\n" in capsys.readouterr().err
+    assert Path("out.csv").read_bytes() == before
+
+
+def test_all_kinds_of_inputs_at_once(photos: Path, checkpoint: Path, cli: Cli) -> None:
+    Path("lists").mkdir()
+    Path("lists/some.csv").write_text("path,label\n../photos/12.png,coat\n../photos/13.png,coat\n")
+    (photos / "more" / "x.png").symlink_to(photos / "11.png")
+    named = ["photos/19.png", "photos/more", "photos/1[01].png", "**/19.png", "lists/some.csv", "./photos/10.png"]
+    cli("predict", *named, *words(checkpoint, "out.jsonl"))
+    assert [row["path"] for row in rows("out.jsonl")] == [
+        "photos/19.png", "photos/more/x.png", "photos/10.png", "photos/11.png",
+        "lists/../photos/12.png", "lists/../photos/13.png",
+    ]  # fmt: skip
+    cli("predict", "--data.root", "photos/1[01].png", *words(checkpoint, "out.jsonl"))
+    assert [row["path"] for row in rows("out.jsonl")] == ["photos/10.png", "photos/11.png"]
+    recipe = Path("recipe.yaml")
+    recipe.write_text("data: {class_path: ImageFolderDataModule, init_args: {root: [photos/10.png, sample]}}\n")
+    cli("predict", "--config", recipe, "--trainer.limit_predict_batches", 1, *words(checkpoint, "out.jsonl"))
+    assert rows("out.jsonl")[0]["path"] == "photos/10.png"
+    assert len(rows("out.jsonl")) == 4
+
+
+def test_another_checkpoints_output(
+    photos: Path, checkpoint: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli("predict", "photos/10.png", *words(checkpoint, "out.csv"))
+    Path("out.csv").write_text(Path("out.csv").read_text().replace("coat", "zebra"))
+    with pytest.raises(SystemExit):
+        cli("predict", "photos/11.png", *words(checkpoint, "out.csv", "--resume"))
+    assert "error: out.csv has the label 'zebra', which this checkpoint does not know" in capsys.readouterr().err
+
+
+def test_help_shows_inputs_and_resume(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli("predict", "--help")
+    page = " ".join(capsys.readouterr().out.split())
+    assert "cli.py predict [IMAGE_OR_FOLDER_OR_PATTERN_OR_MANIFEST ...] [--config" in page
+    assert "which are tried again if that list is deleted" in page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("signal_", "code"), [("SIGTERM", 143), ("SIGINT", 1)])
+def test_a_signal_keeps_all_rows(photos: Path, checkpoint: Path, shell: Any, signal_: str, code: int) -> None:
+    command = ["predict", "photos", *words(checkpoint, "out.jsonl")]
+    done = shell(*command, *at("predicting", 2, signal_))
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    written = (photos.parent / "out.jsonl").read_bytes().count(b"\n")
+    assert f"Stopped; {written} predictions are written. The same command with --resume goes on." in done.stdout
+    assert written >= 3
+    assert shell(*command, "--resume").returncode == 0
+    assert (photos.parent / "out.jsonl").read_bytes().count(b"\n") == 19
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_killed_at_any_moment(checkpoint: Path, sample: Path, tmp_path: Path, suffix: str) -> None:
+    """Kills from outside, as soon as some more rows are there, until a run gets through."""
+    output = tmp_path / f"out{suffix}"
+    growing = output if suffix != ".parquet" else tmp_path / "out.parquet.partial.jsonl"
+    command = [sys.executable, str(REPO / "cli.py"), "predict", str(sample / "val")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command += [*words(checkpoint, str(output)), "--data.batch_size", "16", "--data.num_workers", "1", "--resume"]
+    for _ in range(4):
+        size = growing.stat().st_size if growing.exists() else 0
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment) as process:
+            while process.poll() is None and not (growing.exists() and growing.stat().st_size > size + 3000):
+                time.sleep(0.001)
+            process.kill()
+    assert not output.exists() or suffix != ".parquet"
+    assert subprocess.run(command, check=False).returncode == 0
+    found = [row["path"] for row in rows(str(output))]
+    assert len(found) == 1000
+    assert set(found) == {str(path) for path in (sample / "val").rglob("*.png")}

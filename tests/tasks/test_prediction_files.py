@@ -1,0 +1,170 @@
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.tasks import prediction_files
+from inceptionnext_lit.tasks.prediction_files import PredictionFile
+from inceptionnext_lit.tasks.row_files import Row, RowFile
+
+ODD = [
+    "a,b.jpg",
+    'a"b".jpg',
+    "line\nbreak.jpg",
+    "re\rturn\r\n.jpg",
+    " ünï 图 .jpg",
+    os.fsdecode(b"\xff\xfe.jpg"),
+    "'",
+    '"',
+]
+CLASSES = ["cat", 'dog, "big"']
+
+
+def row(path: str, value: float = 0.75) -> Row:
+    return {"path": path, "label": CLASSES[1], "probability": value, "top5": {CLASSES[1]: value, "cat": 1 - value}}
+
+
+def written(folder: Path, name: str, paths: list[str]) -> Path:
+    file = PredictionFile(str(folder / name))
+    for path in paths:
+        file.append([row(path)])
+    file.finish()
+    return folder / name
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.jsonl", "p.json", "p.parquet"])
+def test_odd_names_come_back(tmp_path: Path, name: str) -> None:
+    output = written(tmp_path, name, ODD)
+    again = PredictionFile(str(output))
+    done = again.resume(CLASSES)
+    assert [path in done or prediction_files.identity(path) in done for path in ODD] == [True] * len(ODD)
+    assert len(done) == again.count == len(ODD)
+    again.append([row("new.jpg")])
+    again.finish()
+    assert len(PredictionFile(str(output)).resume(CLASSES)) == len(ODD) + 1
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".jsonl" or "partial" not in path.name] == [name]
+
+
+def test_contents(tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    paths = ["x/1.jpg", *ODD[:5]]
+    expected = [row(path) for path in paths]
+    assert json.loads(written(tmp_path, "p.json", paths).read_text()) == expected
+    lines = written(tmp_path, "p.jsonl", paths).read_text().split("\n")
+    assert [json.loads(line) for line in lines[:-1]] == expected
+    with written(tmp_path, "p.csv", paths).open(newline="", encoding="utf-8") as file:
+        cells = list(csv.DictReader(file))
+    as_text = [{**one, "top5": json.dumps(one["top5"])} for one in expected]
+    assert [{**one, "probability": float(one["probability"])} for one in cells] == as_text
+    table = parquet.read_table(written(tmp_path, "p.parquet", paths))
+    assert table.to_pylist() == as_text
+    assert [str(column.type) for column in table.columns] == ["string", "string", "double", "string"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.csv", "p.json", "p.jsonl", "p.parquet"]
+
+
+def test_names_that_are_no_utf8_stay_readable(tmp_path: Path) -> None:
+    odd = os.fsdecode(b"\xff.jpg")
+    assert b"\xff.jpg," in written(tmp_path, "p.csv", [odd]).read_bytes()  # the very bytes of the name
+    assert json.loads(written(tmp_path, "p.jsonl", [odd]).read_text())["path"] == odd
+    from pyarrow import parquet
+
+    assert parquet.read_table(written(tmp_path, "p.parquet", [odd]))["path"].to_pylist() == ["\\udcff.jpg"]
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.jsonl"])
+def test_every_tear_of_the_last_row(tmp_path: Path, name: str) -> None:
+    output = written(tmp_path, name, ["first\n.jpg", "second.jpg"])
+    two = output.read_bytes()
+    written(tmp_path, name, ["first\n.jpg", "second.jpg", 'torn\r\n"x",\n.jpg'])
+    three = output.read_bytes()
+    assert three.startswith(two)
+    for end in range(len(two), len(three)):
+        output.write_bytes(three[:end])
+        file = PredictionFile(str(output))
+        assert file.resume(CLASSES) == {"first\n.jpg", "second.jpg"}
+        assert output.read_bytes() == two
+    file.append([row('torn\r\n"x",\n.jpg')])
+    assert output.read_bytes() == three
+    output.write_bytes(three[:5])  # in the header, or in the first row
+    file = PredictionFile(str(output))
+    assert file.resume(CLASSES) == set()
+    file.append([row("first\n.jpg"), row("second.jpg")])
+    assert output.read_bytes() == two
+
+
+@pytest.mark.parametrize("name", ["p.json", "p.parquet"])
+def test_a_killed_run_leaves_its_rows_and_the_old_file(tmp_path: Path, name: str) -> None:
+    output = written(tmp_path, name, ["old.jpg"])
+    before = output.read_bytes()
+    file = PredictionFile(str(output))
+    file.append([row("1.jpg")])
+    file.close()  # what the operating system does after a kill
+    assert output.read_bytes() == before
+    assert (tmp_path / f"{name}.partial.jsonl").read_bytes().count(b"\n") == 1
+    file = PredictionFile(str(output))
+    assert file.leftover == tmp_path / f"{name}.partial.jsonl"
+    assert file.resume(CLASSES) == {"1.jpg"}
+    file.append([row("2.jpg")])
+    file.finish()
+    assert PredictionFile(str(output)).resume(CLASSES) == {"1.jpg", "2.jpg"}
+
+
+def test_parquet_in_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pyarrow import parquet
+
+    monkeypatch.setattr(prediction_files, "_CHUNK", 4)
+    with parquet.ParquetFile(written(tmp_path, "p.parquet", [f"{n}.jpg" for n in range(10)])) as file:
+        assert [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)] == [4, 4, 2]
+        assert file.read()["path"].to_pylist() == [f"{n}.jpg" for n in range(10)]
+
+
+def test_replaced_only_when_there_are_rows(tmp_path: Path) -> None:
+    output = written(tmp_path, "p.csv", ["old.jpg"])
+    before = output.read_bytes()
+    file = PredictionFile(str(output))
+    file.append([])
+    file.finish()
+    assert output.read_bytes() == before
+
+
+def test_files_that_cannot_be_continued(tmp_path: Path) -> None:
+    for name, content in [
+        ("a.csv", "path,name\n1,2\n"),
+        ("b.csv", "path,label,probability,top5\n1,2\n"),
+        ("c.jsonl", '{"path": "x"}\n'),
+        ("d.jsonl", "nonsense\n"),
+        ("e.csv", 'path,label,probability,top5\n"1"x,2,3,4\n'),
+    ]:
+        (tmp_path / name).write_text(content)
+        with pytest.raises(
+            UserError, match=rf"^Line [12] of .*{name} is no row of path, label, probability, top5; give"
+        ):
+            PredictionFile(str(tmp_path / name)).resume(CLASSES)
+        assert (tmp_path / name).read_text() == content
+    for name in ("a.json", "b.parquet"):
+        (tmp_path / name).write_text("{}{")
+        with pytest.raises(UserError, match=rf"{name} holds no predictions; give another --output"):
+            PredictionFile(str(tmp_path / name)).resume(CLASSES)
+    output = written(tmp_path, "p.csv", ["1.jpg"])
+    with pytest.raises(UserError, match=r"p\.csv has the label 'cat', which this checkpoint does not know; go on with"):
+        PredictionFile(str(output)).resume(CLASSES[1:])
+
+
+def test_a_missing_package_and_other_endings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"^Writing p\.parquet needs a package that is not there: pip install pyarrow"):
+        PredictionFile("p.parquet")
+    with pytest.raises(UserError, match=r"^--output is p\.txt; it must end in \.csv, \.jsonl, \.json or \.parquet\.$"):
+        PredictionFile("p.txt")
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    (tmp_path / "p.csv").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"p\.csv: No space left on device\. What was written is kept; mend that"):
+        RowFile(tmp_path / "p.csv", ("path",)).append([{"path": "x"}])
