@@ -59,7 +59,7 @@ def test_a_short_run_resolves_its_defaults_and_can_be_repeated_exactly(
     run = tmp_path / "runs/a/version_0"
     saved = yaml.safe_load((run / "config.yaml").read_text())
     assert saved["data"]["init_args"]["batch_size"] == 8  # of 160 training images
-    assert saved["model"]["init_args"]["lr"] == {"linear_probe": 1e-2, "res384": 1e-4}.get(recipe.stem, 1.8e-4)
+    assert saved["model"]["init_args"]["lr"] == {"linear_probe": 1e-2, "res384": 1e-4}.get(recipe.stem, 2.5e-3)
     average = yaml.safe_load(recipe.read_text())["model"].get("ema_decay")
     assert saved["checkpoint"]["monitor"] == ("val_ema/acc1" if average else "val/acc1")
     cli("fit", "--config", run / "config.yaml")

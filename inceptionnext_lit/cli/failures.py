@@ -38,4 +38,23 @@ def explain_failure(error: BaseException, batch_size: int | None) -> UserError |
     return None
 
 
+def user_error_behind(error: BaseException) -> UserError | None:
+    """What a constructor of ours said, if that is what jsonargparse's error wraps.
+
+    Where a value may be of several types, jsonargparse chains only the first type's error and quotes the others.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return cause
+        if quoted := re.search(r"^\s*- ((?:data|model)\.\S+ is .*)$", str(cause), re.MULTILINE):
+            return UserError(quoted[1])
+        if found := re.search(r"Try running `pip install (?:-U )?'?([\w.-]+)", str(cause)):
+            name = re.search(r"class_path='[\w.]*?(\w+)'", str(cause))
+            subject = name[1] if name else "This"
+            return UserError(f"{subject} needs a package that is not there: pip install {found[1]}.")
+        cause = cause.__cause__
+    return None
+
+
 _LOST_PEER = r"[Cc]onnection (?:closed|reset) by peer|Broken pipe|gloo|NCCL"

@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 
 # set by the data or by a checkpoint, not by people
 _LINKED = {"data": {"class_names"}, "model": {"num_classes", "class_names", "preprocessing", "multi_label"}}
-_FIRST = ("config", "print_config", "run_name", "ckpt_path", "output", "resume", "seed_everything")
+_FIRST = ("config", "print_config", "run_name", "ckpt_path", "output", "resume", "seed_everything", "find_lr")
 _WORDS = {"predict": "[IMAGE_OR_FOLDER_OR_PATTERN_OR_MANIFEST ...] "}
 _TITLES = {"checkpoint": "Which epoch is kept as best.ckpt", "trainer": "Lightning's Trainer"}
 # what the toolkit does in its own way, or what is for no user of a command line; accepted all the same
@@ -59,7 +59,7 @@ def command_page(parser: argparse.ArgumentParser, classes: dict[str, type]) -> s
         add_help=False,
     )
     actions = {action.dest: action for action in parser._actions}
-    fit_only: set[str] = set() if command == "fit" else {"run_name", "checkpoint"}
+    fit_only: set[str] = set() if command == "fit" else {"run_name", "checkpoint", "find_lr"}
     for key in _FIRST:
         if key in actions and key not in fit_only:
             meaning, default = _HELP.get(key, actions[key].help), actions[key].default

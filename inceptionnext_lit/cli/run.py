@@ -1,6 +1,5 @@
 """LightningCLI, wired to this toolkit's task, data, run folder and checkpoints."""
 
-import re
 import sys
 from copy import deepcopy
 from dataclasses import replace
@@ -13,9 +12,10 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from inceptionnext_lit.cli import COMMANDS
+from inceptionnext_lit.cli.checkpoint_defaults import LINKED, checkpoint_defaults
 from inceptionnext_lit.cli.checks import check_continuation, check_writable, choose_monitor
 from inceptionnext_lit.cli.continuing import LAST, find_continuation, is_finished, remove_leftovers, run_name, say
-from inceptionnext_lit.cli.failures import explain_failure
+from inceptionnext_lit.cli.failures import explain_failure, user_error_behind
 from inceptionnext_lit.cli.loggers import all_loggers, folder_loggers, give_defaults
 from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, CommandParser
 from inceptionnext_lit.cli.predicting import add_arguments, leave_out_done, take_inputs
@@ -32,14 +32,6 @@ from inceptionnext_lit.training.processes import end_with_parent
 from inceptionnext_lit.training.progress import RunProgressBar
 from inceptionnext_lit.training.signals import Interrupted, SaveOnSignal
 from inceptionnext_lit.training.summary import RunSummary
-
-# What flows from the data to the model; a checkpoint holds it for the data, not for the model's own keys.
-LINKED = {
-    "num_classes": "num_classes",
-    "classes": "class_names",
-    "preprocessing": "preprocessing",
-    "multi_label": "multi_label",
-}
 
 
 class CommandLine(LightningCLI):
@@ -64,10 +56,9 @@ class CommandLine(LightningCLI):
         parser.add_argument(
             "--run_name", type=str | None, help="Name below runs/; the recipe's file name if not given."
         )
-        if subcommand == "fit":
-            parser.add_argument(
-                "--find_lr", action="store_true", help="Find model.lr by a range test of 100 steps before training."
-            )
+        parser.add_argument(
+            "--find_lr", action="store_true", help="Find model.lr by a range test of 100 steps before training."
+        )
         if subcommand == "predict":
             add_arguments(parser)
         return parser
@@ -144,7 +135,7 @@ class CommandLine(LightningCLI):
                 config.trainer.logger = as_given
                 config.ckpt_path = None if self._continued is not None else config.ckpt_path
         except ValueError as error:
-            if (cause := _user_error(error)) is None:
+            if (cause := user_error_behind(error)) is None:
                 raise
             raise cause from None
 
@@ -197,7 +188,7 @@ class CommandLine(LightningCLI):
         root = Path(self._get(self.config, "trainer").default_root_dir)
         check_writable(root)
         derived = derive(self.config["fit"], self.model, self.datamodule, self.trainer)
-        if self._get(self.config, "find_lr") and not self._get(self.config, "ckpt_path"):
+        if self._get(self.config, "find_lr") and not self._get(self.config_init, "ckpt_path"):
             rate = find_lr(self.model, self.datamodule, self.trainer)
             self.model.hparams["lr"] = self.config["fit"].model.init_args.lr = rate
             self.config["fit"].find_lr = False  # what is saved repeats this run, without another trial
@@ -233,51 +224,6 @@ class CommandLine(LightningCLI):
             self.trainer.predict(**kwargs, return_predictions=False)
         else:
             self._writer.finish()
-
-
-def _user_error(error: BaseException) -> UserError | None:
-    """What a constructor of ours said, if that is what jsonargparse's error wraps.
-
-    Where a value may be of several types, jsonargparse chains only the first type's error and quotes the others.
-    """
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, UserError):
-            return cause
-        if quoted := re.search(r"^\s*- ((?:data|model)\.\S+ is .*)$", str(cause), re.MULTILINE):
-            return UserError(quoted[1])
-        if found := re.search(r"Try running `pip install (?:-U )?'?([\w.-]+)", str(cause)):
-            name = re.search(r"class_path='[\w.]*?(\w+)'", str(cause))
-            subject = name[1] if name else "This"
-            return UserError(f"{subject} needs a package that is not there: pip install {found[1]}.")
-        cause = cause.__cause__
-    return None
-
-
-def checkpoint_defaults(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of the model and of the data as a checkpoint holds them.
-
-    Args:
-        checkpoint: What :func:`read_checkpoint` returns.
-
-    Returns:
-        Defaults for the parser's keys ``model`` and ``data``.
-
-    Raises:
-        UserError: If the checkpoint does not say what it was made with.
-    """
-    arguments = dict(checkpoint.get("hyper_parameters", {}))
-    preprocessing = arguments.get("preprocessing")
-    if "_class_path" not in arguments or preprocessing is None:
-        raise UserError("The checkpoint does not hold its model's arguments; it was not written by this toolkit's fit.")
-    model = {key: value for key, value in arguments.items() if not key.startswith("_") and key not in LINKED.values()}
-    data = {key: preprocessing[key] for key in ("image_size", "crop_pct", "mean", "std")}
-    data["in_chans"] = len(preprocessing["mean"])
-    data |= {key: arguments[key] for key in ("class_names", "multi_label")}
-    return {
-        "model": {"class_path": arguments["_class_path"], "init_args": model},
-        "data": {"class_path": DEFAULT_CLASSES["data"].__name__, "init_args": data},
-    }
 
 
 def run(args: list[str] | None = None) -> None:

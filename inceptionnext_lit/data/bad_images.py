@@ -9,8 +9,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from inceptionnext_lit.data.checks import check
 from inceptionnext_lit.data.loading import TENSOR_SUFFIXES, load_image, reading
 from inceptionnext_lit.data.samples import Sample
+from inceptionnext_lit.data.selection import Split
 from inceptionnext_lit.errors import UserError
 
 _LOOKED_AT = 2000
@@ -23,12 +25,21 @@ class BadImages:
     Args:
         most: How many may be skipped before it is an error.
         path: The list, a CSV file with the columns ``path`` and ``reason``; None until a run has a folder.
+
+    Raises:
+        UserError: If ``most`` is negative.
     """
 
     def __init__(self, most: int, path: Path | None = None) -> None:
+        check("max_bad_images", most, most >= 0, "0 or more")
         self.most = most
         self.path = path
         self._noted: set[str] = set()
+
+    def begin(self, folder: Path) -> None:
+        """Let the list be ``bad_images.csv`` in a folder, which is made if need be."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / "bad_images.csv"
 
     def note(self, path: str, reason: Exception) -> None:
         """Note an image, with a warning.
@@ -89,8 +100,18 @@ def check_headers(samples: Sequence[Sample]) -> None:
         )
 
 
-def unreadable(samples: Sequence[Sample], channels: int) -> dict[str, UserError]:
-    """Read every image to its end; the errors of those that cannot be read, by their paths."""
+def hold_back_readable(train: list[Sample], val: list[Sample], channels: int, *, may_move: bool) -> Split:
+    """Read the validation images to their end; one that cannot be read goes to training, where it is noted.
+
+    Args:
+        train: Training images.
+        val: Validation images.
+        channels: Their channels.
+        may_move: Whether the validation images were held back; a split of its own is evaluated as it is.
+
+    Raises:
+        UserError: If one cannot be read and may not be moved.
+    """
 
     def read(path: str) -> UserError | None:
         try:
@@ -99,8 +120,15 @@ def unreadable(samples: Sequence[Sample], channels: int) -> dict[str, UserError]
             return error
         return None
 
-    paths = [sample.path for sample in samples]
-    return {path: error for path, error in zip(paths, _each(paths, read), strict=True) if error is not None}
+    errors = _each([sample.path for sample in val], read)
+    found = [error for error in errors if error is not None]
+    if found and not may_move:
+        raise UserError(
+            f"{len(found)} validation images cannot be read, and an evaluation skips none: "
+            f"{' '.join(str(error) for error in found[:_SHOWN])}"
+        )
+    pairs = list(zip(val, errors, strict=True))
+    return [*train, *(s for s, error in pairs if error)], [s for s, error in pairs if not error]
 
 
 def _header(path: str) -> UserError | None:

@@ -1,6 +1,5 @@
 """A folder of images as a LightningDataModule."""
 
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
@@ -9,15 +8,14 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from inceptionnext_lit.data.augmentation import LEVELS, Augmentation, Level
-from inceptionnext_lit.data.bad_images import BadImages, check_headers, unreadable
+from inceptionnext_lit.data.bad_images import BadImages, check_headers, hold_back_readable
 from inceptionnext_lit.data.balance import ClassWeights, image_weights, images_by_class
 from inceptionnext_lit.data.checks import check, warn_of_twins
 from inceptionnext_lit.data.datasets import LabelledImages, UnlabelledImages, collate_labelled, collate_unlabelled
-from inceptionnext_lit.data.defaults import default_batch_size
+from inceptionnext_lit.data.defaults import default_batch_size, default_workers
 from inceptionnext_lit.data.global_batch import plan_accumulation
 from inceptionnext_lit.data.inputs import resolve_inputs
 from inceptionnext_lit.data.loading import image_suffixes
@@ -25,14 +23,13 @@ from inceptionnext_lit.data.sample import unpack_sample
 from inceptionnext_lit.data.samplers import EvaluationSampler, TrainingSampler
 from inceptionnext_lit.data.samples import Sample
 from inceptionnext_lit.data.selection import Split
-from inceptionnext_lit.data.splits import Source, SplitRules, open_source
-from inceptionnext_lit.data.transforms import Transform, eval_transform, train_transform
+from inceptionnext_lit.data.splits import Source, SplitRules, open_source, test_samples
+from inceptionnext_lit.data.transforms import Transform, eval_transform, input_format, train_transform
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.seeding import run_seed
 
 SAMPLE = "sample"
-_MAX_WORKERS = 8
 _BATCH_SIZE = 64  # where it is to be derived and nothing is trained
 
 
@@ -76,17 +73,17 @@ class ImageFolderDataModule(LightningDataModule):
         max_bad_images: How many may be skipped.
         augmentation: What is drawn at random in training: ``none``, ``light``, ``medium``, ``strong``, or keys of
             :class:`Augmentation` one by one.
-        mean: Mean per channel for pixels in [0, 1]; ``None``: ImageNet's, averaged where the images are not RGB.
-        std: Standard deviation per channel for pixels in [0, 1]; ``None``: ImageNet's, likewise.
+        mean: Mean per channel for pixels in [0, 1]; ``None``: ImageNet's, averaged if not RGB.
+        std: Standard deviation per channel, likewise.
         crop_pct: Share of the resized image's shorter side that the evaluation's centre crop keeps.
-        class_names: The class names in index order, such as those of a checkpoint; ``None``: the sorted
-            names of the training split's class folders.
+        class_names: The class names in index order, such as a checkpoint's; ``None``: the training split's, sorted.
         cache_dir: Where the embedded images are unpacked; see :func:`unpack_sample`.
 
     Raises:
         UserError: If a value is out of its range.
     """
 
+    preprocessing: Preprocessing
     train_set: LabelledImages
     val_set: LabelledImages
     test_set: LabelledImages
@@ -118,22 +115,10 @@ class ImageFolderDataModule(LightningDataModule):
         cache_dir: str | None = None,
     ) -> None:
         super().__init__()
-        check("image_size", image_size, image_size >= 1, "1 pixel or more")
-        check("in_chans", in_chans, in_chans >= 1, "1 channel or more")
-        mean = _per_channel(IMAGENET_DEFAULT_MEAN, in_chans) if mean is None else mean
-        std = _per_channel(IMAGENET_DEFAULT_STD, in_chans) if std is None else std
         check("batch_size", batch_size, batch_size == "auto" or batch_size >= 1, "1 image or more, or auto")
         is_step = global_batch_size is None or global_batch_size >= 1
         check("global_batch_size", global_batch_size, is_step, "1 image or more, or null")
         check("num_workers", num_workers, num_workers is None or num_workers >= 0, "0 or more, or null")
-        check("val_fraction", val_fraction, 0 < val_fraction < 1, "between 0 and 1, both excluded")
-        check("num_folds", num_folds, num_folds is None or num_folds >= 2, "2 or more, or null")
-        check("fold", fold, 0 <= fold < (num_folds or 1), f"0 to {(num_folds or 1) - 1}, below data.num_folds")
-        check("per_class", per_class, per_class is None or per_class >= 1, "1 image or more, or null")
-        check("max_bad_images", max_bad_images, max_bad_images >= 0, "0 or more")
-        check("mean", mean, len(mean) == in_chans, f"{in_chans} numbers, one per channel")
-        check("std", std, len(std) == in_chans and min(std) > 0, f"{in_chans} numbers above 0, one per channel")
-        check("crop_pct", crop_pct, 0 < crop_pct <= 1, "above 0 and at most 1")
         known_level = isinstance(augmentation, Augmentation) or augmentation in LEVELS
         check("augmentation", augmentation, known_level, f"one of {', '.join(LEVELS)}, or an Augmentation")
         is_mapping = class_names is None or 0 < len(class_names) == len(set(class_names))
@@ -144,7 +129,7 @@ class ImageFolderDataModule(LightningDataModule):
         self._derive_batch_size = batch_size == "auto"
         self.batch_size = _BATCH_SIZE if batch_size == "auto" else batch_size
         self.global_batch_size = global_batch_size
-        self.num_workers = _default_workers() if num_workers is None else num_workers
+        self.num_workers = default_workers() if num_workers is None else num_workers
         self.rules = SplitRules(val_fraction, split_seed, num_folds, fold, per_class)
         self.multi_label = multi_label
         self.class_weights = class_weights
@@ -155,9 +140,7 @@ class ImageFolderDataModule(LightningDataModule):
         self.cache_dir = cache_dir
         self._class_names = class_names
         self._scanned: set[str] = set()
-        self._preprocessing = Preprocessing(
-            image_size=image_size, crop_pct=crop_pct, interpolation="bicubic", mean=mean, std=std
-        )
+        self.preprocessing = input_format(image_size, in_chans, crop_pct, mean, std)
 
     @property
     def classes(self) -> list[str]:
@@ -174,11 +157,6 @@ class ImageFolderDataModule(LightningDataModule):
     def num_classes(self) -> int:
         """The number of classes; raises like :attr:`classes`."""
         return len(self.classes)
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """The evaluation transform as plain data."""
-        return self._preprocessing
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -203,9 +181,7 @@ class ImageFolderDataModule(LightningDataModule):
         evaluation = eval_transform(self.preprocessing)
         if stage == "predict":
             self.predict_set = UnlabelledImages(self._unlabelled(), evaluation, self.in_chans)
-            self._scanned.add(stage)
-            return
-        if stage == "fit":
+        elif stage == "fit":
             train, val = self._training_samples()
             self.train_set = self._labelled(train, train_transform(self.augmentation, self.preprocessing))
             self.train_set.weights = image_weights(train, self.classes, self.class_weights)
@@ -216,22 +192,16 @@ class ImageFolderDataModule(LightningDataModule):
             self._set_accumulation()
         elif stage == "validate":
             val = self.rules.validation(self._source, self._class_names)
-            self.val_set = self._labelled(self._sort_out_unreadable([], val)[1], evaluation)
+            self.val_set = self._labelled(self._readable([], val)[1], evaluation)
         elif stage == "test":
-            samples = self._source.samples("test", self._class_names)
-            if samples is None:
-                raise UserError(
-                    f"There is no test split: {self._source.place('test')} was looked for. "
-                    "Add it, or evaluate the validation split with the subcommand validate."
-                )
-            self.test_set = self._labelled(samples, evaluation)
+            self.test_set = self._labelled(test_samples(self._source, self._class_names), evaluation)
         self._scanned.add(stage)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of the training split; images that make no full step any more are left out."""
         self.train_set.seed = run_seed()  # not before now, when all processes have agreed on it
         if self.skips:
-            self.bad_images.path = self._list_of_bad_images()
+            self.bad_images.begin(Path((self.trainer.log_dir if self.trainer else None) or "."))
         balanced = images_by_class(self.train_set.samples, self.num_classes) if self.sampler == "balanced" else None
         sampler = TrainingSampler(
             len(self.train_set),
@@ -246,11 +216,11 @@ class ImageFolderDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Batches of the validation split, in the order of the scan."""
-        return self._loader(self.val_set, collate_labelled, self._evaluation(self.val_set))
+        return self._evaluation_loader(self.val_set)
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Batches of the test split, in the order of the scan."""
-        return self._loader(self.test_set, collate_labelled, self._evaluation(self.test_set))
+        return self._evaluation_loader(self.test_set)
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """Batches of unlabelled images, in natural order."""
@@ -269,8 +239,8 @@ class ImageFolderDataModule(LightningDataModule):
             return {"replicas": 1, "rank": 0}
         return {"replicas": self.trainer.world_size, "rank": self.trainer.global_rank}
 
-    def _evaluation(self, dataset: LabelledImages) -> EvaluationSampler:
-        return EvaluationSampler(len(dataset), self.batch_size, **self._share)
+    def _evaluation_loader(self, dataset: LabelledImages) -> DataLoader[Any]:
+        return self._loader(dataset, collate_labelled, EvaluationSampler(len(dataset), self.batch_size, **self._share))
 
     def _loader(
         self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any], sampler: Sampler[Any] | None = None
@@ -312,30 +282,15 @@ class ImageFolderDataModule(LightningDataModule):
         """The training and the validation samples, after a look at what would ruin a run."""
         train, val = self.rules.training(self._source, self._class_names)
         warn_of_twins(self.classes)
-        if self.skips:
-            return self._sort_out_unreadable(train, val)
-        check_headers([*train, *val])
-        return train, val
+        if not self.skips:
+            check_headers([*train, *val])
+        return self._readable(train, val)
 
-    def _sort_out_unreadable(self, train: list[Sample], val: list[Sample]) -> Split:
-        """Where bad images may be skipped, hold back none that cannot be read; it stays in training, where it is noted.
-
-        Raises:
-            UserError: If one is in a validation split of its own, which is evaluated as it is.
-        """
-        if not self.skips or not (bad := unreadable(val, self.in_chans)):
+    def _readable(self, train: list[Sample], val: list[Sample]) -> Split:
+        if not self.skips:
             return train, val
-        if self.rules.num_folds is None and self._source.samples("val", self._class_names) is not None:
-            raise UserError(
-                f"{len(bad)} validation images cannot be read, and an evaluation skips none: "
-                f"{' '.join(str(error) for error in list(bad.values())[:5])}"
-            )
-        return [*train, *(s for s in val if s.path in bad)], [s for s in val if s.path not in bad]
-
-    def _list_of_bad_images(self) -> Path:
-        folder = Path((self.trainer.log_dir if self.trainer else None) or ".")
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / "bad_images.csv"
+        is_whole = self.rules.num_folds is None and self._source.samples("val", self._class_names) is not None
+        return hold_back_readable(train, val, self.in_chans, may_move=not is_whole)
 
     def _labelled(self, samples: list[Sample], transform: Transform) -> LabelledImages:
         num_labels = self.num_classes if self.multi_label else None
@@ -345,12 +300,3 @@ class ImageFolderDataModule(LightningDataModule):
         inputs = self.root if isinstance(self.root, list) else [str(self._folder())]
         named = [str(unpack_sample(self.cache_dir)) if name == SAMPLE else name for name in inputs]
         return resolve_inputs(named, image_suffixes(self.in_chans))
-
-
-def _per_channel(of_rgb: tuple[float, ...], channels: int) -> list[float]:
-    return list(of_rgb) if channels == 3 else [round(sum(of_rgb) / len(of_rgb), 4)] * channels
-
-
-def _default_workers() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _MAX_WORKERS)

@@ -1,4 +1,8 @@
-"""Settings that follow from the size of a data set."""
+"""Settings that follow from the data set and the machine."""
+
+import os
+
+_MAX_WORKERS = 8
 
 
 def default_batch_size(images: int) -> int:
@@ -13,3 +17,9 @@ def default_batch_size(images: int) -> int:
     while size < 64 and images >= 40 * 2 * size:
         size *= 2
     return min(size, images)
+
+
+def default_workers() -> int:
+    """Processes that load images: the cores that this process may use, at most 8."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _MAX_WORKERS)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from inceptionnext_lit.data.checks import check
 from inceptionnext_lit.data.files import IMAGE_SUFFIXES
 from inceptionnext_lit.data.folder import enumerate_names, find_layout, scan_split, training_classes
 from inceptionnext_lit.data.manifest import Entry, is_manifest, read_manifest
@@ -170,6 +171,21 @@ def open_source(root: Path, *, multi_label: bool, suffixes: Collection[str] = IM
     return FolderSource(root, suffixes)
 
 
+def test_samples(source: Source, classes: Sequence[str] | None) -> list[Sample]:
+    """The test split of a source.
+
+    Raises:
+        UserError: If there is none.
+    """
+    samples = source.samples("test", classes)
+    if samples is None:
+        raise UserError(
+            f"There is no test split: {source.place('test')} was looked for. "
+            "Add it, or evaluate the validation split with the subcommand validate."
+        )
+    return samples
+
+
 @dataclass(frozen=True)
 class SplitRules:
     """How training and validation samples are told apart.
@@ -180,6 +196,9 @@ class SplitRules:
         num_folds: Rounds of a cross-validation; None for a single split.
         fold: Which round.
         per_class: Training images of each class; None for all.
+
+    Raises:
+        UserError: If a value is out of its range.
     """
 
     val_fraction: float
@@ -187,6 +206,14 @@ class SplitRules:
     num_folds: int | None
     fold: int
     per_class: int | None
+
+    def __post_init__(self) -> None:
+        """Checks the ranges."""
+        folds, most = self.num_folds, (self.num_folds or 1) - 1
+        check("val_fraction", self.val_fraction, 0 < self.val_fraction < 1, "between 0 and 1, both excluded")
+        check("num_folds", folds, folds is None or folds >= 2, "2 or more, or null")
+        check("fold", self.fold, 0 <= self.fold <= most, f"0 to {most}, below data.num_folds")
+        check("per_class", self.per_class, self.per_class is None or self.per_class >= 1, "1 image or more, or null")
 
     def training(self, source: Source, classes: Sequence[str] | None) -> Split:
         """The training and the validation samples of a source.

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from PIL import Image
 from timm.data.auto_augment import RandAugment, rand_augment_choices, rand_augment_ops
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.data.random_erasing import RandomErasing
 from timm.data.transforms import RandomResizedCropAndInterpolation, str_to_pil_interp
 from torch import Tensor
@@ -14,6 +15,7 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.functional import to_tensor
 
 from inceptionnext_lit.data.augmentation import Augmentation
+from inceptionnext_lit.data.checks import check
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import Preprocessing
 
@@ -21,6 +23,35 @@ Transform = Callable[[Image.Image | Tensor], Tensor]
 """From an image as :func:`load_image` gives it to a model's input, float32 (C, S, S)."""
 
 _RAND_AUGMENT_PROB = 0.5  # timm's, under which DeiT's 9/0.5 is meant
+
+
+def input_format(
+    image_size: int, in_chans: int, crop_pct: float, mean: list[float] | None, std: list[float] | None
+) -> Preprocessing:
+    """The evaluation transform as plain data, from the keys of the data module.
+
+    Args:
+        image_size: Side of the images that the model gets, in pixels.
+        in_chans: Their channels.
+        crop_pct: Share of the resized image's shorter side that the centre crop keeps.
+        mean: Mean per channel; None for ImageNet's, averaged where the images are not RGB.
+        std: Standard deviation per channel; None for ImageNet's, likewise.
+
+    Raises:
+        UserError: If a value is out of its range.
+    """
+    check("image_size", image_size, image_size >= 1, "1 pixel or more")
+    check("in_chans", in_chans, in_chans >= 1, "1 channel or more")
+    check("crop_pct", crop_pct, 0 < crop_pct <= 1, "above 0 and at most 1")
+    mean = _per_channel(IMAGENET_DEFAULT_MEAN, in_chans) if mean is None else mean
+    std = _per_channel(IMAGENET_DEFAULT_STD, in_chans) if std is None else std
+    check("mean", mean, len(mean) == in_chans, f"{in_chans} numbers, one per channel")
+    check("std", std, len(std) == in_chans and min(std) > 0, f"{in_chans} numbers above 0, one per channel")
+    return Preprocessing(image_size=image_size, crop_pct=crop_pct, interpolation="bicubic", mean=mean, std=std)
+
+
+def _per_channel(of_rgb: tuple[float, ...], channels: int) -> list[float]:
+    return list(of_rgb) if channels == 3 else [round(sum(of_rgb) / len(of_rgb), 4)] * channels
 
 
 def train_transform(augmentation: Augmentation, preprocessing: Preprocessing) -> Transform:

@@ -1,0 +1,90 @@
+"""How a task's model is optimised: rates, schedule, and the phases of fine-tuning."""
+
+import math
+from typing import Any, cast
+
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.tasks.checkpointing import SelfContained
+from inceptionnext_lit.training.finetuning import Finetuning, Phases, classifier_parameters, trainable
+from inceptionnext_lit.training.optim import OptimizerOptions, default_lr
+from inceptionnext_lit.training.resume import KEY as POSITION
+from inceptionnext_lit.training.schedule import Probe, Schedule
+
+
+class Optimised(SelfContained):
+    """A task with one model, one optimiser and a schedule; its hyper-parameters hold ``lr`` and ``weight_decay``.
+
+    Attributes:
+        model: What is trained.
+        optimizer: Which optimiser.
+        schedule: How its rate changes.
+        finetuning: What is frozen, and whether a linear probe comes first.
+        phases: The same for this model.
+    """
+
+    model: nn.Module
+    optimizer: OptimizerOptions
+    schedule: Schedule
+    finetuning: Finetuning
+    phases: Phases
+
+    def derive_lr(self, data: Any) -> None:
+        """Put a number in the place of a rate that is to be derived.
+
+        Args:
+            data: The data module, of which ``step_size`` tells the images per step; its fit stage is set up.
+
+        Raises:
+            UserError: If it does not tell.
+        """
+        if not hasattr(data, "step_size"):
+            raise UserError("model.lr is auto, but the data do not tell the images per step; give a number.")
+        self.hparams["lr"] = default_lr(data.step_size, int(cast(Any, self.model).num_features))
+
+    def on_train_epoch_start(self) -> None:
+        """Go on from the linear probe to the rest, where there is one."""
+        if self.phases.advance(self.current_epoch, self.trainer):
+            rank_zero_info(f"The linear probe ends: from epoch {self.current_epoch + 1} on all layers are trained.")
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """The optimiser without decay on biases, norms and LayerScale, and the schedule, stepped per optimiser step."""
+        tuning, later = self.finetuning, self.phases.later
+        head = classifier_parameters(self.model) if later or self.optimizer.head_lr_factor != 1 else ()
+        with trainable(self.model, later):
+            optimizer = self.optimizer.build(self.model, self.hparams["lr"], self.hparams["weight_decay"], head)
+        self._peaks = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
+        self.trainer.fit_loop.setup_data()  # else the batches per epoch are not known yet where max_steps is set
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        probe = Probe(tuning.probe_epochs * steps_per_epoch, tuning.probe_lr) if later else None
+        scheduler = self.schedule.build(optimizer, total_steps, steps_per_epoch, probe)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """Let this run's own arguments win over those that a continued run's checkpoint has just restored."""
+        optimizer = cast(Optimizer, self.optimizers(use_pl_optimizer=False))
+        scheduler = self.lr_schedulers()
+        if not isinstance(scheduler, LambdaLR):  # a range test for the rate, with a schedule of its own
+            return
+        scheduler.base_lrs = [lr for lr, _ in self._peaks]
+        for group, (lr, decay), factor in zip(optimizer.param_groups, self._peaks, scheduler.lr_lambdas, strict=True):
+            group.update(initial_lr=lr, weight_decay=decay, lr=lr * factor(scheduler.last_epoch))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of other classes, and go on in the phase in which it was written.
+
+        Args:
+            checkpoint: Lightning's dictionary.
+
+        Raises:
+            UserError: If its classes are not this task's, in this order.
+        """
+        super().on_load_checkpoint(checkpoint)
+        if self.phases.probing:
+            self.phases.begin(checkpoint.get(POSITION, {}).get("epoch", checkpoint["epoch"]))
