@@ -20,7 +20,7 @@ from inceptionnext_lit.data.transforms import eval_transform
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
-from inceptionnext_lit.tasks.predictions import rank, top_labels
+from inceptionnext_lit.tasks.predictions import labels, rank, top_labels
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
@@ -35,8 +35,9 @@ class Prediction:
     """What a model says of one image.
 
     Attributes:
-        label: The most probable class.
-        probability: Its probability, in [0, 1].
+        label: The most probable class; of a model that gives several labels, all of a probability of one half or more,
+            with ``|`` between them.
+        probability: That of the most probable class, in [0, 1].
         top5: The five most probable classes (all of them, if there are fewer) with theirs, best first.
     """
 
@@ -103,10 +104,11 @@ class Classifier:
     def _label(self, images: list[ImageLike]) -> Iterator[Prediction]:
         batch = torch.stack([self._transform(_as_picture(image, self._channels)) for image in images])
         with torch.inference_mode():
-            predictions = rank(self._task.scores(self._task(batch.to(self.device))), paths=[])
-        for top5 in top_labels(predictions, self.class_names):
-            label, probability = next(iter(top5.items()))
-            yield Prediction(label, probability, top5)
+            scores = self._task.scores(self._task(batch.to(self.device)))
+        predictions = rank(scores, paths=[], multi_label=self._task.hparams["multi_label"])
+        of_images = labels(predictions, self.class_names), top_labels(predictions, self.class_names)
+        for label, top5 in zip(*of_images, strict=True):
+            yield Prediction(label, next(iter(top5.values())), top5)
 
 
 def load_classifier(path: str | Path, device: str | torch.device | None = None) -> Classifier:

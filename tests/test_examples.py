@@ -1,5 +1,6 @@
 """Every example runs."""
 
+import csv
 import os
 import re
 import subprocess
@@ -44,6 +45,20 @@ def test_weights_and_cost(tmp_path: Path) -> None:
     assert lines[0].startswith(f"{path} (the model's own names): 49 tensors loaded, 2 re-initialised (head.weight, ")
     assert lines[1] == "inceptionnext_iso_micro at 28×28: 0.11 M parameters, 0.00291 G multiply-adds"
     assert "  head: 45.2% of the parameters" in lines
+
+
+def test_finetune_ablation(tmp_path: Path, sample: Path, trained: Path) -> None:
+    words = [trained / "checkpoints/best.ckpt", sample / "val", "--shots", 4, "--seeds", 2, "--steps", 2]
+    output = run("finetune_ablation.py", *words, "--output", tmp_path / "out", cwd=tmp_path)
+    with (tmp_path / "out/ablation.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    ways = ["from scratch", "linear probe", "full", "layer decay 0.75", "LP-FT"]
+    assert [(row["way"], row["seed"]) for row in rows] == [(way, seed) for way in ways for seed in "01"]
+    first = [100 * float(row["acc1"]) for row in rows if row["way"] == "full"]
+    assert f"| full | {sum(first) / 2:.1f} ± {abs(first[0] - first[1]) / 2:.1f} |" in output
+    assert (tmp_path / "out/ablation.svg").read_text().startswith("<?xml")
+    again = run("finetune_ablation.py", *words, "--output", tmp_path / "out", cwd=tmp_path)
+    assert "\t" not in again  # nothing is trained twice
 
 
 @pytest.mark.parametrize("path", sorted((REPO / "examples").glob("*.py")), ids=lambda path: path.name)

@@ -25,7 +25,9 @@ COMMANDS = [
 WHOLE_REPORT = ["python", "cli.py", "budget"]  # takes a minute: tests/reports/test_budget.py runs it
 OVERLAYS = [words for words in COMMANDS if any("configs/trainer" in word for word in words) and words[0] == "python"]
 SMALL_SCALE = [words for words in COMMANDS if "--data.image_size" in words and words[2] == "fit"]
-PYTHON = [words for words in COMMANDS if words[0] == "python" and words not in (WHOLE_REPORT, *OVERLAYS, *SMALL_SCALE)]
+ABLATION = [words for words in COMMANDS if "examples/finetune_ablation.py" in words]  # an hour; tests/test_examples.py
+ELSEWHERE = [WHOLE_REPORT, *OVERLAYS, *SMALL_SCALE, *ABLATION]
+PYTHON = [words for words in COMMANDS if words[0] == "python" and words not in ELSEWHERE]
 
 # Cuts of length, given last, so that they win; the keys that the README's command is about stay.
 SHORT = ["--trainer.limit_train_batches", "3", "--trainer.limit_val_batches", "2"]
@@ -67,7 +69,15 @@ def test_every_python_command_in_order(place: Path) -> None:
             extra = [] if "--trainer.max_steps" in words else extra
         if words[1].endswith("predict_from_checkpoint.py"):
             (place / "best.ckpt").symlink_to(place / "runs/quickstart/version_0/checkpoints/best.ckpt")
+        if words[1:3] == ["cli.py", "cross_validate"]:
+            extra = [*NANO, "--model.pretrained", "false", "--trainer.max_epochs", "1", *SHORT]
         output = start([*words, *extra], place)
+        if words[1:3] == ["cli.py", "doctor"]:
+            assert "2 classes" in output or "bag" in output
+            assert (place / "report.html").read_text().startswith("<!doctype html>")
+            continue
+        if words[1:3] == ["cli.py", "cross_validate"]:
+            assert (place / "runs/small_data_cross_validation.json").is_file()
         if words[1:3] == ["cli.py", "budget"]:
             assert words[3] in output
         if words[1:3] == ["cli.py", "convert"]:

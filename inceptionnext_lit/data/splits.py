@@ -126,7 +126,8 @@ class ManifestSource:
         if unknown := sorted(used - index.keys()):
             raise UserError(
                 f"The manifest {self._path} has labels that {_GIVEN} does not have: {enumerate_names(unknown)}. Known "
-                f"are {enumerate_names(names)}. Correct these labels, or train with them."
+                f"are {enumerate_names(names)}. Correct these labels, or start a new head for them from a checkpoint's "
+                "weights: --model.pretrained CHECKPOINT in the place of --ckpt_path."
             )
         if split == "train" and (unused := [name for name in names if name not in used]):
             raise UserError(

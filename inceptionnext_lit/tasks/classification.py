@@ -209,7 +209,8 @@ class ClassificationTask(Optimised):
     def predict_step(self, batch: tuple[Tensor, list[str], Any], batch_idx: int) -> Predictions:
         """Most probable classes of a batch: images (N, C, H, W), their N paths, and what could not be read."""
         images, paths, _ = batch
-        return rank(self.scores(self(images)) if paths else images.new_empty(0, self.num_classes), paths)
+        scores = self.scores(self(images)) if paths else images.new_empty(0, self.num_classes)
+        return rank(scores, paths, multi_label=self.hparams["multi_label"])
 
     @property
     def num_classes(self) -> int:

@@ -68,7 +68,7 @@ class PredictionFile:
             self._unpack()
         for row in self._rows.resume():
             top5 = json.loads(row["top5"]) if isinstance(row["top5"], str) else row["top5"]
-            if foreign := [name for name in (row["label"], *top5) if name not in known]:
+            if foreign := [name for name in top5 if name not in known]:
                 raise UserError(
                     f"{self.output} has the label {foreign[0]!r}, which this checkpoint does not know; go on with the "
                     "checkpoint that it was begun with, or give another --output."

@@ -22,22 +22,42 @@ class Predictions(TypedDict):
         paths: The N files.
         classes: Indices of the k most probable classes, shape (N, k), best first.
         probabilities: Their probabilities, shape (N, k).
+        present: Where images may have several labels, which classes have a probability of one half or more, shape
+            (N, classes); otherwise None.
     """
 
     paths: list[str]
     classes: Tensor
     probabilities: Tensor
+    present: Tensor | None
 
 
-def rank(scores: Tensor, paths: list[str]) -> Predictions:
+def rank(scores: Tensor, paths: list[str], *, multi_label: bool = False) -> Predictions:
     """Choose the best classes of each image.
 
     Args:
         scores: A probability per class, shape (N, classes).
         paths: The N files.
+        multi_label: Whether an image may have several labels.
     """
     top = scores.topk(min(_TOP, scores.shape[1]), dim=1)
-    return {"paths": paths, "classes": top.indices, "probabilities": top.values}
+    present = scores >= 0.5 if multi_label else None
+    return {"paths": paths, "classes": top.indices, "probabilities": top.values, "present": present}
+
+
+def labels(predictions: Predictions, class_names: Sequence[str]) -> list[str]:
+    """The label of each image: the most probable class; or all that are present, as a manifest has them: ``cat|dog``.
+
+    Args:
+        predictions: What :func:`rank` returns.
+        class_names: Names in the order of the indices.
+    """
+    if predictions["present"] is None:
+        return [class_names[index] for index in predictions["classes"][:, 0].tolist()]
+    return [
+        "|".join(name for name, is_present in zip(class_names, image, strict=True) if is_present)
+        for image in predictions["present"].tolist()
+    ]
 
 
 def top_labels(predictions: Predictions, class_names: Sequence[str]) -> list[dict[str, float]]:
@@ -56,6 +76,9 @@ def top_labels(predictions: Predictions, class_names: Sequence[str]) -> list[dic
 
 class PredictionWriter(Callback):
     """Writes a row per image: ``path``, ``label``, ``probability`` and ``top5``, the best labels with theirs.
+
+    Where images may have several labels, ``label`` has all of a probability of one half or more, with ``|`` between
+    them, and ``probability`` is that of the most probable one.
 
     Rows are in the file as soon as a batch and the one after it are computed. Images that cannot be read are listed
     in ``OUTPUT_STEM.unreadable.csv``, with columns ``path`` and ``reason``.
@@ -184,10 +207,10 @@ class PredictionWriter(Callback):
 
 def _rows(predictions: Predictions, class_names: Sequence[str]) -> list[Row]:
     rows = []
-    for path, top in zip(predictions["paths"], top_labels(predictions, class_names), strict=True):
+    of_images = labels(predictions, class_names), top_labels(predictions, class_names)
+    for path, label, top in zip(predictions["paths"], *of_images, strict=True):
         top5 = {name: round(value, _DIGITS) for name, value in top.items()}
-        label = next(iter(top5))
-        rows.append({"path": path, "label": label, "probability": top5[label], "top5": top5})
+        rows.append({"path": path, "label": label, "probability": next(iter(top5.values())), "top5": top5})
     return rows
 
 

@@ -98,6 +98,10 @@ class RunSummary(Callback):
         """Print what came of it, on the first process."""
         if not trainer.is_global_zero:
             return
+        bad_images = getattr(getattr(trainer, "datamodule", None), "bad_images", None)
+        if bad_images is not None and (skipped := bad_images.read()):
+            listed = _relative(str(bad_images.path))
+            self._out.print(f"Skipped:    {len(skipped)} images that cannot be read, listed in {listed}")
         best = next((c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)), None)
         last = next((c for c in trainer.checkpoint_callbacks if isinstance(c, LastCheckpoint)), None)
         checkpoint = last.best_model_path if last is not None else ""

@@ -1,6 +1,7 @@
 """Several labels per image: loss, metrics on any number of processes, prediction, and what is refused."""
 
 import csv
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score
 from torch.nn import functional as F
 
+from inceptionnext_lit import load_classifier
 from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
@@ -120,7 +122,19 @@ def test_on_the_command_line(cli: Callable[..., None], manifest: Path, tmp_path:
         [row] = [row for row in csv.DictReader(file) if row["val/mAP"]]
     assert {"val/f1", "val/f1/blue", "val/f1/green", "val/f1/red", "val/loss"} <= row.keys()
     assert (run / "checkpoints/best.ckpt").is_file()
-    cli("validate", "--ckpt_path", run / "checkpoints/best.ckpt", "--data.root", manifest)
+    checkpoint = run / "checkpoints/best.ckpt"
+    cli("validate", "--ckpt_path", checkpoint, "--data.root", manifest)
+    cli("predict", manifest, "--ckpt_path", checkpoint, "--output", "labels.csv")
+    with open("labels.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 48
+    for row in rows:
+        scores = json.loads(row["top5"])
+        assert set(filter(None, row["label"].split("|"))) == {name for name in COLOURS if scores[name] >= 0.5}
+        assert float(row["probability"]) == max(scores.values())
+    predictions = load_classifier(checkpoint).predict([row["path"] for row in rows])
+    assert [prediction.label for prediction in predictions] == [row["label"] for row in rows]
+    assert len({row["label"] for row in rows}) > 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,44 @@
+"""A folder with eight kinds of dirt, from doubt to labels: fit trains on what can be read, predict lists the rest."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.doctor.folders import dirty_folder
+from tests.recipes import SMALL
+
+BAD = {"train/cat/truncated.jpg", "train/cat/empty.jpg", "train/dog/text.jpg"}
+
+
+def listed(path: Path, root: Path) -> set[str]:
+    with path.open(newline="") as file:
+        return {str(Path(row["path"]).relative_to(root)) for row in csv.DictReader(file)}
+
+
+@pytest.mark.filterwarnings("ignore:Skipped in training")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_fit_skips_what_predict_lists(
+    cli: Callable[..., None], tmp_path: Path, workers: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = dirty_folder(tmp_path / "data")
+    (root / "val/dog/text.jpg").rename(root / "train/dog/text.jpg")  # where it may be skipped
+    words = [*SMALL, "--data.root", root, "--data.num_workers", workers, "--trainer.max_epochs", 2]
+    with pytest.raises(SystemExit) as exit_:
+        cli("fit", *words)
+    assert exit_.value.code == 1
+    message = capfd.readouterr().err
+    assert "2 images cannot be read" in message  # a header tells no more
+    assert "--data.on_bad_image skip" in message
+    cli("fit", *words, "--data.on_bad_image", "skip")
+    run = tmp_path / "runs/quickstart/version_0"
+    assert listed(run / "bad_images.csv", root) == BAD
+    assert "Skipped:    3 images that cannot be read, listed in runs/quickstart/version_0/bad_images.csv" in (
+        capfd.readouterr().out
+    )
+    cli("predict", root, "--ckpt_path", run / "checkpoints/best.ckpt", "--output", "labels.csv")
+    assert listed(tmp_path / "labels.unreadable.csv", root) == BAD
+    labelled = listed(tmp_path / "labels.csv", root)
+    assert {"train/dog/print.jpg", "train/dog/deep.png", "train/bird/turned.jpg", "val/bird/copy.jpg"} <= labelled
+    assert len(labelled) == 304
