@@ -52,14 +52,16 @@ def fit_memory(model: LightningModule, data: Any, trainer: Trainer) -> None:
         data: The data module, whose ``batch_size`` is what was to be.
         trainer: The trainer of the run, of which the trial takes device and precision.
     """
+    wanted = data.batch_size
     with _trial(trainer) as trial:
-        Tuner(trial).scale_batch_size(
+        found = Tuner(trial).scale_batch_size(
             _without_callbacks(model),
             datamodule=data,
-            init_val=min(_SMALLEST_BATCH, data.batch_size),
-            max_val=data.batch_size,
+            init_val=min(_SMALLEST_BATCH, wanted),
+            max_val=wanted + 1,  # what reaches the limit is not tried any more
             steps_per_trial=2,
         )
+    data.batch_size = min(wanted, found or wanted)
     data.trainer = trainer
 
 

@@ -118,8 +118,8 @@ def scan_split(
     if unknown:
         raise UserError(
             f"{split} has class folders that {origin} does not have: {enumerate_names(unknown)}. "
-            f"Known are {enumerate_names(classes)}. Rename or remove these folders, or start a new head for them from a "
-            "checkpoint's weights: --model.pretrained CHECKPOINT in the place of --ckpt_path."
+            f"Known are {enumerate_names(classes)}. Rename or remove these folders, or start a new head for them from "
+            "a checkpoint's weights: --model.pretrained CHECKPOINT in the place of --ckpt_path."
         )
     index = {name: number for number, name in enumerate(classes)}
     samples = []

@@ -33,7 +33,7 @@ def create_backbone(
         kwargs: The model's own arguments, as ``timm.create_model`` takes them; ``pretrained`` in them wins over the
             argument of that name.
         pretrained: Whether to fetch published weights, or a file that holds weights.
-        preprocessing: What the images look like; the model is tried on a blank one.
+        preprocessing: What the images look like, their number of channels too; the model is tried on a blank one.
 
     Returns:
         The model, and what was loaded from the file; None where there was no file.
@@ -47,6 +47,8 @@ def create_backbone(
     arguments: dict[str, Any] = {"num_classes": num_classes}
     if preprocessing is not None and config is not None and config.fixed_input_size:
         arguments["img_size"] = preprocessing["image_size"]
+    if preprocessing is not None and (channels := len(preprocessing["mean"])) != 3:
+        arguments["in_chans"] = channels
     arguments |= {key: value for key, value in kwargs.items() if key != "pretrained"}
     try:
         model = _fetch(name, config, arguments) if pretrained is True else timm.create_model(name, **arguments)

@@ -43,7 +43,9 @@ class Checkpoints:
         """The callbacks that keep them, and stop the run early if that is asked for."""
         kept: list[Callback] = [BestCheckpoint(self.monitor, self.mode), LastCheckpoint(self.every_n_steps)]
         if self.patience is not None:
-            kept.insert(0, EarlyStopping(self.monitor, mode=self.mode, patience=self.patience))
+            # after validations only: a run that its step limit ends in an epoch's middle may have had none
+            stop = EarlyStopping(self.monitor, mode=self.mode, patience=self.patience, check_on_train_epoch_end=False)
+            kept.insert(0, stop)
         return kept
 
 

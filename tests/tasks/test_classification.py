@@ -232,3 +232,29 @@ def test_gradients_of_the_task_are_those_of_the_bare_model() -> None:
 def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         ClassificationTask(**({"name": MICRO, "num_classes": 3} | arguments))
+
+
+def test_test_and_prediction_average_an_image_with_its_mirror_image(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    task = ClassificationTask(MICRO, num_classes=3, test_time_flip=True).eval()
+    images, labels = torch.randn(6, 3, 28, 28), torch.arange(6) % 3
+    with torch.no_grad():
+        plain, mirrored = task.model(images).softmax(1), task.model(images.flip(-1)).softmax(1)
+        mean = (plain + mirrored) / 2
+        torch.testing.assert_close(task.scores(task(images)), mean)
+    batches = DataLoader(TensorDataset(images, labels), batch_size=4)
+    [tested] = trainer(tmp_path).test(task, batches, verbose=False)
+    assert tested["test/loss"] == pytest.approx(float(F.nll_loss(mean.log(), labels)), abs=1e-5)
+    [validated] = trainer(tmp_path).validate(task, batches, verbose=False)
+    assert validated["val/loss"] == pytest.approx(float(F.nll_loss(plain.log(), labels)), abs=1e-5)
+
+
+def test_averaged_weights_are_of_use_after_a_short_run(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    task = ClassificationTask(MICRO, num_classes=3, ema_decay=0.9999, lr=5e-3)
+    images = torch.randn(24, 3, 28, 28) * 0.3 + torch.arange(24).remainder(3).view(-1, 1, 1, 1)
+    batches = DataLoader(TensorDataset(images, torch.arange(24) % 3), batch_size=8)
+    run = trainer(tmp_path, max_epochs=20)  # 60 steps: a plain average would still hold 99.4% of the first weights
+    run.fit(task, batches, batches)
+    assert run.callback_metrics["val/acc1"] > 0.9
+    assert run.callback_metrics["val_ema/acc1"] > 0.9

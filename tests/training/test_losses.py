@@ -48,3 +48,23 @@ def test_half_precision_logits_are_computed_in_single() -> None:
     assert float(loss) == pytest.approx(
         float(F.binary_cross_entropy_with_logits(LOGITS, torch.eye(3)[LABELS])), rel=1e-2
     )
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_weights_are_the_mean_of_weight_times_loss(smoothing: float) -> None:
+    torch.manual_seed(0)
+    logits, labels, weights = torch.randn(5, 4), torch.tensor([0, 1, 2, 3, 0]), torch.tensor([0.5, 2.0, 1.0, 1.0, 0.5])
+    given = {"label_smoothing": smoothing, "weights": weights}
+    single = [F.cross_entropy(logits[n : n + 1], labels[n : n + 1], label_smoothing=smoothing) for n in range(5)]
+    expected = (weights * torch.stack(single)).mean()
+    torch.testing.assert_close(classification_loss(logits, labels, name="cross_entropy", **given), expected)
+    soft = F.one_hot(labels, 4).float()
+    torch.testing.assert_close(classification_loss(logits, soft, name="cross_entropy", **given), expected)
+    for name in ("cross_entropy", "bce"):
+        ones = classification_loss(logits, labels, name=name, label_smoothing=smoothing, weights=torch.ones(5))
+        plain = classification_loss(logits, labels, name=name, label_smoothing=smoothing)
+        torch.testing.assert_close(ones, plain)
+    of_image = F.binary_cross_entropy_with_logits(logits, soft, reduction="none").mean(dim=1)
+    if not smoothing:
+        weighted = classification_loss(logits, labels, name="bce", weights=weights)
+        torch.testing.assert_close(weighted, (weights * of_image).mean())
