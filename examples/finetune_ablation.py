@@ -139,7 +139,7 @@ def plot(rows: list[dict[str, str]], path: Path) -> None:
     from matplotlib import pyplot
 
     folders = list(dict.fromkeys(row["data"] for row in rows))
-    figure, panels = pyplot.subplots(1, len(folders), figsize=(4.5 * len(folders), 3.6), squeeze=False)
+    figure, panels = pyplot.subplots(1, len(folders), figsize=(4.5 * len(folders), 3.9), squeeze=False, layout="constrained")
     for panel, data in zip(panels[0], folders, strict=True):
         shots = list(dict.fromkeys(row["per_class"] for row in rows if row["data"] == data))
         for way in WAYS:
@@ -152,8 +152,7 @@ def plot(rows: list[dict[str, str]], path: Path) -> None:
         panel.set_xticks(range(len(shots)), ["all" if n == "0" else n for n in shots])
         panel.set(title=data, xlabel="training images per class", ylabel="validation accuracy (%)")
         panel.grid(alpha=0.3)
-    panels[0][-1].legend(fontsize=8)
-    figure.tight_layout()
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=len(WAYS), fontsize=8)
     figure.savefig(path)
     print(f"\n{path}")
 

@@ -25,7 +25,8 @@ COMMANDS = [
 WHOLE_REPORT = ["python", "cli.py", "budget"]  # takes a minute: tests/reports/test_budget.py runs it
 OVERLAYS = [words for words in COMMANDS if any("configs/trainer" in word for word in words) and words[0] == "python"]
 SMALL_SCALE = [words for words in COMMANDS if "--data.image_size" in words and words[2] == "fit"]
-ABLATION = [words for words in COMMANDS if "examples/finetune_ablation.py" in words]  # an hour; tests/test_examples.py
+# an hour of training; tests/test_examples.py runs the script
+ABLATION = [words for words in COMMANDS if {"examples/finetune_ablation.py", "CLOTHING"} & set(words)]
 DOCTOR, FOLDS = ([words for words in COMMANDS if words[2:3] == [name]] for name in ("doctor", "cross_validate"))
 ELSEWHERE = [WHOLE_REPORT, *OVERLAYS, *SMALL_SCALE, *ABLATION, *DOCTOR, *FOLDS]
 PYTHON = [words for words in COMMANDS if words[0] == "python" and words not in ELSEWHERE]
@@ -95,6 +96,7 @@ def test_the_doctor(place: Path) -> None:
     assert (place / "report.html").read_text().lower().startswith("<!doctype html>")
 
 
+@pytest.mark.slow
 def test_five_folds(place: Path) -> None:
     [words] = FOLDS
     output = start([*words, *NANO, "--model.pretrained", "false", "--trainer.max_epochs", "1", *SHORT], place)
