@@ -139,7 +139,8 @@ def plot(rows: list[dict[str, str]], path: Path) -> None:
     from matplotlib import pyplot
 
     folders = list(dict.fromkeys(row["data"] for row in rows))
-    figure, panels = pyplot.subplots(1, len(folders), figsize=(4.5 * len(folders), 3.9), squeeze=False, layout="constrained")
+    size = 4.5 * len(folders), 3.9
+    figure, panels = pyplot.subplots(1, len(folders), figsize=size, squeeze=False, layout="constrained")
     for panel, data in zip(panels[0], folders, strict=True):
         shots = list(dict.fromkeys(row["per_class"] for row in rows if row["data"] == data))
         for way in WAYS:
