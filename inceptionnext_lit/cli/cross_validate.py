@@ -55,6 +55,8 @@ def run(words: list[str]) -> int:
         raise UserError("cross_validate runs all folds; leave out --data.fold, or train one fold with fit.")
     config = _resolve(words)
     folds = config["data"]["init_args"]["num_folds"] or FOLDS
+    if folds < 2:
+        raise UserError(f"data.num_folds is {folds}; a cross-validation has 2 or more.")
     name = config["run_name"] or _recipe(words) or config["model"]["init_args"]["name"]
     root = Path(config["trainer"]["default_root_dir"])
     results = []

@@ -211,9 +211,10 @@ class SplitRules:
     def __post_init__(self) -> None:
         """Checks the ranges."""
         folds, most = self.num_folds, (self.num_folds or 1) - 1
+        meant = "0, or set data.num_folds" if folds is None else f"0 to {most}, below data.num_folds"
         check("val_fraction", self.val_fraction, 0 < self.val_fraction < 1, "between 0 and 1, both excluded")
         check("num_folds", folds, folds is None or folds >= 2, "2 or more, or null")
-        check("fold", self.fold, 0 <= self.fold <= most, f"0 to {most}, below data.num_folds")
+        check("fold", self.fold, 0 <= self.fold <= most, meant)
         check("per_class", self.per_class, self.per_class is None or self.per_class >= 1, "1 image or more, or null")
 
     def training(self, source: Source, classes: Sequence[str] | None) -> Split:

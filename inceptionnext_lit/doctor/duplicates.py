@@ -8,9 +8,10 @@ Exact duplicates have the same bytes. Near duplicates are found in thumbnails, 2
 
 So copies that were resized, compressed again or made a little brighter are found; what was cropped, mirrored, turned or
 made grey is not. Of photographs at half or a third of their size, at JPEG quality 30 or 10% brighter, the second
-figure was at most 19; of the 25 million pairs among the embedded images of clothes, which are small and alike, one pair
-met the rule, a dress at two brightnesses, and in the next ones the second figure was 43 and more. Images that are
-almost all one colour, and those whose thumbnail hardly varies, are left out, since nothing would tell them apart.
+figure was at most 15, and of the embedded images of clothes, made 10% brighter, at most 19. Of the 25 million pairs
+among those, which are small and alike, one pair met the rule, a dress at two brightnesses; of the next ones the figure
+was 44 and more. Images that are almost all one colour, and those whose thumbnail hardly varies, are left out, since
+nothing would tell them apart.
 """
 
 from collections.abc import Iterator, Sequence

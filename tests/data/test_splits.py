@@ -90,7 +90,7 @@ def test_folds_beside_a_validation_split(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fold": 1}, r"data\.fold is 1, but must be 0 to 0, below data\.num_folds"),
+        ({"fold": 1}, r"data\.fold is 1, but must be 0, or set data\.num_folds"),
         ({"num_folds": 5, "fold": 5}, r"data\.fold is 5, but must be 0 to 4"),
         ({"num_folds": 1}, r"data\.num_folds is 1, but must be 2 or more"),
         ({"per_class": 0}, r"data\.per_class is 0, but must be 1 image or more"),
