@@ -13,6 +13,11 @@ from inceptionnext_lit.data.sample import unpack_sample
 from tests.recipes import REPO, SMALL
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest test, so that no process waits for it in the end."""
+    items.sort(key=lambda item: item.name != "test_every_python_command_in_order")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)  # these models are too small to gain from more, and the tests run side by side

@@ -191,7 +191,7 @@ def test_a_continued_run_is_in_the_right_phase(
 
 
 def test_default_rates() -> None:
-    assert [default_lr(size, width=768) for size in (32, 128)] == [3.1e-4, 6.2e-4]
+    assert [default_lr(size, width=768) for size in (32, 200)] == [3.1e-4, 7.8e-4]
     assert default_lr(32, width=48) == 5e-3
     task = ClassificationTask(MICRO, num_classes=3, lr="auto")
     with pytest.raises(UserError, match=r"^model\.lr is auto, but the data do not tell the images per step"):
