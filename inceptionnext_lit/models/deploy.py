@@ -1,0 +1,85 @@
+"""The inference form of a model: the same outputs with fewer operations (arXiv 2303.16900, section 3).
+
+In a block the norm lies between the token mixer and ``fc1``, and in a downsampling layer before its convolution. Both
+following convolutions are unpadded, so that a BatchNorm's scale and shift can be taken into their weights exactly.
+"""
+
+from copy import deepcopy
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from inceptionnext_lit.models.metanext import MetaNeXtBlock
+
+
+def deploy(model: nn.Module) -> nn.Module:
+    """Make the inference form of a model.
+
+    BatchNorms go into the convolutions after them (the stem's into the one before it), LayerScale into ``fc2``, and
+    drop path goes away. What cannot be folded, such as a LayerNorm, or the norm before a padded convolution in a
+    dilated stage, stays as it is. Weights lie channels-last.
+
+    Args:
+        model: Any model; those of this family have something to fold. It is left as it is.
+
+    Returns:
+        A new module in evaluation mode whose parameters need no gradients, with the same inputs and outputs.
+    """
+    folded = deepcopy(model).eval()
+    with torch.no_grad():
+        for module in folded.modules():
+            if isinstance(module, MetaNeXtBlock):
+                _fold_block(module)
+        for parent in list(folded.modules()):
+            if isinstance(parent, nn.Sequential) and len(parent) == 2:
+                _fold_pair(parent)
+    return folded.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def _fold_block(block: MetaNeXtBlock) -> None:
+    if isinstance(block.norm, nn.BatchNorm2d):
+        block.mlp.fc1 = _fold_forward(block.norm, block.mlp.fc1)
+        block.norm = nn.Identity()
+    if block.gamma is not None:
+        fc2 = block.mlp.fc2
+        fc2.weight.mul_(block.gamma.reshape(-1, 1, 1, 1))
+        cast(Tensor, fc2.bias).mul_(block.gamma)
+        block.gamma = None
+    block.drop_path = nn.Identity()
+
+
+def _fold_pair(pair: nn.Sequential) -> None:
+    """A convolution and its norm (the stem), or a norm and its convolution (a downsampling layer)."""
+    first, second = pair
+    if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+        fused = fuse_conv_bn_eval(first, second)
+        first.weight, first.bias = fused.weight, fused.bias
+        pair[1] = nn.Identity()
+    elif isinstance(first, nn.BatchNorm2d) and isinstance(second, nn.Conv2d) and _is_unpadded(second):
+        pair[1] = _fold_forward(first, second)
+        pair[0] = nn.Identity()
+
+
+def _is_unpadded(conv: nn.Conv2d) -> bool:
+    # a subclass, such as timm's Conv2dSame, may pad on its own
+    return type(conv) is nn.Conv2d and not isinstance(conv.padding, str) and not any(conv.padding)
+
+
+def _fold_forward(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Conv2d:
+    """Take a BatchNorm into the unpadded convolution after it, in double precision."""
+    mean, variance = cast(Tensor, norm.running_mean).double(), cast(Tensor, norm.running_var).double()
+    scale = (variance + norm.eps).rsqrt()
+    if norm.affine:
+        scale = scale * norm.weight.double()
+    shift = -mean * scale
+    if norm.affine:
+        shift = shift + norm.bias.double()
+    weight = conv.weight.double()
+    bias = torch.einsum("oikl,i->o", weight, shift)
+    if conv.bias is not None:
+        bias = bias + conv.bias.double()
+    conv.weight.copy_(weight * scale.reshape(1, -1, 1, 1))
+    conv.bias = nn.Parameter(bias.to(conv.weight.dtype))
+    return conv

@@ -1,0 +1,63 @@
+"""The inference form has the same outputs, of every row, on statistics and LayerScales that are not trivial."""
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from inceptionnext_lit.models import VARIANTS
+from inceptionnext_lit.models.deploy import deploy
+
+SMALL = {"depths": (1, 1, 2, 1), "dims": (16, 24, 32, 40)}
+
+
+def narrow(name: str, **options: object) -> nn.Module:
+    """A row's model with few channels and blocks, and values in every norm and LayerScale."""
+    row = next(row for row in VARIANTS if row.name == name)
+    small = {"dim": 48, "depth": 2} if "iso" in name or "attn" in name else SMALL
+    model = timm.create_model(row.name, num_classes=5, drop_path_rate=0.2, **(small | options)).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name_, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            if tensor.is_floating_point() and tensor.ndim == 1:
+                tensor.copy_(
+                    torch.rand(tensor.shape, generator=generator) + 0.5 * ("var" in name_ or "weight" in name_)
+                )
+    return model
+
+
+def relative_error(one: Tensor, other: Tensor) -> float:
+    return float((one - other).norm() / other.norm())
+
+
+@pytest.mark.parametrize("name", [row.name for row in VARIANTS])
+def test_outputs_are_the_same(name: str) -> None:
+    model = narrow(name)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = model(images)
+        folded = deploy(model)
+        assert relative_error(folded(images), expected) < 1e-5
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert not [m for m in folded.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert not [key for key, _ in folded.named_parameters() if key.endswith("gamma")]
+    assert not any(module.training for module in folded.modules())
+    assert not any(parameter.requires_grad for parameter in folded.parameters())
+
+
+def test_what_cannot_be_folded_stays() -> None:
+    model = narrow("inceptionnext_tiny", output_stride=8)
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        folded = deploy(model)
+        assert relative_error(folded(images), model(images)) < 1e-5
+    left = [name for name, module in folded.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    assert left == ["stages.2.downsample.0", "stages.3.downsample.0"]
+
+
+def test_a_model_of_another_family_is_copied() -> None:
+    model = timm.create_model("resnet18", num_classes=3).eval()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert relative_error(deploy(model)(images), model(images)) < 1e-5
