@@ -19,6 +19,7 @@ COMMANDS = {
 }
 TOOLS = {  # commands without a trainer, each a module of this package
     "cross_validate": "train once per fold of a data set, and give the mean and spread of the figures",
+    "benchmark": "images per second of models in training or inference, side by side",
     "budget": "parameters, MACs and activations of any model, beside the paper's tables",
     "convert": "a checkpoint's weights as a .safetensors file under public names",
     "doctor": "what is wrong with a folder of images, before you train on it",

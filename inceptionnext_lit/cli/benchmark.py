@@ -1,0 +1,165 @@
+"""``benchmark``: how fast models are, side by side."""
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inceptionnext_lit.cli import TOOLS, import_heavy
+from inceptionnext_lit.cli.tools import ToolParser, sentence
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.safe_save import replacing
+
+if TYPE_CHECKING:
+    from inceptionnext_lit.reports.bench_case import Case
+    from inceptionnext_lit.reports.benchmark import Measurement
+
+EXAMPLES = """\
+Each model, in each variant, has a process of its own. They run in turn, for several rounds; the figures are medians
+over the rounds, and ratios are taken within a round, to the first of them. GFLOP/s count a multiply-add as two; their
+bound is the rate of this machine's matrix products, measured in the same rounds.
+
+examples:
+  python cli.py benchmark inceptionnext_tiny convnext_tiny deit_small_patch16_224
+  python cli.py benchmark inceptionnext_tiny --precision bf16 --variants eager,deploy,compile,deploy+compile
+  python cli.py benchmark inceptionnext_iso_small deit_small_patch16_224 --mode train --batch_size 32 --format json
+  python cli.py benchmark inceptionnext_tiny deit_small_patch16_224 --scaling image_size --output growth.svg
+"""
+_SIZES = {"image_size": (128, 192, 256, 320, 384, 448, 512), "batch_size": (1, 2, 4, 8, 16, 32)}
+_VARIANTS = ("eager", "compile", "deploy", "deploy+compile")
+
+
+def run(words: list[str]) -> int:
+    """Run the command.
+
+    Args:
+        words: Words of the command line after ``benchmark``.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        UserError: For anything that the user can mend.
+        SystemExit: With code 2 if the command line cannot be parsed.
+    """
+    options = _parse(words)
+    _check_output(options)
+    import_heavy("inceptionnext_lit.reports.bench_rendering")
+    from rich.console import Console
+
+    from inceptionnext_lit.reports.bench_rendering import Format, draw_scaling, render
+
+    console = Console(stderr=True)
+    with console.status("measuring") as status:
+        measurements = _measure(options, lambda what: status.update(what))
+    style: Format = "json" if options.output is not None and options.output.suffix == ".json" else options.format
+    text = render(measurements, style)
+    if options.output is None:
+        print(text, end="")
+    elif options.output.suffix in (".svg", ".png"):
+        draw_scaling(measurements, options.scaling, options.output)
+        print(text, end="")
+    else:
+        with replacing(options.output) as partial:
+            partial.write_text(text, encoding="utf-8")
+    if options.output is not None:
+        print(f"Written to {options.output}", file=sys.stderr)
+    return 0
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    parser = ToolParser("benchmark", f"{sentence(TOOLS['benchmark'])}\n\n{EXAMPLES}")
+    models = parser.add_argument("models", nargs="*", metavar="MODEL", help="names that timm knows")
+    parser.add_argument("--mode", choices=("infer", "train"), default="infer", help="(default: infer)")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="bf16: autocast (default: fp32)")
+    parser.add_argument("--batch_size", type=_positive, default=16, metavar="N", help="images per step (default: 16)")
+    parser.add_argument("--image_size", type=_positive, default=224, metavar="N", help="pixels (default: 224)")
+    parser.add_argument(
+        "--variants", type=_variants, default=["eager"], metavar="NAME,…", help=f"of {', '.join(_VARIANTS)}"
+    )
+    parser.add_argument(
+        "--layout", choices=("best", "channels_last", "contiguous"), default="best", help="best tries both"
+    )
+    parser.add_argument("--threads", type=_positive, default=_cores(), metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--rounds", type=_positive, default=5, metavar="N", help="(default: 5)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each in a round, at least (default: 2)")
+    parser.add_argument(
+        "--allocator",
+        choices=("keep", "as_it_comes"),
+        default="keep",
+        help="let freed memory stay with the process, or not (default: keep; glibc only)",
+    )
+    parser.add_argument("--scaling", choices=tuple(_SIZES), help="measure at several sizes instead of one")
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="(default: table)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help=".json or .txt; with --scaling also .svg or .png")
+    models.required = False
+    options = parser.parse_args(words)
+    if not options.models:
+        parser.error("the following arguments are required: MODEL")
+    return options
+
+
+def _check_output(options: argparse.Namespace) -> None:
+    output: Path | None = options.output
+    if output is None:
+        return
+    allowed = (".json", ".txt", *((".svg", ".png") if options.scaling else ()))
+    if output.suffix not in allowed:
+        raise UserError(f"--output is {output}; it must end in {' or '.join(allowed)}.")
+    if not output.absolute().parent.is_dir():
+        raise UserError(f"--output is {output}, in a folder that does not exist; make it, or name another.")
+
+
+def _measure(options: argparse.Namespace, tick: Any) -> "list[Measurement]":
+    from inceptionnext_lit.reports.bench_case import Case
+    from inceptionnext_lit.reports.benchmark import measure
+
+    if options.mode == "train" and any("deploy" in variant for variant in options.variants):
+        raise UserError("The variant deploy is for inference; leave it out, or leave out --mode train.")
+    cases = [
+        Case(
+            model=model,
+            variant=variant,
+            mode=options.mode,
+            precision=options.precision,
+            layout=options.layout,
+            batch_size=options.batch_size,
+            image_size=options.image_size,
+            threads=options.threads,
+            keeps_memory=options.allocator == "keep",
+        )
+        for model in options.models
+        for variant in options.variants
+    ]
+    measurements = []
+    for sized in _sizes(cases, options.scaling):
+        measurements += measure(sized, options.rounds, options.seconds, tick)
+    return measurements
+
+
+def _sizes(cases: "list[Case]", scaling: str | None) -> "list[list[Case]]":
+    if scaling is None:
+        return [cases]
+    sizes = _SIZES[scaling]
+    if scaling == "image_size":
+        return [[replace(case, image_size=size) for case in cases] for size in sizes]
+    return [[replace(case, batch_size=size) for case in cases] for size in sizes]
+
+
+def _variants(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if unknown := [name for name in names if name not in _VARIANTS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no variant; there are {', '.join(_VARIANTS)}")
+    return names
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of 1 or more")
+    return int(text)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,95 @@
+"""Benchmarks as text, a terminal's table or JSON, and as a picture."""
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from inceptionnext_lit.reports.benchmark import Measurement
+
+Format = Literal["table", "json"]
+Axis = Literal["image_size", "batch_size"]
+_WIDTH = 200  # of a table that goes to a file
+_COLUMNS = ("img/s", "min–max", "ratio", "min–max", "GFLOP/s", "of matmul", "bound img/s", "MiB", "ready in s")
+
+
+def render(measurements: Sequence[Measurement], style: Format) -> str:
+    """Write measurements as text.
+
+    Args:
+        measurements: What was measured.
+        style: ``"json"`` holds plain numbers under stable names.
+    """
+    records = [measurement.record() for measurement in measurements]
+    return json.dumps(records, indent=1) + "\n" if style == "json" else _table(records)
+
+
+def _table(records: Sequence[dict[str, Any]]) -> str:
+    first, products = records[0], [record["matmul_gflop_per_s"] for record in records]
+    title = (
+        f"{first['mode']}, {first['precision']}, on {first['device']}, {first['threads']} threads, {first['rounds']} "
+        f"rounds; matrix products reach {min(products):.0f} to {max(products):.0f} GFLOP/s"
+    )
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="bold", pad_edge=False)
+    for heading in ("model", "variant", "layout", "pixels", "batch"):
+        table.add_column(heading)
+    for heading in _COLUMNS:
+        table.add_column(heading, justify="right")
+    for record in records:
+        table.add_row(
+            record["model"],
+            record["variant"],
+            record["layout"],
+            str(record["image_size"]),
+            str(record["batch_size"]),
+            f"{record['images_per_s']:.1f}",
+            f"{record['images_per_s_min']:.1f}–{record['images_per_s_max']:.1f}",
+            f"{record['ratio']:.2f}",
+            f"{record['ratio_min']:.2f}–{record['ratio_max']:.2f}",
+            _number(record["gflop_per_s"], ".0f"),
+            _number(record["share_of_matmul"], ".0%"),
+            _number(record["images_per_s_bound"], ".0f"),
+            _number(record["peak_memory_mib"], ".0f"),
+            f"{record['warm_up_s']:.1f}",
+        )
+    stdout, text = Console(), io.StringIO()
+    Console(file=text, width=stdout.width if stdout.is_terminal else _WIDTH).print(table, markup=False)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+
+
+def _number(value: float | None, style: str) -> str:
+    return "–" if value is None else format(value, style)
+
+
+def draw_scaling(measurements: Sequence[Measurement], axis: Axis, path: Path) -> None:
+    """Draw how the time of an image grows.
+
+    Args:
+        measurements: Of each model at several sizes.
+        axis: What differs.
+        path: The picture to write, ``.svg`` or ``.png``.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    records = [measurement.record() for measurement in measurements]
+    figure, panel = pyplot.subplots(figsize=(5.5, 4), layout="constrained")
+    for name in dict.fromkeys((record["model"], record["variant"]) for record in records):
+        own = [record for record in records if (record["model"], record["variant"]) == name]
+        times = [1000 / record["images_per_s"] for record in own]
+        below = [time - 1000 / record["images_per_s_max"] for time, record in zip(times, own, strict=True)]
+        above = [1000 / record["images_per_s_min"] - time for time, record in zip(times, own, strict=True)]
+        panel.errorbar([record[axis] for record in own], times, [below, above], marker="o", ms=4, label=" ".join(name))
+    first = records[0]
+    title = f"{first['mode']}, {first['precision']}, {first['threads']} threads on {first['device']}"
+    labels = {"image_size": "image side (pixels)", "batch_size": "images per step"}
+    panel.set(title=title, xlabel=labels[axis], ylabel="time per image (ms)", ylim=(0, None))
+    panel.grid(alpha=0.3)
+    panel.legend(fontsize=8)
+    figure.savefig(path)

@@ -1,0 +1,177 @@
+"""Speed of models side by side: in turn, round by round, each in a process of its own."""
+
+import multiprocessing
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.context import SpawnProcess
+from typing import Any, cast
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.models import check_model_name
+from inceptionnext_lit.reports.bench_case import Case, serve
+from inceptionnext_lit.reports.counting import count_model
+
+_BACKWARD = 3  # forward and backward cost about three times the forward's multiply-adds
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured of a case.
+
+    Attributes:
+        case: What was measured.
+        layout: The memory layout that was used.
+        device: Where it ran.
+        rates: Images per second in each round.
+        ratios: The same over the first case's, in each round.
+        matmul: Rate of matrix products in GFLOP/s, in each round.
+        warm_up_s: Seconds until it was ready, compilation included.
+        peak_memory_mib: The most memory while it ran; None where the system does not tell.
+        gflop_per_image: Operations of an image, a multiply-add being two; None if they cannot be counted.
+    """
+
+    case: Case
+    layout: str
+    device: str
+    rates: list[float]
+    ratios: list[float]
+    matmul: list[float]
+    warm_up_s: float
+    peak_memory_mib: float | None
+    gflop_per_image: float | None
+
+    def record(self) -> dict[str, Any]:
+        """The measurement as plain values under stable names; medians over the rounds."""
+        rate, matmul = statistics.median(self.rates), statistics.median(self.matmul)
+        gflop = None if self.gflop_per_image is None else rate * self.gflop_per_image
+        return {
+            "model": self.case.model,
+            "variant": self.case.variant,
+            "mode": self.case.mode,
+            "precision": self.case.precision,
+            "layout": self.layout,
+            "batch_size": self.case.batch_size,
+            "image_size": self.case.image_size,
+            "threads": self.case.threads,
+            "keeps_memory": self.case.keeps_memory,
+            "device": self.device,
+            "rounds": len(self.rates),
+            "images_per_s": rate,
+            "images_per_s_min": min(self.rates),
+            "images_per_s_max": max(self.rates),
+            "ratio": statistics.median(self.ratios),
+            "ratio_min": min(self.ratios),
+            "ratio_max": max(self.ratios),
+            "peak_memory_mib": self.peak_memory_mib,
+            "gflop_per_s": gflop,
+            "matmul_gflop_per_s": matmul,
+            "share_of_matmul": None if gflop is None else gflop / matmul,
+            "images_per_s_bound": None if self.gflop_per_image is None else matmul / self.gflop_per_image,
+            "warm_up_s": self.warm_up_s,
+        }
+
+
+def measure(
+    cases: Sequence[Case], rounds: int, seconds: float, tick: Callable[[str], None] | None = None
+) -> list[Measurement]:
+    """Measure cases in turn, in several rounds.
+
+    Args:
+        cases: What to measure; the first is what the others are compared with.
+        rounds: How often each is measured.
+        seconds: How long each runs in a round, at least.
+        tick: Is told what happens next.
+
+    Raises:
+        UserError: If a model is unknown, or a case cannot be run.
+    """
+    tell = tick or (lambda _: None)
+    for case in cases:
+        check_model_name(case.model)
+    processes = []
+    try:
+        for case in cases:
+            tell(f"making {case.model} {case.variant} ready")
+            processes.append(_Worker(case))
+        rates: list[list[float]] = [[] for _ in cases]
+        matmul: list[list[float]] = [[] for _ in cases]
+        peaks: list[float | None] = []
+        for number in range(rounds):
+            for index, (case, process) in enumerate(zip(cases, processes, strict=True)):
+                tell(f"round {number + 1} of {rounds}: {case.model} {case.variant}")
+                rates[index].append(cast(float, process.ask("images_per_s", seconds)))
+                if number == 0:  # before the matrix products, whose memory is not the model's
+                    peaks.append(cast(float | None, process.ask("peak_memory_mib")))
+                matmul[index].append(cast(float, process.ask("matmul_gflop_per_s")))
+        return [
+            Measurement(
+                case=case,
+                layout=process.ready["layout"],
+                device=process.ready["device"],
+                rates=rates[index],
+                ratios=[one / first for one, first in zip(rates[index], rates[0], strict=True)],
+                matmul=matmul[index],
+                warm_up_s=process.ready["warm_up_s"],
+                peak_memory_mib=peaks[index],
+                gflop_per_image=_gflop(case),
+            )
+            for index, (case, process) in enumerate(zip(cases, processes, strict=True))
+        ]
+    finally:
+        for process in processes:
+            process.end()
+
+
+class _Worker:
+    """A case's process, from this side.
+
+    Args:
+        case: What it holds.
+
+    Raises:
+        UserError: If the case cannot be made ready.
+    """
+
+    def __init__(self, case: Case) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._case = case
+        self._connection, other = context.Pipe()
+        self._process: SpawnProcess = context.Process(target=serve, args=(other, case), daemon=True)
+        self._process.start()
+        other.close()
+        self.ready: dict[str, Any] = self._receive()
+
+    def ask(self, name: str, *arguments: float) -> object:
+        """Call a method of the case, and wait for what it returns."""
+        self._connection.send((name, arguments))
+        return self._receive()
+
+    def end(self) -> None:
+        """Let the process end."""
+        self._process.kill()
+        self._process.join()
+        self._connection.close()
+
+    def _receive(self) -> Any:
+        try:
+            answer = self._connection.recv()
+        except EOFError as error:
+            raise self._failure("its process has died, most often for lack of memory") from error
+        if isinstance(answer, Exception):
+            raise self._failure(str(answer).strip().partition("\n")[0].rstrip(".") or type(answer).__name__)
+        return answer
+
+    def _failure(self, reason: str) -> UserError:
+        case = self._case
+        return UserError(
+            f"{case.model} ({case.variant}, {case.mode}, {case.precision}) cannot be measured: {reason}. Leave it out, "
+            "or try another variant, a smaller --batch_size or another --image_size."
+        )
+
+
+def _gflop(case: Case) -> float | None:
+    count, _ = count_model(case.model, (case.image_size, case.image_size))
+    if count.uncounted:
+        return None
+    return 2e-9 * count.total.macs * (_BACKWARD if case.mode == "train" else 1)

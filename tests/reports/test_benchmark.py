@@ -1,0 +1,122 @@
+"""The benchmark: what it measures, how figures follow from rounds, and what is refused."""
+
+import json
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inceptionnext_lit.cli import benchmark
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.reports.bench_case import Bench, Case
+from inceptionnext_lit.reports.benchmark import Measurement, measure
+from inceptionnext_lit.reports.counting import count_model
+
+MICRO, NANO = "inceptionnext_iso_micro", "inceptionnext_iso_nano"
+QUICK = ["--image_size", "28", "--batch_size", "2", "--rounds", "2", "--seconds", "0.01", "--threads", "1"]
+
+
+def case(**options: Any) -> Case:
+    given: dict[str, Any] = {"model": MICRO, "variant": "eager", "mode": "infer", "precision": "fp32"}
+    given |= {"layout": "channels_last", "batch_size": 2, "image_size": 28, "threads": 1, "keeps_memory": False}
+    return Case(**(given | options))
+
+
+def test_figures_follow_from_the_rounds() -> None:
+    measurement = Measurement(
+        case(), "channels_last", "cpu", rates=[10.0, 30.0, 20.0], ratios=[1.0, 1.5, 2.0], matmul=[50.0, 40.0, 60.0],
+        warm_up_s=1.5, peak_memory_mib=7.0, gflop_per_image=0.5,
+    )  # fmt: skip
+    record = measurement.record()
+    assert (record["images_per_s"], record["images_per_s_min"], record["images_per_s_max"]) == (20, 10, 30)
+    assert (record["ratio"], record["gflop_per_s"], record["share_of_matmul"]) == (1.5, 10, 0.2)
+    assert (record["images_per_s_bound"], record["peak_memory_mib"]) == (100, 7)
+
+
+def test_cases_are_measured_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    first, second = measure([case(), case(model=NANO)], rounds=2, seconds=0.01, tick=told.append)
+    assert told == [
+        *(f"making {name} eager ready" for name in (MICRO, NANO)),
+        *(f"round {number} of 2: {name} eager" for number in (1, 2) for name in (MICRO, NANO)),
+    ]
+    assert first.ratios == [1.0, 1.0]
+    assert second.ratios == [b / a for a, b in zip(first.rates, second.rates, strict=True)]
+    assert second.gflop_per_image == pytest.approx(2e-9 * count_model(NANO, (28, 28))[0].total.macs)
+    assert first.peak_memory_mib is not None
+    assert first.peak_memory_mib > 0
+
+
+@pytest.mark.parametrize("mode", ["infer", "train"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("variant", ["eager", "deploy"])
+def test_every_form_runs(mode: str, precision: str, variant: str) -> None:
+    if mode == "train" and variant == "deploy":
+        variant = "eager"
+    bench = Bench(case(mode=mode, precision=precision, variant=variant, layout="best"))
+    assert bench.layout in ("channels_last", "contiguous")
+    assert bench.images_per_s(0.01) > 0
+    assert bench.matmul_gflop_per_s() > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{"variant": "compile"}, {"variant": "deploy+compile"}, {"mode": "train"}])
+def test_compiled_forms_run(options: dict[str, str]) -> None:
+    bench = Bench(case(**({"variant": "compile"} | options)))
+    assert bench.images_per_s(0.01) > 0
+
+
+def test_json_has_a_row_per_model_and_variant(
+    cli: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli("benchmark", MICRO, *QUICK, "--variants", "eager,deploy", "--format", "json")
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["model"], row["variant"]) for row in rows] == [(MICRO, "eager"), (MICRO, "deploy")]
+    for row in rows:
+        assert (row["mode"], row["precision"], row["rounds"]) == ("infer", "fp32", 2)
+        assert row["images_per_s_min"] <= row["images_per_s"] <= row["images_per_s_max"]
+        assert row["share_of_matmul"] == pytest.approx(row["gflop_per_s"] / row["matmul_gflop_per_s"])
+        assert {"ratio", "peak_memory_mib", "layout", "warm_up_s"} <= row.keys()
+    cli("benchmark", MICRO, *QUICK, "--output", "speed.json")
+    [row] = json.loads((tmp_path / "speed.json").read_text())
+    assert row["ratio"] == 1
+    assert statistics.median([row["images_per_s_min"], row["images_per_s_max"]]) == pytest.approx(row["images_per_s"])
+
+
+def test_growth_is_drawn(
+    cli: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(benchmark._SIZES, "image_size", (28, 32))
+    cli("benchmark", MICRO, *QUICK, "--scaling", "image_size", "--output", "growth.svg")
+    assert "<svg" in (tmp_path / "growth.svg").read_text()
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(MICRO)]
+    assert [line.split()[3] for line in lines] == ["28", "32"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["inceptionnext_tini"], 1, "inceptionnext_tiny"),
+        ([MICRO, "--variants", "eager,fast"], 2, "'fast' is no variant; there are eager, compile, deploy"),
+        ([MICRO, "--mode", "train", "--variants", "deploy"], 1, "The variant deploy is for inference"),
+        ([MICRO, "--output", "x.pdf"], 1, "--output is x.pdf; it must end in .json or .txt."),
+        ([MICRO, "--output", "none/x.json"], 1, "in a folder that does not exist"),
+        ([MICRO, "--batch_size", "0"], 2, "--batch_size: '0' is no number of 1 or more"),
+        ([], 2, "needs MODEL"),
+        ([MICRO, "--image_sise", "28"], 2, "did you mean --image_size?"),
+    ],
+)
+def test_refused(
+    cli: Callable[..., None], words: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli("benchmark", *words)
+    assert exit_.value.code == code
+    assert message in capsys.readouterr().err
+
+
+def test_a_case_that_cannot_run_is_named() -> None:
+    with pytest.raises(UserError, match=rf"^{MICRO} \(eager, infer, fp32\) cannot be measured: An image of 2×2 pixels"):
+        measure([case(image_size=2)], rounds=1, seconds=0.01)

@@ -1,0 +1,36 @@
+"""The allocator that keeps its memory."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from inceptionnext_lit.allocator import VARIABLE, keep_memory
+
+PROGRAM = """
+from pathlib import Path
+import torch
+from inceptionnext_lit.allocator import keep_memory
+def resident():
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmRSS" in line)
+told = keep_memory()
+before = resident()
+tensor = torch.ones(50_000_000)
+del tensor
+print(told, resident() - before > 150_000)
+"""
+
+
+@pytest.mark.parametrize("value", ["1", "0"])
+def test_freed_memory_stays_with_the_process_unless_switched_off(value: str) -> None:
+    told = value == "1" and platform.libc_ver()[0] == "glibc"
+    environment = {**os.environ, VARIABLE: value}
+    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(told), str(told)]
+
+
+def test_elsewhere_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
+    assert keep_memory() is False
