@@ -3,6 +3,9 @@
 import logging
 import re
 import warnings
+from pathlib import Path
+
+import inceptionnext_lit
 
 # (beginning of the message as a regular expression, reason)
 WARNINGS = [
@@ -50,10 +53,24 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not re.sub(r"^\[rank: \d+\] ", "", record.getMessage()).startswith(INFO)
 
 
+_PACKAGE = Path(inceptionnext_lit.__file__).parent
+_library_format = warnings.formatwarning
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Our own warnings are for people: the sentence alone, without a line of code."""
+    if Path(filename).is_relative_to(_PACKAGE):
+        return f"warning: {message}\n"
+    return _library_format(message, category, filename, lineno, line)
+
+
 def silence_library_chatter() -> None:
     """Filter the messages above out of this process's warnings and logs."""
     for message in WARNINGS:
         warnings.filterwarnings("ignore", message=message)
+    warnings.formatwarning = _format_warning
     for name in (
         "lightning.pytorch.utilities.rank_zero",
         "lightning.fabric.utilities.rank_zero",

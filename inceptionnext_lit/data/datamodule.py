@@ -287,10 +287,8 @@ class ImageFolderDataModule(LightningDataModule):
         return self._readable(train, val)
 
     def _readable(self, train: list[Sample], val: list[Sample]) -> Split:
-        if not self.skips:
-            return train, val
-        is_whole = self.rules.num_folds is None and self._source.samples("val", self._class_names) is not None
-        return hold_back_readable(train, val, self.in_chans, may_move=not is_whole)
+        may_move = self.rules.hold_back(self._source, self._class_names)
+        return hold_back_readable(train, val, self.in_chans, may_move=may_move) if self.skips else (train, val)
 
     def _labelled(self, samples: list[Sample], transform: Transform) -> LabelledImages:
         num_labels = self.num_classes if self.multi_label else None

@@ -243,6 +243,10 @@ class SplitRules:
             train = few_shot(train, source.root, self.per_class, self.split_seed, names)
         return train, val
 
+    def hold_back(self, source: Source, classes: Sequence[str] | None) -> bool:
+        """Whether the validation samples are a part of the training split; arguments as in :meth:`training`."""
+        return self.num_folds is not None or source.samples("val", classes) is None
+
     def validation(self, source: Source, classes: Sequence[str] | None) -> list[Sample]:
         """The validation samples of a source; raises like :meth:`training`."""
         val = None if self.num_folds is not None else source.samples("val", classes)

@@ -153,7 +153,8 @@ def _images_below(listing: Listing, folder: str) -> list[str]:
 
     def note_revisit(path: str) -> None:
         if os.path.islink(path):
-            message = f"{printable(below(path, listing.root))} links to {printable(os.readlink(path))}."
+            lost = "" if os.path.exists(path) else ", where nothing can be reached"
+            message = f"{printable(below(path, listing.root))} links to {printable(os.readlink(path))}{lost}."
             listing.add("symlink_loop", message, path)
 
     for path in walk_files(folder, note_error, note_revisit):

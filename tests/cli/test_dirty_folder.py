@@ -1,6 +1,7 @@
 """A folder with eight kinds of dirt, from doubt to labels: fit trains on what can be read, predict lists the rest."""
 
 import csv
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,6 @@ def listed(path: Path, root: Path) -> set[str]:
         return {str(Path(row["path"]).relative_to(root)) for row in csv.DictReader(file)}
 
 
-@pytest.mark.filterwarnings("ignore:Skipped in training")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_fit_skips_what_predict_lists(
     cli: Callable[..., None], tmp_path: Path, workers: int, capfd: pytest.CaptureFixture[str]
@@ -42,3 +42,17 @@ def test_fit_skips_what_predict_lists(
     labelled = listed(tmp_path / "labels.csv", root)
     assert {"train/dog/print.jpg", "train/dog/deep.png", "train/bird/turned.jpg", "val/bird/copy.jpg"} <= labelled
     assert len(labelled) == 304
+
+
+def test_what_is_skipped_is_said_in_a_sentence_alone(
+    shell: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    root = dirty_folder(tmp_path / "data")
+    (root / "val/dog/text.jpg").unlink()
+    words = [*SMALL, "--data.root", root, "--data.on_bad_image", "skip", "--trainer.max_epochs", 1]
+    done = shell("fit", *words, "--trainer.limit_val_batches", 1)
+    assert done.returncode == 0
+    said = [line for line in done.stderr.splitlines() if "Skipped in training" in line]
+    assert len(said) == 2
+    assert all(line.startswith("warning: Skipped in training: Cannot read the image ") for line in said)
+    assert "self.skip" not in done.stderr

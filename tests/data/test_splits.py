@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from inceptionnext_lit.data import ImageFolderDataModule
+from inceptionnext_lit.data.checks import twins
 from inceptionnext_lit.errors import UserError
 
 
@@ -120,6 +121,8 @@ def test_class_names_that_look_alike(tmp_path: Path) -> None:
     data = build(manifest(tmp_path, "path label", *rows))
     with pytest.warns(UserWarning, match=r"one class each: 'Cat' and 'cat '; 'golden retriever' and 'golden_"):
         data.setup("fit")
+    assert twins(data.classes) == [["Cat", "cat "], ["golden retriever", "golden_retriever"]]
+    assert twins(["dog", "dogs", "Dogma"]) == []
 
 
 def test_the_batch_size_follows_from_the_number_of_images(tmp_path: Path) -> None:
