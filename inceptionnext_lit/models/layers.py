@@ -8,6 +8,7 @@ import torch
 from timm.layers import SelectAdaptivePool2d
 from timm.models import register_notrace_module
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
@@ -71,10 +72,29 @@ class ConvMlp(nn.Module):
         self.act = nn.GELU()
         self.fc2 = nn.Conv2d(hidden, dim, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Mix the channels of every position."""
-        out: Tensor = self.fc2(self.act(self.fc1(x)))
-        return out
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        """Mix the channels of every position, and multiply each by its number in ``scale`` (C,) if that is given.
+
+        The scale goes into the last weights, which are fewer than the activations: nothing of the map's size is read
+        and written for it, forward or backward.
+        """
+        hidden: Tensor = self.act(self.fc1(x))
+        if scale is None or not self._may_scale_weights():
+            out: Tensor = self.fc2(hidden)
+            return out if scale is None else out * scale.reshape(1, -1, 1, 1)
+        weight, bias = self.fc2.weight * scale.reshape(-1, 1, 1, 1), cast(Tensor, self.fc2.bias) * scale
+        return functional.conv2d(hidden, weight, bias)
+
+    def _may_scale_weights(self) -> bool:
+        # LoRA and the like put another module there; a scale of 1e-6 times a weight is 0 in float16
+        weight = self.fc2.weight
+        dtype, device = weight.dtype, weight.device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        return type(self.fc2) is nn.Conv2d and dtype != torch.float16
+
+
+register_notrace_module(ConvMlp)  # torch.fx cannot follow a choice by the kind of numbers
 
 
 class MlpHead(nn.Module):

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, cast
 
+import torch
 from timm.layers import DropPath, create_conv2d
-from torch import Tensor, nn, ones
+from torch import Tensor, nn
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.layers import (
@@ -58,14 +59,14 @@ class MetaNeXtBlock(nn.Module):
         self.token_mixer = token_mixer(dim)
         self.norm = norm_layer(dim)
         self.mlp = ConvMlp(dim, int(mlp_ratio * dim))
-        self.gamma = None if ls_init_value is None else nn.Parameter(ls_init_value * ones(dim))
+        self.gamma = None if ls_init_value is None else nn.Parameter(ls_init_value * torch.ones(dim))
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix positions, then channels, and add the result to the input."""
-        branch: Tensor = self.mlp(self.norm(self.token_mixer(x)))
-        if self.gamma is not None:
-            branch = branch * self.gamma.reshape(1, -1, 1, 1)
+        branch: Tensor = self.mlp(self.norm(self.token_mixer(x)), self.gamma)
+        if self.gamma is not None:  # autocast halves the branch, not the sum over blocks, to which it may add little
+            x = x.to(self.gamma.dtype)
         out: Tensor = self.drop_path(branch) + x
         return out
 

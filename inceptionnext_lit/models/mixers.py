@@ -80,13 +80,14 @@ class InceptionDWConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve groups of channels, each its own way, and pass the first ones through."""
         groups = torch.split(x, self.split_sizes, dim=1)
-        out = [groups[0]]
+        convolved = []
         for i, path in enumerate(self.paths, start=1):
             group = groups[i]
             for layer in path:
                 group = getattr(self, layer)(group)
-            out.append(group)
-        return torch.cat(out, dim=1)
+            convolved.append(group)
+        # under autocast the convolutions give half precision, in which fc1 needs all of it in any case
+        return torch.cat((groups[0].to(convolved[0].dtype), *convolved), dim=1)
 
 
 class DepthwiseConv2d(nn.Module):
@@ -119,8 +120,9 @@ class DepthwiseConv2d(nn.Module):
         if self.split_sizes[0] == 0:  # no split and no copy where everything is convolved
             full: Tensor = self.dwconv(x)
             return full
-        identity, convolved = torch.split(x, self.split_sizes, dim=1)
-        return torch.cat((identity, self.dwconv(convolved)), dim=1)
+        identity, rest = torch.split(x, self.split_sizes, dim=1)
+        convolved = self.dwconv(rest)
+        return torch.cat((identity.to(convolved.dtype), convolved), dim=1)
 
 
 class SelfAttention2d(nn.Module):
