@@ -73,7 +73,9 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser = ToolParser("benchmark", f"{sentence(TOOLS['benchmark'])}\n\n{EXAMPLES}")
     models = parser.add_argument("models", nargs="*", metavar="MODEL", help="names that timm knows")
     parser.add_argument("--mode", choices=("infer", "train"), default="infer", help="(default: infer)")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="bf16: autocast (default: fp32)")
+    parser.add_argument(
+        "--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="tf32: on a GPU (default: fp32)"
+    )
     parser.add_argument("--batch_size", type=_positive, default=16, metavar="N", help="images per step (default: 16)")
     parser.add_argument("--image_size", type=_positive, default=224, metavar="N", help="pixels (default: 224)")
     parser.add_argument(

@@ -21,7 +21,7 @@ from inceptionnext_lit.allocator import keep_memory
 from inceptionnext_lit.models.deploy import deploy
 
 Mode = Literal["infer", "train"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "tf32", "bf16"]
 Variant = Literal["eager", "compile", "deploy", "deploy+compile"]
 Layout = Literal["best", "channels_last", "contiguous"]
 VARIANTS: tuple[str, ...] = get_args(Variant)
@@ -40,7 +40,8 @@ class Case:
         variant: ``eager``; ``compile`` (with freezing where nothing is trained); ``deploy``, the inference form, whose
             weights are of the precision too; or both.
         mode: Forward alone, or a training step: forward, loss, backward and a step of AdamW.
-        precision: ``bf16`` is autocast, but for ``deploy``.
+        precision: ``bf16`` is autocast, but for ``deploy``; ``tf32`` is single precision of which a GPU's matrix units
+            use 10 bits of the fraction, in matrix products and convolutions alike; ``fp32`` uses all, in both.
         layout: Memory layout of images and weights; ``best`` tries both.
         batch_size: Images per step.
         image_size: Their side, in pixels.
@@ -71,6 +72,10 @@ class Bench:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.set_num_threads(case.threads)
         torch.manual_seed(0)
+        # torch's own defaults allow it for convolutions alone, so that it depends on how a model writes a linear layer
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = case.precision == "tf32"
+        if case.precision == "tf32" and self.device.type != "cuda":
+            raise ValueError("tf32 is a format of GPUs, of which there is none here")
         self._before = _resident_mib()
         started = time.perf_counter()
         layouts = [case.layout] if case.layout != "best" else ["channels_last", "contiguous"]

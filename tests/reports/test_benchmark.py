@@ -117,6 +117,12 @@ def test_refused(
     assert message in capsys.readouterr().err
 
 
+def test_tf32_is_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ValueError, match="tf32 is a format of GPUs, of which there is none here"):
+        Bench(case(precision="tf32"))
+
+
 def test_a_case_that_cannot_run_is_named() -> None:
     with pytest.raises(UserError, match=rf"^{MICRO} \(eager, infer, fp32\) cannot be measured: An image of 2×2 pixels"):
         measure([case(image_size=2)], rounds=1, seconds=0.01)
