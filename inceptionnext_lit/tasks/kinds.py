@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MultilabelAveragePrecision, MultilabelF1Score
+from torchmetrics.classification import MultilabelAveragePrecision, MultilabelF1Score
 
 from inceptionnext_lit.preprocessing import NOT_COUNTED
+from inceptionnext_lit.tasks.accuracy import CountedAccuracy
 
 EVALUATED = ("val", "val_ema", "test", "test_ema")
 
@@ -67,9 +68,9 @@ class SingleLabel:
         """Accuracies that count images and classes."""
         metrics = MetricCollection(
             {
-                "acc1": MulticlassAccuracy(self._classes, average="micro"),
-                "acc5": MulticlassAccuracy(self._classes, average="micro", top_k=min(5, self._classes)),
-                "macro_acc": MulticlassAccuracy(self._classes, average="macro"),
+                "acc1": CountedAccuracy(self._classes, average="micro"),
+                "acc5": CountedAccuracy(self._classes, average="micro", top_k=min(5, self._classes)),
+                "macro_acc": CountedAccuracy(self._classes, average="macro"),
             },
             # Groups merge metrics whose counts are equal after one batch: acc5 and macro_acc where all were right.
             compute_groups=False,
@@ -111,7 +112,7 @@ class MultiLabel:
     def metrics(self) -> nn.ModuleDict:
         """The mean over labels of average precision, and of F1 at a probability of one half; in training F1 alone."""
         count = len(self._names)
-        f1 = MultilabelF1Score(count)
+        f1 = MultilabelF1Score(count, validate_args=False)  # which looks at the labels' values in each step
         metrics = MetricCollection({"mAP": MultilabelAveragePrecision(count), "f1": f1}, compute_groups=False)
         evaluated = {f"of_{stage}": metrics.clone(f"{stage}/") for stage in EVALUATED}
         return nn.ModuleDict({"of_train": MetricCollection({"f1": f1}).clone("train/"), **evaluated})
