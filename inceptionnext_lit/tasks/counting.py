@@ -1,17 +1,21 @@
-"""Accuracy that is counted on the device alone."""
+"""Figures that are counted on the device alone: the host never waits for it.
 
-from typing import cast
+torchmetrics looks at the values of losses and labels, and at the largest label to count them, each of which makes the
+host wait for all that a GPU was asked to do.
+"""
+
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
+
+from inceptionnext_lit.preprocessing import NOT_COUNTED
 
 
 class CountedAccuracy(MulticlassAccuracy):
-    """torchmetrics' accuracy with a count that does not stall: the host never waits for the device.
-
-    torchmetrics looks at the values of labels, and at the largest one to count them, for which the host has to wait for
-    all that a GPU was asked to do.
+    """torchmetrics' accuracy; images with the label ``NOT_COUNTED`` are left out.
 
     Args:
         num_classes: Number of classes K.
@@ -26,15 +30,45 @@ class CountedAccuracy(MulticlassAccuracy):
             preds: Logits of shape (N, K).
             target: Class indices of shape (N,).
         """
+        counted = target != NOT_COUNTED
         best = preds.topk(self.top_k, dim=1).indices if self.top_k > 1 else preds.argmax(dim=1, keepdim=True)
         hits = (best == target[:, None]).any(dim=1)
-        for state, classes, counted in (
-            (self.tp, target, hits),
-            (self.fn, target, ~hits),
-            (self.fp, best[:, 0], ~hits),  # a class that no image has, but which was named, counts in macro
+        misses = counted & ~hits
+        label = target.clamp(min=0)
+        for state, classes, found in (
+            (self.tp, label, hits),
+            (self.fn, label, misses),
+            (self.fp, best[:, 0], misses),  # a class that no image has but that was named counts in macro
         ):
             of_state = cast(Tensor, state)
             if of_state.numel() == 1:
-                of_state += counted.sum()
+                of_state += found.sum()
             else:
-                of_state.index_add_(0, classes, counted.to(torch.long))
+                of_state.index_add_(0, classes, found.to(of_state.dtype))
+
+
+class MeanLoss(Metric):
+    """Mean loss of the images of all batches and processes."""
+
+    full_state_update = False
+    total: Tensor
+    images: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, losses: Tensor, images: Tensor | int) -> None:
+        """Add a batch.
+
+        Args:
+            losses: Its images' losses, or their sum, of any shape.
+            images: How many they are.
+        """
+        self.total += losses.detach().to(self.total.dtype).sum()
+        self.images += images
+
+    def compute(self) -> Tensor:
+        """The mean; NaN without an image."""
+        return self.total / self.images

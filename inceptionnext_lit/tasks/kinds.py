@@ -10,7 +10,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MultilabelAveragePrecision, MultilabelF1Score
 
 from inceptionnext_lit.preprocessing import NOT_COUNTED
-from inceptionnext_lit.tasks.accuracy import CountedAccuracy
+from inceptionnext_lit.tasks.counting import CountedAccuracy
 
 EVALUATED = ("val", "val_ema", "test", "test_ema")
 
@@ -39,8 +39,12 @@ class Kind(Protocol):
         """Which images of an evaluation's batch count, as booleans of shape (N,)."""
         ...
 
+    def for_metrics(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """An evaluation's logits (N, K) and labels, integers, without images that the metrics would count."""
+        ...
+
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Loss of each image of an evaluation's batch, of shape (N,)."""
+        """Loss of each image of an evaluation's batch, of shape (N,); any finite number for one that does not count."""
         ...
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -85,9 +89,13 @@ class SingleLabel:
         """By the class index."""
         return labels != NOT_COUNTED
 
+    def for_metrics(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """All: the accuracies tell which images count."""
+        return logits, labels
+
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy."""
-        return F.cross_entropy(logits, labels, reduction="none")
+        return F.cross_entropy(logits, labels, reduction="none", ignore_index=NOT_COUNTED)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Softmax."""
@@ -125,6 +133,11 @@ class MultiLabel:
     def counted(self, labels: Tensor) -> Tensor:
         """By the vector's first element."""
         return labels[:, 0] != NOT_COUNTED
+
+    def for_metrics(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Those that count, for which the host waits."""
+        counted = self.counted(labels)
+        return logits[counted], labels[counted].long()
 
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Binary cross-entropy, the mean over labels."""

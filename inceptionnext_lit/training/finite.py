@@ -62,7 +62,7 @@ class StopOnNonFinite(Callback):
         if trainer.world_size > 1:
             torch.distributed.all_reduce(is_bad, op=torch.distributed.ReduceOp.MAX)
         self._steps.append(_Step(trainer.current_epoch, batch_idx, self._number, self._lr, loss, Pending(is_bad)))
-        self._check(trainer, keep=1 if loss.is_cuda else 0)
+        self._check(trainer, keep=int(self._steps[-1].is_bad.is_late))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at what is left of the epoch; raises as above."""

@@ -12,10 +12,14 @@ class Pending:
 
     Args:
         value: A tensor of one element, on any device.
+
+    Attributes:
+        is_late: Whether to read it a step later; on a CPU it is there at once.
     """
 
     def __init__(self, value: Tensor) -> None:
         value = value.detach()
+        self.is_late = value.is_cuda
         # torch puts a copy that need not be waited for into pinned memory
         self._value = value.to("cpu", non_blocking=True) if value.is_cuda else value
         self._arrived = torch.cuda.current_stream(value.device).record_event() if value.is_cuda else None

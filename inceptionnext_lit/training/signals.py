@@ -120,7 +120,7 @@ class SaveOnSignal(Checkpoint):
         number = torch.full((), self._received, device=trainer.strategy.root_device)
         torch.distributed.all_reduce(number, op=torch.distributed.ReduceOp.MAX)
         self._asked.append(Pending(number))
-        return int(self._asked.popleft().read()) if len(self._asked) > int(number.is_cuda) else 0
+        return int(self._asked.popleft().read()) if len(self._asked) > int(self._asked[-1].is_late) else 0
 
     def _stop(self, trainer: Trainer, signum: int) -> None:
         last = next((c for c in trainer.checkpoint_callbacks if isinstance(c, LastCheckpoint)), None)
