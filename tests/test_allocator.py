@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from inceptionnext_lit.allocator import VARIABLE, keep_memory
+from inceptionnext_lit.cli import run as command
 
 PROGRAM = """
 from pathlib import Path
@@ -34,3 +35,11 @@ def test_freed_memory_stays_with_the_process_unless_switched_off(value: str) -> 
 def test_elsewhere_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctypes.CDLL", lambda name: object())
     assert keep_memory() is False
+
+
+def test_a_command_with_a_trainer_keeps_memory_before_it_needs_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(command, "keep_memory", lambda: order.append("keep_memory"))
+    monkeypatch.setattr(command, "CommandLine", lambda *args, **kwargs: order.append("command"))
+    command.run(["fit"])
+    assert order == ["keep_memory", "command"]

@@ -61,6 +61,21 @@ def test_finetune_ablation(tmp_path: Path, sample: Path, trained: Path) -> None:
     assert "\t" not in again  # nothing is trained twice
 
 
+def test_fit_overhead(tmp_path: Path) -> None:
+    words = ["--model", "inceptionnext_iso_micro", "--batch_size", 2, "--image_size", 28, "--steps", 3]
+    lines = run("fit_overhead.py", *words, "--rounds", 2, cwd=tmp_path).splitlines()
+    rounds = [re.fullmatch(r"round \d: bare (\S+) ms, fit (\S+) ms a step, ratio (\S+)", line) for line in lines[:2]]
+    times = [[float(found[key]) for key in (1, 2, 3)] for found in rounds if found is not None]
+    assert len(times) == 2
+    for bare, fit, ratio in times:
+        assert min(bare, fit) > 0
+        assert ratio == pytest.approx(fit / bare, abs=0.01)
+    overhead = re.fullmatch(r"overhead: ([+-]\S+)%, [+-]\S+ ms a step \(medians over 2 rounds\)", lines[3])
+    assert overhead is not None
+    assert float(overhead[1]) == pytest.approx(100 * ((times[0][2] + times[1][2]) / 2 - 1), abs=0.2)
+    assert not any(tmp_path.iterdir())  # each run leaves what it writes in a folder of its own
+
+
 @pytest.mark.parametrize("path", sorted((REPO / "examples").glob("*.py")), ids=lambda path: path.name)
 def test_every_example_is_tested(path: Path) -> None:
     assert f'"{path.name}"' in Path(__file__).read_text()

@@ -3,14 +3,23 @@
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.utils.data import DataLoader, TensorDataset
 
+from inceptionnext_lit.preprocessing import Preprocessing
+from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.training.mixing import Mix
+from inceptionnext_lit.training.progress import RunProgressBar
+from inceptionnext_lit.training.summary import RunSummary
 from tests.recipes import SMALL
 
 pytestmark = pytest.mark.gpu
+INPUT = Preprocessing(image_size=28, crop_pct=1.0, interpolation="bicubic", mean=[0.5] * 3, std=[0.5] * 3)
 
 
 @pytest.mark.parametrize("name", ["inceptionnext_tiny", "inceptionnext_iso_small", "metanext_attn_small"])
@@ -34,3 +43,77 @@ def test_training_on_a_gpu(
     last = torch.load(tmp_path / "runs/quickstart/version_0/checkpoints/best.ckpt", weights_only=True)
     [best] = [state for key, state in last["callbacks"].items() if key.startswith("BestCheckpoint")]
     assert float(best["best_model_score"]) > 0.8
+
+
+class NeverWaits(Callback):
+    """Lets no step from the fourth to the tenth wait for the GPU."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 3:
+            torch.cuda.set_sync_debug_mode("error")
+        if batch_idx == 10:
+            torch.cuda.set_sync_debug_mode("default")
+        self.steps += torch.cuda.get_sync_debug_mode() == 2
+
+
+class Bar(RunProgressBar):
+    """The bar that a terminal would show, with new figures in each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._refresh_rate = 5
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        self._made_at = 0.0
+        super().on_train_batch_end(*args)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("mix", [None, Mix(mixup=0.8, cutmix=1.0)], ids=["plain", "mixed"])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_training_step_never_waits_for_the_gpu(
+    tmp_path: Path, mix: Mix | None, multi_label: bool, precision: Any
+) -> None:
+    labels = torch.eye(3).repeat(20, 1) if multi_label else torch.arange(60) % 3
+    data = TensorDataset(torch.randn(60, 3, 28, 28), labels)
+    task = ClassificationTask(
+        "inceptionnext_iso_micro", num_classes=3, preprocessing=INPUT, mix=mix, multi_label=multi_label, ema_decay=0.9
+    )
+    strict = NeverWaits()
+    trainer = Trainer(
+        accelerator="gpu", devices=1, precision=precision, max_epochs=1, gradient_clip_val=1.0, logger=False,
+        callbacks=[Bar(), RunSummary(), strict], enable_checkpointing=False, enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )  # fmt: skip
+    try:
+        trainer.fit(task, DataLoader(data, batch_size=4, pin_memory=True))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert strict.steps == 7
+    assert trainer.global_step == 15
+    assert trainer.optimizers[0].param_groups[0]["fused"]
+
+
+@pytest.mark.parametrize("every_n_steps", ["2", "100"])
+def test_a_loss_on_a_gpu_that_is_no_number_stops_the_run_before_a_checkpoint(
+    shell: Callable[..., subprocess.CompletedProcess[str]],
+    make_folder: Callable[..., Path],
+    tmp_path: Path,
+    every_n_steps: str,
+) -> None:
+    root = make_folder(tmp_path / "data", {"train": 8, "val": 3})
+    place = "--trainer.callbacks"
+    done = shell(
+        "fit", *SMALL, "--data.root", root, "--data.batch_size", "3", "--trainer.accelerator", "gpu",
+        "--trainer.max_epochs", "3", "--checkpoint.every_n_steps", every_n_steps, f"{place}+=tests.cli.moments.At",
+        f"{place}.moment", "batch", f"{place}.number", "12", f"{place}.what", "nan", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "The training loss is nan in step 12 (epoch 2, batch 4, lr 0.00" in done.stderr
+    assert done.stderr.count(f"{root}/train/") == 3
+    stored = torch.load(tmp_path / "runs/quickstart/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert stored["global_step"] == (10 if every_n_steps == "2" else 8)
+    assert all(value.isfinite().all() for value in stored["state_dict"].values())

@@ -50,6 +50,11 @@ def test_the_package_alone_loads_nothing_heavy() -> None:
     assert not {"torch", "timm", "lightning"} & loaded_after("import inceptionnext_lit.cli")
 
 
+def test_importing_the_package_with_timm_costs_little_more_than_timm() -> None:
+    more = loaded_after("import timm, inceptionnext_lit") - loaded_after("import timm")
+    assert more == {"inceptionnext_lit", "wrapt"}
+
+
 @pytest.mark.parametrize(
     "statement",
     [

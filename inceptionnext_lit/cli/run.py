@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+from inceptionnext_lit.allocator import keep_memory
 from inceptionnext_lit.cli import COMMANDS
 from inceptionnext_lit.cli.checkpoint_defaults import LINKED, checkpoint_defaults
 from inceptionnext_lit.cli.checks import check_continuation, check_writable, choose_monitor
@@ -237,6 +238,7 @@ def run(args: list[str] | None = None) -> None:
         SystemExit: With code 2 if the command line cannot be parsed.
     """
     silence_library_chatter()
+    keep_memory()
     end_with_parent()
     try:
         CommandLine(

@@ -8,12 +8,12 @@ from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_info
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.seeding import VARIABLE, run_seed, seed_generators
 from inceptionnext_lit.tasks.backbone import create_backbone
+from inceptionnext_lit.tasks.counting import MeanLoss
 from inceptionnext_lit.tasks.figures import Figures
 from inceptionnext_lit.tasks.kinds import Kind, MultiLabel, SingleLabel
 from inceptionnext_lit.tasks.optimised import Optimised
@@ -174,9 +174,8 @@ class ClassificationTask(Optimised):
             weights=weights,
         )
         self.log("train/loss_step", loss, prog_bar=True)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
-        if not self.mix.active:
-            self.metrics.count(self, "train", logits, labels)
+        # mixed images have no single label
+        self.metrics.trained(self, loss.detach(), logits, labels, with_metrics=not self.mix.active)
         return loss
 
     def _evaluate(self, batch: tuple[Tensor, Tensor], stage: Stage) -> None:
@@ -184,7 +183,20 @@ class ClassificationTask(Optimised):
         models = {stage: self.model} | ({} if self.model_ema is None else {f"{stage}_ema": self.model_ema.module})
         for name, model in models.items():
             logits = self._classify(model, images) if stage == "test" else model(images)
-            self.metrics.evaluate(self, name, logits, labels)
+            self.metrics.evaluated(self, name, logits, labels)
+
+    def on_train_epoch_start(self) -> None:
+        """Go on from the linear probe to the rest, where there is one, and begin the epoch's figures."""
+        super().on_train_epoch_start()
+        self.metrics.begin("train")
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin the validation's figures."""
+        self.metrics.begin("val", "val_ema")
+
+    def on_test_epoch_start(self) -> None:
+        """Begin the test's figures."""
+        self.metrics.begin("test", "test_ema")
 
     def on_validation_epoch_end(self) -> None:
         """Log what there is for each class."""
@@ -227,7 +239,7 @@ class ClassificationTask(Optimised):
         if self.trainer.strategy.root_device.type != "mps":  # which has no double precision
             # sums of single-precision losses are then exact, whatever the order in which processes add them
             for metric in self.metrics.losses.values():
-                cast(MeanMetric, metric).set_dtype(torch.float64)
+                cast(MeanLoss, metric).set_dtype(torch.float64)
         if stage == "fit":
             if self.hparams["lr"] == "auto":
                 self.derive_lr(cast(Any, self.trainer).datamodule)

@@ -4,8 +4,9 @@ from typing import cast
 
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, Metric, MetricCollection
+from torchmetrics import Metric, MetricCollection
 
+from inceptionnext_lit.tasks.counting import MeanLoss
 from inceptionnext_lit.tasks.kinds import EVALUATED, Kind
 
 
@@ -23,27 +24,36 @@ class Figures(nn.Module):
         self._names = class_names
         self.metrics = kind.metrics()
         self.per_class = kind.per_class()
-        self.losses = nn.ModuleDict({stage: MeanMetric() for stage in EVALUATED})
+        self.losses = nn.ModuleDict({f"of_{stage}": MeanLoss() for stage in ("train", *EVALUATED)})
+        self._unlogged: set[str] = set()
 
-    def count(self, task: LightningModule, stage: str, logits: Tensor, labels: Tensor) -> None:
-        """Add a batch to the metrics of a stage, and log them.
+    def begin(self, *stages: str) -> None:
+        """Begin an epoch of some stages.
+
+        Lightning is told of a stage's figures in its first batch and computes them after the last; to be told in each
+        costs a millisecond a step.
+        """
+        self._unlogged.update(stages)
+
+    def trained(
+        self, task: LightningModule, loss: Tensor, logits: Tensor, labels: Tensor, *, with_metrics: bool
+    ) -> None:
+        """Add a training batch.
 
         Args:
             task: Whose figures they are.
-            stage: Under which name.
+            loss: Its mean loss.
             logits: Of shape (N, K).
             labels: Class indices (N,), or vectors (N, K) of zeros and ones.
+            with_metrics: Whether the labels are those of the images as the model has got them.
         """
-        metrics = cast(MetricCollection, self.metrics[f"of_{stage}"])
-        if len(labels):
-            # several labels are a vector in floating point, as the loss takes it
-            metrics.update(logits.detach(), labels.long())
-            if f"of_{stage}" in self.per_class:
-                cast(Metric, self.per_class[f"of_{stage}"]).update(logits.detach(), labels.long())
-        task.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(labels))
+        cast(MeanLoss, self.losses["of_train"]).update(loss * len(labels), len(labels))
+        if with_metrics:
+            self._score("train", logits.detach(), labels.long())  # several labels are floats, as the loss takes them
+        self._log(task, "train", with_metrics=with_metrics)
 
-    def evaluate(self, task: LightningModule, stage: str, logits: Tensor, labels: Tensor) -> None:
-        """Add an evaluation's batch to loss and metrics of a stage; images that do not count are left out.
+    def evaluated(self, task: LightningModule, stage: str, logits: Tensor, labels: Tensor) -> None:
+        """Add an evaluation's batch to the figures of a stage; images that do not count are left out.
 
         Args:
             task: Whose figures they are.
@@ -51,12 +61,27 @@ class Figures(nn.Module):
             logits: Of shape (N, K).
             labels: Class indices (N,), or vectors (N, K).
         """
-        counted = self._kind.counted(labels)
-        logits, labels = logits[counted].float(), labels[counted]
-        loss = cast(MeanMetric, self.losses[stage])
-        loss.update(self._kind.losses(logits, labels))
-        task.log(f"{stage}/loss", loss, on_step=False, on_epoch=True, batch_size=len(counted))
-        self.count(task, stage, logits, labels)
+        logits, counted = logits.float(), self._kind.counted(labels)
+        losses = self._kind.losses(logits, labels)
+        cast(MeanLoss, self.losses[f"of_{stage}"]).update(losses * counted, counted.sum())
+        self._score(stage, *self._kind.for_metrics(logits, labels))
+        self._log(task, stage, with_metrics=True)
+
+    def _score(self, stage: str, logits: Tensor, labels: Tensor) -> None:
+        if not len(labels):
+            return
+        cast(MetricCollection, self.metrics[f"of_{stage}"]).update(logits, labels)
+        if f"of_{stage}" in self.per_class:
+            cast(Metric, self.per_class[f"of_{stage}"]).update(logits, labels)
+
+    def _log(self, task: LightningModule, stage: str, *, with_metrics: bool) -> None:
+        if stage not in self._unlogged:
+            return
+        self._unlogged.remove(stage)
+        figures: dict[str, Metric] = {f"{stage}/loss": cast(Metric, self.losses[f"of_{stage}"])}
+        if with_metrics:
+            figures |= cast(MetricCollection, self.metrics[f"of_{stage}"]).items()
+        task.log_dict(figures, on_step=False, on_epoch=True, batch_size=1)
 
     def log_classes(self, task: LightningModule, stage: str) -> None:
         """Log the figures of each class, which torchmetrics has as one tensor, under the classes' names."""

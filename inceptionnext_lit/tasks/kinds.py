@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MultilabelAveragePrecision, MultilabelF1Score
+from torchmetrics.classification import MultilabelAveragePrecision, MultilabelF1Score
 
 from inceptionnext_lit.preprocessing import NOT_COUNTED
+from inceptionnext_lit.tasks.counting import CountedAccuracy
 
 EVALUATED = ("val", "val_ema", "test", "test_ema")
 
@@ -38,8 +39,12 @@ class Kind(Protocol):
         """Which images of an evaluation's batch count, as booleans of shape (N,)."""
         ...
 
+    def for_metrics(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """An evaluation's logits (N, K) and labels, integers, without images that the metrics would count."""
+        ...
+
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Loss of each image of an evaluation's batch, of shape (N,)."""
+        """Loss of each image of an evaluation's batch, of shape (N,); any finite number for one that does not count."""
         ...
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -67,9 +72,9 @@ class SingleLabel:
         """Accuracies that count images and classes."""
         metrics = MetricCollection(
             {
-                "acc1": MulticlassAccuracy(self._classes, average="micro"),
-                "acc5": MulticlassAccuracy(self._classes, average="micro", top_k=min(5, self._classes)),
-                "macro_acc": MulticlassAccuracy(self._classes, average="macro"),
+                "acc1": CountedAccuracy(self._classes, average="micro"),
+                "acc5": CountedAccuracy(self._classes, average="micro", top_k=min(5, self._classes)),
+                "macro_acc": CountedAccuracy(self._classes, average="macro"),
             },
             # Groups merge metrics whose counts are equal after one batch: acc5 and macro_acc where all were right.
             compute_groups=False,
@@ -84,9 +89,13 @@ class SingleLabel:
         """By the class index."""
         return labels != NOT_COUNTED
 
+    def for_metrics(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """All: the accuracies tell which images count."""
+        return logits, labels
+
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy."""
-        return F.cross_entropy(logits, labels, reduction="none")
+        return F.cross_entropy(logits, labels, reduction="none", ignore_index=NOT_COUNTED)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Softmax."""
@@ -111,7 +120,7 @@ class MultiLabel:
     def metrics(self) -> nn.ModuleDict:
         """The mean over labels of average precision, and of F1 at a probability of one half; in training F1 alone."""
         count = len(self._names)
-        f1 = MultilabelF1Score(count)
+        f1 = MultilabelF1Score(count, validate_args=False)  # which looks at the labels' values in each step
         metrics = MetricCollection({"mAP": MultilabelAveragePrecision(count), "f1": f1}, compute_groups=False)
         evaluated = {f"of_{stage}": metrics.clone(f"{stage}/") for stage in EVALUATED}
         return nn.ModuleDict({"of_train": MetricCollection({"f1": f1}).clone("train/"), **evaluated})
@@ -124,6 +133,11 @@ class MultiLabel:
     def counted(self, labels: Tensor) -> Tensor:
         """By the vector's first element."""
         return labels[:, 0] != NOT_COUNTED
+
+    def for_metrics(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Those that count, for which the host waits."""
+        counted = self.counted(labels)
+        return logits[counted], labels[counted].long()
 
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Binary cross-entropy, the mean over labels."""

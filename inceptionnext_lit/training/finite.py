@@ -14,6 +14,7 @@ from torch import Tensor
 
 from inceptionnext_lit.errors import SharedError
 from inceptionnext_lit.safe_save import replacing
+from inceptionnext_lit.training.pending import Pending
 
 LIST_NAME = "not_finite.txt"
 _NAMED = 3
@@ -21,21 +22,21 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class _Step:
-    """A step whose loss is not yet known to be a number; ``is_bad`` is a number for all processes together."""
+    """A step whose loss is not yet known to be a number; ``is_bad`` is 1 or 0 for all processes together."""
 
     epoch: int
     batch_idx: int
     number: int
     lr: float
     loss: Tensor
-    is_bad: Tensor
+    is_bad: Pending
 
 
 class StopOnNonFinite(Callback):
     """Ends a run when any process's training loss is NaN or infinite, on all processes together.
 
-    The loss is looked at one batch later on a GPU, so that the GPU need not wait for it, and in any case before a
-    checkpoint is written.
+    On a GPU the loss is looked at one batch later, when it is there without waiting for the newest batch, and in any
+    case before a checkpoint is written.
     """
 
     def __init__(self) -> None:
@@ -60,8 +61,8 @@ class StopOnNonFinite(Callback):
         is_bad = (~loss.isfinite()).any().to(torch.int32)
         if trainer.world_size > 1:
             torch.distributed.all_reduce(is_bad, op=torch.distributed.ReduceOp.MAX)
-        self._steps.append(_Step(trainer.current_epoch, batch_idx, self._number, self._lr, loss, is_bad))
-        self._check(trainer, keep=1 if loss.is_cuda else 0)
+        self._steps.append(_Step(trainer.current_epoch, batch_idx, self._number, self._lr, loss, Pending(is_bad)))
+        self._check(trainer, keep=int(self._steps[-1].is_bad.is_late))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at what is left of the epoch; raises as above."""
@@ -74,7 +75,7 @@ class StopOnNonFinite(Callback):
     def _check(self, trainer: Trainer, keep: int) -> None:
         while len(self._steps) > keep:
             step = self._steps.popleft()
-            if bool(step.is_bad):
+            if step.is_bad.read():
                 self._steps.clear()
                 raise SharedError(_report(trainer, step))
 

@@ -4,13 +4,23 @@ import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, cast
 
-from timm.optim import create_optimizer_v2, list_optimizers, param_groups_layer_decay, param_groups_weight_decay
-from torch import nn
-from torch.optim import Optimizer
+from timm.optim import (
+    create_optimizer_v2,
+    get_optimizer_class,
+    list_optimizers,
+    param_groups_layer_decay,
+    param_groups_weight_decay,
+)
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from inceptionnext_lit.errors import UserError
+
+_FUSED = (Adam, AdamW, SGD)  # in one pass over the parameters, in every release of torch that this works with
+_FUSED_DEVICES = ("cpu", "cuda")
+_OWN_WAY = ("fused", "foreach", "differentiable")  # arguments by which a person chooses how a step is computed
 
 
 @dataclass(frozen=True)
@@ -22,7 +32,8 @@ class OptimizerOptions:
         layer_decay: Factor by which the rate falls from each layer to the one before it, from the head down to the
             stem; 1 trains all at the same rate. Layers are those of the model's own ``group_matcher``.
         head_lr_factor: Factor by which the rate of the last linear layer, which often begins afresh, is larger.
-        kwargs: The optimiser's own arguments, such as ``betas``, ``eps`` or ``momentum``.
+        kwargs: The optimiser's own arguments, such as ``betas``, ``eps`` or ``momentum``. Adam, AdamW and SGD are
+            ``fused`` unless it says otherwise, there or by ``foreach``.
 
     Raises:
         UserError: If there is no such optimiser, or a factor is out of range.
@@ -44,7 +55,15 @@ class OptimizerOptions:
         if self.head_lr_factor <= 0:
             raise UserError(f"model.optimizer.head_lr_factor is {self.head_lr_factor}; it must be above 0.")
 
-    def build(self, model: nn.Module, lr: float, weight_decay: float, head: Collection[str] = ()) -> Optimizer:
+    def build(
+        self,
+        model: nn.Module,
+        lr: float,
+        weight_decay: float,
+        head: Collection[str] = (),
+        *,
+        may_fuse: bool = True,
+    ) -> Optimizer:
         """Make the optimiser of a model.
 
         Args:
@@ -53,6 +72,7 @@ class OptimizerOptions:
             weight_decay: Decay of weights; biases, norms, LayerScale and what the model's own ``no_weight_decay()``
                 names have none (arXiv 2303.16900, section 4.1).
             head: Names of the last linear layer's parameters, where they are to be in groups of their own.
+            may_fuse: Whether the step may be a fused one, where the optimiser and the parameters' device have it.
 
         Returns:
             The optimiser; each group's ``lr`` is the rate that it really gets. Where ``head`` is given, ``is_head``
@@ -67,13 +87,24 @@ class OptimizerOptions:
         for group in groups:
             # torch's schedulers know nothing of timm's lr_scale
             group["lr"] = lr * group.pop("lr_scale", 1.0) * (self.head_lr_factor if group.get("is_head") else 1.0)
+        kwargs = self.kwargs or {}
+        if may_fuse and self._can_fuse([parameter for group in groups for parameter in group["params"]]):
+            kwargs = kwargs | {"fused": True}
         try:
             optimizer: Optimizer = create_optimizer_v2(
-                groups, opt=self.name, lr=lr, weight_decay=weight_decay, **(self.kwargs or {})
+                groups, opt=self.name, lr=lr, weight_decay=weight_decay, **kwargs
             )
         except (TypeError, ValueError, AssertionError) as error:
             raise UserError(f"The optimiser {self.name!r} does not take model.optimizer.kwargs: {error}.") from error
+        optimizer.register_load_state_dict_pre_hook(_keep_way_of_computing)
         return optimizer
+
+    def _can_fuse(self, parameters: list[Tensor]) -> bool:
+        if any(key in (self.kwargs or {}) for key in _OWN_WAY):
+            return False
+        if get_optimizer_class(self.name, bind_defaults=False) not in _FUSED:
+            return False
+        return all(p.device.type in _FUSED_DEVICES and p.is_floating_point() for p in parameters)
 
     def _groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         ask: Callable[[], Collection[str]] | None = getattr(model, "no_weight_decay", None)
@@ -105,6 +136,21 @@ def default_lr(images_per_step: int, width: int) -> float:
         width: Features that the classifier gets.
     """
     return float(f"{0.24 / width * math.sqrt(images_per_step / 32):.2g}")
+
+
+def _keep_way_of_computing(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Go on as a checkpoint's run computed its steps, to the last bit, where this run can and may do so.
+
+    What a checkpoint says of it would else be taken whatever this run's device, precision and arguments.
+    """
+    own = optimizer.param_groups[0]
+    if "fused" not in own:
+        return state
+    ways = {"fused": own["fused"], "foreach": own["foreach"]}
+    if own["fused"] and not all(group.get("fused") for group in state["param_groups"]):
+        ways["fused"] = None
+        cast(Any, optimizer)._step_supports_amp_scaling = False  # torch's mark, by which scalers tell fused steps
+    return state | {"param_groups": [group | ways for group in state["param_groups"]]}
 
 
 def _apart(groups: list[dict[str, Any]], head: set[int]) -> list[dict[str, Any]]:

@@ -9,23 +9,31 @@ from rich.console import Console
 
 from inceptionnext_lit.training.checkpoints import BestCheckpoint
 from inceptionnext_lit.training.clock import TrainingClock, format_seconds
+from inceptionnext_lit.training.pending import Pending
 
 _SIGN_OF_LIFE_S = 300.0
+_REDRAWN_PER_S = 5
 
 
 class RunProgressBar(RichProgressBar):
     """Progress with loss, rate, images per second (all devices), time left and the best so far; a line per epoch stays.
 
     Where the output is no terminal, only the lines per epoch are printed, and in long epochs a line every five minutes.
+    The figures beside the bar are made as often as it is drawn, not in each step; the loss is that of the time before,
+    so that a GPU need not be waited for.
     """
 
     def __init__(self) -> None:
         self._out = Console(soft_wrap=True, highlight=False, markup=False)
-        super().__init__(refresh_rate=5 if self._out.is_terminal else 0)
+        super().__init__(refresh_rate=_REDRAWN_PER_S if self._out.is_terminal else 0)
         self._clock = TrainingClock()
         self._run_start = 0.0
         self._first_step = 0
         self._last_line = 0.0
+        self._figures: dict[str, Any] = {}
+        self._made_at = 0.0
+        self._loss: Pending | None = None
+        self._best: dict[str, str] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clocks."""
@@ -33,6 +41,7 @@ class RunProgressBar(RichProgressBar):
         self._run_start = self._last_line = time.monotonic()
         self._first_step = trainer.global_step
         self._clock.reset()
+        self._best = best_so_far(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the epoch's counts."""
@@ -42,8 +51,11 @@ class RunProgressBar(RichProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the batch's images."""
+        """Count the batch's images, and renew the figures if it is time."""
         self._clock.tick(len(batch[0]) * trainer.world_size)
+        if self.progress is not None and time.monotonic() - self._made_at > 1 / _REDRAWN_PER_S:
+            self._made_at = time.monotonic()
+            self._renew_figures(trainer, outputs)
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if self.progress is None and time.monotonic() - self._last_line > _SIGN_OF_LIFE_S:
             place = f"step {trainer.global_step} of {trainer.estimated_stepping_batches:.0f}"
@@ -53,6 +65,7 @@ class RunProgressBar(RichProgressBar):
         """Leave it out of the training's time."""
         super().on_validation_end(trainer, pl_module)
         self._clock.skip()
+        self._best = best_so_far(trainer)
 
     def configure_columns(self, trainer: Trainer) -> list[Any]:
         """Columns of the bar, without Lightning's batches per second, which images per second replace."""
@@ -60,14 +73,16 @@ class RunProgressBar(RichProgressBar):
         return columns
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """Figures beside the bar."""
-        figures: dict[str, Any] = {}
-        if "train/loss_step" in trainer.callback_metrics:
-            figures["loss"] = float(trainer.callback_metrics["train/loss_step"])
-        if trainer.training:
-            figures |= {"lr": f"{peak_rate(trainer):.2e}", "img/s": f"{self._clock.images_per_s:.0f}"}
-            figures |= {"left": self._time_left(trainer)} | best_so_far(trainer)
-        return figures
+        """Figures beside the bar, as they were made last."""
+        return self._figures
+
+    def _renew_figures(self, trainer: Trainer, outputs: Any) -> None:
+        figures: dict[str, Any] = {} if self._loss is None else {"loss": self._loss.read()}
+        figures |= {"lr": f"{peak_rate(trainer):.2e}", "img/s": f"{self._clock.images_per_s:.0f}"}
+        self._figures = figures | {"left": self._time_left(trainer)} | self._best
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        # Lightning has divided it by the batches of a step
+        self._loss = None if loss is None else Pending(loss * trainer.accumulate_grad_batches)
 
     def _get_train_description(self, current_epoch: int) -> str:
         total = self.trainer.max_epochs

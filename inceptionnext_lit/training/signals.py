@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from collections import deque
 from types import FrameType
 from typing import Any
 
@@ -11,6 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from inceptionnext_lit.training.checkpoints import LastCheckpoint
+from inceptionnext_lit.training.pending import Pending
 
 # Ctrl-C; what kill, schedulers and container runtimes send; what SLURM's --signal sends ahead of a pre-emption
 _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
@@ -44,8 +46,9 @@ class Interrupted(SystemExit):
 class SaveOnSignal(Checkpoint):
     """Saves and stops a run that gets a signal, on all processes in the same batch.
 
-    Before training, and at the second signal, the process ends at once. (A checkpoint callback, because Lightning calls
-    those after all others, which may have found that this batch must not be saved.)
+    Several GPUs agree on that one batch later, when it is known without waiting for the newest batch. Before training,
+    and at the second signal, the process ends at once. (A checkpoint callback, because Lightning calls those after all
+    others, which may have found that this batch must not be saved.)
     """
 
     def __init__(self) -> None:
@@ -53,6 +56,7 @@ class SaveOnSignal(Checkpoint):
         self._training = False
         self._owner = os.getpid()
         self._before: dict[int, Any] = {}
+        self._asked: deque[Pending] = deque()
 
     def listen(self) -> None:
         """Take over the signals from now on; Python lets only the main thread do that."""
@@ -81,12 +85,13 @@ class SaveOnSignal(Checkpoint):
         """From here on there is something to save."""
         self.listen()  # Lightning has put its own handler for SIGTERM over ours
         self._training = True
+        self._asked.clear()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stop here if any process has got a signal; the batch's figures are logged before."""
-        if signum := agreed(trainer, self._received):
+        if signum := self._agreed(trainer):
             trainer._logger_connector.on_batch_end()
             trainer._logger_connector.update_train_step_metrics()
             self._stop(trainer, signum)
@@ -101,12 +106,21 @@ class SaveOnSignal(Checkpoint):
         dataloader_idx: int = 0,
     ) -> None:
         """Stop here if any process has got a signal; the validation is repeated when the run continues."""
-        if not trainer.sanity_checking and (signum := agreed(trainer, self._received)):
+        if not trainer.sanity_checking and (signum := self._agreed(trainer)):
             self._stop(trainer, signum)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """What comes now is short, and everything is saved."""
         self._training = False
+
+    def _agreed(self, trainer: Trainer) -> int:
+        """The greatest of the signals that the processes have got, or 0; on several GPUs, up to the last batch."""
+        if trainer.world_size == 1:
+            return self._received
+        number = torch.full((), self._received, device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(number, op=torch.distributed.ReduceOp.MAX)
+        self._asked.append(Pending(number))
+        return int(self._asked.popleft().read()) if len(self._asked) > int(self._asked[-1].is_late) else 0
 
     def _stop(self, trainer: Trainer, signum: int) -> None:
         last = next((c for c in trainer.checkpoint_callbacks if isinstance(c, LastCheckpoint)), None)
@@ -114,12 +128,3 @@ class SaveOnSignal(Checkpoint):
             last.save_now(trainer)
         self._training = False
         raise Interrupted(signum, None if last is None else last.best_model_path)
-
-
-def agreed(trainer: Trainer, value: int) -> int:
-    """The greatest of all processes' values."""
-    if trainer.world_size == 1:
-        return value
-    number = torch.tensor(value, device=trainer.strategy.root_device)
-    torch.distributed.all_reduce(number, op=torch.distributed.ReduceOp.MAX)
-    return int(number)

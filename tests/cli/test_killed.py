@@ -15,6 +15,8 @@ import psutil
 import pytest
 import torch
 
+from inceptionnext_lit.training import finite
+from inceptionnext_lit.training.pending import Pending
 from tests.recipes import REPO, SMALL
 
 Cli = Callable[..., None]
@@ -196,6 +198,29 @@ def test_a_loss_that_is_no_number_stops_the_run(
     root: Path, tmp_path: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
 ) -> None:
     error = refused(cli, capsys, *words(root), *ONE_PROCESS, *at("batch", 12, "nan"))
+    assert "The training loss is nan in step 6 (epoch 2, batch 4, lr 0.00" in error
+    assert error.count(f"{root}/train/") == 3
+    stored = last(tmp_path)
+    assert stored["global_step"] == 4
+    assert all(value.isfinite().all() for value in stored["state_dict"].values())
+
+
+class LateOnTheCpu(Pending):
+    """A number that comes as late as a GPU's."""
+
+    def __init__(self, value: torch.Tensor) -> None:
+        super().__init__(value)
+        self.is_late = True
+
+
+@pytest.mark.parametrize("every_n_steps", [2, 100])
+def test_a_loss_that_is_read_a_batch_later_stops_the_run_all_the_same(
+    root: Path, tmp_path: Path, cli: Cli, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    every_n_steps: int,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(finite, "Pending", LateOnTheCpu)
+    run = [*words(root), *ONE_PROCESS, "--checkpoint.every_n_steps", every_n_steps]
+    error = refused(cli, capsys, *run, *at("batch", 12, "nan"))  # the batch before a save of every second step
     assert "The training loss is nan in step 6 (epoch 2, batch 4, lr 0.00" in error
     assert error.count(f"{root}/train/") == 3
     stored = last(tmp_path)

@@ -1,14 +1,20 @@
 import re
+from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import timm
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.plugins import MixedPrecision
 from timm.optim import list_optimizers
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader, TensorDataset
 
 import inceptionnext_lit.models  # noqa: F401 - registers the family
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.training.optim import OptimizerOptions
 
 
@@ -113,3 +119,84 @@ def test_wrong_options_name_the_right_ones() -> None:
         OptimizerOptions(kwargs={"momentun": 0.9}).build(model, 0.1, 0.0)
     with pytest.raises(UserError, match=r"Linear does not say which layers it has.*layer_decay"):
         OptimizerOptions(layer_decay=0.5).build(nn.Linear(2, 2), 0.1, 0.0)
+
+
+def step(model: nn.Module, optimizer: torch.optim.Optimizer, count: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(count):
+        for parameter in model.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        optimizer.step()
+
+
+def micro() -> nn.Module:
+    torch.manual_seed(0)
+    return timm.create_model("inceptionnext_iso_micro", num_classes=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "fused"),
+    [
+        ("adamw", None, True),
+        ("adam", {"betas": [0.9, 0.95]}, True),
+        ("sgd", None, True),
+        ("momentum", None, True),
+        ("adamw", {"fused": False}, False),
+        ("adamw", {"foreach": True}, None),
+        ("nadam", None, None),
+    ],
+)
+def test_steps_are_fused_where_that_is_possible_and_nothing_else_is_asked(
+    name: str, kwargs: dict[str, object] | None, fused: bool | None
+) -> None:
+    model = micro()
+    optimizer = OptimizerOptions(name, kwargs=kwargs).build(model, 1e-3, 0.05)
+    assert [group.get("fused") for group in optimizer.param_groups] == [fused] * 2
+    assert not OptimizerOptions(name, kwargs=kwargs).build(model, 1e-3, 0.05, may_fuse=False).defaults.get("fused")
+    plain = micro()
+    step(model, optimizer, 2)
+    step(plain, OptimizerOptions(name, kwargs=kwargs).build(plain, 1e-3, 0.05, may_fuse=False), 2)
+    for value, expected in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_run_goes_on_with_steps_as_they_were_computed_before() -> None:
+    whole, part = micro(), micro()
+    before = OptimizerOptions().build(whole, 1e-3, 0.05, may_fuse=False)
+    step(whole, before, 2)
+    part.load_state_dict(whole.state_dict())
+    now = OptimizerOptions().build(part, 1e-3, 0.05)
+    assert now._step_supports_amp_scaling
+    now.load_state_dict(deepcopy(before.state_dict()))
+    assert [group["fused"] for group in now.param_groups] == [None] * 2
+    assert not now._step_supports_amp_scaling  # or a scaler would leave it the gradients to unscale
+    step(whole, before, 2)
+    step(part, now, 2)
+    assert all(torch.equal(one, other) for one, other in zip(part.parameters(), whole.parameters(), strict=True))
+
+
+def test_a_run_that_may_not_fuse_goes_on_from_one_that_did() -> None:
+    model = micro()
+    fused = OptimizerOptions().build(model, 1e-3, 0.05)
+    step(model, fused, 2)
+    for way in ({"may_fuse": False}, {"may_fuse": True}):
+        optimizer = OptimizerOptions().build(model, 1e-3, 0.05, **way)
+        optimizer.load_state_dict(deepcopy(fused.state_dict()))
+        assert bool(optimizer.param_groups[0]["fused"]) == way["may_fuse"]
+        step(model, optimizer, 1)
+        assert {float(state["step"]) for state in optimizer.state.values()} == {3.0}
+
+
+@pytest.mark.parametrize(("clip", "fused"), [(1.0, False), (None, True)])
+def test_half_precision_with_clipping_does_without_fused_steps(tmp_path: Path, clip: float | None, fused: bool) -> None:
+    images, labels = torch.randn(8, 3, 28, 28), torch.arange(8) % 3
+    scaled = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=8.0))
+    trainer = Trainer(
+        accelerator="cpu", plugins=scaled, gradient_clip_val=clip, max_epochs=1, logger=False,
+        default_root_dir=tmp_path, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    task = ClassificationTask("inceptionnext_iso_micro", num_classes=3)
+    before = task.model.head.weight.detach().clone()
+    trainer.fit(task, DataLoader(TensorDataset(images, labels), batch_size=4))
+    assert bool(trainer.optimizers[0].param_groups[0]["fused"]) is fused
+    assert not torch.equal(task.model.head.weight, before)

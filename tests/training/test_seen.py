@@ -88,6 +88,33 @@ def test_a_line_per_epoch_with_rate_and_best(tmp_path: Path, capsys: pytest.Capt
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-3)
 
 
+class Terminal(RunProgressBar):
+    """The bar that a terminal shows, with new figures in each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._refresh_rate = 5
+        self.shown: list[dict[str, Any]] = []
+        self.losses: list[float] = []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any) -> None:
+        self._made_at = 0.0
+        super().on_train_batch_end(trainer, pl_module, outputs, *args)
+        self.shown.append(self.get_metrics(trainer, pl_module))
+        self.losses.append(float(trainer.callback_metrics["train/loss_step"]))
+
+
+def test_the_bar_shows_the_loss_of_the_time_before_and_the_best_so_far(tmp_path: Path) -> None:
+    bar, best = Terminal(), BestCheckpoint("val/acc1")
+    run(tmp_path, bar, best, max_epochs=2, accumulate_grad_batches=2)
+    assert len(bar.shown) == 4
+    assert "loss" not in bar.shown[0]
+    assert [figures["loss"] for figures in bar.shown[1:]] == pytest.approx(bar.losses[:3])
+    assert all(figures["lr"].endswith("e-03") and int(figures["img/s"]) > 0 for figures in bar.shown)
+    assert ["best val/acc1" in figures for figures in bar.shown] == [False, False, True, True]
+    assert 0 <= float(bar.shown[-1]["best val/acc1"]) <= 1
+
+
 class Stopwatch(Callback):
     def on_train_start(self, *args: Any) -> None:
         self.began = time.monotonic()

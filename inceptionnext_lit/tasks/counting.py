@@ -1,0 +1,74 @@
+"""Figures that are counted on the device alone: the host never waits for it.
+
+torchmetrics looks at the values of losses and labels, and at the largest label to count them, each of which makes the
+host wait for all that a GPU was asked to do.
+"""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassAccuracy
+
+from inceptionnext_lit.preprocessing import NOT_COUNTED
+
+
+class CountedAccuracy(MulticlassAccuracy):
+    """torchmetrics' accuracy; images with the label ``NOT_COUNTED`` are left out.
+
+    Args:
+        num_classes: Number of classes K.
+        average: ``micro`` counts images, ``macro`` is the mean of the classes' recalls.
+        top_k: How many of the most probable classes may be right; more than one with ``micro`` only.
+    """
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Count a batch.
+
+        Args:
+            preds: Logits of shape (N, K).
+            target: Class indices of shape (N,).
+        """
+        counted = target != NOT_COUNTED
+        best = preds.topk(self.top_k, dim=1).indices if self.top_k > 1 else preds.argmax(dim=1, keepdim=True)
+        hits = (best == target[:, None]).any(dim=1)
+        misses = counted & ~hits
+        label = target.clamp(min=0)
+        for state, classes, found in (
+            (self.tp, label, hits),
+            (self.fn, label, misses),
+            (self.fp, best[:, 0], misses),  # a class that no image has but that was named counts in macro
+        ):
+            of_state = cast(Tensor, state)
+            if of_state.numel() == 1:
+                of_state += found.sum()
+            else:
+                of_state.index_add_(0, classes, found.to(of_state.dtype))
+
+
+class MeanLoss(Metric):
+    """Mean loss of the images of all batches and processes."""
+
+    full_state_update = False
+    total: Tensor
+    images: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, losses: Tensor, images: Tensor | int) -> None:
+        """Add a batch.
+
+        Args:
+            losses: Its images' losses, or their sum, of any shape.
+            images: How many they are.
+        """
+        self.total += losses.detach().to(self.total.dtype).sum()
+        self.images += images
+
+    def compute(self) -> Tensor:
+        """The mean; NaN without an image."""
+        return self.total / self.images

@@ -1,0 +1,129 @@
+"""Figures that are counted without a look at the device's values, and logged once an epoch."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics.classification import MulticlassAccuracy
+
+from inceptionnext_lit.preprocessing import NOT_COUNTED
+from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.tasks.counting import CountedAccuracy, MeanLoss
+from inceptionnext_lit.training.schedule import Schedule
+
+MICRO = "inceptionnext_iso_micro"
+ACCURACIES = [{"average": "micro"}, {"average": "micro", "top_k": 3}, {"average": "macro"}]
+
+
+@pytest.mark.parametrize("options", ACCURACIES, ids=str)
+def test_accuracies_are_torchmetrics_own(options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    ours, theirs = CountedAccuracy(6, **options), MulticlassAccuracy(6, **options, ignore_index=NOT_COUNTED)
+    for count in (7, 5, 1):
+        logits, labels = torch.randn(count, 6), torch.randint(0, 4, (count,))  # two classes without an image
+        labels[1::3] = NOT_COUNTED
+        ours.update(logits, labels)
+        counted = labels != NOT_COUNTED
+        theirs.update(logits[counted], labels[counted])
+        assert float(ours.compute()) == float(theirs.compute())
+    assert 0 < float(ours.compute()) < 1
+
+
+def test_the_mean_loss_is_that_of_all_images() -> None:
+    mean = MeanLoss()
+    mean.update(torch.tensor([1.0, 2.0, 0.0]), torch.tensor(2))
+    mean.update(torch.tensor(9.0), 2)
+    assert float(mean.compute()) == 3.0
+    assert float(mean.total) == 12.0
+    mean.reset()
+    assert mean.compute().isnan()
+
+
+class Looks(TorchDispatchMode):
+    """Collects the operators that need a value of a tensor on the host: on a GPU they wait for all its work."""
+
+    KINDS = ("_local_scalar_dense", "nonzero", "unique", "bincount", "masked_select", "is_nonzero", "equal.default")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        if any(kind in str(func) for kind in self.KINDS):
+            self.found.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+class Watched(ClassificationTask):
+    """Watches a whole step: forward, loss, figures, backward, clipping, optimiser and averaged weights."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.looks = Looks()
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        with self.looks:
+            super().optimizer_step(*args, **kwargs)
+
+    def validation_step(self, *args: Any) -> None:
+        with self.looks:
+            super().validation_step(*args)
+
+
+def trainer(path: Path, **kwargs: Any) -> Trainer:
+    settings: dict[str, Any] = {"max_epochs": 1, "logger": False, "enable_checkpointing": False}
+    settings |= {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+    return Trainer(accelerator="cpu", default_root_dir=path, **(settings | kwargs))
+
+
+def test_the_watch_sees_what_stalls() -> None:
+    with Looks() as looks:
+        MulticlassAccuracy(3, average="macro", validate_args=False).update(torch.eye(3), torch.arange(3))
+        float(torch.ones(1))
+        bool(torch.eye(2)[torch.eye(2) > 0].all())
+    found = [name.split(".")[1] for name in looks.found]
+    assert found == ["bincount", "_local_scalar_dense", "_local_scalar_dense"]
+
+
+def test_a_step_never_looks_at_a_value_on_the_device(tmp_path: Path) -> None:
+    """Without mixing, whose own random numbers are on the host; tests/test_gpu.py has it too."""
+    torch.manual_seed(0)
+    loader = DataLoader(TensorDataset(torch.randn(12, 3, 28, 28), torch.arange(12) % 3), batch_size=4)
+    task = Watched(MICRO, num_classes=3, ema_decay=0.9, drop_path=0.1)
+    trainer(tmp_path, gradient_clip_val=1.0).fit(task, loader, loader)
+    assert task.looks.count > 1000
+    assert task.looks.found == []
+
+
+class AtEpochEnds(Callback):
+    def __init__(self) -> None:
+        self.seen: list[dict[str, float]] = []
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.seen.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+
+
+def test_epoch_figures_are_those_of_all_its_batches_and_of_no_other(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    images, labels = torch.randn(20, 3, 28, 28), torch.arange(20) % 3
+    loader = DataLoader(TensorDataset(images, labels), batch_size=8)  # the last one has four
+    task = ClassificationTask(MICRO, num_classes=3, lr=1e-30, weight_decay=0.0, schedule=Schedule(min_lr=1e-30))
+    watch = AtEpochEnds()
+    trainer(tmp_path, max_epochs=2, val_check_interval=1, callbacks=[watch]).fit(task, loader, loader)
+    with torch.no_grad():
+        logits = [task.model(part) for part in images.split(8)]  # in training mode, as each batch was seen
+    losses = [float(F.cross_entropy(out, part)) for out, part in zip(logits, labels.split(8), strict=True)]
+    expected = (8 * losses[0] + 8 * losses[1] + 4 * losses[2]) / 20
+    right = torch.cat(logits).argmax(dim=1) == labels
+    assert len(watch.seen) == 2
+    for figures in watch.seen:
+        assert figures["train/loss"] == pytest.approx(expected, abs=1e-6)
+        assert figures["train/acc1"] == pytest.approx(float(right.float().mean()))
+        assert figures["train/loss_step"] == pytest.approx(losses[-1], abs=1e-6)
