@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from inceptionnext_lit.data.arrays import as_channels
+from inceptionnext_lit.data.device_batch import ToInput, stack_pixels
 from inceptionnext_lit.data.loading import load_image, upright
 from inceptionnext_lit.data.transforms import eval_transform
 from inceptionnext_lit.errors import UserError
@@ -70,6 +71,7 @@ class Classifier:
         self.device = device
         self._channels = len(task.preprocessing["mean"])
         self._transform = eval_transform(task.preprocessing)
+        self._to_input = ToInput(task.preprocessing)
         task.model, task.model_ema = task.inference_model, None  # the other weights are not needed again
         try:
             self._task = task.eval().requires_grad_(False).to(device)
@@ -102,9 +104,9 @@ class Classifier:
         return [prediction for batch in _batches(remaining, batch_size) for prediction in self._label(batch)]
 
     def _label(self, images: list[ImageLike]) -> Iterator[Prediction]:
-        batch = torch.stack([self._transform(_as_picture(image, self._channels)) for image in images])
+        pixels = stack_pixels([self._transform(_as_picture(image, self._channels)) for image in images])
         with torch.inference_mode():
-            scores = self._task.scores(self._task(batch.to(self.device)))
+            scores = self._task.scores(self._task(self._to_input(pixels.to(self.device))))
         predictions = rank(scores, paths=[], multi_label=self._task.hparams["multi_label"])
         of_images = labels(predictions, self.class_names), top_labels(predictions, self.class_names)
         for label, top5 in zip(*of_images, strict=True):

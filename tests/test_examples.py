@@ -76,6 +76,23 @@ def test_fit_overhead(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())  # each run leaves what it writes in a folder of its own
 
 
+def test_loader_speed(tmp_path: Path) -> None:
+    lines = run("loader_speed.py", "--count", 4, "--rounds", 2, cwd=tmp_path).splitlines()
+    assert re.fullmatch(r"4 files of \d+ kB on the average", lines[0])
+    for name in ("crop and flip", "RandAugment, erasing"):
+        [row] = [line for line in lines if name in line]
+        cells = [cell.strip() for cell in row.split("│")[1:-1]]
+        rates = [int(cell) for cell in cells[1:4]]
+        assert min(rates) > 20
+        for ratio, other in ((cells[4], rates[0]), (cells[5], rates[1])):
+            found = re.fullmatch(r"(\S+) \((\S+)–(\S+)\)", ratio)
+            assert found is not None
+            middle, least, most = map(float, found.groups())
+            assert 0 < least <= middle <= most
+            assert middle == pytest.approx(rates[2] / other, rel=0.5)
+    assert any(re.search(r"on the device: \d+ µs an image on one core", line) for line in lines)
+
+
 @pytest.mark.parametrize("path", sorted((REPO / "examples").glob("*.py")), ids=lambda path: path.name)
 def test_every_example_is_tested(path: Path) -> None:
     assert f'"{path.name}"' in Path(__file__).read_text()

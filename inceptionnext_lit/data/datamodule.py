@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -14,10 +13,18 @@ from inceptionnext_lit.data.augmentation import LEVELS, Augmentation, Level
 from inceptionnext_lit.data.bad_images import BadImages, check_headers, hold_back_readable
 from inceptionnext_lit.data.balance import ClassWeights, image_weights, images_by_class
 from inceptionnext_lit.data.checks import check, warn_of_twins
-from inceptionnext_lit.data.datasets import LabelledImages, UnlabelledImages, collate_labelled, collate_unlabelled
+from inceptionnext_lit.data.datasets import (
+    LabelledImages,
+    UnlabelledImages,
+    collate_labelled,
+    collate_unlabelled,
+    finish_batch,
+)
 from inceptionnext_lit.data.defaults import default_batch_size, default_workers
+from inceptionnext_lit.data.device_batch import ToInput
 from inceptionnext_lit.data.global_batch import plan_accumulation
 from inceptionnext_lit.data.inputs import resolve_inputs
+from inceptionnext_lit.data.loaders import build_loader
 from inceptionnext_lit.data.loading import image_suffixes
 from inceptionnext_lit.data.sample import unpack_sample
 from inceptionnext_lit.data.samplers import EvaluationSampler, TrainingSampler
@@ -41,6 +48,8 @@ class ImageFolderDataModule(LightningDataModule):
     perhaps ``split``, ``weight`` and ``group``; see :func:`read_manifest`. Without a validation split, a part of each
     class is held back, groups in one piece.
 
+    The loaders themselves give pixels, :class:`RawImages` in the place of images, which
+    :meth:`on_after_batch_transfer` makes a model's input of on the device.
     Batches are ``(images, labels)``: float32 (N, C, S, S) and int64 (N,), or float32 (N, K) if multi-label; where
     images or classes are weighted, training has ``(images, labels, weights)`` with float32 (N,). In prediction they are
     :class:`UnlabelledBatch`, in natural order. On several processes each gets its share: of training
@@ -141,6 +150,7 @@ class ImageFolderDataModule(LightningDataModule):
         self._class_names = class_names
         self._scanned: set[str] = set()
         self.preprocessing = input_format(image_size, in_chans, crop_pct, mean, std)
+        self._to_input = ToInput(self.preprocessing)
 
     @property
     def classes(self) -> list[str]:
@@ -180,10 +190,11 @@ class ImageFolderDataModule(LightningDataModule):
             return
         evaluation = eval_transform(self.preprocessing)
         if stage == "predict":
-            self.predict_set = UnlabelledImages(self._unlabelled(), evaluation, self.in_chans)
+            self.predict_set = UnlabelledImages(self._unlabelled(), evaluation)
         elif stage == "fit":
             train, val = self._training_samples()
             self.train_set = self._labelled(train, train_transform(self.augmentation, self.preprocessing))
+            self.train_set.erasing = self.augmentation.erasing
             self.train_set.weights = image_weights(train, self.classes, self.class_weights)
             self.train_set.skip = self.bad_images if self.skips else None
             self.val_set = self._labelled(val, evaluation)
@@ -226,6 +237,10 @@ class ImageFolderDataModule(LightningDataModule):
         """Batches of unlabelled images, in natural order."""
         return self._loader(self.predict_set, collate_unlabelled)
 
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Makes a model's input of the images that a loader gave, on the device; the rest of the batch stays."""
+        return finish_batch(batch, self._to_input, self.trainer.precision_plugin if self.trainer else None)
+
     @property
     def step_size(self) -> int:
         """Images per optimiser step over all devices."""
@@ -245,15 +260,7 @@ class ImageFolderDataModule(LightningDataModule):
     def _loader(
         self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any], sampler: Sampler[Any] | None = None
     ) -> DataLoader[Any]:
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            collate_fn=collate,
-        )
+        return build_loader(dataset, collate, sampler, batch_size=self.batch_size, num_workers=self.num_workers)
 
     def _set_accumulation(self) -> None:
         """Let the trainer accumulate what the global batch takes; refuse a step of more images than there are."""
@@ -292,7 +299,7 @@ class ImageFolderDataModule(LightningDataModule):
 
     def _labelled(self, samples: list[Sample], transform: Transform) -> LabelledImages:
         num_labels = self.num_classes if self.multi_label else None
-        return LabelledImages(samples, transform, channels=self.in_chans, num_labels=num_labels)
+        return LabelledImages(samples, transform, num_labels=num_labels)
 
     def _unlabelled(self) -> list[str]:
         inputs = self.root if isinstance(self.root, list) else [str(self._folder())]

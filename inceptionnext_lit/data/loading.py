@@ -93,7 +93,7 @@ def reading(path: str | Path) -> Iterator[None]:
         UserError: If the block raises anything but MemoryError.
     """
     try:
-        with _without_remarks():
+        with without_remarks():
             yield
     except MemoryError:
         raise
@@ -123,7 +123,7 @@ _filters = warnings.catch_warnings()
 
 
 @contextmanager
-def _without_remarks() -> Iterator[None]:
+def without_remarks() -> Iterator[None]:
     """Silences remarks on odd metadata, which each worker and epoch would repeat.
 
     The filters of warnings are the whole process's: of several threads the first one sets them, the last one resets.

@@ -1,28 +1,70 @@
-"""From an RGB image to a model's input: augmented for training, plain for evaluation."""
+"""From an image to the pixels that a batch is made of: augmented for training, plain for evaluation.
+
+Pixels are bytes (3, S, S) of RGB images, and floats in [0, 1] of images with other channels. What makes a model's input
+of them is done on whole batches: see :mod:`device_batch`.
+"""
 
 import math
+import random
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 from PIL import Image
-from timm.data.auto_augment import RandAugment, rand_augment_choices, rand_augment_ops
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.data.random_erasing import RandomErasing
-from timm.data.transforms import RandomResizedCropAndInterpolation, str_to_pil_interp
+from timm.data.transforms import RandomResizedCropAndInterpolation
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
-from torchvision.transforms.functional import to_tensor
+from torchvision.transforms.functional import resized_crop, to_tensor
 
 from inceptionnext_lit.data.augmentation import Augmentation
 from inceptionnext_lit.data.checks import check
+from inceptionnext_lit.data.jpeg import open_jpeg
+from inceptionnext_lit.data.loading import load_image
+from inceptionnext_lit.data.rand_augment import rand_augment
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import Preprocessing
 
-Transform = Callable[[Image.Image | Tensor], Tensor]
-"""From an image as :func:`load_image` gives it to a model's input, float32 (C, S, S)."""
+Picture = Image.Image | Tensor
+"""An image as :func:`load_image` gives it."""
 
-_RAND_AUGMENT_PROB = 0.5  # timm's, under which DeiT's 9/0.5 is meant
+
+class Transform:
+    """Steps from a picture to the pixels of a batch.
+
+    Args:
+        steps: Called one after the other.
+        channels: Channels of the pictures.
+        crop: A random crop that comes first.
+    """
+
+    def __init__(self, steps: list[Callable[[Any], Any]], channels: int, crop: "RandomCrop | None" = None) -> None:
+        self._steps = steps
+        self._channels = channels
+        self._crop = crop
+
+    def __call__(self, picture: Picture) -> Tensor:
+        """Pixels (C, S, S) of a picture: uint8 if RGB, float32 in [0, 1] otherwise."""
+        return self._run(picture if self._crop is None else self._crop(picture))
+
+    def read(self, path: str) -> Tensor:
+        """Pixels of an image file, of JPEGs without decoding more than is needed.
+
+        Raises:
+            UserError: If it cannot be read; see :func:`load_image`.
+        """
+        if self._crop is not None and self._channels == 3:
+            return self._run(self._crop.read(path))
+        return self(load_image(path, self._channels))
+
+    def _run(self, image: Picture) -> Tensor:
+        result: Any = image
+        for step in self._steps:
+            result = step(result)
+        pixels: Tensor = result
+        return pixels
 
 
 def input_format(
@@ -55,11 +97,11 @@ def _per_channel(of_rgb: tuple[float, ...], channels: int) -> list[float]:
 
 
 def train_transform(augmentation: Augmentation, preprocessing: Preprocessing) -> Transform:
-    """Builds the training transform: from an image to a float32 tensor (C, S, S).
+    """Builds the training transform, which draws from the generators of Python, NumPy and torch.
 
     Args:
-        augmentation: What is drawn at random.
-        preprocessing: The evaluation transform, whose size, mean and standard deviation hold here too.
+        augmentation: What is drawn at random; erasing is done on batches.
+        preprocessing: The evaluation transform, whose size and mean hold here too.
 
     Raises:
         UserError: If the images have other channels than RGB and RandAugment or colour jitter is on.
@@ -71,81 +113,113 @@ def train_transform(augmentation: Augmentation, preprocessing: Preprocessing) ->
             f"RandAugment and colour jitter are for RGB images, not for {channels} channels (data.in_chans); choose "
             "--data.augmentation light, or switch data.augmentation.rand_augment_magnitude and .color_jitter off."
         )
-    steps: list[Any] = []
+    crop, steps = None, list[Callable[[Any], Any]]()
     if augmentation.pad_crop or augmentation.scale is None:
         steps += _resize_and_crop(preprocessing, crop_pct=1.0 if augmentation.pad_crop else preprocessing["crop_pct"])
     else:
-        steps.append(_RandomCrop(size, augmentation))
+        crop = RandomCrop(size, augmentation.scale, augmentation.ratio, augmentation.interpolation)
+    steps.append(_to_pixels)
     if augmentation.pad_crop:
         steps.append(v2.RandomCrop(size, padding=augmentation.pad_crop))
-    steps.append(v2.RandomHorizontalFlip(augmentation.hflip))
+    steps.append(partial(_flip, augmentation.hflip))
     if augmentation.rand_augment_magnitude is not None:
         steps.append(rand_augment(augmentation, preprocessing["mean"]))
     elif augmentation.color_jitter > 0:
-        steps.append(v2.ColorJitter(*[augmentation.color_jitter] * 3))
-    steps += [_to_tensor, v2.Normalize(preprocessing["mean"], preprocessing["std"])]
-    steps.append(RandomErasing(augmentation.erasing, mode="pixel", device="cpu"))
-    transform: Transform = v2.Compose(steps)
-    return transform
+        steps.append(partial(_with_pillow, v2.ColorJitter(*[augmentation.color_jitter] * 3)))
+    return Transform(steps, channels, crop)
 
 
 def eval_transform(preprocessing: Preprocessing) -> Transform:
-    """Builds the evaluation transform: from an image to a float32 tensor (C, S, S).
+    """Builds the evaluation transform.
 
     The shorter side is resized to ``image_size / crop_pct`` pixels, rounded down, and the centre is kept.
     """
     steps = _resize_and_crop(preprocessing, preprocessing["crop_pct"])
-    steps += [_to_tensor, v2.Normalize(preprocessing["mean"], preprocessing["std"])]
-    transform: Transform = v2.Compose(steps)
-    return transform
+    return Transform([*steps, _to_pixels], channels=len(preprocessing["mean"]))
 
 
-def rand_augment(augmentation: Augmentation, mean: list[float]) -> Callable[[Image.Image], Image.Image]:
-    """Builds timm's RandAugment, of which no operation fails on any magnitude.
+class _Drawn(NamedTuple):
+    """A crop of an upright picture, in pixels, and the filter with which it is resized."""
 
-    timm's posterize operations come down to keeping 0 bits, on which Pillow raises ValueError; here they
-    keep at least one.
+    top: int
+    left: int
+    height: int
+    width: int
+    interpolation: InterpolationMode
+
+
+class RandomCrop:
+    """timm's crop of random size and shape, resized to a square with a filter that may be random.
+
+    Pictures are resized by Pillow, exactly as timm does it; JPEG files by torch, whose kernels for bytes are several
+    times as fast and differ by one or two levels of 255 here and there.
 
     Args:
-        augmentation: Its ``rand_augment_*`` and ``interpolation`` are used; the magnitude is not ``None``.
-        mean: Mean per channel in [0, 1], with which uncovered corners are filled.
+        size: Side S of the square, in pixels.
+        scale: Range of the crop's area, as a share of the image.
+        ratio: Range of its width divided by its height.
+        interpolation: ``"bilinear"``, ``"bicubic"``, or ``"random"`` for one of them for each image.
     """
-    hparams: dict[str, Any] = {
-        "img_mean": tuple(min(255, round(255 * value)) for value in mean),
-        "magnitude_std": augmentation.rand_augment_std,
-    }
-    if augmentation.interpolation != "random":
-        hparams["interpolation"] = str_to_pil_interp(augmentation.interpolation)
-    names = rand_augment_choices("", increasing=augmentation.rand_augment_increasing)
-    ops = rand_augment_ops(augmentation.rand_augment_magnitude, _RAND_AUGMENT_PROB, hparams, names)
-    for op in ops:
-        if op.name in ("Posterize", "PosterizeIncreasing"):
-            op.level_fn = partial(_at_least_one_bit, op.level_fn)
-    transform: Callable[[Image.Image], Image.Image] = RandAugment(ops, augmentation.rand_augment_num_ops)
-    return transform
+
+    def __init__(self, size: int, scale: tuple[float, float], ratio: tuple[float, float], interpolation: str) -> None:
+        self._size = size
+        self._scale = scale
+        self._ratio = ratio
+        names = ("bilinear", "bicubic") if interpolation == "random" else (interpolation,)
+        self._filters = [InterpolationMode(name) for name in names]
+
+    def __call__(self, picture: Picture) -> Picture:
+        """Crops and resizes a picture."""
+        size = picture.size if isinstance(picture, Image.Image) else (picture.shape[-1], picture.shape[-2])
+        return self._crop(picture, self._draw(*size, is_tensor=isinstance(picture, Tensor)))
+
+    def read(self, path: str) -> Picture:
+        """Crops and resizes an image file; the same draws as of its picture.
+
+        Raises:
+            UserError: If it cannot be read.
+        """
+        jpeg = open_jpeg(path)
+        if jpeg is None:
+            return self(load_image(path))
+        drawn = self._draw(*jpeg.size)
+        pixels = jpeg.crop(*drawn[:4], at_least=self._size)
+        if pixels is None:
+            return self._crop(load_image(path), drawn)
+        batch = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)  # (H, W, 3) -> (1, 3, H, W), channels last
+        size, mode = (self._size, self._size), drawn.interpolation.value
+        return torch.nn.functional.interpolate(batch, size, mode=mode, antialias=True)[0]
+
+    def _draw(self, width: int, height: int, *, is_tensor: bool = False) -> _Drawn:
+        nothing = torch.empty((1, height, width), device="meta")  # timm asks an image for its size
+        top, left, rows, columns = RandomResizedCropAndInterpolation.get_params(nothing, self._scale, self._ratio)
+        if is_tensor:
+            return _Drawn(top, left, rows, columns, InterpolationMode.BICUBIC)
+        interpolation = random.choice(self._filters) if len(self._filters) > 1 else self._filters[0]
+        return _Drawn(top, left, rows, columns, interpolation)
+
+    def _crop(self, picture: Picture, drawn: _Drawn) -> Picture:
+        *box, interpolation = drawn
+        cropped: Picture = resized_crop(picture, *box, [self._size, self._size], interpolation)
+        return cropped
 
 
-def _at_least_one_bit(
-    level_fn: Callable[[float, dict[str, Any]], tuple[int]], level: float, hparams: dict[str, Any]
-) -> tuple[int]:
-    return (max(1, level_fn(level, hparams)[0]),)
+def _to_pixels(image: Picture) -> Tensor:
+    """A picture's pixels; the bytes of an RGB one lie in memory as in the picture."""
+    if isinstance(image, Tensor):
+        return image
+    if image.mode == "RGB":
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (H, W, 3) -> (3, H, W)
+    pixels: Tensor = to_tensor(image)
+    return pixels
 
 
-class _RandomCrop:
-    """timm's crop, whose filter may be random, for pictures; torchvision's for tensors."""
-
-    def __init__(self, size: int, augmentation: Augmentation) -> None:
-        scale, ratio = augmentation.scale, augmentation.ratio
-        self._of_pictures = RandomResizedCropAndInterpolation(size, scale, ratio, augmentation.interpolation)
-        self._of_tensors = v2.RandomResizedCrop(size, scale, ratio, InterpolationMode.BICUBIC)
-
-    def __call__(self, image: Image.Image | Tensor) -> Image.Image | Tensor:
-        crop = self._of_tensors if isinstance(image, Tensor) else self._of_pictures
-        return cast(Image.Image | Tensor, crop(image))
+def _flip(probability: float, pixels: Tensor) -> Tensor:
+    return pixels.flip(-1) if torch.rand(1) < probability else pixels
 
 
-def _to_tensor(image: Image.Image | Tensor) -> Tensor:
-    return image if isinstance(image, Tensor) else cast(Tensor, to_tensor(image))
+def _with_pillow(transform: Callable[[Image.Image], Image.Image], pixels: Tensor) -> Tensor:
+    return _to_pixels(transform(Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())))
 
 
 def _resize_and_crop(preprocessing: Preprocessing, crop_pct: float) -> list[Any]:

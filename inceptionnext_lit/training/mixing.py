@@ -1,5 +1,6 @@
 """Mixup and CutMix on whole batches."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -55,19 +56,31 @@ class Mix:
 
         Returns:
             The images and, where the batch was mixed, targets of shape (N, K), whose rows sum to 1 where each image has
-            one class, and the weights mixed likewise; otherwise all as they came.
+            one class, and the weights mixed likewise; otherwise all as they came. The layout in memory stays.
         """
         if not self.active or torch.rand(()) >= self.prob:
             return images, labels, weights
         use_cutmix = self.cutmix > 0 and (self.mixup == 0 or bool(torch.rand(()) < self.switch_prob))
         classes = num_classes if weights is None else None  # torchvision then takes vectors of any length
-        mix = (
-            v2.CutMix(alpha=self.cutmix, num_classes=classes)
-            if use_cutmix
-            else v2.MixUp(alpha=self.mixup, num_classes=classes)
-        )
-        if weights is None:
-            return (*mix(images, labels), None)
-        targets = F.one_hot(labels, num_classes) if labels.ndim == 1 else labels
-        inputs, mixed = mix(images, torch.cat([targets.to(weights.dtype), weights[:, None]], dim=1))
-        return inputs, mixed[:, :-1], mixed[:, -1]
+        if use_cutmix:
+            return _mixed(v2.CutMix(alpha=self.cutmix, num_classes=classes), images, labels, num_classes, weights)
+        mix = v2.MixUp(alpha=self.mixup, num_classes=classes)
+        if images.is_contiguous() or not images.is_contiguous(memory_format=torch.channels_last):
+            return _mixed(mix, images, labels, num_classes, weights)
+        # torch.roll lays its result out anew on a GPU; seen as (N, H, W, C) the images are laid out as it does it
+        inputs, targets, weights = _mixed(mix, images.permute(0, 2, 3, 1), labels, num_classes, weights)
+        return inputs.permute(0, 3, 1, 2), targets, weights
+
+
+def _mixed(
+    mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    images: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    weights: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    if weights is None:
+        return (*mix(images, labels), None)
+    targets = F.one_hot(labels, num_classes) if labels.ndim == 1 else labels
+    inputs, mixed = mix(images, torch.cat([targets.to(weights.dtype), weights[:, None]], dim=1))
+    return inputs, mixed[:, :-1], mixed[:, -1]

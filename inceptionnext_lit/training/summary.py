@@ -13,6 +13,7 @@ from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader
 
+from inceptionnext_lit.training.bottleneck import WaitingClock, verdict
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 from inceptionnext_lit.training.checkpoints import BestCheckpoint, LastCheckpoint
 from inceptionnext_lit.training.clock import TrainingClock, format_seconds
@@ -23,8 +24,8 @@ _ESTIMATE_AFTER = 50
 class RunSummary(Callback):
     """Says at the start what is trained on what, and at the end what came out and what to type next.
 
-    After fifty steps it says how long the whole run will take, validation not counted; a run that has less than a
-    hundred steps to do is over too soon for that.
+    After fifty steps it says how long the whole run will take, validation not counted, and whether the model waits for
+    the loader; a run that has less than a hundred steps to do is over too soon for the one, and says the other last.
 
     Args:
         count_macs: Counts the multiply-adds of a model for an image of (channels, height, width); None where it cannot.
@@ -37,6 +38,8 @@ class RunSummary(Callback):
         self._clock = TrainingClock()
         self._first_step = 0
         self._estimated = False
+        self._waiting = WaitingClock()
+        self._judged = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Count multiply-adds, before the model is spread over devices."""
@@ -80,6 +83,7 @@ class RunSummary(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Say how long it will take, once that is known."""
+        self._waiting.ask()
         self._clock.tick(len(batch[0]) * trainer.world_size)
         done = trainer.global_step - self._first_step
         if self._estimated or done < _ESTIMATE_AFTER:
@@ -89,6 +93,26 @@ class RunSummary(Callback):
         if trainer.is_global_zero and steps >= 2 * _ESTIMATE_AFTER and math.isfinite(steps):
             duration = format_seconds(self._clock.seconds / done * steps)
             self._out.print(f"Estimate:   {duration} for {steps} steps at {self._clock.images_per_s:.0f} img/s")
+            self._judge(trainer)
+
+    def _judge(self, trainer: Trainer) -> None:
+        """Say whether the model waits for images."""
+        workers = cast(DataLoader[Any], trainer.train_dataloader).num_workers
+        augmentation = getattr(getattr(trainer, "datamodule", None), "augmentation", None)
+        self._out.print(f"Loader:     {verdict(self._waiting.share, workers, augmentation)}")
+        self._judged = True
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The epoch's first batch is asked for."""
+        self._waiting.begin_epoch()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """A batch is there."""
+        self._waiting.receive()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave it out of what the loader and the model are compared by."""
+        self._waiting.pause()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave it out of the training's time."""
@@ -98,6 +122,8 @@ class RunSummary(Callback):
         """Print what came of it, on the first process."""
         if not trainer.is_global_zero:
             return
+        if not self._judged and self._waiting.worked:
+            self._judge(trainer)
         bad_images = getattr(getattr(trainer, "datamodule", None), "bad_images", None)
         if bad_images is not None and (skipped := bad_images.read()):
             listed = _relative(str(bad_images.path))

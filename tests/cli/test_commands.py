@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.tasks import ClassificationTask
+from tests.batches import finished
 from tests.recipes import REPO, SMALL
 
 Cli = Callable[..., None]
@@ -123,7 +124,7 @@ def test_predict_needs_only_a_checkpoint_and_agrees_with_python(
         root=str(folder), image_size=28, crop_pct=1.0, num_workers=0, mean=[0.286] * 3, std=[0.353] * 3
     )
     data.setup("predict")
-    images, paths, unreadable = next(iter(data.predict_dataloader()))
+    images, paths, unreadable = finished(data, data.predict_dataloader())[0]
     assert unreadable == []
     with torch.no_grad():
         probabilities = task(images).softmax(dim=1)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from inceptionnext_lit.data import Augmentation, ImageFolderDataModule, load_image
 from inceptionnext_lit.errors import UserError
+from tests.batches import finished
 
 
 def test_grey(tmp_path: Path) -> None:
@@ -101,7 +102,7 @@ def test_batches(tmp_path: Path, channels: int, augmentation: Any) -> None:
     )  # fmt: skip
     data.setup("fit")
     for loader in (data.train_dataloader(), data.val_dataloader()):
-        images, labels = next(iter(loader))
+        images, labels = finished(data, loader)[0]
         assert images.shape[1:] == (channels, 8, 8)
         if augmentation in ("none", "light"):
             torch.testing.assert_close((images[:, -1, 4, 4] * 255 + 0.5) // 100, labels.float(), rtol=0, atol=1e-4)

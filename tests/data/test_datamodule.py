@@ -18,6 +18,7 @@ from inceptionnext_lit.data.augmentation import LEVELS
 from inceptionnext_lit.data.samplers import Draw
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import NOT_COUNTED
+from tests.batches import as_input, finished
 
 GREY = {"black": 0, "grey": 128, "white": 255}
 
@@ -49,7 +50,7 @@ def test_fit_batches(splits: Path) -> None:
     assert data.classes == ["black", "grey", "white"]
     assert data.num_classes == 3
     data.setup("fit")
-    batches = list(data.train_dataloader())
+    batches = finished(data, data.train_dataloader())
     assert len(batches) == 2  # of 10 images, the last 2 are dropped
     for images, labels in batches:
         assert (images.shape, images.dtype) == ((4, 3, 8, 8), torch.float32)
@@ -123,7 +124,7 @@ def test_predict_in_natural_order(splits: Path) -> None:
         Image.new("L", (4, 4)).save(splits / name)
     data = build(splits / "test", batch_size=2)
     data.setup("predict")
-    batches = list(data.predict_dataloader())
+    batches = finished(data, data.predict_dataloader())
     assert [batch.paths for batch in batches] == [
         [str(splits / "test/grey/0.png"), str(splits / "test/grey/1.png")],
         [str(splits / "test/grey/2.png")],
@@ -238,7 +239,7 @@ def test_the_augmentation_draws_alike_for_a_seed_and_differently_per_worker(tmp_
         pl.seed_everything(3, workers=True, verbose=False)
         data.setup("fit")
         trainer = pl.Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False,
-                             enable_progress_bar=False, enable_model_summary=False)  # fmt: skip
+                             enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0)  # fmt: skip
         seen: list[torch.Tensor] = []
 
         class Recorder(BoringModel):
@@ -246,7 +247,7 @@ def test_the_augmentation_draws_alike_for_a_seed_and_differently_per_worker(tmp_
                 seen.append(batch[0])
                 return self.layer.weight.sum()
 
-        trainer.fit(Recorder(), train_dataloaders=data.train_dataloader())
+        trainer.fit(Recorder(), data)
         return torch.cat(seen)
 
     first = epoch()
@@ -273,10 +274,10 @@ def test_sample(tmp_path: Path) -> None:
     data.setup("fit")
     assert Counter(label for _, label, *_ in data.train_set.samples) == dict.fromkeys(range(10), 600)
     assert Counter(label for _, label, *_ in data.val_set.samples) == dict.fromkeys(range(10), 100)
-    image, label = data.val_set[0]
+    pixels, label, *_ = data.val_set[0]
     assert label == 0
     stored = torch.tensor(list(Image.open(data.val_set.samples[0][0]).tobytes())).view(28, 28) / 255
-    torch.testing.assert_close(image, stored.expand(3, 28, 28))
+    torch.testing.assert_close(as_input(data, pixels), stored.expand(3, 28, 28))
     assert len(os.listdir(tmp_path)) == 1
 
 
@@ -319,10 +320,14 @@ def test_what_is_drawn_for_an_image_depends_on_seed_epoch_index_and_repeat_alone
     alone = random.random(), torch.rand(1)
     torch.manual_seed(99)
     random.seed(99)
-    images = [image for image, _ in train.__getitems__([Draw(3, 2), Draw(7, 2), Draw(7, 3), Draw(7, 2, 1), Draw(7, 2)])]
+    items = train.__getitems__([Draw(3, 2), Draw(7, 2), Draw(7, 3), Draw(7, 2, 1), Draw(7, 2)])
+    images = [item.pixels for item in items]
     assert (random.random(), torch.rand(1)) == alone  # the program's own generators are left as they were
     assert torch.equal(images[1], reference)
     assert torch.equal(images[4], reference)
+    erasures = [item.erasure for item in items]
+    assert erasures[1] == erasures[4] != erasures[2]
+    assert erasures[1] is not None
     assert not torch.equal(images[2], reference)
     assert not torch.equal(images[3], reference)
     monkeypatch.setenv("PL_GLOBAL_SEED", "6")

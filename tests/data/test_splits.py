@@ -12,6 +12,7 @@ from PIL import Image
 from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.data.checks import twins
 from inceptionnext_lit.errors import UserError
+from tests.batches import finished
 
 
 def manifest(root: Path, columns: str, *rows: tuple[Any, ...], name: str = "list.csv") -> Path:
@@ -44,7 +45,7 @@ def test_a_manifest_with_splits_and_weights(tmp_path: Path) -> None:
     data = build(path, mean=[0.0] * 3, std=[1.0] * 3)
     assert data.classes == ["cat", "dog"]
     data.setup("fit")
-    seen = [batch for batch in data.train_dataloader()]
+    seen = finished(data, data.train_dataloader())
     images, labels, weights = (torch.cat(parts) for parts in zip(*seen, strict=True))
     torch.testing.assert_close(images[:, 0, 0, 0] * 255, torch.tensor([10.0, 200.0])[labels])
     assert Counter(zip(labels.tolist(), weights.tolist(), strict=True)) == {

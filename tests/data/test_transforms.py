@@ -12,9 +12,14 @@ from PIL import Image
 from timm.data import create_transform
 from timm.data.auto_augment import AugmentOp, rand_augment_transform
 from timm.data.transforms_factory import transforms_imagenet_eval
+from torchvision.transforms import v2
+from torchvision.transforms.functional import to_tensor
 
 from inceptionnext_lit.data.augmentation import LEVELS, Augmentation
-from inceptionnext_lit.data.transforms import eval_transform, rand_augment, train_transform
+from inceptionnext_lit.data.device_batch import RawImages, ToInput, stack_pixels
+from inceptionnext_lit.data.erasing import draw_erasure
+from inceptionnext_lit.data.rand_augment import operations, rand_augment
+from inceptionnext_lit.data.transforms import Transform, eval_transform, train_transform
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import Preprocessing
 
@@ -30,6 +35,14 @@ def noise(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
+def applied(transform: Transform, image: Image.Image, form: Preprocessing, erasing: float = 0.0) -> torch.Tensor:
+    """What the model gets of one image: pixels from the loader, the rest as on the device."""
+    pixels = transform(image)
+    assert pixels.dtype == torch.uint8
+    erasures = [draw_erasure(erasing, *pixels.shape[1:])] if erasing else []
+    return RawImages(stack_pixels([pixels]), erasures).finished(ToInput(form))[0]
+
+
 def seed(value: int = 0) -> None:
     random.seed(value)
     np.random.seed(value)
@@ -42,14 +55,40 @@ def seed(value: int = 0) -> None:
 def test_eval_equals_timms(image_size: tuple[int, int], size: int, crop_pct: float, interpolation: str) -> None:
     image = noise(*image_size)
     theirs = transforms_imagenet_eval(size, crop_pct, interpolation=interpolation, mean=MEAN, std=STD)(image)
-    ours = eval_transform(preprocessing(size, crop_pct, interpolation))(image)
+    form = preprocessing(size, crop_pct, interpolation)
+    ours = applied(eval_transform(form), image, form)
     assert ours.dtype == torch.float32
     assert ours.shape == (3, size, size)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_eval_is_that_of_single_images_to_the_last_bit(channels: int) -> None:
+    """Conversion and normalisation of a batch on the device against those of each image in turn."""
+    form = Preprocessing(
+        image_size=32, crop_pct=0.9, interpolation="bicubic", mean=[0.485, 0.456, 0.406, 0.31][:channels],
+        std=[0.229, 0.224, 0.225, 0.27][:channels],
+    )  # fmt: skip
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
+    images = [noise(width, height).convert(mode) for width, height in ((50, 80), (33, 40), (28, 28), (200, 90))]
+    resized = [v2.Resize(35, v2.InterpolationMode.BICUBIC), v2.CenterCrop(32)]
+    reference = v2.Compose([*resized, to_tensor, v2.Normalize(form["mean"], form["std"])])
+    transform = eval_transform(form)
+    batch = ToInput(form)(stack_pixels([transform(image) for image in images]))
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(batch, torch.stack([reference(image) for image in images]))
+
+
+def test_every_byte_is_normalised_exactly() -> None:
+    form = preprocessing(256)
+    values = torch.arange(256, dtype=torch.uint8).expand(1, 3, 256, 256).contiguous(memory_format=torch.channels_last)
+    expected = v2.Normalize(MEAN, STD)(values[0].to(torch.float32).div(255))
+    assert torch.equal(ToInput(form)(values)[0], expected)
+
+
 def test_eval_normalises_by_hand() -> None:
-    out = eval_transform(preprocessing(4, 1.0))(Image.new("RGB", (9, 9), (255, 0, 51)))
+    form = preprocessing(4, 1.0)
+    out = applied(eval_transform(form), Image.new("RGB", (9, 9), (255, 0, 51)), form)
     expected = [(1 - 0.485) / 0.229, (0 - 0.456) / 0.224, (0.2 - 0.406) / 0.225]
     torch.testing.assert_close(out[:, 2, 2], torch.tensor(expected))
 
@@ -73,9 +112,10 @@ def test_strong_equals_timms_draw_by_draw() -> None:
         64, is_training=True, color_jitter=0.4, auto_augment="rand-m9-mstd0.5-inc1", interpolation="random",
         re_prob=0.25, re_mode="pixel", mean=MEAN, std=STD,
     )  # fmt: skip
-    ours = train_transform(LEVELS["strong"], preprocessing(64))
+    form = preprocessing(64)
+    ours = train_transform(LEVELS["strong"], form)
     image = noise(70, 90)
-    compared = 0
+    compared, erased = 0, 0
     for value in range(40):
         seed(value)
         try:
@@ -83,9 +123,19 @@ def test_strong_equals_timms_draw_by_draw() -> None:
         except ValueError:  # 0 bits, see below
             continue
         seed(value)
-        torch.testing.assert_close(ours(image), expected, rtol=0, atol=0)
+        pixels = ours(image)
+        erasure = draw_erasure(0.25, 64, 64)
+        actual = RawImages(stack_pixels([pixels]), [erasure]).finished(ToInput(form))[0]
+        if erasure is not None:  # where the noise, which is drawn on the device, is another one
+            top, left, height, width, _ = erasure
+            actual[:, top : top + height, left : left + width] = 0
+            assert expected[:, top : top + height, left : left + width].std() > 0.7
+            expected[:, top : top + height, left : left + width] = 0
+            erased += 1
+        torch.testing.assert_close(actual, expected, rtol=0, atol=0)
         compared += 1
     assert compared >= 30
+    assert erased >= 5
 
 
 def test_colour_jitter_is_off_where_rand_augment_is_on() -> None:
@@ -94,21 +144,23 @@ def test_colour_jitter_is_off_where_rand_augment_is_on() -> None:
     seed()
     assert len({jitter(colour)[0, 0, 0].item() for _ in range(20)}) > 10
     never = replace(NO_DRAW, color_jitter=0.4, rand_augment_magnitude=0.0, rand_augment_std=0.0)
-    steps = str(train_transform(never, preprocessing(16)))
-    assert "ColorJitter" not in steps
-    assert "RandAugment" in steps
+    still = train_transform(never, preprocessing(16))
+    assert len({still(colour)[:, 0, 0].numpy().tobytes() for _ in range(100)}) < 30  # operations of magnitude 0 alone
+    assert "ColorJitter" in str(vars(jitter))
+    assert "ColorJitter" not in str(vars(still))
 
 
 def test_flip_and_erasing_happen_as_often_as_asked() -> None:
     image = Image.new("RGB", (16, 16))
     image.putpixel((0, 0), (255, 255, 255))
     flip = train_transform(replace(NO_DRAW, hflip=0.5), preprocessing(16))
-    erase = train_transform(replace(NO_DRAW, erasing=0.25), preprocessing(16))
+    still = train_transform(NO_DRAW, preprocessing(16))
     seed()
     flipped = sum((flip(image)[0, 0, 15] > 0).item() for _ in range(1000))
     assert 450 < flipped < 550
-    plain = eval_transform(preprocessing(16, 1.0))(image)
-    erased = sum(not torch.equal(erase(image), plain) for _ in range(1000))
+    form = preprocessing(16, 1.0)
+    plain = applied(eval_transform(form), image, form)
+    erased = sum(not torch.equal(applied(still, image, form, erasing=0.25), plain) for _ in range(1000))
     assert 200 < erased < 300
 
 
@@ -126,14 +178,13 @@ def test_pad_crop_moves_by_at_most_the_padding() -> None:
 
 @pytest.mark.parametrize("level", ["none", "light", "medium", "strong"])
 @pytest.mark.parametrize("image_size", [(1, 1), (1, 200), (300, 20)])
-def test_every_level_gives_finite_tensors(level: str, image_size: tuple[int, int]) -> None:
+def test_every_level_gives_bytes(level: str, image_size: tuple[int, int]) -> None:
     transform = pickle.loads(pickle.dumps(train_transform(LEVELS[level], preprocessing(24))))
     seed()
     for _ in range(50):
         out = transform(noise(*image_size))
         assert out.shape == (3, 24, 24)
-        assert out.dtype == torch.float32
-        assert out.isfinite().all()
+        assert out.dtype == torch.uint8
 
 
 def test_timms_rand_augment_fails_on_this_pillow() -> None:
@@ -149,13 +200,13 @@ def test_timms_rand_augment_fails_on_this_pillow() -> None:
 
 @pytest.mark.parametrize("increasing", [True, False])
 def test_rand_augment_survives_ten_thousand_draws(increasing: bool) -> None:
-    image = noise(8, 8)
+    image = eval_transform(preprocessing(8, 1.0))(noise(8, 8))
     seed()
     for magnitude in (9.0, 10.0, 0.0):
         augmentation = Augmentation(rand_augment_magnitude=magnitude, rand_augment_increasing=increasing)
         transform = rand_augment(augmentation, MEAN)
         for _ in range(10_000 if magnitude == 9 else 1000):
-            assert transform(image).size == (8, 8)
+            assert transform(image).shape == (3, 8, 8)
 
 
 @pytest.mark.parametrize("increasing", [True, False])
@@ -165,26 +216,28 @@ def test_each_operation_survives_every_magnitude(increasing: bool) -> None:
         augmentation = Augmentation(
             rand_augment_magnitude=magnitude, rand_augment_std=0.0, rand_augment_increasing=increasing
         )
-        for op in rand_augment(augmentation, MEAN).ops:
+        for op in operations(augmentation, MEAN):
             op.prob = 1.0
             for _ in range(4):
-                assert op(image).mode == "RGB"
+                assert op(np.asarray(image)).shape == (8, 8, 3)
 
 
 def test_posterize_keeps_at_least_one_bit_and_timm_stays_as_it_is() -> None:
     image = noise(8, 8)
     strongest = Augmentation(rand_augment_magnitude=10.0, rand_augment_std=0.0)
-    (op,) = (op for op in rand_augment(strongest, MEAN).ops if op.name == "PosterizeIncreasing")
+    (op,) = (op for op in operations(strongest, MEAN) if op.name == "PosterizeIncreasing")
     op.prob = 1.0
-    assert set(np.asarray(op(image)).ravel()) == {0, 128}
+    assert set(op(np.asarray(image)).ravel()) == {0, 128}
     assert AugmentOp("PosterizeIncreasing", magnitude=10).level_fn(10, {}) == (0,)
 
 
 def test_rand_augment_fills_with_the_mean() -> None:
-    (op,) = (op for op in rand_augment(Augmentation(), MEAN).ops if op.name == "Rotate")
-    op.prob = 1.0
-    seed()
-    assert op(Image.new("RGB", (32, 32))).getpixel((0, 0)) == (124, 116, 104)
+    for op in operations(Augmentation(), MEAN):
+        if op.name in ("Rotate", "ShearX", "ShearY", "TranslateXRel", "TranslateYRel"):
+            op.prob = 1.0
+            seed()
+            colours = {tuple(colour) for colour in op(np.zeros((32, 32, 3), np.uint8)).reshape(-1, 3).tolist()}
+            assert colours == {(0, 0, 0), (124, 116, 104)}
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.training.mixing import Mix
+from tests.batches import finished
 from tests.ranks import run_ranks
 from tests.recipes import SMALL
 
@@ -79,7 +80,7 @@ def test_batches_hold_vectors_of_labels(manifest: Path) -> None:
     data = data_of(manifest)
     assert data.classes == list(COLOURS)
     data.setup("fit")
-    images, labels = next(iter(data.val_dataloader()))
+    images, labels = finished(data, data.val_dataloader())[0]
     assert images.shape == (5, 3, 28, 28)
     assert labels.tolist() == [[float(n >> bit & 1) for bit in range(3)] for n in range(35, 40)]
 
@@ -88,7 +89,7 @@ def test_figures_are_those_of_scikit_learn(manifest: Path) -> None:
     figures = evaluate(manifest, 1)
     data = data_of(manifest, batch_size=13)
     data.setup("validate")
-    [(images, labels)] = data.val_dataloader()
+    [(images, labels)] = finished(data, data.val_dataloader())
     with torch.no_grad():
         logits = task_of(data).eval().model(images)
     scores, truth = logits.sigmoid().numpy(), labels.numpy().astype(int)

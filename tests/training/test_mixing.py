@@ -42,6 +42,20 @@ def test_weights_and_several_labels_are_mixed_like_the_pixels(mix: Mix) -> None:
         torch.testing.assert_close(share, expected)
 
 
+@pytest.mark.parametrize("mix", [Mix(mixup=0.8), Mix(cutmix=1.0)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_layout_stays_and_changes_nothing(mix: Mix, weighted: bool) -> None:
+    images, labels = torch.rand(4, 3, 8, 6), torch.arange(4)
+    weights = torch.arange(4.0) if weighted else None
+    results = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        results.append(mix(images.contiguous(memory_format=memory_format), labels, 4, weights))
+        assert results[-1][0].is_contiguous(memory_format=memory_format)
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+
+
 def test_prob_is_the_share_of_mixed_batches() -> None:
     torch.manual_seed(0)
     images, labels = batch()

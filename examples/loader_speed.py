@@ -1,0 +1,144 @@
+"""How many images a second one core makes ready for training: this package's loader beside timm's transforms.
+
+    python examples/loader_speed.py
+    python examples/loader_speed.py --images FOLDER --rounds 9
+
+Both sides read the same JPEG files one after the other in one process of one thread, in turn and in rounds, up to what
+a loader process hands over: from here bytes (3, 224, 224), from timm once what its own loader asks for (bytes, with
+``use_prefetcher``), and once its default, a normalised tensor. What a batch on the device still takes is timed below,
+here on the CPU; on a GPU it is a small part of a step. Without ``--images``, photo-like JPEGs are drawn.
+"""
+
+import argparse
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from timm.data import create_transform
+
+from inceptionnext_lit.allocator import keep_memory
+from inceptionnext_lit.data import Augmentation
+from inceptionnext_lit.data.device_batch import RawImages, ToInput, stack_pixels
+from inceptionnext_lit.data.erasing import draw_erasure
+from inceptionnext_lit.data.files import list_images
+from inceptionnext_lit.data.transforms import input_format, train_transform
+
+SIZE = 224
+ERASING = 0.25
+PLAIN = Augmentation(color_jitter=0, rand_augment_magnitude=None, erasing=0)
+FULL = Augmentation(erasing=ERASING)
+
+
+def draw_photo(seed: int, width: int = 500, height: int = 375) -> Image.Image:
+    """Shapes from coarse to fine, each at a strength as in photographs, and a camera's grain."""
+    draw = np.random.default_rng(seed)
+    total = np.zeros((height, width, 3), np.float32)
+    for cells in (3, 8, 20, 60, 150):
+        coarse = draw.standard_normal((cells, cells, 3), np.float32) + draw.standard_normal(
+            (cells, cells, 1), np.float32
+        )
+        layers = [Image.fromarray(coarse[..., c]).resize((width, height), Image.Resampling.BICUBIC) for c in range(3)]
+        total += np.stack([np.asarray(layer) for layer in layers], axis=-1) * 80 / cells**0.5
+    total += 128 + draw.standard_normal((height, width, 1), np.float32) * 4
+    return Image.fromarray(np.clip(total, 0, 255).astype(np.uint8))
+
+
+def timms(augment: bool, prefetcher: bool) -> Callable[[str], object]:
+    """Its training transform of a file, opened and converted as its data sets do it."""
+    transform = create_transform(
+        SIZE, is_training=True, color_jitter=0.0, interpolation="random", use_prefetcher=prefetcher,
+        auto_augment="rand-m9-mstd0.5-inc1" if augment else None, re_prob=ERASING if augment else 0.0, re_mode="pixel",
+    )  # fmt: skip
+
+    def read(path: str) -> object:
+        with open(path, "rb") as file:
+            image = Image.open(file).convert("RGB")
+        while True:
+            try:
+                return transform(image)
+            except ValueError:  # its posterize to 0 bits, which Pillow refuses; it draws again
+                continue
+
+    return read
+
+
+def rate(read: Callable[[str], object], paths: list[str], seed: int) -> float:
+    """Images per second."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    began = time.perf_counter()
+    for path in paths:
+        read(path)
+    return len(paths) / (time.perf_counter() - began)
+
+
+def device_part(pixels: list[torch.Tensor], form: ToInput) -> float:
+    """Images per second of what is done on the device, with erasing, here on one core."""
+    raw = RawImages(stack_pixels(pixels), [draw_erasure(ERASING, SIZE, SIZE) for _ in pixels])
+    began = time.perf_counter()
+    raw.finished(form)
+    return len(pixels) / (time.perf_counter() - began)
+
+
+def measure(paths: list[str], rounds: int) -> Table:
+    """A table of medians over rounds, each of which times every side once, one after the other."""
+    preprocessing = input_format(SIZE, 3, 0.875, None, None)
+    form = ToInput(preprocessing)
+    table = Table("images/s on one core", "timm, bytes", "timm, tensor", "here", "here ÷ bytes", "here ÷ tensor")
+    finishing: list[float] = []
+    for name, augment, augmentation in (("crop and flip", False, PLAIN), ("RandAugment, erasing", True, FULL)):
+        ours = train_transform(augmentation, preprocessing).read
+        erasing = augmentation.erasing
+
+        def here(path: str, read: Callable[[str], torch.Tensor] = ours, erasing: float = erasing) -> object:
+            return read(path), draw_erasure(erasing, SIZE, SIZE)
+
+        sides = [timms(augment, prefetcher=True), timms(augment, prefetcher=False), here]
+        for side in sides:
+            rate(side, paths[:8], seed=0)
+        timed = [[rate(side, paths, seed) for side in sides] for seed in range(rounds)]
+        columns = [f"{statistics.median(column):.0f}" for column in zip(*timed, strict=True)]
+        for place in (0, 1):
+            ratios = [row[2] / row[place] for row in timed]
+            columns.append(f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})")
+        table.add_row(name, *columns)
+        pixels = [ours(path) for path in paths[:64]]
+        finishing += [device_part(pixels, form) for _ in range(rounds + 1)][1:]
+    table.caption = (
+        f"{len(paths)} files, medians of {rounds} rounds (least–most). The rest, on the device: "
+        f"{1e6 / statistics.median(finishing):.0f} µs an image on one core."
+    )
+    return table
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, help="a folder of JPEGs; without it, some are drawn")
+    parser.add_argument("--count", type=int, default=128, help="how many of them, at most")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_memory()  # as in the loader processes here; timm's side has it too
+    with tempfile.TemporaryDirectory() as folder:
+        if options.images is None:
+            for index in range(options.count):
+                draw_photo(index).save(Path(folder) / f"{index:04}.jpg", quality=90)
+        paths = [str(path) for path in list_images(options.images or Path(folder))][: options.count]
+        kilobytes = sum(Path(path).stat().st_size for path in paths) / len(paths) / 1000
+        console = Console(width=120)
+        console.print(f"{len(paths)} files of {kilobytes:.0f} kB on the average")
+        console.print(measure(paths, options.rounds))
+
+
+if __name__ == "__main__":
+    main()
