@@ -19,6 +19,7 @@ from inceptionnext_lit.data.device_batch import ToInput, stack_pixels
 from inceptionnext_lit.data.loading import load_image, upright
 from inceptionnext_lit.data.transforms import eval_transform
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.models.deploy import deploy
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks.predictions import labels, rank, top_labels
@@ -72,7 +73,7 @@ class Classifier:
         self._channels = len(task.preprocessing["mean"])
         self._transform = eval_transform(task.preprocessing)
         self._to_input = ToInput(task.preprocessing)
-        task.model, task.model_ema = task.inference_model, None  # the other weights are not needed again
+        task.model, task.model_ema = deploy(task.inference_model), None  # other weights are not needed again
         try:
             self._task = task.eval().requires_grad_(False).to(device)
         except (AssertionError, RuntimeError) as error:  # torch's word for a device that is not there

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from inceptionnext_lit.models.layers import PatchConv2d
 from inceptionnext_lit.models.metanext import MetaNeXtBlock
 
 
@@ -39,11 +40,11 @@ def deploy(model: nn.Module) -> nn.Module:
 
 
 def _fold_block(block: MetaNeXtBlock) -> None:
-    if isinstance(block.norm, nn.BatchNorm2d):
+    if isinstance(block.norm, nn.BatchNorm2d) and _is_plain(block.mlp.fc1):
         block.mlp.fc1 = _fold_forward(block.norm, block.mlp.fc1)
         block.norm = nn.Identity()
-    if block.gamma is not None:
-        fc2 = block.mlp.fc2
+    fc2 = block.mlp.fc2
+    if block.gamma is not None and _is_plain(fc2):
         fc2.weight.mul_(block.gamma.reshape(-1, 1, 1, 1))
         cast(Tensor, fc2.bias).mul_(block.gamma)
         block.gamma = None
@@ -53,18 +54,23 @@ def _fold_block(block: MetaNeXtBlock) -> None:
 def _fold_pair(pair: nn.Sequential) -> None:
     """A convolution and its norm (the stem), or a norm and its convolution (a downsampling layer)."""
     first, second = pair
-    if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
-        fused = fuse_conv_bn_eval(first, second)
-        first.weight, first.bias = fused.weight, fused.bias
-        pair[1] = nn.Identity()
-    elif isinstance(first, nn.BatchNorm2d) and isinstance(second, nn.Conv2d) and _is_unpadded(second):
-        pair[1] = _fold_forward(first, second)
-        pair[0] = nn.Identity()
+    if _is_plain(first) and _is_plain(second):
+        if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+            fused = fuse_conv_bn_eval(first, second)
+            first.weight, first.bias = fused.weight, fused.bias
+            pair[1] = nn.Identity()
+        elif isinstance(first, nn.BatchNorm2d) and isinstance(second, nn.Conv2d) and not _pads(second):
+            pair[1] = _fold_forward(first, second)
+            pair[0] = nn.Identity()
 
 
-def _is_unpadded(conv: nn.Conv2d) -> bool:
-    # a subclass, such as timm's Conv2dSame, may pad on its own
-    return type(conv) is nn.Conv2d and not isinstance(conv.padding, str) and not any(conv.padding)
+def _is_plain(layer: nn.Module) -> bool:
+    # other subclasses do more than their weights say: timm's pad, activate or standardise
+    return type(layer) in (nn.Conv2d, PatchConv2d, nn.BatchNorm2d)
+
+
+def _pads(conv: nn.Conv2d) -> bool:
+    return isinstance(conv.padding, str) or any(conv.padding)
 
 
 def _fold_forward(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Conv2d:

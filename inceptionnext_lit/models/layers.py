@@ -87,11 +87,12 @@ class ConvMlp(nn.Module):
 
     def _may_scale_weights(self) -> bool:
         # LoRA and the like put another module there; a scale of 1e-6 times a weight is 0 in float16
-        weight = self.fc2.weight
-        dtype, device = weight.dtype, weight.device.type
+        if type(self.fc2) is not nn.Conv2d:
+            return False
+        dtype, device = self.fc2.weight.dtype, self.fc2.weight.device.type
         if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
-        return type(self.fc2) is nn.Conv2d and dtype != torch.float16
+        return dtype != torch.float16
 
 
 register_notrace_module(ConvMlp)  # torch.fx cannot follow a choice by the kind of numbers

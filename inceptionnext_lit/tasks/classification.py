@@ -1,6 +1,7 @@
 """Image classification with any timm backbone."""
 
 import os
+from collections.abc import Callable
 from typing import Any, Literal, cast
 
 import torch
@@ -10,6 +11,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.models.deploy import deploy
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.seeding import VARIABLE, run_seed, seed_generators
 from inceptionnext_lit.tasks.backbone import create_backbone
@@ -127,6 +129,7 @@ class ClassificationTask(Optimised):
             self.model_ema.requires_grad_(False)
 
         self.metrics = Figures(self.kind, self.class_names)
+        self._predictor: Callable[[Tensor], Tensor] | None = None
 
     @property
     def figures(self) -> list[str]:
@@ -139,8 +142,17 @@ class ClassificationTask(Optimised):
         """The averaged weights' model where there is one, the trained one otherwise."""
         return self.model if self.model_ema is None else cast(nn.Module, self.model_ema.module)
 
+    def on_predict_start(self) -> None:
+        """Make the form of the model that gives the same outputs with fewer operations."""
+        if self.device_mesh is None:  # sharded weights stay as they are
+            self._predictor = deploy(self.inference_model).__call__
+
+    def on_predict_end(self) -> None:
+        """Forget it: the weights may be trained on."""
+        self._predictor = None
+
     def forward(self, images: Tensor) -> Tensor:
-        """Classify a batch with :attr:`inference_model`.
+        """Classify a batch with :attr:`inference_model`, while predicting with its inference form.
 
         Args:
             images: Normalised images of shape (N, C, H, W).
@@ -148,13 +160,13 @@ class ClassificationTask(Optimised):
         Returns:
             Logits of shape (N, num_classes).
         """
-        return self._classify(self.inference_model, self._lay_out(images))
+        return self._classify(self._predictor or self.inference_model, self._lay_out(images))
 
-    def _classify(self, model: nn.Module, images: Tensor) -> Tensor:
-        logits = cast(Tensor, model(images))
+    def _classify(self, model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        logits = model(images)
         if not self.hparams["test_time_flip"]:
             return logits
-        mirrored = cast(Tensor, model(self._lay_out(images.flip(-1))))
+        mirrored = model(self._lay_out(images.flip(-1)))
         return self.kind.average(logits.float(), mirrored.float())
 
     def _lay_out(self, images: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+from timm.layers import BatchNormAct2d, StdConv2d
 from torch import Tensor, nn
 
 from inceptionnext_lit.models import VARIANTS
@@ -61,3 +62,19 @@ def test_a_model_of_another_family_is_copied() -> None:
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         assert relative_error(deploy(model)(images), model(images)) < 1e-5
+
+
+def test_layers_that_do_more_than_their_weights_say_stay() -> None:
+    generator = torch.Generator().manual_seed(0)
+    model = nn.Sequential(
+        nn.Sequential(nn.Conv2d(3, 4, 1), BatchNormAct2d(4)),
+        nn.Sequential(StdConv2d(4, 4, 1), nn.BatchNorm2d(4)),
+    ).eval()
+    images = torch.randn(2, 3, 8, 8, generator=generator)
+    with torch.no_grad():
+        assert relative_error(deploy(model)(images), model(images)) < 1e-6
+        adapted = narrow("inceptionnext_tiny")
+        fc2 = adapted.stages[0].blocks[0].mlp.fc2
+        adapted.stages[0].blocks[0].mlp.fc2 = nn.Sequential(fc2, nn.Tanh())
+        images = torch.randn(1, 3, 64, 64, generator=generator)
+        assert relative_error(deploy(adapted)(images), adapted(images)) < 1e-5

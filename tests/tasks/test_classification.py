@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
@@ -258,3 +258,35 @@ def test_averaged_weights_are_of_use_after_a_short_run(tmp_path: Path) -> None:
     run.fit(task, batches, batches)
     assert run.callback_metrics["val/acc1"] > 0.9
     assert run.callback_metrics["val_ema/acc1"] > 0.9
+
+
+def test_prediction_runs_the_inference_form_and_leaves_the_model_alone(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    task = ClassificationTask(MICRO, num_classes=4, ema_decay=0.9)
+    for parameter in task.model_ema.module.parameters():
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    images, paths = torch.randn(2, 3, 28, 28), ["a", "b"]
+    called: list[str] = []
+    for model in (task.model, task.model_ema.module):
+        model.register_forward_hook(lambda *_: called.append("whole"))
+        model.blocks[0].norm.register_forward_hook(lambda *_: called.append("norm"))
+    with torch.no_grad():
+        expected = task.eval().scores(task.model_ema.module(images))
+    assert called == ["norm", "whole"]
+    keys = list(task.state_dict())
+    folded: list[bool] = []
+
+    class Look(Callback):
+        def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+            folded.append(list(pl_module.state_dict()) == keys)
+
+    batches = DataLoader([(images, paths, [])], batch_size=None)
+    called.clear()
+    [found] = trainer(tmp_path, callbacks=[Look()]).predict(task, batches)
+    assert "norm" not in called
+    assert folded == [True]
+    assert not torch.equal(task.model(images), task.model_ema.module(images))
+    torch.testing.assert_close(found["probabilities"], expected.sort(descending=True).values)
+    called.clear()
+    task(images)
+    assert called == ["norm", "whole"]
