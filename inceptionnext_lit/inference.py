@@ -117,7 +117,9 @@ class Classifier:
 def load_classifier(path: str | Path, device: str | torch.device | None = None) -> Classifier:
     """Load a checkpoint of ``fit`` to label images with.
 
-    Nothing in the file is run, and the optimiser's part of it is not read.
+    Nothing in the file is run, and the optimiser's part of it is not read. The process's allocator stays as it is: a
+    server on a CPU that may keep its memory calls ``inceptionnext_lit.allocator.keep_memory()`` first, as the command
+    line does.
 
     Args:
         path: The checkpoint, such as ``best.ckpt``.

@@ -14,6 +14,7 @@ from timm.optim import (
     param_groups_weight_decay,
 )
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from inceptionnext_lit.errors import UserError
@@ -103,6 +104,8 @@ class OptimizerOptions:
         if any(key in (self.kwargs or {}) for key in _OWN_WAY):
             return False
         if get_optimizer_class(self.name, bind_defaults=False) not in _FUSED:
+            return False
+        if any(isinstance(parameter, DTensor) for parameter in parameters):  # torch has no fused SGD for sharded ones
             return False
         return all(p.device.type in _FUSED_DEVICES and p.is_floating_point() for p in parameters)
 
