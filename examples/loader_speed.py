@@ -6,7 +6,8 @@
 Both sides read the same JPEG files one after the other in one process of one thread, in turn and in rounds, up to what
 a loader process hands over: from here bytes (3, 224, 224), from timm once what its own loader asks for (bytes, with
 ``use_prefetcher``), and once its default, a normalised tensor. What a batch on the device still takes is timed below,
-here on the CPU; on a GPU it is a small part of a step. Without ``--images``, photo-like JPEGs are drawn.
+here on the CPU; on a GPU it is a small part of a step. Time is the core's own, so that other work on the machine does
+not count, nor a slow disk. Without ``--images``, photo-like JPEGs are drawn.
 """
 
 import argparse
@@ -75,18 +76,18 @@ def rate(read: Callable[[str], object], paths: list[str], seed: int) -> float:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-    began = time.perf_counter()
+    began = time.process_time()
     for path in paths:
         read(path)
-    return len(paths) / (time.perf_counter() - began)
+    return len(paths) / (time.process_time() - began)
 
 
 def device_part(pixels: list[torch.Tensor], form: ToInput) -> float:
     """Images per second of what is done on the device, with erasing, here on one core."""
     raw = RawImages(stack_pixels(pixels), [draw_erasure(ERASING, SIZE, SIZE) for _ in pixels])
-    began = time.perf_counter()
+    began = time.process_time()
     raw.finished(form)
-    return len(pixels) / (time.perf_counter() - began)
+    return len(pixels) / (time.process_time() - began)
 
 
 def measure(paths: list[str], rounds: int) -> Table:

@@ -11,6 +11,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
+from inceptionnext_lit.data.device_batch import RawImages, ToInput, stack_pixels
+from inceptionnext_lit.data.erasing import Erasure
+from inceptionnext_lit.data.transforms import input_format
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.training.mixing import Mix
@@ -117,3 +120,29 @@ def test_a_loss_on_a_gpu_that_is_no_number_stops_the_run_before_a_checkpoint(
     stored = torch.load(tmp_path / "runs/quickstart/version_0/checkpoints/last.ckpt", weights_only=True)
     assert stored["global_step"] == (10 if every_n_steps == "2" else 8)
     assert all(value.isfinite().all() for value in stored["state_dict"].values())
+
+
+def test_a_batch_is_finished_exactly_and_without_waiting() -> None:
+    to_input = ToInput(input_format(32, 3, 0.875, None, None))
+    draw = torch.Generator().manual_seed(0)
+    pixels = stack_pixels([torch.randint(0, 256, (3, 32, 32), generator=draw, dtype=torch.uint8) for _ in range(4)])
+    raw = RawImages(pixels, [None, Erasure(2, 4, 10, 8, seed=5), None, Erasure(2, 4, 10, 8, seed=5)]).pin_memory()
+    raw.to(torch.device("cuda")).finished(to_input)  # copies the constants, once
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        images = raw.to(torch.device("cuda")).finished(to_input)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(images[1, :, 2:12, 4:12], images[3, :, 2:12, 4:12])
+    expected = to_input(pixels)
+    for erased in (1, 3):
+        expected[erased, :, 2:12, 4:12] = images[erased, :, 2:12, 4:12].cpu()
+    assert torch.equal(images.cpu(), expected)
+
+
+def test_mixing_keeps_the_layout() -> None:
+    images = torch.rand(4, 3, 8, 8, device="cuda").contiguous(memory_format=torch.channels_last)
+    for mix in (Mix(mixup=0.8), Mix(cutmix=1.0)):
+        mixed, _, _ = mix(images, torch.arange(4, device="cuda"), 4)
+        assert mixed.is_contiguous(memory_format=torch.channels_last)
