@@ -185,7 +185,7 @@ class ClassificationTask(Optimised):
             label_smoothing=self.hparams["label_smoothing"],
             weights=weights,
         )
-        self.log("train/loss_step", loss, prog_bar=True)
+        self.log("train/loss_step", loss)  # of prog_bar=True, Lightning would read the value in every step
         # mixed images have no single label
         self.metrics.trained(self, loss.detach(), logits, labels, with_metrics=not self.mix.active)
         return loss

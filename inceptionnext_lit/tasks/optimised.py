@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks.checkpointing import SelfContained
 from inceptionnext_lit.training.finetuning import Finetuning, Phases, classifier_parameters, trainable
-from inceptionnext_lit.training.optim import OptimizerOptions, default_lr
+from inceptionnext_lit.training.optim import OptimizerOptions, default_lr, leave_unscaling_to_others
 from inceptionnext_lit.training.resume import KEY as POSITION
 from inceptionnext_lit.training.schedule import Probe, Schedule
 
@@ -57,9 +57,9 @@ class Optimised(SelfContained):
         tuning, later = self.finetuning, self.phases.later
         head = classifier_parameters(self.model) if later or self.optimizer.head_lr_factor != 1 else ()
         with trainable(self.model, later):
-            optimizer = self.optimizer.build(
-                self.model, self.hparams["lr"], self.hparams["weight_decay"], head, may_fuse=self._may_fuse()
-            )
+            optimizer = self.optimizer.build(self.model, self.hparams["lr"], self.hparams["weight_decay"], head)
+        if self.trainer.gradient_clip_val:
+            leave_unscaling_to_others(optimizer)
         self._peaks = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
         self.trainer.fit_loop.setup_data()  # else the batches per epoch are not known yet where max_steps is set
         total_steps = int(self.trainer.estimated_stepping_batches)
@@ -67,10 +67,6 @@ class Optimised(SelfContained):
         probe = Probe(tuning.probe_epochs * steps_per_epoch, tuning.probe_lr) if later else None
         scheduler = self.schedule.build(optimizer, total_steps, steps_per_epoch, probe)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _may_fuse(self) -> bool:
-        """Fused steps take their gradients as half precision scales them, which cannot be clipped before."""
-        return not (self.trainer.precision == "16-mixed" and self.trainer.gradient_clip_val)
 
     def on_train_start(self) -> None:
         """Let this run's own arguments win over those that a continued run's checkpoint has just restored."""

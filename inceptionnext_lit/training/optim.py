@@ -62,8 +62,6 @@ class OptimizerOptions:
         lr: float,
         weight_decay: float,
         head: Collection[str] = (),
-        *,
-        may_fuse: bool = True,
     ) -> Optimizer:
         """Make the optimiser of a model.
 
@@ -73,7 +71,6 @@ class OptimizerOptions:
             weight_decay: Decay of weights; biases, norms, LayerScale and what the model's own ``no_weight_decay()``
                 names have none (arXiv 2303.16900, section 4.1).
             head: Names of the last linear layer's parameters, where they are to be in groups of their own.
-            may_fuse: Whether the step may be a fused one, where the optimiser and the parameters' device have it.
 
         Returns:
             The optimiser; each group's ``lr`` is the rate that it really gets. Where ``head`` is given, ``is_head``
@@ -89,7 +86,7 @@ class OptimizerOptions:
             # torch's schedulers know nothing of timm's lr_scale
             group["lr"] = lr * group.pop("lr_scale", 1.0) * (self.head_lr_factor if group.get("is_head") else 1.0)
         kwargs = self.kwargs or {}
-        if may_fuse and self._can_fuse([parameter for group in groups for parameter in group["params"]]):
+        if self._can_fuse([parameter for group in groups for parameter in group["params"]]):
             kwargs = kwargs | {"fused": True}
         try:
             optimizer: Optimizer = create_optimizer_v2(
@@ -141,6 +138,17 @@ def default_lr(images_per_step: int, width: int) -> float:
     return float(f"{0.24 / width * math.sqrt(images_per_step / 32):.2g}")
 
 
+def leave_unscaling_to_others(optimizer: Optimizer) -> None:
+    """Have gradients unscaled before the step, where they are scaled at all (float16), so that they can be clipped.
+
+    A fused step would do it itself, and Lightning then refuses to clip, in bfloat16 too, which has no scale.
+
+    Args:
+        optimizer: Any.
+    """
+    cast(Any, optimizer)._step_supports_amp_scaling = False  # torch's mark of steps that unscale
+
+
 def _keep_way_of_computing(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
     """Go on as a checkpoint's run computed its steps, to the last bit, where this run can and may do so.
 
@@ -152,7 +160,7 @@ def _keep_way_of_computing(optimizer: Optimizer, state: dict[str, Any]) -> dict[
     ways = {"fused": own["fused"], "foreach": own["foreach"]}
     if own["fused"] and not all(group.get("fused") for group in state["param_groups"]):
         ways["fused"] = None
-        cast(Any, optimizer)._step_supports_amp_scaling = False  # torch's mark, by which scalers tell fused steps
+        leave_unscaling_to_others(optimizer)
     return state | {"param_groups": [group | ways for group in state["param_groups"]]}
 
 

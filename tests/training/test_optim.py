@@ -1,14 +1,16 @@
 import re
 from copy import deepcopy
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import timm
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins import MixedPrecision
 from timm.optim import list_optimizers
 from torch import nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -152,17 +154,18 @@ def test_steps_are_fused_where_that_is_possible_and_nothing_else_is_asked(
     model = micro()
     optimizer = OptimizerOptions(name, kwargs=kwargs).build(model, 1e-3, 0.05)
     assert [group.get("fused") for group in optimizer.param_groups] == [fused] * 2
-    assert not OptimizerOptions(name, kwargs=kwargs).build(model, 1e-3, 0.05, may_fuse=False).defaults.get("fused")
     plain = micro()
     step(model, optimizer, 2)
-    step(plain, OptimizerOptions(name, kwargs=kwargs).build(plain, 1e-3, 0.05, may_fuse=False), 2)
+    unfused = OptimizerOptions(name, kwargs={"foreach": False} | (kwargs or {})).build(plain, 1e-3, 0.05)
+    assert not unfused.defaults.get("fused")
+    step(plain, unfused, 2)
     for value, expected in zip(model.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_run_goes_on_with_steps_as_they_were_computed_before() -> None:
     whole, part = micro(), micro()
-    before = OptimizerOptions().build(whole, 1e-3, 0.05, may_fuse=False)
+    before = OptimizerOptions(kwargs={"foreach": None}).build(whole, 1e-3, 0.05)
     step(whole, before, 2)
     part.load_state_dict(whole.state_dict())
     now = OptimizerOptions().build(part, 1e-3, 0.05)
@@ -179,24 +182,38 @@ def test_a_run_that_may_not_fuse_goes_on_from_one_that_did() -> None:
     model = micro()
     fused = OptimizerOptions().build(model, 1e-3, 0.05)
     step(model, fused, 2)
-    for way in ({"may_fuse": False}, {"may_fuse": True}):
-        optimizer = OptimizerOptions().build(model, 1e-3, 0.05, **way)
+    for kwargs in ({"foreach": None}, None):
+        optimizer = OptimizerOptions(kwargs=kwargs).build(model, 1e-3, 0.05)
         optimizer.load_state_dict(deepcopy(fused.state_dict()))
-        assert bool(optimizer.param_groups[0]["fused"]) == way["may_fuse"]
+        assert bool(optimizer.param_groups[0]["fused"]) == (kwargs is None)
         step(model, optimizer, 1)
         assert {float(state["step"]) for state in optimizer.state.values()} == {3.0}
 
 
-@pytest.mark.parametrize(("clip", "fused"), [(1.0, False), (None, True)])
-def test_half_precision_with_clipping_does_without_fused_steps(tmp_path: Path, clip: float | None, fused: bool) -> None:
+@pytest.mark.parametrize("clip", [1e-3, None])
+@pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed"])
+def test_fused_steps_and_clipping_go_together_in_half_precision(
+    tmp_path: Path, precision: Literal["16-mixed", "bf16-mixed"], clip: float | None
+) -> None:
     images, labels = torch.randn(8, 3, 28, 28), torch.arange(8) % 3
-    scaled = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=8.0))
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0) if precision == "16-mixed" else None
+    norms: list[float] = []
+
+    class Norm(Callback):
+        def on_before_zero_grad(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+            gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+            if gradients:
+                norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+
     trainer = Trainer(
-        accelerator="cpu", plugins=scaled, gradient_clip_val=clip, max_epochs=1, logger=False,
+        accelerator="cpu", plugins=MixedPrecision(precision, "cpu", scaler), gradient_clip_val=clip, max_epochs=1,
         default_root_dir=tmp_path, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        logger=False, callbacks=[Norm()],
     )  # fmt: skip
     task = ClassificationTask("inceptionnext_iso_micro", num_classes=3)
     before = task.model.head.weight.detach().clone()
     trainer.fit(task, DataLoader(TensorDataset(images, labels), batch_size=4))
-    assert bool(trainer.optimizers[0].param_groups[0]["fused"]) is fused
+    assert trainer.optimizers[0].param_groups[0]["fused"]
     assert not torch.equal(task.model.head.weight, before)
+    assert len(norms) == 1  # of the first step, before the second
+    assert norms[0] == pytest.approx(1e-3, rel=1e-3) if clip else norms[0] > 0.1
