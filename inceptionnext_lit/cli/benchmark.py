@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +25,13 @@ bound is the rate of this machine's matrix products, measured in the same rounds
 examples:
   python cli.py benchmark inceptionnext_tiny convnext_tiny deit_small_patch16_224
   python cli.py benchmark inceptionnext_tiny --precision bf16 --variants eager,deploy,compile,deploy+compile
+  python cli.py benchmark inception_next_tiny inceptionnext_tiny --allocator as_it_comes,keep
   python cli.py benchmark inceptionnext_iso_small deit_small_patch16_224 --mode train --batch_size 32 --format json
   python cli.py benchmark inceptionnext_tiny deit_small_patch16_224 --scaling image_size --output growth.svg
 """
 _SIZES = {"image_size": (128, 192, 256, 320, 384, 448, 512), "batch_size": (1, 2, 4, 8, 16, 32)}
 _VARIANTS = ("eager", "compile", "deploy", "deploy+compile")
+_ALLOCATORS = ("keep", "as_it_comes")
 
 
 def run(words: list[str]) -> int:
@@ -79,7 +82,11 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--batch_size", type=_positive, default=16, metavar="N", help="images per step (default: 16)")
     parser.add_argument("--image_size", type=_positive, default=224, metavar="N", help="pixels (default: 224)")
     parser.add_argument(
-        "--variants", type=_variants, default=["eager"], metavar="NAME,…", help=f"of {', '.join(_VARIANTS)}"
+        "--variants",
+        type=partial(_names, allowed=_VARIANTS, what="variant"),
+        default=["eager"],
+        metavar="NAME,…",
+        help=f"of {', '.join(_VARIANTS)}",
     )
     parser.add_argument(
         "--layout", choices=("best", "channels_last", "contiguous"), default="best", help="best tries both"
@@ -89,9 +96,10 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=2.0, help="of each in a round, at least (default: 2)")
     parser.add_argument(
         "--allocator",
-        choices=("keep", "as_it_comes"),
-        default="keep",
-        help="let freed memory stay with the process, or not (default: keep; glibc only)",
+        type=partial(_names, allowed=_ALLOCATORS, what="allocator"),
+        default=["keep"],
+        metavar="NAME,…",
+        help="keep freed memory in the process (the default; glibc only), as_it_comes, or both in turn",
     )
     parser.add_argument("--scaling", choices=tuple(_SIZES), help="measure at several sizes instead of one")
     parser.add_argument("--format", choices=("table", "json"), default="table", help="(default: table)")
@@ -130,10 +138,11 @@ def _measure(options: argparse.Namespace, tick: Any) -> "list[Measurement]":
             batch_size=options.batch_size,
             image_size=options.image_size,
             threads=options.threads,
-            keeps_memory=options.allocator == "keep",
+            keeps_memory=allocator == "keep",
         )
         for model in options.models
         for variant in options.variants
+        for allocator in options.allocator
     ]
     measurements = []
     for sized in _sizes(cases, options.scaling):
@@ -150,10 +159,10 @@ def _sizes(cases: "list[Case]", scaling: str | None) -> "list[list[Case]]":
     return [[replace(case, batch_size=size) for case in cases] for size in sizes]
 
 
-def _variants(text: str) -> list[str]:
+def _names(text: str, allowed: tuple[str, ...], what: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
-    if unknown := [name for name in names if name not in _VARIANTS]:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no variant; there are {', '.join(_VARIANTS)}")
+    if unknown := [name for name in names if name not in allowed]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no {what}; there are {', '.join(allowed)}")
     return names
 
 

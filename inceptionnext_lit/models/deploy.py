@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from inceptionnext_lit.models.layers import PatchConv2d
+from inceptionnext_lit.models.layers import PatchConv2d, ScaledConv2d
 from inceptionnext_lit.models.metanext import MetaNeXtBlock
 
 
@@ -66,7 +66,7 @@ def _fold_pair(pair: nn.Sequential) -> None:
 
 def _is_plain(layer: nn.Module) -> bool:
     # other subclasses do more than their weights say: timm's pad, activate or standardise
-    return type(layer) in (nn.Conv2d, PatchConv2d, nn.BatchNorm2d)
+    return type(layer) in (nn.Conv2d, PatchConv2d, ScaledConv2d, nn.BatchNorm2d)
 
 
 def _pads(conv: nn.Conv2d) -> bool:

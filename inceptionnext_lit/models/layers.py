@@ -8,7 +8,6 @@ import torch
 from timm.layers import SelectAdaptivePool2d
 from timm.models import register_notrace_module
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
@@ -58,6 +57,32 @@ class PatchConv2d(nn.Conv2d):
 register_notrace_module(PatchConv2d)  # torch.fx cannot follow the check's branches
 
 
+class ScaledConv2d(nn.Conv2d):
+    """Convolution whose output channels can be scaled at the cost of scaling its weights, which are fewer.
+
+    Nothing of a map's size is then read and written for LayerScale, neither forward nor backward.
+    """
+
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        """Convolve, and multiply each channel by its number in ``scale`` (C,) if that is given."""
+        if scale is None:
+            return super().forward(x)
+        if self._dtype() == torch.float16:  # in which a scale of 1e-6 times a weight is 0
+            return super().forward(x) * scale.reshape(1, -1, 1, 1)
+        bias = None if self.bias is None else self.bias * scale
+        scaled: Tensor = self._conv_forward(x, self.weight * scale.reshape(-1, 1, 1, 1), bias)
+        return scaled
+
+    def _dtype(self) -> torch.dtype:
+        device = self.weight.device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            return torch.get_autocast_dtype(device)
+        return self.weight.dtype
+
+
+register_notrace_module(ScaledConv2d)  # torch.fx cannot follow a choice by the kind of numbers
+
+
 class ConvMlp(nn.Module):
     """Two 1×1 convolutions with GELU between them, ``(N, C, H, W)`` to ``(N, C, H, W)``.
 
@@ -70,32 +95,17 @@ class ConvMlp(nn.Module):
         super().__init__()
         self.fc1 = nn.Conv2d(dim, hidden, 1)
         self.act = nn.GELU()
-        self.fc2 = nn.Conv2d(hidden, dim, 1)
+        self.fc2 = ScaledConv2d(hidden, dim, 1)
 
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
-        """Mix the channels of every position, and multiply each by its number in ``scale`` (C,) if that is given.
-
-        The scale goes into the last weights, which are fewer than the activations: nothing of the map's size is read
-        and written for it, forward or backward.
-        """
+        """Mix the channels of every position, and multiply each by its number in ``scale`` (C,) if that is given."""
         hidden: Tensor = self.act(self.fc1(x))
-        if scale is None or not self._may_scale_weights():
-            out: Tensor = self.fc2(hidden)
-            return out if scale is None else out * scale.reshape(1, -1, 1, 1)
-        weight, bias = self.fc2.weight * scale.reshape(-1, 1, 1, 1), cast(Tensor, self.fc2.bias) * scale
-        return functional.conv2d(hidden, weight, bias)
-
-    def _may_scale_weights(self) -> bool:
-        # LoRA and the like put another module there; a scale of 1e-6 times a weight is 0 in float16
-        if type(self.fc2) is not nn.Conv2d:
-            return False
-        dtype, device = self.fc2.weight.dtype, self.fc2.weight.device.type
-        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-            dtype = torch.get_autocast_dtype(device)
-        return dtype != torch.float16
-
-
-register_notrace_module(ConvMlp)  # torch.fx cannot follow a choice by the kind of numbers
+        last: nn.Module = self.fc2  # LoRA and the like put another module there
+        if isinstance(last, ScaledConv2d):
+            scaled: Tensor = last(hidden, scale)
+            return scaled
+        out: Tensor = last(hidden)
+        return out if scale is None else out * scale.reshape(1, -1, 1, 1)
 
 
 class MlpHead(nn.Module):

@@ -35,7 +35,7 @@ def _table(records: Sequence[dict[str, Any]]) -> str:
         f"rounds; matrix products reach {min(products):.0f} to {max(products):.0f} GFLOP/s"
     )
     table = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="bold", pad_edge=False)
-    for heading in ("model", "variant", "layout", "pixels", "batch"):
+    for heading in ("model", "variant", "layout", "memory", "pixels", "batch"):
         table.add_column(heading)
     for heading in _COLUMNS:
         table.add_column(heading, justify="right")
@@ -44,6 +44,7 @@ def _table(records: Sequence[dict[str, Any]]) -> str:
             record["model"],
             record["variant"],
             record["layout"],
+            "kept" if record["keeps_memory"] else "freed",
             str(record["image_size"]),
             str(record["batch_size"]),
             f"{record['images_per_s']:.1f}",

@@ -85,6 +85,12 @@ def test_json_has_a_row_per_model_and_variant(
     assert statistics.median([row["images_per_s_min"], row["images_per_s_max"]]) == pytest.approx(row["images_per_s"])
 
 
+def test_the_allocator_is_a_case_of_its_own(cli: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    cli("benchmark", MICRO, *QUICK, "--allocator", "as_it_comes,keep")
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(MICRO)]
+    assert [line.split()[3] for line in lines] == ["freed", "kept"]
+
+
 def test_growth_is_drawn(
     cli: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,7 +98,7 @@ def test_growth_is_drawn(
     cli("benchmark", MICRO, *QUICK, "--scaling", "image_size", "--output", "growth.svg")
     assert "<svg" in (tmp_path / "growth.svg").read_text()
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(MICRO)]
-    assert [line.split()[3] for line in lines] == ["28", "32"]
+    assert [line.split()[4] for line in lines] == ["28", "32"]
 
 
 @pytest.mark.parametrize(
@@ -101,6 +107,7 @@ def test_growth_is_drawn(
         (["inceptionnext_tini"], 1, "inceptionnext_tiny"),
         ([MICRO, "--variants", "eager,fast"], 2, "'fast' is no variant; there are eager, compile, deploy"),
         ([MICRO, "--mode", "train", "--variants", "deploy"], 1, "The variant deploy is for inference"),
+        ([MICRO, "--allocator", "jemalloc"], 2, "'jemalloc' is no allocator; there are keep, as_it_comes"),
         ([MICRO, "--output", "x.pdf"], 1, "--output is x.pdf; it must end in .json or .txt."),
         ([MICRO, "--output", "none/x.json"], 1, "in a folder that does not exist"),
         ([MICRO, "--batch_size", "0"], 2, "--batch_size: '0' is no number of 1 or more"),
