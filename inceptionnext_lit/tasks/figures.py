@@ -70,9 +70,10 @@ class Figures(nn.Module):
     def _score(self, stage: str, logits: Tensor, labels: Tensor) -> None:
         if not len(labels):
             return
-        cast(MetricCollection, self.metrics[f"of_{stage}"]).update(logits, labels)
+        scores = self._kind.scored(logits)
+        cast(MetricCollection, self.metrics[f"of_{stage}"]).update(scores, labels)
         if f"of_{stage}" in self.per_class:
-            cast(Metric, self.per_class[f"of_{stage}"]).update(logits, labels)
+            cast(Metric, self.per_class[f"of_{stage}"]).update(scores, labels)
 
     def _log(self, task: LightningModule, stage: str, *, with_metrics: bool) -> None:
         if stage not in self._unlogged:

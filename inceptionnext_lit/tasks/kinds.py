@@ -43,6 +43,10 @@ class Kind(Protocol):
         """An evaluation's logits (N, K) and labels, integers, without images that the metrics would count."""
         ...
 
+    def scored(self, logits: Tensor) -> Tensor:
+        """What the metrics take in the place of logits, both of shape (N, K)."""
+        ...
+
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Loss of each image of an evaluation's batch, of shape (N,); any finite number for one that does not count."""
         ...
@@ -93,6 +97,10 @@ class SingleLabel:
         """All: the accuracies tell which images count."""
         return logits, labels
 
+    def scored(self, logits: Tensor) -> Tensor:
+        """The same: only their order counts."""
+        return logits
+
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy."""
         return F.cross_entropy(logits, labels, reduction="none", ignore_index=NOT_COUNTED)
@@ -138,6 +146,10 @@ class MultiLabel:
         """Those that count, for which the host waits."""
         counted = self.counted(labels)
         return logits[counted], labels[counted].long()
+
+    def scored(self, logits: Tensor) -> Tensor:
+        """Probabilities, for which torchmetrics takes logits too if all of a batch lie between 0 and 1."""
+        return logits.float().sigmoid()
 
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Binary cross-entropy, the mean over labels."""
