@@ -1,9 +1,11 @@
 """The C library's allocator, told to keep the memory that it has.
 
 glibc gives a large buffer back to the kernel when it is freed, and every new activation is then faulted in again, page
-by page, which can take longer than computing it. Kept, it is used again at once. Over a thousand steps with validations
-and checkpoints the process's peak was 1,103 MiB with it and 1,100 MiB without, and did not grow. Loader processes that
-are forked inherit it, and stay near their own peak.
+by page, which can take longer than computing it. Kept, it is used again at once; a process then stays near its peak
+(README, "Speed"). Loader processes that are forked inherit it.
+
+Huge pages are another matter: where the kernel gives them on request (``madvise``), glibc asks for them only if
+``GLIBC_TUNABLES=glibc.malloc.hugetlb=1`` stands in the environment before the process starts.
 """
 
 import ctypes

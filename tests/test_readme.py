@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from inceptionnext_lit.models import VARIANTS
+from inceptionnext_lit.cli import benchmark
+from inceptionnext_lit.models import VARIANTS, check_model_name
 from tests.recipes import REPO
 
 README = (REPO / "README.md").read_text(encoding="utf-8")
@@ -28,7 +29,10 @@ SMALL_SCALE = [words for words in COMMANDS if "--data.image_size" in words and w
 # an hour of training; tests/test_examples.py runs the script
 ABLATION = [words for words in COMMANDS if {"examples/finetune_ablation.py", "CLOTHING"} & set(words)]
 DOCTOR, FOLDS = ([words for words in COMMANDS if words[2:3] == [name]] for name in ("doctor", "cross_validate"))
-ELSEWHERE = [WHOLE_REPORT, *OVERLAYS, *SMALL_SCALE, *ABLATION, *DOCTOR, *FOLDS]
+# minutes of measuring: tests/reports/test_benchmark.py and tests/test_examples.py run them on small models
+BENCHMARKS = [words for words in COMMANDS if words[2:3] == ["benchmark"]]
+TIMED = [words for words in COMMANDS if words[1].endswith(("loader_speed.py", "fit_overhead.py"))]
+ELSEWHERE = [WHOLE_REPORT, *OVERLAYS, *SMALL_SCALE, *ABLATION, *DOCTOR, *FOLDS, *BENCHMARKS, *TIMED]
 PYTHON = [words for words in COMMANDS if words[0] == "python" and words not in ELSEWHERE]
 
 # Cuts of length, given last, so that they win; the keys that the README's command is about stay.
@@ -60,6 +64,18 @@ def start(words: list[str], place: Path) -> str:
     )
     assert done.returncode == 0, f"{shlex.join(words)}\n{done.stderr}"
     return done.stdout
+
+
+@pytest.mark.parametrize("words", BENCHMARKS, ids=shlex.join)
+def test_benchmarks_can_be_asked_for(words: list[str]) -> None:
+    options = benchmark._parse(words[3:])
+    for model in options.models:
+        check_model_name(model)
+
+
+@pytest.mark.parametrize("words", TIMED, ids=shlex.join)
+def test_scripts_that_time_take_these_arguments(words: list[str], place: Path) -> None:
+    assert Path(words[1]).name in start([*words, "--help"], place)
 
 
 def test_every_python_command_in_order(place: Path) -> None:
