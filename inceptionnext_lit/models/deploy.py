@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from inceptionnext_lit.models.layers import PatchConv2d, ScaledConv2d
+from inceptionnext_lit.models.convolutions import PatchConv2d, ScaledConv2d
 from inceptionnext_lit.models.metanext import MetaNeXtBlock
 
 

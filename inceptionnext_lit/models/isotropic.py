@@ -8,10 +8,10 @@ from timm.models import register_notrace_function
 from torch import Tensor, nn
 from torch.nn import functional
 
+from inceptionnext_lit.models.convolutions import PatchConv2d
 from inceptionnext_lit.models.layers import (
     FeatureInfo,
     Indices,
-    PatchConv2d,
     check_format,
     init_weights,
     linear_rates,

@@ -12,12 +12,12 @@ from timm.layers import DropPath, create_conv2d
 from torch import Tensor, nn
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.models.convolutions import PatchConv2d
 from inceptionnext_lit.models.layers import (
     ConvMlp,
     FeatureInfo,
     Indices,
     MlpHead,
-    PatchConv2d,
     check_format,
     init_weights,
     linear_rates,
