@@ -1,10 +1,26 @@
 """Convolutions that do something besides convolving; their parameters are those of ``torch.nn.Conv2d``."""
 
+from typing import Any
+
 import torch
-from timm.models import register_notrace_module
+from timm.models import register_notrace_function, register_notrace_module
 from torch import Tensor, nn
+from torch.nn import functional
 
 from inceptionnext_lit.errors import UserError
+
+Pair = tuple[int, int]
+
+
+def autocast_dtype(x: Tensor) -> torch.dtype:
+    """Precision in which autocast has a convolution of ``x`` computed; its own where autocast is off."""
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return x.dtype
+
+
+register_notrace_function(autocast_dtype)  # torch.fx cannot follow a choice by a device
 
 
 class PatchConv2d(nn.Conv2d):
@@ -56,17 +72,85 @@ class ScaledConv2d(nn.Conv2d):
         """Convolve, and multiply each channel by its number in ``scale`` (C,) if that is given."""
         if scale is None:
             return super().forward(x)
-        if self._dtype() == torch.float16:  # in which a scale of 1e-6 times a weight is 0
+        if autocast_dtype(self.weight) == torch.float16:  # in which a scale of 1e-6 times a weight is 0
             return super().forward(x) * scale.reshape(1, -1, 1, 1)
         bias = None if self.bias is None else self.bias * scale
         scaled: Tensor = self._conv_forward(x, self.weight * scale.reshape(-1, 1, 1, 1), bias)
         return scaled
 
-    def _dtype(self) -> torch.dtype:
-        device = self.weight.device.type
-        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-            return torch.get_autocast_dtype(device)
-        return self.weight.dtype
-
 
 register_notrace_module(ScaledConv2d)  # torch.fx cannot follow a choice by the kind of numbers
+
+
+class HorizontalConv2d(nn.Conv2d):
+    """Depthwise convolution with a kernel of one row, whose weight gradient a CPU computes as a column's.
+
+    oneDNN has fast kernels for the weight gradient of a k×1 kernel, but not of a 1×k one, which takes it five to eight
+    times as long. Both are the same sum over a map with height and width exchanged, which costs a copy.
+
+    Args:
+        channels: Channels C.
+        kernel_size: Width of the kernel in pixels, odd.
+        padding: Zeros on the left and on the right, in pixels.
+        dilation: Distance between kernel taps in pixels.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, C, H, W)`` where the padding keeps the width.
+    """
+
+    def __init__(self, channels: int, kernel_size: int, padding: int, dilation: int = 1) -> None:
+        super().__init__(
+            channels, channels, (1, kernel_size), padding=(0, padding), dilation=(1, dilation), groups=channels
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve the rows."""
+        trains = torch.is_grad_enabled() and self.weight.requires_grad and x.device.type == "cpu"
+        if not trains or torch.compiler.is_compiling() or torch._C._get_tracing_state():
+            return super().forward(x)
+        dtype = autocast_dtype(x)
+        weight, bias = self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype)
+        out: Tensor = _HorizontalConvolution.apply(x.to(dtype), weight, bias, self.padding, self.dilation)
+        return out
+
+
+register_notrace_module(HorizontalConv2d)  # torch.fx cannot follow a choice by what is needed
+
+
+class _HorizontalConvolution(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Pair, dilation: Pair) -> Tensor:
+        return functional.conv2d(x, weight, bias, padding=padding, dilation=dilation, groups=len(weight))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, weight, _, ctx.padding, ctx.dilation = inputs
+        ctx.save_for_backward(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad[:3]
+        grad_x, _, _ = _gradients(grads[0], x, weight, ctx.padding, ctx.dilation, (of_x, False, False))
+        grad, x, weight = _exchange(grads[0]), _exchange(x), _exchange(weight)
+        padding, dilation = ctx.padding[::-1], ctx.dilation[::-1]
+        _, grad_weight, grad_bias = _gradients(grad, x, weight, padding, dilation, (False, of_weight, of_bias))
+        return grad_x, None if grad_weight is None else grad_weight.transpose(2, 3), grad_bias, None, None
+
+
+def _gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, padding: Pair, dilation: Pair, needed: tuple[bool, bool, bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of a depthwise convolution's input, weight and bias, those that are needed."""
+    count = len(weight)
+    grads: tuple[Tensor | None, Tensor | None, Tensor | None] = torch.ops.aten.convolution_backward(
+        grad, x, weight, [count], [1, 1], padding, dilation, False, [0, 0], count, needed
+    )
+    return grads
+
+
+def _exchange(x: Tensor) -> Tensor:
+    """Exchange height and width, laid out channels-last."""
+    return x.permute(0, 3, 2, 1).contiguous().permute(0, 3, 1, 2)  # (N, C, H, W) -> (N, W, H, C) -> (N, C, W, H)

@@ -1,4 +1,4 @@
-"""Parts of a model besides mixers and blocks: MLP, head, initialisation, checkpointing."""
+"""Parts of a model besides mixers and blocks: GELU, MLP, head, initialisation, checkpointing."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -6,6 +6,7 @@ from typing import cast
 
 import torch
 from timm.layers import SelectAdaptivePool2d
+from timm.models import register_notrace_module
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
@@ -16,6 +17,23 @@ from inceptionnext_lit.models.convolutions import ScaledConv2d
 POOLS = ("avg", "max", "avgmax")
 FeatureInfo = list[dict[str, int | str]]  # per level: num_chs, reduction (stride in pixels), module
 Indices = int | Sequence[int] | None  # which levels: the last n, these, or all
+
+
+class Gelu2d(nn.GELU):
+    """GELU of maps, ``(N, C, H, W)`` to ``(N, C, H, W)``.
+
+    For bfloat16 on CPUs torch has a kernel (oneDNN's) that takes half of its other one's time, but only for tensors
+    that lie in the order of their dimensions; a map that lies channels-last is shown to it as ``(N, H, W, C)``.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply GELU to every number."""
+        if x.dtype != torch.bfloat16 or x.device.type != "cpu" or torch.compiler.is_compiling():
+            return super().forward(x)
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+register_notrace_module(Gelu2d)  # torch.fx cannot follow a choice by the kind of numbers
 
 
 class ConvMlp(nn.Module):
@@ -29,7 +47,7 @@ class ConvMlp(nn.Module):
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
         self.fc1 = nn.Conv2d(dim, hidden, 1)
-        self.act = nn.GELU()
+        self.act = Gelu2d()
         self.fc2 = ScaledConv2d(hidden, dim, 1)
 
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:

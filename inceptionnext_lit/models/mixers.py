@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from inceptionnext_lit.models.convolutions import HorizontalConv2d, autocast_dtype
+
 Branch = Literal["square", "horizontal", "vertical"]
 _LAYERS: dict[Branch, str] = {"square": "dwconv_hw", "horizontal": "dwconv_w", "vertical": "dwconv_h"}
 
@@ -72,22 +74,22 @@ class InceptionDWConv2d(nn.Module):
         if "square" in branches:
             self.dwconv_hw = conv(square_kernel_size, padding=square_pad, dilation=dilation)
         if "horizontal" in branches:
-            self.dwconv_w = conv((1, band_kernel_size), padding=(0, band_pad), dilation=(1, dilation))
+            self.dwconv_w = HorizontalConv2d(width, band_kernel_size, padding=band_pad, dilation=dilation)
         if "vertical" in branches:
             self.dwconv_h = conv((band_kernel_size, 1), padding=(band_pad, 0), dilation=(dilation, 1))
         self.split_sizes = [dim - count * width] + [width] * count
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve groups of channels, each its own way, and pass the first ones through."""
-        groups = torch.split(x, self.split_sizes, dim=1)
+        # autocast would cast each group by itself, which is slower; fc1 needs the identity's in that precision too
+        groups = torch.split(x.to(autocast_dtype(x)), self.split_sizes, dim=1)
         convolved = []
         for i, path in enumerate(self.paths, start=1):
             group = groups[i]
             for layer in path:
                 group = getattr(self, layer)(group)
             convolved.append(group)
-        # under autocast the convolutions give half precision, in which fc1 needs all of it in any case
-        return torch.cat((groups[0].to(convolved[0].dtype), *convolved), dim=1)
+        return torch.cat((groups[0], *convolved), dim=1)
 
 
 class DepthwiseConv2d(nn.Module):
@@ -120,9 +122,8 @@ class DepthwiseConv2d(nn.Module):
         if self.split_sizes[0] == 0:  # no split and no copy where everything is convolved
             full: Tensor = self.dwconv(x)
             return full
-        identity, rest = torch.split(x, self.split_sizes, dim=1)
-        convolved = self.dwconv(rest)
-        return torch.cat((identity.to(convolved.dtype), convolved), dim=1)
+        identity, rest = torch.split(x.to(autocast_dtype(x)), self.split_sizes, dim=1)
+        return torch.cat((identity, self.dwconv(rest)), dim=1)
 
 
 class SelfAttention2d(nn.Module):
