@@ -19,6 +19,7 @@ from inceptionnext_lit.data.device_batch import ToInput, stack_pixels
 from inceptionnext_lit.data.loading import load_image, upright
 from inceptionnext_lit.data.transforms import eval_transform
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.models.compiled import Compiled
 from inceptionnext_lit.models.deploy import deploy
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
@@ -59,12 +60,13 @@ class Classifier:
         class_names: The classes in the order of the model's outputs.
         preprocessing: How images are resized, cropped and normalised.
         device: Where it runs.
+        compiles: Whether the model is compiled.
 
     Raises:
         UserError: If the task does not know its preprocessing, or the device cannot be used.
     """
 
-    def __init__(self, task: ClassificationTask, device: torch.device) -> None:
+    def __init__(self, task: ClassificationTask, device: torch.device, compiles: bool = False) -> None:
         if task.preprocessing is None:
             raise UserError("The checkpoint does not say how its images were prepared; use one that fit wrote.")
         self.class_names: list[str] = list(task.class_names)
@@ -79,6 +81,8 @@ class Classifier:
         except (AssertionError, RuntimeError) as error:  # torch's word for a device that is not there
             reason = str(error).strip().partition("\n")[0].rstrip(".")
             raise UserError(f"The device {str(device)!r} cannot be used here: {reason}.") from error
+        if compiles:
+            self._task.predictor = Compiled(self._task.model)
 
     def predict(self, images: ImageLike | Iterable[ImageLike], batch_size: int = 32) -> list[Prediction]:
         """Label images as the command ``predict`` does.
@@ -114,7 +118,7 @@ class Classifier:
             yield Prediction(label, next(iter(top5.values())), top5)
 
 
-def load_classifier(path: str | Path, device: str | torch.device | None = None) -> Classifier:
+def load_classifier(path: str | Path, device: str | torch.device | None = None, compiles: bool = False) -> Classifier:
     """Load a checkpoint of ``fit`` to label images with.
 
     Nothing in the file is run, and the optimiser's part of it is not read. The process's allocator stays as it is: a
@@ -124,6 +128,8 @@ def load_classifier(path: str | Path, device: str | torch.device | None = None) 
     Args:
         path: The checkpoint, such as ``best.ckpt``.
         device: Where to run, such as ``"cpu"`` or ``"cuda:1"``; None for the GPU if there is one, else the CPU.
+        compiles: Compile the model for the first batch size that comes twice; others run uncompiled. It takes ten
+            seconds to minutes, and a C++ compiler.
 
     Raises:
         UserError: If the file is no checkpoint of ``fit``, or the device cannot be used.
@@ -133,7 +139,7 @@ def load_classifier(path: str | Path, device: str | torch.device | None = None) 
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as error:
         raise UserError(f"There is no device {device!r}; give 'cpu', or 'cuda' for a GPU.") from error
-    return Classifier(_load_task(path), chosen)
+    return Classifier(_load_task(path), chosen, compiles)
 
 
 def _load_task(path: Path) -> ClassificationTask:

@@ -193,3 +193,11 @@ def test_on_a_gpu(classifier: Classifier, trained: Path, paths: list[str]) -> No
     expected = classifier.predict(paths)
     assert [one.label for one in found] == [one.label for one in expected]
     assert [one.probability for one in found] == pytest.approx([one.probability for one in expected], abs=1e-3)
+
+
+def test_compiled_it_says_the_same(classifier: Classifier, paths: list[str], trained: Path) -> None:
+    torch.compiler.reset()
+    compiled = load_classifier(trained / "checkpoints/best.ckpt", device="cpu", compiles=True)
+    ours, theirs = compiled.predict(paths, batch_size=5), classifier.predict(paths, batch_size=5)
+    assert labels(ours) == labels(theirs)
+    assert probabilities(ours) == pytest.approx(probabilities(theirs), abs=1e-5)

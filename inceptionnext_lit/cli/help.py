@@ -10,7 +10,17 @@ from jsonargparse import ArgumentParser
 
 # set by the data or by a checkpoint, not by people
 _LINKED = {"data": {"class_names"}, "model": {"num_classes", "class_names", "preprocessing", "multi_label"}}
-_FIRST = ("config", "print_config", "run_name", "ckpt_path", "output", "resume", "seed_everything", "find_lr")
+_FIRST = (
+    "config",
+    "print_config",
+    "run_name",
+    "ckpt_path",
+    "output",
+    "resume",
+    "compile",
+    "seed_everything",
+    "find_lr",
+)
 _WORDS = {"predict": "[IMAGE_OR_FOLDER_OR_PATTERN_OR_MANIFEST ...] "}
 _TITLES = {"checkpoint": "Which epoch is kept as best.ckpt", "trainer": "Lightning's Trainer"}
 # what the toolkit does in its own way, or what is for no user of a command line; accepted all the same

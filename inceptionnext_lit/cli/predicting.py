@@ -13,6 +13,10 @@ _RESUME = (
     "Go on with the output: images that it has already are skipped, and so are those in its list of unreadable ones, "
     "which are tried again if that list is deleted."
 )
+_COMPILE = (
+    "Compile the model first, which takes ten seconds to minutes and a C++ compiler; good for many images on a GPU. "
+    "Batches of an uncommon size run uncompiled."
+)
 
 
 def add_arguments(parser: LightningArgumentParser) -> None:
@@ -21,6 +25,7 @@ def add_arguments(parser: LightningArgumentParser) -> None:
         "--output", type=str, default="predictions.csv", help="Target, .csv, .jsonl, .json or .parquet."
     )
     parser.add_argument("--resume", action=ActionYesNo, nargs="?", default=False, help=_RESUME)
+    parser.add_argument("--compile", action=ActionYesNo, nargs="?", default=False, help=_COMPILE)
     parser.set_defaults({"trainer.devices": 1})
 
 

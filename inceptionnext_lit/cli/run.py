@@ -167,6 +167,7 @@ class CommandLine(LightningCLI):
         if self.subcommand == "predict":
             self._writer = PredictionWriter(*(self._get(self.config_init, key) for key in ("output", "resume")))
             callbacks.append(self._writer)
+            self.model.compiles_prediction = self._get(self.config_init, "compile")
         trainer = super().instantiate_trainer(callbacks=callbacks, logger=logger, **kwargs)
         trainer.strategy.checkpoint_io = SafeCheckpointIO()
         if config.sync_batchnorm:  # Lightning's own needs a GPU, and not every strategy of Lightning's looks at it

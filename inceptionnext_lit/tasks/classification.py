@@ -11,6 +11,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.models.compiled import Compiled
 from inceptionnext_lit.models.deploy import deploy
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.seeding import VARIABLE, run_seed, seed_generators
@@ -47,6 +48,11 @@ class ClassificationTask(Optimised):
     What is random in a step depends on the run's seed, the epoch, the batch and the process alone. A run that is
     continued from a checkpoint goes on at the next batch and ends with the same weights; it says which settings have
     changed. A loss that is no finite number ends it.
+
+    Attributes:
+        predictor: What computes logits in the place of the model, if there is such a thing; the command ``predict`` has
+            the model's inference form do it.
+        compiles_prediction: Whether ``predict`` compiles that form.
 
     Args:
         name: Model: any name that timm knows, this family's among them.
@@ -129,7 +135,8 @@ class ClassificationTask(Optimised):
             self.model_ema.requires_grad_(False)
 
         self.metrics = Figures(self.kind, self.class_names)
-        self._predictor: Callable[[Tensor], Tensor] | None = None
+        self.predictor: Callable[[Tensor], Tensor] | None = None
+        self.compiles_prediction = False
 
     @property
     def figures(self) -> list[str]:
@@ -145,11 +152,12 @@ class ClassificationTask(Optimised):
     def on_predict_start(self) -> None:
         """Make the form of the model that gives the same outputs with fewer operations."""
         if self.device_mesh is None:  # sharded weights stay as they are
-            self._predictor = deploy(self.inference_model).__call__
+            model = deploy(self.inference_model)
+            self.predictor = Compiled(model) if self.compiles_prediction else model.__call__
 
     def on_predict_end(self) -> None:
         """Forget it: the weights may be trained on."""
-        self._predictor = None
+        self.predictor = None
 
     def forward(self, images: Tensor) -> Tensor:
         """Classify a batch with :attr:`inference_model`, while predicting with its inference form.
@@ -160,7 +168,7 @@ class ClassificationTask(Optimised):
         Returns:
             Logits of shape (N, num_classes).
         """
-        return self._classify(self._predictor or self.inference_model, self._lay_out(images))
+        return self._classify(self.predictor or self.inference_model, self._lay_out(images))
 
     def _classify(self, model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         logits = model(images)

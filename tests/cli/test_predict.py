@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from inceptionnext_lit.cli import main
+from inceptionnext_lit.models.compiled import Compiled
 from tests.recipes import REPO
 
 Cli = Callable[..., None]
@@ -191,6 +193,19 @@ def test_another_checkpoints_output(
     with pytest.raises(SystemExit):
         cli("predict", "photos/11.png", *words(checkpoint, "out.csv", "--resume"))
     assert "error: out.csv has the label 'zebra', which this checkpoint does not know" in capsys.readouterr().err
+
+
+def test_compiled_it_writes_the_same(photos: Path, checkpoint: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli("predict", str(photos), *words(checkpoint, "plain.jsonl"))
+    shapes = []
+    compile_ = Compiled._compile
+    monkeypatch.setattr(Compiled, "_compile", lambda self, x: shapes.append(tuple(x.shape)) or compile_(self, x))
+    torch.compiler.reset()
+    cli("predict", str(photos), *words(checkpoint, "compiled.jsonl", "--compile"))
+    assert shapes == [(4, 3, 28, 28)]
+    for ours, theirs in zip(rows("compiled.jsonl"), rows("plain.jsonl"), strict=True):
+        assert (ours["path"], ours["label"]) == (theirs["path"], theirs["label"])
+        assert ours["probability"] == pytest.approx(theirs["probability"], abs=1e-5)
 
 
 def test_help_shows_inputs_and_resume(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,50 @@
+"""Inference with a model that torch has compiled, its weights taken as constants ("freezing")."""
+
+import threading
+
+import torch
+from torch import Tensor, nn
+
+from inceptionnext_lit.errors import UserError
+
+
+class Compiled:
+    """A model for inference, compiled for the first shape of a batch that comes a second time.
+
+    Batches of other shapes run uncompiled: compiling takes ten seconds to minutes, too long for the last images of a
+    data set, or for a batch in which one could not be read. Several threads may call it at once.
+
+    Args:
+        model: In evaluation mode; it must not change any more.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._compiled = torch.compile(model, dynamic=False)
+        self._shape: torch.Size | None = None
+        self._seen: set[torch.Size] = set()
+        self._compiling = threading.Lock()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Run the model without gradients, ``(N, C, H, W)`` to its output.
+
+        Raises:
+            UserError: If the model cannot be compiled here.
+        """
+        with torch.inference_mode():
+            with self._compiling:
+                if self._shape is None and images.shape in self._seen:
+                    self._compile(images)
+                self._seen.add(images.shape)
+            out: Tensor = (self._compiled if images.shape == self._shape else self._model)(images)
+            return out
+
+    def _compile(self, images: Tensor) -> None:
+        try:
+            with torch._inductor.config.patch(freezing=True):
+                self._compiled(images)
+        except torch._dynamo.exc.TorchDynamoException as error:  # the compilers' own errors are among them
+            cause = getattr(error, "inner_exception", error)  # in its own words
+            reason = str(cause).strip().partition("\n")[0].rstrip(".:")
+            raise UserError(f"The model cannot be compiled here, so leave that out: {reason}.") from error
+        self._shape = images.shape
