@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from inceptionnext_lit.cli import TOOLS
 from inceptionnext_lit.cli.tools import ToolParser, sentence
 from inceptionnext_lit.data.manifest import is_manifest
-from inceptionnext_lit.data.sample import unpack_sample
+from inceptionnext_lit.data.sample import data_folder
 from inceptionnext_lit.doctor.listing import list_folder, list_manifest
 from inceptionnext_lit.doctor.report import Report, check_output, examine_listing, write_report
 from inceptionnext_lit.doctor.terminal import print_report
@@ -67,7 +67,6 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser.usage = f"{parser.prog} FOLDER [--output FILE.json|html] [--workers N]"
     folder = parser.add_argument(
         "folder",
-        type=Path,
         metavar="FOLDER",
         help="a folder of images, with or without splits and classes, or a manifest",
     )
@@ -79,7 +78,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     options = parser.parse_args(words)
     if options.folder is None:
         parser.error("the following arguments are required: FOLDER")
-    options.folder = unpack_sample() if str(options.folder) == "sample" else options.folder.expanduser()
+    options.folder = data_folder(options.folder)
     return options
 
 

@@ -26,7 +26,7 @@ from inceptionnext_lit.data.global_batch import plan_accumulation
 from inceptionnext_lit.data.inputs import resolve_inputs
 from inceptionnext_lit.data.loaders import build_loader
 from inceptionnext_lit.data.loading import image_suffixes
-from inceptionnext_lit.data.sample import unpack_sample
+from inceptionnext_lit.data.sample import SAMPLE, data_folder
 from inceptionnext_lit.data.samplers import EvaluationSampler, TrainingSampler
 from inceptionnext_lit.data.samples import Sample
 from inceptionnext_lit.data.selection import Split
@@ -36,7 +36,6 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.seeding import run_seed
 
-SAMPLE = "sample"
 _BATCH_SIZE = 64  # where it is to be derived and nothing is trained
 
 
@@ -86,7 +85,7 @@ class ImageFolderDataModule(LightningDataModule):
         std: Standard deviation per channel, likewise.
         crop_pct: Share of the resized image's shorter side that the evaluation's centre crop keeps.
         class_names: The class names in index order, such as a checkpoint's; ``None``: the training split's, sorted.
-        cache_dir: Where the embedded images are unpacked; see :func:`unpack_sample`.
+        cache_dir: Where the embedded images are unpacked; see :func:`~inceptionnext_lit.data.sample.unpack_sample`.
 
     Raises:
         UserError: If a value is out of its range.
@@ -178,7 +177,7 @@ class ImageFolderDataModule(LightningDataModule):
     def prepare_data(self) -> None:
         """Unpacks the embedded images if they are asked for."""
         if self.root == SAMPLE:
-            unpack_sample(self.cache_dir)
+            data_folder(SAMPLE, self.cache_dir)
 
     def setup(self, stage: str) -> None:
         """Scans the folder for a stage, once: ``fit``, ``validate``, ``test`` or ``predict``.
@@ -279,7 +278,7 @@ class ImageFolderDataModule(LightningDataModule):
             raise UserError("No images were named. Give a folder with --data.root, or --data.root sample.")
         if isinstance(self.root, list):
             raise UserError(f"data.root names {', '.join(self.root)}; name one data folder.")
-        return unpack_sample(self.cache_dir) if self.root == SAMPLE else Path(self.root).expanduser()
+        return data_folder(self.root, self.cache_dir)
 
     @cached_property
     def _source(self) -> Source:
@@ -303,5 +302,5 @@ class ImageFolderDataModule(LightningDataModule):
 
     def _unlabelled(self) -> list[str]:
         inputs = self.root if isinstance(self.root, list) else [str(self._folder())]
-        named = [str(unpack_sample(self.cache_dir)) if name == SAMPLE else name for name in inputs]
+        named = [str(data_folder(name, self.cache_dir)) if name == SAMPLE else name for name in inputs]
         return resolve_inputs(named, image_suffixes(self.in_chans))

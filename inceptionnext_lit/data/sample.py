@@ -14,6 +14,20 @@ from inceptionnext_lit.errors import UserError
 
 ARCHIVE = Path(__file__).with_name("fashion_mnist_sample.zip")
 CACHE_VARIABLE = "INCEPTIONNEXT_LIT_CACHE"
+SAMPLE = "sample"
+
+
+def data_folder(name: str, cache_dir: str | Path | None = None) -> Path:
+    """The folder or manifest that a person names; ``sample`` stands for the embedded images.
+
+    Args:
+        name: A path; a folder called sample is written ``./sample``.
+        cache_dir: Where the embedded images are unpacked, as for :func:`unpack_sample`.
+
+    Raises:
+        UserError: If they cannot be unpacked.
+    """
+    return unpack_sample(cache_dir) if name == SAMPLE else Path(name).expanduser()
 
 
 def unpack_sample(cache_dir: str | Path | None = None, archive: Path = ARCHIVE) -> Path:

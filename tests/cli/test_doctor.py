@@ -130,6 +130,15 @@ def test_the_embedded_images_have_no_problem(doctor: Doctor) -> None:
     assert "  train/dress/03568.png, train/dress/05448.png look the same." in out  # the same dress, a little brighter
 
 
+def test_a_folder_called_sample_is_reached_by_its_path(
+    tmp_path: Path, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean_folder(tmp_path / "sample")
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = doctor("./sample", "--workers", "1")
+    assert (code, out.splitlines()[0]) == (0, "train: 6 images, 2 classes, largest to smallest 1 : 1")
+
+
 def test_long_lists_are_cut(tmp_path: Path, doctor: Doctor) -> None:
     root = clean_folder(tmp_path / "data")
     for index in range(25):
