@@ -4,8 +4,7 @@ glibc gives a large buffer back to the kernel when it is freed, and every new ac
 by page, which can take longer than computing it. Kept, it is used again at once; a process then stays near its peak
 (README, "Speed"). Loader processes that are forked inherit it.
 
-Huge pages are another matter: where the kernel gives them on request (``madvise``), glibc asks for them only if
-``GLIBC_TUNABLES=glibc.malloc.hugetlb=1`` stands in the environment before the process starts.
+Huge pages are not asked for: on top of kept memory they were measured to add nothing (README, "Speed").
 """
 
 import ctypes

@@ -78,6 +78,11 @@ def main(args: list[str] | None = None) -> None:
         if process == 0 or not isinstance(error, SharedError):
             print(f"error{f' (process {process})' * (process > 0)}: {_message(error)}", file=sys.stderr)
         code = 1
+    except KeyboardInterrupt:
+        if words[0] not in TOOLS:
+            raise
+        print("Interrupted.", file=sys.stderr)
+        code = 130  # a shell's own code for Ctrl-C
     if code:
         sys.exit(code)
 

@@ -78,5 +78,7 @@ def silence_library_chatter() -> None:
         "lightning.fabric.utilities.seed",
     ):
         logging.getLogger(name).addFilter(_is_news)
+    # compiling for a CPU, torch finds the folder of a CUDA that nobody asked for
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     # five lines of retries without a network; the error that follows says what was wanted and the way out
     logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)

@@ -3,6 +3,7 @@
 Each case has its own process, so that neither its memory nor its compiled code nor its allocator are another one's.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -196,6 +197,7 @@ def serve(connection: Connection, case: Case) -> None:
             returns, or the exception that it raised. The first thing that it gives says whether the case is ready.
         case: What is measured.
     """
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # of a CUDA folder that nobody asked for
     if case.keeps_memory:
         keep_memory()
     try:

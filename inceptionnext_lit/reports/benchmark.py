@@ -1,9 +1,12 @@
 """Speed of models side by side: in turn, round by round, each in a process of its own."""
 
 import multiprocessing
+import signal
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess
 from typing import Any, cast
 
@@ -12,6 +15,7 @@ from inceptionnext_lit.models import check_model_name
 from inceptionnext_lit.reports.bench_case import Case, serve
 from inceptionnext_lit.reports.counting import count_model
 
+_GRACE = 2  # seconds for a process to end by itself
 _BACKWARD = 3  # forward and backward cost about three times the forward's multiply-adds
 
 
@@ -123,6 +127,20 @@ def measure(
             process.end()
 
 
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes that start meanwhile do not hear Ctrl-C: it is for this one, which then ends them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # which would let interrupts through again where it is not running yet
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Worker:
     """A case's process, from this side.
 
@@ -138,7 +156,8 @@ class _Worker:
         self._case = case
         self._connection, other = context.Pipe()
         self._process: SpawnProcess = context.Process(target=serve, args=(other, case), daemon=True)
-        self._process.start()
+        with _without_interrupts():
+            self._process.start()
         other.close()
         self.ready: dict[str, Any] = self._receive()
 
@@ -148,7 +167,10 @@ class _Worker:
         return self._receive()
 
     def end(self) -> None:
-        """Let the process end."""
+        """Let the process end; one that does not listen is killed."""
+        with suppress(OSError):
+            self._connection.send(None)
+        self._process.join(_GRACE)
         self._process.kill()
         self._process.join()
         self._connection.close()

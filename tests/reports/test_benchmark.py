@@ -1,11 +1,17 @@
 """The benchmark: what it measures, how figures follow from rounds, and what is refused."""
 
 import json
+import os
+import signal
 import statistics
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from inceptionnext_lit.cli import benchmark
@@ -13,6 +19,7 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports.bench_case import Bench, Case
 from inceptionnext_lit.reports.benchmark import Measurement, measure
 from inceptionnext_lit.reports.counting import count_model
+from tests.recipes import REPO
 
 MICRO, NANO = "inceptionnext_iso_micro", "inceptionnext_iso_nano"
 QUICK = ["--image_size", "28", "--batch_size", "2", "--rounds", "2", "--seconds", "0.01", "--threads", "1"]
@@ -133,3 +140,32 @@ def test_tf32_is_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_case_that_cannot_run_is_named() -> None:
     with pytest.raises(UserError, match=rf"^{MICRO} \(eager, infer, fp32\) cannot be measured: An image of 2×2 pixels"):
         measure([case(image_size=2)], rounds=1, seconds=0.01)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("moment", ["importing", "measuring"])
+def test_interrupted_it_ends_at_once(tmp_path: Path, moment: str) -> None:
+    words = [sys.executable, str(REPO / "cli.py"), "benchmark", MICRO, "--rounds", "500", "--image_size", "28"]
+    with subprocess.Popen(
+        words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as run:
+        needed = ["torch/lib/libtorch_cpu", "libgomp"][: 1 + (moment == "measuring")]
+        while run.poll() is None and not (found := [pid for pid in children(run.pid) if has_opened(pid, needed)]):
+            time.sleep(0.05)
+        time.sleep(2 if moment == "measuring" else 0)
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does
+        out, error = run.communicate(timeout=30)
+    assert (run.returncode, out, error) == (130, "", "Interrupted.\n")
+    assert not [pid for pid in found if Path(f"/proc/{pid}").exists()]
+
+
+def children(process: int) -> list[int]:
+    return [child.pid for child in psutil.Process(process).children()]
+
+
+def has_opened(process: int, libraries: list[str]) -> bool:
+    try:
+        mapped = Path(f"/proc/{process}/maps").read_text()
+    except OSError:
+        return False
+    return all(library in mapped for library in libraries)
