@@ -13,9 +13,9 @@ Pair = tuple[int, int]
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype:
-    """Precision in which autocast has a convolution of ``x`` computed; its own where autocast is off."""
+    """Precision in which autocast has a convolution of ``x`` computed; its own for doubles, and where autocast is off."""
     device = x.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+    if x.dtype != torch.float64 and torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)
     return x.dtype
 
@@ -85,8 +85,8 @@ register_notrace_module(ScaledConv2d)  # torch.fx cannot follow a choice by the 
 class HorizontalConv2d(nn.Conv2d):
     """Depthwise convolution with a kernel of one row, whose weight gradient a CPU computes as a column's.
 
-    oneDNN has fast kernels for the weight gradient of a k×1 kernel, but not of a 1×k one, which takes it five to eight
-    times as long. Both are the same sum over a map with height and width exchanged, which costs a copy.
+    oneDNN has fast kernels for the weight gradient of a k×1 kernel, but not of a 1×k one, which takes it several times
+    as long. Both are the same sum over a map with height and width exchanged, which costs a copy.
 
     Args:
         channels: Channels C.

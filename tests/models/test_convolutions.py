@@ -67,6 +67,16 @@ def test_rows_have_gradients_of_each_sample_by_itself() -> None:
         torch.testing.assert_close(each[name], torch.stack([one[name] for one in alone]), rtol=1e-12, atol=1e-12)
 
 
+def test_rows_have_a_weight_gradient_where_the_images_have_none() -> None:
+    conv = HorizontalConv2d(2, 3, padding=1)
+    images = torch.randn(2, 2, 3, 4)
+    conv(images).square().sum().backward()
+    expected = plain(conv)
+    expected(images).square().sum().backward()
+    for ours, theirs in zip(conv.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-5)
+
+
 def test_rows_follow_autocast() -> None:
     conv = HorizontalConv2d(8, 5, padding=2)
     images = torch.randn(2, 8, 6, 6).contiguous(memory_format=torch.channels_last).requires_grad_()
@@ -107,6 +117,7 @@ def test_the_precision_of_autocast_is_told() -> None:
     assert autocast_dtype(image.double()) == torch.float64
     with torch.autocast("cpu", torch.bfloat16):
         assert autocast_dtype(image) == torch.bfloat16
+        assert autocast_dtype(image.double()) == torch.float64
 
 
 def test_copies_and_pickles_keep_the_layer() -> None:
