@@ -13,7 +13,7 @@ Pair = tuple[int, int]
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype:
-    """Precision in which autocast has a convolution of ``x`` computed; its own for doubles, and where autocast is off."""
+    """Precision in which autocast has a convolution of ``x`` computed; its own for doubles and without autocast."""
     device = x.device.type
     if x.dtype != torch.float64 and torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)
