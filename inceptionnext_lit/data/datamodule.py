@@ -26,7 +26,7 @@ from inceptionnext_lit.data.global_batch import plan_accumulation
 from inceptionnext_lit.data.inputs import resolve_inputs
 from inceptionnext_lit.data.loaders import build_loader
 from inceptionnext_lit.data.loading import image_suffixes
-from inceptionnext_lit.data.sample import SAMPLE, data_folder
+from inceptionnext_lit.data.sample import SAMPLE, data_folder, unpack_sample
 from inceptionnext_lit.data.samplers import EvaluationSampler, TrainingSampler
 from inceptionnext_lit.data.samples import Sample
 from inceptionnext_lit.data.selection import Split
@@ -85,7 +85,7 @@ class ImageFolderDataModule(LightningDataModule):
         std: Standard deviation per channel, likewise.
         crop_pct: Share of the resized image's shorter side that the evaluation's centre crop keeps.
         class_names: The class names in index order, such as a checkpoint's; ``None``: the training split's, sorted.
-        cache_dir: Where the embedded images are unpacked; see :func:`~inceptionnext_lit.data.sample.unpack_sample`.
+        cache_dir: Where the embedded images are unpacked; see :func:`unpack_sample`.
 
     Raises:
         UserError: If a value is out of its range.
@@ -177,7 +177,7 @@ class ImageFolderDataModule(LightningDataModule):
     def prepare_data(self) -> None:
         """Unpacks the embedded images if they are asked for."""
         if self.root == SAMPLE:
-            data_folder(SAMPLE, self.cache_dir)
+            unpack_sample(self.cache_dir)
 
     def setup(self, stage: str) -> None:
         """Scans the folder for a stage, once: ``fit``, ``validate``, ``test`` or ``predict``.
@@ -302,5 +302,5 @@ class ImageFolderDataModule(LightningDataModule):
 
     def _unlabelled(self) -> list[str]:
         inputs = self.root if isinstance(self.root, list) else [str(self._folder())]
-        named = [str(data_folder(name, self.cache_dir)) if name == SAMPLE else name for name in inputs]
+        named = [str(unpack_sample(self.cache_dir)) if name == SAMPLE else name for name in inputs]
         return resolve_inputs(named, image_suffixes(self.in_chans))

@@ -33,9 +33,10 @@ class Compiled:
         """
         with torch.inference_mode():
             with self._compiling:
-                if self._shape is None and images.shape in self._seen:
-                    self._compile(images)
-                self._seen.add(images.shape)
+                if self._shape is None:
+                    if images.shape in self._seen:
+                        self._compile(images)
+                    self._seen.add(images.shape)
             out: Tensor = (self._compiled if images.shape == self._shape else self._model)(images)
             return out
 
