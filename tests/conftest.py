@@ -1,5 +1,6 @@
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,10 +13,26 @@ from inceptionnext_lit.cli import main
 from inceptionnext_lit.data.sample import unpack_sample
 from tests.recipes import REPO, SMALL
 
+_SLOW_TEST_SECONDS = 3600
+
+
+def pytest_configure() -> None:
+    """Give child processes the signals' defaults.
+
+    A shell starts background jobs with SIGINT ignored, and nohup ignores SIGHUP; children inherit what is ignored, but
+    not what is handled.
+    """
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest test, so that no process waits for it in the end."""
+    """Begin with the longest test, so that no process waits for it in the end; give slow tests more time."""
     items.sort(key=lambda item: item.name != "test_every_python_command_in_order")
+    for item in items:
+        if item.get_closest_marker("slow") is not None and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(_SLOW_TEST_SECONDS))
 
 
 @pytest.fixture(scope="session", autouse=True)

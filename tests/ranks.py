@@ -3,11 +3,14 @@
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.multiprocessing import start_processes
+
+from tests.processes import wait_until
 
 
 def run_ranks(count: int, function: Callable[..., Any], folder: Path, *arguments: Any) -> list[Any]:
@@ -16,7 +19,14 @@ def run_ranks(count: int, function: Callable[..., Any], folder: Path, *arguments
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     folder.mkdir(parents=True, exist_ok=True)
-    start_processes(_call, (count, port, function, folder, arguments), nprocs=count, start_method="spawn")
+    ranks = start_processes(
+        _call, (count, port, function, folder, arguments), nprocs=count, join=False, start_method="spawn"
+    )
+    try:
+        wait_until(partial(ranks.join, timeout=1), seconds=300)
+    finally:
+        for process in ranks.processes:
+            process.kill()
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(count)]
 
 

@@ -125,7 +125,7 @@ def test_many_threads_at_once(classifier: Classifier, paths: list[str]) -> None:
     barrier = threading.Barrier(8)
 
     def work(number: int) -> list[Prediction]:
-        barrier.wait()
+        barrier.wait(30)
         return classifier.predict(shared if number % 2 else paths)
 
     with ThreadPoolExecutor(8) as pool:

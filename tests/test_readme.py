@@ -5,7 +5,6 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 
 from inceptionnext_lit.cli import benchmark
 from inceptionnext_lit.models import VARIANTS, check_model_name
+from tests.processes import running, wait_until
 from tests.recipes import REPO
 
 README = (REPO / "README.md").read_text(encoding="utf-8")
@@ -155,16 +155,12 @@ def test_the_batch_script_is_there() -> None:
     assert (REPO / words[-1]).read_text().startswith("#!/bin/bash\n")
 
 
-def test_tensorboard_shows_the_runs(place: Path) -> None:
+def test_tensorboard_shows_the_runs(place: Path, tmp_path: Path) -> None:
     [words] = [words for words in COMMANDS if words[0] == "tensorboard"]
     command = [str(Path(sys.executable).with_name("tensorboard")), *words[1:], "--port", "0"]
-    with subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, text=True) as server:
-        deadline = time.monotonic() + 60
-        assert server.stderr is not None
-        lines = iter(server.stderr.readline, "")
-        found = any("http://localhost" in line for line in lines if time.monotonic() < deadline)
-        server.terminate()
-    assert found
+    log = tmp_path / "log"
+    with log.open("w") as stderr, running(command, cwd=place, stderr=stderr):
+        wait_until(lambda: "http://localhost" in log.read_text(), seconds=60)
 
 
 def test_make_does_what_the_readme_writes_out() -> None:

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.doctor.folders import clean_folder, dirty_folder, jpeg, picture, save
+from tests.processes import running, wait_until
 from tests.recipes import REPO
 
 Doctor = Callable[..., tuple[object, str, str]]
@@ -236,21 +237,16 @@ def test_a_run_that_is_stopped_leaves_no_process(tmp_path: Path, sign: int, code
     for index in range(3000):
         (root / f"train/cat/link{index}.jpg").symlink_to(root / "train/cat/1.jpg")
     command = [sys.executable, str(REPO / "cli.py"), "doctor", str(root), "--workers", "2"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
-        found: list[int] = []
-        while len(found) < 2 and run.poll() is None:
-            time.sleep(0.02)
-            found = children(run.pid)
+    with running(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        wait_until(lambda: len(children(run.pid)) == 2)
+        found = children(run.pid)
         time.sleep(0.3)
         run.send_signal(sign)
         out, error = run.communicate(timeout=30)
     assert (run.returncode, out) == (code, "")
     if sign == signal.SIGINT:  # after a kill, Python's own watcher of resources has a remark
         assert error == "Interrupted; nothing was changed.\n"
-    deadline = time.monotonic() + 10
-    while any(Path(f"/proc/{child}").exists() for child in found) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not [child for child in found if Path(f"/proc/{child}").exists()]
+    wait_until(lambda: not [child for child in found if Path(f"/proc/{child}").exists()], seconds=60)
 
 
 def test_a_manifest(cli: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import torch
 
 from inceptionnext_lit.cli import main
 from inceptionnext_lit.models.compiled import Compiled
+from tests.processes import running, wait_until
 from tests.recipes import REPO
 
 Cli = Callable[..., None]
@@ -230,6 +230,17 @@ def test_a_signal_keeps_all_rows(photos: Path, checkpoint: Path, shell: Any, sig
     assert (photos.parent / "out.jsonl").read_bytes().count(b"\n") == 19
 
 
+def kill_when_grown(command: list[str], growing: Path) -> None:
+    """Run a command until a file is 3,000 bytes larger, or to its end."""
+    size = growing.stat().st_size if growing.exists() else 0
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with running(command, stdout=subprocess.DEVNULL, env=environment) as process:
+        wait_until(
+            lambda: process.poll() is not None or (growing.exists() and growing.stat().st_size > size + 3000),
+            every=0.001,
+        )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_killed_at_any_moment(checkpoint: Path, sample: Path, tmp_path: Path, suffix: str) -> None:
@@ -237,14 +248,9 @@ def test_killed_at_any_moment(checkpoint: Path, sample: Path, tmp_path: Path, su
     output = tmp_path / f"out{suffix}"
     growing = output if suffix != ".parquet" else tmp_path / "out.parquet.partial.jsonl"
     command = [sys.executable, str(REPO / "cli.py"), "predict", str(sample / "val")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command += [*words(checkpoint, str(output)), "--data.batch_size", "16", "--data.num_workers", "1", "--resume"]
     for _ in range(4):
-        size = growing.stat().st_size if growing.exists() else 0
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment) as process:
-            while process.poll() is None and not (growing.exists() and growing.stat().st_size > size + 3000):
-                time.sleep(0.001)
-            process.kill()
+        kill_when_grown(command, growing)
     assert not output.exists() or suffix != ".parquet"
     assert subprocess.run(command, check=False).returncode == 0
     found = [row["path"] for row in rows(str(output))]

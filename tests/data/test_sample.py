@@ -114,7 +114,7 @@ def test_cache_folder_precedence(tmp_path: Path, small_archive: Path, monkeypatc
 
 
 def _unpack_when_told(barrier: Any, cache: Path, archive: Path, queue: Any) -> None:
-    barrier.wait()
+    barrier.wait(30)
     target = unpack_sample(cache, archive)
     queue.put((str(target), len(list((target / "train" / "a").iterdir()))))
 

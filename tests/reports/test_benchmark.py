@@ -19,6 +19,7 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports.bench_case import Bench, Case
 from inceptionnext_lit.reports.benchmark import Measurement, measure
 from inceptionnext_lit.reports.counting import count_model
+from tests.processes import running, wait_until
 from tests.recipes import REPO
 
 MICRO, NANO = "inceptionnext_iso_micro", "inceptionnext_iso_nano"
@@ -146,12 +147,9 @@ def test_a_case_that_cannot_run_is_named() -> None:
 @pytest.mark.parametrize("moment", ["importing", "measuring"])
 def test_interrupted_it_ends_at_once(tmp_path: Path, moment: str) -> None:
     words = [sys.executable, str(REPO / "cli.py"), "benchmark", MICRO, "--rounds", "500", "--image_size", "28"]
-    with subprocess.Popen(
-        words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as run:
+    with running(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as run:
         needed = ["torch/lib/libtorch_cpu", "libgomp"][: 1 + (moment == "measuring")]
-        while run.poll() is None and not (found := [pid for pid in children(run.pid) if has_opened(pid, needed)]):
-            time.sleep(0.05)
+        found = wait_until(lambda: [pid for pid in children(run.pid) if has_opened(pid, needed)])
         time.sleep(2 if moment == "measuring" else 0)
         os.killpg(run.pid, signal.SIGINT)  # as a terminal does
         out, error = run.communicate(timeout=30)
