@@ -5,7 +5,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from inceptionnext_lit.cli.continuing import is_finished
 from inceptionnext_lit.errors import UserError
@@ -26,7 +27,7 @@ def check_continuation(checkpoint: dict[str, Any], config: Any, *, is_training: 
     stored, wanted = checkpoint["hyper_parameters"]["name"], config.model.init_args.name
     if stored != wanted:
         raise UserError(f"The checkpoint holds the model {stored!r}, not {wanted!r}; give --model.name {stored}.")
-    if is_training and (done := is_finished(checkpoint, config.trainer, config.checkpoint.patience)):
+    if is_training and (done := is_finished(checkpoint, config.trainer, config.checkpoint)):
         raise UserError(f"The checkpoint {done}.")
 
 
@@ -40,7 +41,7 @@ def choose_monitor(monitor: str, model: LightningModule) -> str:
     Raises:
         UserError: If there is no such figure.
     """
-    figures = model.figures if isinstance(model, ClassificationTask) else []
+    figures = list(model.directions) if isinstance(model, ClassificationTask) else []
     if monitor == "auto":
         if not figures:
             raise UserError(f"{type(model).__name__} has no main figure that is known; name one: --checkpoint.monitor.")
@@ -49,6 +50,28 @@ def choose_monitor(monitor: str, model: LightningModule) -> str:
         near = difflib.get_close_matches(monitor, figures, n=3) or figures
         raise UserError(f"checkpoint.monitor is {monitor!r}, which is not logged; did you mean {' or '.join(near)}?")
     return monitor
+
+
+def check_modes(callbacks: list[Callback], model: LightningModule) -> None:
+    """Refuse a callback of Lightning's that takes the worst value of a metric for the best; its default is ``min``.
+
+    Args:
+        callbacks: Those that a recipe or the command line names.
+        model: The task, whose ``directions`` say which value is the best.
+
+    Raises:
+        UserError: If there is one.
+    """
+    directions = getattr(model, "directions", {})
+    for callback in callbacks:
+        if not isinstance(callback, EarlyStopping | ModelCheckpoint):
+            continue
+        right = directions.get(callback.monitor, callback.mode)
+        if callback.mode != right:
+            raise UserError(
+                f"{type(callback).__name__} in trainer.callbacks watches {callback.monitor} with mode {callback.mode}, "
+                f"which takes the worst value for the best; give it mode: {right}."
+            )
 
 
 def check_writable(root: Path) -> None:

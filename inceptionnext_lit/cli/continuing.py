@@ -75,13 +75,13 @@ def find_continuation(root: Path) -> Continuation | None:
     return Continuation(int(found[1]), path, step, repeats)
 
 
-def is_finished(checkpoint: dict[str, Any], trainer: Any, patience: int | None = None) -> str | None:
+def is_finished(checkpoint: dict[str, Any], trainer: Any, kept: Any) -> str | None:
     """Tell whether a checkpoint's run has nothing left to do.
 
     Args:
         checkpoint: What :func:`read_checkpoint` returns.
         trainer: The trainer's parsed arguments.
-        patience: Validations without a better figure after which the run stops early; None if it never does.
+        kept: The parsed arguments on checkpoints, of which ``monitor`` and ``patience`` may end a run early.
 
     Returns:
         What it has done and which key would let it go on; None if there is something left.
@@ -97,7 +97,10 @@ def is_finished(checkpoint: dict[str, Any], trainer: Any, patience: int | None =
     if 0 <= trainer.max_steps <= steps:
         return f"has {steps} steps already; give --trainer.max_steps more than {trainer.max_steps}"
     for name, state in checkpoint.get("callbacks", {}).items():
-        if name.startswith("EarlyStopping") and patience is not None and state["wait_count"] >= patience:
+        # the name ends in a dictionary: StopEarly{'monitor': 'val/acc1', 'mode': 'max'}
+        is_ours = name.startswith("StopEarly") and (kept.monitor == "auto" or f"'monitor': {kept.monitor!r}" in name)
+        waited = is_ours and kept.patience is not None and state["wait_count"] >= kept.patience
+        if waited and epochs >= (trainer.min_epochs or 0) and steps >= (trainer.min_steps or 0):
             return f"was stopped early, after {state['wait_count']} validations without a better figure"
     return None
 

@@ -14,7 +14,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from inceptionnext_lit.allocator import keep_memory
 from inceptionnext_lit.cli import COMMANDS
 from inceptionnext_lit.cli.checkpoint_defaults import LINKED, checkpoint_defaults
-from inceptionnext_lit.cli.checks import check_continuation, check_writable, choose_monitor
+from inceptionnext_lit.cli.checks import check_continuation, check_modes, check_writable, choose_monitor
 from inceptionnext_lit.cli.continuing import LAST, find_continuation, is_finished, remove_leftovers, run_name, say
 from inceptionnext_lit.cli.failures import explain_failure, user_error_behind
 from inceptionnext_lit.cli.loggers import all_loggers, folder_loggers, give_defaults
@@ -28,7 +28,7 @@ from inceptionnext_lit.seeding import run_seed
 from inceptionnext_lit.tasks.predictions import PredictionWriter, check_single_process
 from inceptionnext_lit.training.batchnorm import DeviceSyncBatchNorm
 from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
-from inceptionnext_lit.training.checkpoints import Checkpoints
+from inceptionnext_lit.training.checkpoints import Checkpoints, best_mode
 from inceptionnext_lit.training.processes import end_with_parent
 from inceptionnext_lit.training.progress import RunProgressBar
 from inceptionnext_lit.training.signals import Interrupted, SaveOnSignal
@@ -90,7 +90,7 @@ class CommandLine(LightningCLI):
         if self.config[command].seed_everything is True and "run" in checkpoint:  # a random seed is drawn once
             self.config[command].seed_everything = checkpoint["run"]["seed_everything"]
         given = self.config[command]
-        if self._continued and (done := is_finished(checkpoint, given.trainer, given.checkpoint.patience)):
+        if self._continued and (done := is_finished(checkpoint, given.trainer, given.checkpoint)):
             say(f"There is nothing left to do: the checkpoint {path} {done}.")
             sys.exit(0)
         check_continuation(checkpoint, self.config[command], is_training=command == "fit")
@@ -144,6 +144,7 @@ class CommandLine(LightningCLI):
         """The trainer with this toolkit's loggers, callbacks and checkpoint files."""
         config = self._get(self.config_init, "trainer")
         callbacks: list[Callback] = list(config.callbacks or [])
+        check_modes(callbacks, self.model)
         self._signals = SaveOnSignal()
         if config.enable_progress_bar is not False:
             callbacks.append(RunProgressBar())
@@ -179,8 +180,10 @@ class CommandLine(LightningCLI):
         """Which checkpoints are kept, by a figure that the task logs."""
         kept: Checkpoints = self._get(self.config_init, "checkpoint")
         monitor = choose_monitor(kept.monitor, self.model)
-        self.config["fit"].checkpoint.monitor = monitor
-        return replace(kept, monitor=monitor)
+        mode = best_mode(self.model, monitor, kept.mode)
+        resolved = self.config["fit"].checkpoint
+        resolved.monitor, resolved.mode = monitor, mode
+        return replace(kept, monitor=monitor, mode=mode)
 
     def before_fit(self) -> None:
         """Look at the data and the output folder first: what is wrong is said before a run folder exists."""

@@ -50,6 +50,8 @@ class ClassificationTask(Optimised):
     changed. A loss that is no finite number ends it.
 
     Attributes:
+        directions: Names of the validation figures, each with ``max`` or ``min``: whether its largest or its smallest
+            value is the best.
         predictor: What computes logits in the place of the model, if there is such a thing; the command ``predict`` has
             the model's inference form do it.
         compiles_prediction: Whether ``predict`` compiles that form.
@@ -135,14 +137,10 @@ class ClassificationTask(Optimised):
             self.model_ema.requires_grad_(False)
 
         self.metrics = Figures(self.kind, self.class_names)
+        stages = ("val",) if self.model_ema is None else ("val", "val_ema")
+        self.directions = self.metrics.directions(*stages)
         self.predictor: Callable[[Tensor], Tensor] | None = None
         self.compiles_prediction = False
-
-    @property
-    def figures(self) -> list[str]:
-        """Names of the validation figures that this task logs."""
-        stages = ("val",) if self.model_ema is None else ("val", "val_ema")
-        return [f"{stage}/{name}" for stage in stages for name in (*self.kind.figures, "loss")]
 
     @property
     def inference_model(self) -> nn.Module:

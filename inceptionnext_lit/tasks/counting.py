@@ -51,6 +51,7 @@ class MeanLoss(Metric):
     """Mean loss of the images of all batches and processes."""
 
     full_state_update = False
+    higher_is_better = False
     total: Tensor
     images: Tensor
 

@@ -8,6 +8,7 @@ from torchmetrics import Metric, MetricCollection
 
 from inceptionnext_lit.tasks.counting import MeanLoss
 from inceptionnext_lit.tasks.kinds import EVALUATED, Kind
+from inceptionnext_lit.training.checkpoints import Mode
 
 
 class Figures(nn.Module):
@@ -26,6 +27,20 @@ class Figures(nn.Module):
         self.per_class = kind.per_class()
         self.losses = nn.ModuleDict({f"of_{stage}": MeanLoss() for stage in ("train", *EVALUATED)})
         self._unlogged: set[str] = set()
+
+    def directions(self, *stages: str) -> dict[str, Mode]:
+        """Whether the largest or the smallest value of each figure is the best, by torchmetrics' ``higher_is_better``.
+
+        Args:
+            stages: Of which stages; the figure by which the best epoch is chosen comes first in each.
+        """
+        metrics: dict[str, Metric] = {}
+        for stage in stages:
+            of_all = dict(cast(MetricCollection, self.metrics[f"of_{stage}"]).items())
+            for name in (f"{stage}/{figure}" for figure in self._kind.figures):
+                metrics[name] = of_all[name] if name in of_all else cast(Metric, self.per_class[f"of_{stage}"])
+            metrics[f"{stage}/loss"] = cast(Metric, self.losses[f"of_{stage}"])
+        return {name: "max" if metric.higher_is_better else "min" for name, metric in metrics.items()}
 
     def begin(self, *stages: str) -> None:
         """Begin an epoch of some stages.

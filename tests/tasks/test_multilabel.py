@@ -98,7 +98,7 @@ def test_figures_are_those_of_scikit_learn(manifest: Path) -> None:
     assert figures["val/f1"] == pytest.approx(of_label.mean(), abs=1e-6)
     assert [figures[f"val/f1/{name}"] for name in COLOURS] == pytest.approx(of_label, abs=1e-6)
     assert figures["val/loss"] == pytest.approx(float(F.binary_cross_entropy_with_logits(logits, labels)), abs=1e-5)
-    assert set(task_of(data, ema_decay=0.9).figures) == set(figures)
+    assert set(task_of(data, ema_decay=0.9).directions) == set(figures)
 
 
 def test_figures_are_the_same_on_two_processes(manifest: Path, tmp_path: Path) -> None:
