@@ -67,5 +67,5 @@ def leave_out_done(datamodule: Any, writer: PredictionWriter, class_names: list[
     datamodule.prepare_data()
     datamodule.setup("predict")
     images = datamodule.predict_set
-    images.paths = writer.remaining(images.paths, class_names)
+    images.keep(writer.remaining(images.paths, class_names))
     return len(images) > 0

@@ -2,17 +2,19 @@
 
 import csv
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from inceptionnext_lit.data.checks import check
 from inceptionnext_lit.data.loading import TENSOR_SUFFIXES, load_image, reading
-from inceptionnext_lit.data.samples import Sample
+from inceptionnext_lit.data.samples import Samples
 from inceptionnext_lit.data.selection import Split
+from inceptionnext_lit.data.texts import Texts
 from inceptionnext_lit.errors import UserError
 
 _LOOKED_AT = 2000
@@ -82,25 +84,28 @@ class BadImages:
             raise UserError(f"The list of skipped images {self.path} cannot be written: {error.strerror}.") from error
 
 
-def check_headers(samples: Sequence[Sample]) -> None:
+def check_headers(paths: Texts) -> None:
     """Look at the first bytes of images, of at most 2,000 that are spread over the data set.
+
+    Args:
+        paths: The images.
 
     Raises:
         UserError: If one is no image, with the first few of them.
     """
-    step = max(1, len(samples) // _LOOKED_AT)
-    paths = [sample.path for sample in samples[::step]]
-    found = [error for error in _each(paths, _header) if error is not None]
+    step = max(1, len(paths) // _LOOKED_AT)
+    looked_at = paths[::step]
+    found = [error for error in _each(looked_at, _header) if error is not None]
     if found:
         more = "" if len(found) <= _SHOWN else f" (and {len(found) - _SHOWN} more)"
-        looked = "" if step == 1 else f" of the {len(paths):,} that were looked at"
+        looked = "" if step == 1 else f" of the {len(looked_at):,} that were looked at"
         raise UserError(
             f"{len(found)} images{looked} cannot be read: {' '.join(str(error) for error in found[:_SHOWN])}{more} The "
             "subcommand doctor lists all; --data.on_bad_image skip trains without them."
         )
 
 
-def hold_back_readable(train: list[Sample], val: list[Sample], channels: int, *, may_move: bool) -> Split:
+def hold_back_readable(train: Samples, val: Samples, channels: int, *, may_move: bool) -> Split:
     """Read the validation images to their end; one that cannot be read goes to training, where it is noted.
 
     Args:
@@ -120,15 +125,15 @@ def hold_back_readable(train: list[Sample], val: list[Sample], channels: int, *,
             return error
         return None
 
-    errors = _each([sample.path for sample in val], read)
+    errors = _each(val.paths, read)
     found = [error for error in errors if error is not None]
     if found and not may_move:
         raise UserError(
             f"{len(found)} validation images cannot be read, and an evaluation skips none: "
             f"{' '.join(str(error) for error in found[:_SHOWN])}"
         )
-    pairs = list(zip(val, errors, strict=True))
-    return [*train, *(s for s, error in pairs if error)], [s for s, error in pairs if not error]
+    bad = np.array([error is not None for error in errors], dtype=bool)
+    return train + val.take(bad), val.take(~bad)
 
 
 def _header(path: str) -> UserError | None:

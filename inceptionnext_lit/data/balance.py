@@ -3,7 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from inceptionnext_lit.data.samples import Sample, count_labels, labels_of
+import numpy as np
+from numpy.typing import NDArray
+
+from inceptionnext_lit.data.checks import enumerate_names
+from inceptionnext_lit.data.samples import Sample, Samples
 from inceptionnext_lit.errors import UserError
 
 ClassWeights = Literal["auto"] | dict[str, float]
@@ -11,7 +15,7 @@ ClassWeights = Literal["auto"] | dict[str, float]
 
 def image_weights(
     samples: Sequence[Sample], classes: Sequence[str], class_weights: ClassWeights | None
-) -> list[float] | None:
+) -> NDArray[np.float64] | None:
     """How much each image counts in the loss: its own weight times its class's, with a mean of 1 over all images.
 
     The loss of a batch is the mean over its images of weight times loss. Nothing in it depends on the other images of
@@ -24,44 +28,49 @@ def image_weights(
             are not named. An image with several labels has their mean.
 
     Returns:
-        A weight for each image; None where all count the same.
+        A weight for each image, (N,); None where all count the same.
 
     Raises:
         UserError: If a class that is named does not exist, or a weight is not above 0.
     """
-    of_class = _of_classes(samples, classes, class_weights)
-    if of_class is None and all(sample.weight == 1 for sample in samples):
+    images = Samples.of(samples)
+    of_class = _of_classes(images, classes, class_weights)
+    weights = np.ones(len(images)) if images.weights is None else images.weights
+    if of_class is None and (weights == 1).all():
         return None
-    weights = []
-    for sample in samples:
-        labels = labels_of(sample)
-        shares = [1.0 if of_class is None else of_class[label] for label in labels]
-        weights.append(sample.weight * (sum(shares) / len(shares) if shares else 1.0))
-    mean = sum(weights) / len(weights)
-    return [weight / mean for weight in weights]
+    if of_class is not None:
+        owners = images.owners()
+        sums = np.bincount(owners, of_class[images.labels], minlength=len(images))
+        counts = np.bincount(owners, minlength=len(images))
+        weights = weights * np.where(counts > 0, sums / np.maximum(counts, 1), 1.0)
+    scaled: NDArray[np.float64] = weights / weights.mean()
+    return scaled
 
 
 def images_by_class(samples: Sequence[Sample], num_classes: int) -> list[list[int]]:
     """The indices of the images that have each label; those without any are last, as a class of their own."""
-    classes: list[list[int]] = [[] for _ in range(num_classes + 1)]
-    for index, sample in enumerate(samples):
-        for label in labels_of(sample) or (num_classes,):
-            classes[label].append(index)
-    return classes
+    images = Samples.of(samples)
+    owners = images.owners()
+    by_label = owners[np.argsort(images.labels, kind="stable")]
+    counts = np.bincount(images.labels, minlength=num_classes)
+    parts = np.split(by_label, np.cumsum(counts)[:-1])
+    without = np.flatnonzero(np.bincount(owners, minlength=len(images)) == 0)
+    return [part.tolist() for part in [*parts, without]]
 
 
 def _of_classes(
-    samples: Sequence[Sample], classes: Sequence[str], class_weights: ClassWeights | None
-) -> list[float] | None:
+    samples: Samples, classes: Sequence[str], class_weights: ClassWeights | None
+) -> NDArray[np.float64] | None:
     if class_weights is None:
         return None
     if isinstance(class_weights, Mapping):
-        if unknown := [name for name in class_weights if name not in classes]:
+        known = set(classes)
+        if unknown := [name for name in class_weights if name not in known]:
             raise UserError(
-                f"data.class_weights names {unknown[0]!r}, which is none of the classes: {', '.join(classes)}."
+                f"data.class_weights names {unknown[0]!r}, which is none of the classes: {enumerate_names(classes)}."
             )
         if low := [name for name, weight in class_weights.items() if not 0 < weight < float("inf")]:
             raise UserError(f"data.class_weights.{low[0]} is {class_weights[low[0]]}; it must be a number above 0.")
-        return [float(class_weights.get(name, 1.0)) for name in classes]
-    counts = count_labels(samples, len(classes))
-    return [len(samples) / (len(classes) * count) if count else 1.0 for count in counts]
+        return np.array([class_weights.get(name, 1.0) for name in classes], dtype=np.float64)
+    counts = np.bincount(samples.labels, minlength=len(classes))
+    return np.where(counts > 0, len(samples) / (len(classes) * np.maximum(counts, 1)), 1.0)

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from inceptionnext_lit.errors import UserError
 
@@ -42,3 +42,9 @@ def warn_of_twins(names: Iterable[str]) -> None:
     if found := twins(names):
         listed = "; ".join(" and ".join(map(repr, group)) for group in found)
         warnings.warn(f"These class names look like one class each: {listed}. Merge them if they are.", stacklevel=2)
+
+
+def enumerate_names(names: Sequence[str], limit: int = 20) -> str:
+    """The first names of a list with commas between them, and how many more there are."""
+    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + rest

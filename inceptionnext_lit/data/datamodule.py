@@ -28,7 +28,7 @@ from inceptionnext_lit.data.loaders import build_loader
 from inceptionnext_lit.data.loading import image_suffixes
 from inceptionnext_lit.data.sample import SAMPLE, data_folder, unpack_sample
 from inceptionnext_lit.data.samplers import EvaluationSampler, TrainingSampler
-from inceptionnext_lit.data.samples import Sample
+from inceptionnext_lit.data.samples import Samples
 from inceptionnext_lit.data.selection import Split
 from inceptionnext_lit.data.splits import Source, SplitRules, open_source, test_samples
 from inceptionnext_lit.data.transforms import Transform, eval_transform, input_format, train_transform
@@ -202,7 +202,7 @@ class ImageFolderDataModule(LightningDataModule):
             self._set_accumulation()
         elif stage == "validate":
             val = self.rules.validation(self._source, self._class_names)
-            self.val_set = self._labelled(self._readable([], val)[1], evaluation)
+            self.val_set = self._labelled(self._readable(Samples.of([]), val)[1], evaluation)
         elif stage == "test":
             self.test_set = self._labelled(test_samples(self._source, self._class_names), evaluation)
         self._scanned.add(stage)
@@ -289,14 +289,14 @@ class ImageFolderDataModule(LightningDataModule):
         train, val = self.rules.training(self._source, self._class_names)
         warn_of_twins(self.classes)
         if not self.skips:
-            check_headers([*train, *val])
+            check_headers(train.paths + val.paths)
         return self._readable(train, val)
 
-    def _readable(self, train: list[Sample], val: list[Sample]) -> Split:
+    def _readable(self, train: Samples, val: Samples) -> Split:
         may_move = self.rules.hold_back(self._source, self._class_names)
         return hold_back_readable(train, val, self.in_chans, may_move=may_move) if self.skips else (train, val)
 
-    def _labelled(self, samples: list[Sample], transform: Transform) -> LabelledImages:
+    def _labelled(self, samples: Samples, transform: Transform) -> LabelledImages:
         num_labels = self.num_classes if self.multi_label else None
         return LabelledImages(samples, transform, num_labels=num_labels)
 

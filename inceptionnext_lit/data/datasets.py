@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from lightning.pytorch.plugins import Precision
 from lightning.pytorch.utilities.seed import isolate_rng
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
@@ -14,7 +16,8 @@ from inceptionnext_lit.data.device_batch import RawImages, ToInput, stack_pixels
 from inceptionnext_lit.data.erasing import Erasure, draw_erasure
 from inceptionnext_lit.data.loading import failure_reason
 from inceptionnext_lit.data.samplers import Draw
-from inceptionnext_lit.data.samples import Sample, labels_of
+from inceptionnext_lit.data.samples import Sample, Samples, labels_of
+from inceptionnext_lit.data.texts import Texts
 from inceptionnext_lit.data.transforms import Transform
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import NOT_COUNTED
@@ -46,7 +49,7 @@ class LabelledImages(Dataset[Item]):
         transform: From an image file to its pixels.
         erasing: Probability that a rectangle of an image is erased.
         num_labels: Labels K of a multi-label data set; None where an image has one.
-        weights: Weight of each image; None where all count the same.
+        weights: Weight of each image, (N,); None where all count the same.
         seed: The run's seed, where the transform draws at random; what it draws for an image is then a function of
             seed, epoch, index and repeat alone.
         skip: What notes an image that cannot be read, in whose place the next one in the list is used then; None makes
@@ -60,11 +63,11 @@ class LabelledImages(Dataset[Item]):
         *,
         erasing: float = 0.0,
         num_labels: int | None = None,
-        weights: Sequence[float] | None = None,
+        weights: NDArray[np.float64] | None = None,
         seed: int | None = None,
         skip: BadImages | None = None,
     ) -> None:
-        self.samples = samples
+        self.samples = Samples.of(samples)
         self.transform = transform
         self.erasing = erasing
         self.num_labels = num_labels
@@ -91,7 +94,7 @@ class LabelledImages(Dataset[Item]):
     def _load(self, draw: Draw) -> Item:
         index, pixels = self._read(draw)
         label = self._label(self.samples[index], draw.counts)
-        weight = None if self.weights is None else self.weights[index]
+        weight = None if self.weights is None else float(self.weights[index])
         erasure = draw_erasure(self.erasing, *pixels.shape[1:]) if self.erasing else None
         return Item(pixels, label, weight, erasure)
 
@@ -99,7 +102,7 @@ class LabelledImages(Dataset[Item]):
         """The pixels of an image, and its index: the one that was asked for, or the next one that can be read."""
         for following in range(draw.image, draw.image + len(self.samples)):
             place = following % len(self.samples)
-            path = self.samples[place].path
+            path = self.samples.paths[place]
             if self.seed is not None:
                 seed_generators(self.seed, "augmentation", draw.epoch, draw.image, draw.repeat)
             try:
@@ -144,8 +147,12 @@ class UnlabelledImages(Dataset[tuple[Tensor | str, str]]):
     """
 
     def __init__(self, paths: Sequence[str], transform: Transform) -> None:
-        self.paths = paths
         self.transform = transform
+        self.keep(paths)
+
+    def keep(self, paths: Sequence[str]) -> None:
+        """Let the data set be these images."""
+        self.paths = Texts.of(paths)  # which loader processes share
 
     def __len__(self) -> int:
         """The number of images."""

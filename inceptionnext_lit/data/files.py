@@ -2,38 +2,50 @@
 
 import os
 import re
-import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
+from inceptionnext_lit.data.scan import Scan
 from inceptionnext_lit.errors import UserError
 
 _JPEG = {".jpg", ".jpeg", ".jpe", ".jfif"}
 _OTHERS = {".png", ".bmp", ".webp", ".avif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".gif"}
 IMAGE_SUFFIXES = frozenset(_JPEG | _OTHERS)
 UNREAD_SUFFIXES = frozenset({".heic", ".heif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".svg"})
-_JUNK = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+# Left behind by operating systems, network disks and programs; hidden ones (.thumbnails, .AppleDouble,
+# .ipynb_checkpoints) need not be named.
+_JUNK_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
+_JUNK_FOLDERS = frozenset(
+    {
+        "__macosx", "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "~snapshot",
+        "$recycle.bin", "system volume information", "lost+found", "lost.dir", "found.000", "__pycache__",
+    }
+)  # fmt: skip
+_THUMBNAIL = ("synophoto_thumb_", "synofile_thumb_")
 
 
-def list_images(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[str]:
+def list_images(folder: str | Path, suffixes: Collection[str] = IMAGE_SUFFIXES, scan: Scan | None = None) -> list[str]:
     """Every image at any depth below a folder, in natural order (``2.jpg`` before ``10.jpg``).
 
-    Hidden files and what operating systems leave behind are skipped without a word; pictures in formats
-    that are not read, such as HEIC, with one warning.
+    Hidden files, thumbnails, recycle bins and what else is left behind by programs are skipped and counted; pictures in
+    formats that are not read, such as HEIC, are skipped with one warning.
 
     Args:
         folder: Where to look.
         suffixes: Endings of the files that are images, in lower case.
+        scan: What counts along, and warns in the end; None for one of its own.
     """
-    paths = list(walk_files(folder))
-    unread = [path for path in paths if os.path.splitext(path)[1].lower() in UNREAD_SUFFIXES]
-    if unread:
-        warnings.warn(
-            f"{len(unread)} pictures below {folder} are in a format that is not read, such as {unread[0]}, and were "
-            "skipped. Convert them to JPEG or PNG to use them.",
-            stacklevel=2,
-        )
-    return sorted((path for path in paths if is_image(path, suffixes)), key=natural_key)
+    if scan is None:
+        with Scan(folder) as scan:
+            return list_images(folder, suffixes, scan)
+    images = []
+    for path in walk_files(folder, scan=scan):
+        suffix = os.path.splitext(path)[1].lower()
+        if suffix in suffixes:
+            images.append(path)
+        elif suffix in UNREAD_SUFFIXES:
+            scan.unread.append(path)
+    return sorted(images, key=natural_key)
 
 
 def is_image(name: str, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool:
@@ -42,31 +54,48 @@ def is_image(name: str, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool:
 
 
 def _is_skipped(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _JUNK
+    lower = name.lower()
+    return name[0] == "." or lower in _JUNK_FOLDERS or lower in _JUNK_FILES or lower.startswith(_THUMBNAIL)
 
 
-def visible_entries(folder: Path) -> list[os.DirEntry[str]]:
+def holds_skipped(path: str) -> bool:
+    """Whether a relative path leads through a folder, or to a file, that a walk skips."""
+    return any(_is_skipped(part) for part in path.split(os.sep) if part not in ("", os.curdir, os.pardir))
+
+
+def visible_entries(folder: str | Path, scan: Scan | None = None) -> list[os.DirEntry[str]]:
     """A folder's entries by name, without hidden ones and what operating systems leave behind.
+
+    Args:
+        folder: Where to look.
+        scan: What counts the images that are left out.
 
     Raises:
         UserError: If the folder cannot be listed.
     """
     try:
         with os.scandir(folder) as entries:
-            return sorted((e for e in entries if not _is_skipped(e.name)), key=lambda entry: entry.name)
+            found = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise _unreadable(error) from error
+    visible = [entry for entry in found if not _is_skipped(entry.name)]
+    if scan is not None and len(visible) < len(found):
+        for entry in found:
+            if _is_skipped(entry.name):
+                _note_skipped(entry, scan)
+    return visible
 
 
-def visible_folders(folder: Path) -> list[os.DirEntry[str]]:
+def visible_folders(folder: str | Path, scan: Scan | None = None) -> list[os.DirEntry[str]]:
     """The folders among :func:`visible_entries`, links to folders included."""
-    return [entry for entry in visible_entries(folder) if entry.is_dir()]
+    return [entry for entry in visible_entries(folder, scan) if entry.is_dir()]
 
 
 def walk_files(
     folder: str | Path,
     on_error: Callable[[OSError], object] | None = None,
     on_revisit: Callable[[str], object] | None = None,
+    scan: Scan | None = None,
 ) -> Iterator[str]:
     """Walks down through links too, but into no folder twice, and not back up into a parent.
 
@@ -74,6 +103,7 @@ def walk_files(
         folder: Where to begin.
         on_error: Called for a folder that cannot be listed, which is then left out.
         on_revisit: Called with the path of each folder that is left out because it was or will be visited anyway.
+        scan: What counts the files, and the images that are left out.
 
     Yields:
         The path of each file that is not hidden and not left behind by an operating system.
@@ -81,26 +111,73 @@ def walk_files(
     Raises:
         UserError: If a folder cannot be listed, and there is no ``on_error``.
     """
-
-    def fail(error: OSError) -> None:
-        raise _unreadable(error) from error
-
     real = Path(os.path.realpath(folder))
     seen = {str(real), *map(str, real.parents)}
-    for current, folders, files in os.walk(folder, onerror=on_error or fail, followlinks=True):
+    waiting = [os.fspath(folder)]
+    while waiting:
+        current = waiting.pop()
+        try:
+            with os.scandir(current) as entries:
+                files, folders = _sort_out(entries, scan)
+        except OSError as error:
+            if on_error is None:
+                raise _unreadable(error) from error
+            on_error(error)
+            continue
+        if scan is not None:
+            scan.count(len(files))
+        prefix = os.path.join(current, "")
         kept = []
         for name in sorted(folders):
-            path = os.path.join(current, name)
-            target = os.path.realpath(path)
-            if _is_skipped(name):
-                continue
+            target = os.path.realpath(prefix + name)
             if target not in seen:
                 seen.add(target)
-                kept.append(name)
+                kept.append(prefix + name)
             elif on_revisit is not None:
-                on_revisit(path)
-        folders[:] = kept
-        yield from (os.path.join(current, name) for name in files if not _is_skipped(name))
+                on_revisit(prefix + name)
+        waiting += reversed(kept)
+        for name in files:
+            yield prefix + name
+
+
+def _sort_out(entries: Iterable[os.DirEntry[str]], scan: Scan | None) -> tuple[list[str], list[str]]:
+    """The names of files and of folders, for which most file systems need no look at the file itself."""
+    files, folders = [], []
+    for entry in entries:
+        if _is_skipped(entry.name):
+            if scan is not None:
+                _note_skipped(entry, scan)
+        elif _is_folder(entry):
+            folders.append(entry.name)
+        else:
+            files.append(entry.name)
+    return files, folders
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle
+        return False
+
+
+def _note_skipped(entry: os.DirEntry[str], scan: Scan) -> None:
+    """Counts the images that are left out with an entry; macOS's ``._1.jpg`` holds no picture."""
+    if _is_folder(entry):
+        images = sum(
+            has_image_suffix(name) and not name.startswith("._")
+            for _, _, names in os.walk(entry.path)
+            for name in names
+        )
+        if images:
+            scan.ignored[entry.name] += images
+    elif has_image_suffix(entry.name) and not entry.name.startswith("._"):
+        scan.ignored["thumbnails" if entry.name.lower().startswith(_THUMBNAIL) else "hidden files"] += 1
+
+
+def has_image_suffix(name: str) -> bool:
+    """Whether a file is named like an image."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def _unreadable(error: OSError) -> UserError:

@@ -1,11 +1,18 @@
 """The scan of an image folder: which folders are classes, and which files are images."""
 
-from collections.abc import Collection, Sequence
+import os
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from inceptionnext_lit.data.checks import enumerate_names
 from inceptionnext_lit.data.files import IMAGE_SUFFIXES, is_image, list_images, visible_entries, visible_folders
-from inceptionnext_lit.data.samples import Sample
+from inceptionnext_lit.data.samples import Samples
+from inceptionnext_lit.data.scan import Scan
+from inceptionnext_lit.data.texts import Texts
 from inceptionnext_lit.errors import UserError
 
 VAL_NAMES = ("val", "valid", "validation")
@@ -85,13 +92,17 @@ def training_classes(layout: Layout) -> list[str]:
     return classes
 
 
-def list_classes(split: Path) -> list[str]:
+def list_classes(split: Path, scan: Scan | None = None) -> list[str]:
     """The sorted names of a split's class folders, without a look into them.
+
+    Args:
+        split: Folder with one folder per class.
+        scan: What counts the images that are left out.
 
     Raises:
         UserError: If there is no class folder.
     """
-    classes = [folder.name for folder in visible_folders(split)]
+    classes = [folder.name for folder in visible_folders(split, scan)]
     if not classes:
         loose = sum(1 for entry in visible_entries(split) if is_image(entry.name))
         found = f"{loose} images lie loose in it" if loose else "no images either"
@@ -100,8 +111,12 @@ def list_classes(split: Path) -> list[str]:
 
 
 def scan_split(
-    split: Path, classes: Sequence[str], origin: str, suffixes: Collection[str] = IMAGE_SUFFIXES
-) -> list[Sample]:
+    split: Path,
+    classes: Sequence[str],
+    origin: str,
+    suffixes: Collection[str] = IMAGE_SUFFIXES,
+    ignored: Counter[str] | None = None,
+) -> Samples:
     """Every image of a split with its class index: class by class, files in natural order.
 
     Args:
@@ -109,29 +124,40 @@ def scan_split(
         classes: The class names in index order; the split may lack some.
         origin: Where these names come from, for messages.
         suffixes: Endings of the files that are images.
+        ignored: Where the images that are left out are added, by the folder that they lie in, such as ``@eaDir``.
 
     Raises:
         UserError: If a class folder is empty, or is none of ``classes``.
     """
-    found = list_classes(split)
-    unknown = [name for name in found if name not in set(classes)]
-    if unknown:
-        raise UserError(
-            f"{split} has class folders that {origin} does not have: {enumerate_names(unknown)}. "
-            f"Known are {enumerate_names(classes)}. Rename or remove these folders, or start a new head for them from "
-            "a checkpoint's weights: --model.pretrained CHECKPOINT in the place of --ckpt_path."
-        )
-    index = {name: number for number, name in enumerate(classes)}
-    samples = []
-    for name in found:
-        images = list_images(split / name, suffixes)
-        if not images:
+    with Scan(split) as scan:
+        found = list_classes(split, scan)
+        numbers = {name: number for number, name in enumerate(classes)}
+        if unknown := [name for name in found if name not in numbers]:
             raise UserError(
-                f"The class folder {split / name} holds no images (known endings: {' '.join(sorted(suffixes))}). "
-                "Add images, or remove the folder."
+                f"{split} has class folders that {origin} does not have: {enumerate_names(unknown)}. "
+                f"Known are {enumerate_names(classes)}. Rename or remove these folders, or start a new head for them "
+                "from a checkpoint's weights: --model.pretrained CHECKPOINT in the place of --ckpt_path."
             )
-        samples += [Sample(path, index[name]) for path in images]
-    return samples
+        prefix = os.path.join(split, "")
+        counts: list[int] = []
+
+        def below() -> Iterator[str]:
+            for name in found:
+                images = list_images(prefix + name, suffixes, scan)
+                if not images:
+                    raise UserError(
+                        f"The class folder {prefix}{name} holds no images (known endings: "
+                        f"{' '.join(sorted(suffixes))}). Add images, or remove the folder."
+                    )
+                counts.append(len(images))
+                for path in images:
+                    yield path[len(prefix) :]
+
+        paths = Texts.of(below(), prefix)
+    labels = np.repeat(np.array([numbers[name] for name in found], dtype=np.int32), counts)
+    if ignored is not None:
+        ignored.update(scan.ignored)
+    return Samples(paths, labels)
 
 
 def _check_root(root: Path) -> None:
@@ -139,9 +165,3 @@ def _check_root(root: Path) -> None:
         raise UserError(f"The data folder {root} does not exist. {_HOW_TO}")
     if not root.is_dir():
         raise UserError(f"The data folder {root} is a file. {_HOW_TO}")
-
-
-def enumerate_names(names: Sequence[str], limit: int = 20) -> str:
-    """The first names of a list with commas between them, and how many more there are."""
-    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + rest

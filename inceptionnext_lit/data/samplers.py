@@ -126,13 +126,16 @@ class EvaluationSampler(DistributedSampler[Draw]):
 
     def __init__(self, length: int, batch_size: int, *, replicas: int = 1, rank: int = 0) -> None:
         super().__init__(_Indices(length), num_replicas=replicas, rank=rank, shuffle=False)
-        starts = range(rank * batch_size, length, replicas * batch_size)
-        self._draws = [Draw(i) for start in starts for i in range(start, min(start + batch_size, length))]
+        self._starts = range(rank * batch_size, length, replicas * batch_size)
+        self._length, self._batch_size = length, batch_size
         batches = -(-length // batch_size)
-        if len(starts) < -(-batches // replicas):
-            self._draws.append(Draw(0, counts=False))
-        self.num_samples = len(self._draws)
+        self._fills_up = len(self._starts) < -(-batches // replicas)
+        last = length - self._starts[-1] if self._starts else batch_size
+        self.num_samples = len(self._starts) * batch_size - max(0, batch_size - last) + self._fills_up
 
     def __iter__(self) -> Iterator[Draw]:
         """This process's images, and perhaps one that does not count."""
-        return iter(self._draws)
+        for start in self._starts:
+            yield from map(Draw, range(start, min(start + self._batch_size, self._length)))
+        if self._fills_up:
+            yield Draw(0, counts=False)

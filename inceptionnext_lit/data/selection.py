@@ -4,19 +4,20 @@ What is drawn depends on a seed and on each image's path below the data folder a
 machine, and almost the same when images are added.
 """
 
-import hashlib
-import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from inceptionnext_lit.data.samples import Sample, labels_of
+from inceptionnext_lit.data.checks import enumerate_names
+from inceptionnext_lit.data.draws import draw_keys, order_by
+from inceptionnext_lit.data.samples import Indices, Sample, Samples
 from inceptionnext_lit.errors import UserError
 
-Split = tuple[list[Sample], list[Sample]]
+Split = tuple[Samples, Samples]
 """Training and validation samples."""
 
 
@@ -39,18 +40,17 @@ def hold_back(samples: Sequence[Sample], root: Path, fraction: float, seed: int,
     Raises:
         UserError: If a class has a single image, or all of a class's images are of one group.
     """
-    strata = _strata(samples)
-    _check_pairs(samples, strata, classes, "none can be held back for validation; add images, or name a val split")
-    if _has_groups(samples):
+    images = Samples.of(samples)
+    strata = _strata(images)
+    _check_pairs(images, strata, classes, "none can be held back for validation; add images, or name a val split")
+    if images.groups is not None:
         share = min(fraction, 1 - fraction)
-        of_fold = _grouped(samples, strata, max(2, round(1 / share)), root, seed) == 0
-        held = of_fold if fraction <= 0.5 else ~of_fold
-        return _checked(_divide(samples, held.tolist()), classes)
-    chosen: set[str] = set()
-    for members in _by_stratum(samples, strata):
-        count = min(max(int(len(members) * fraction + 0.5), 1), len(members) - 1)
-        chosen.update(sample.path for sample in sorted(members, key=_draw(root, str(seed)))[:count])
-    return _divide(samples, [sample.path in chosen for sample in samples])
+        of_fold = _grouped(images, strata, max(2, round(1 / share)), root, seed) == 0
+        return _checked(_divide(images, of_fold if fraction <= 0.5 else ~of_fold), classes)
+    numbers, sizes = _number(strata)
+    counts = np.minimum(np.maximum((sizes * fraction + 0.5).astype(np.int64), 1), sizes - 1)
+    first = np.cumsum(sizes) - sizes
+    return _divide(images, _places(images, numbers, root, seed) - first[numbers] < counts[numbers])
 
 
 def fold(samples: Sequence[Sample], root: Path, number: int, folds: int, seed: int, classes: Sequence[str]) -> Split:
@@ -69,20 +69,16 @@ def fold(samples: Sequence[Sample], root: Path, number: int, folds: int, seed: i
     Raises:
         UserError: If a class has a single image, or all of a class's images are of one group.
     """
-    strata = _strata(samples)
-    _check_pairs(samples, strata, classes, f"no {folds} folds can be made; add images")
-    if _has_groups(samples):
-        return _checked(_divide(samples, (_grouped(samples, strata, folds, root, seed) == number).tolist()), classes)
-    held: set[str] = set()
-    start = 0
-    for members in _by_stratum(samples, strata):
-        ordered = sorted(members, key=_draw(root, str(seed)))
-        held.update(sample.path for n, sample in enumerate(ordered, start) if n % folds == number)
-        start += len(ordered)  # classes that do not divide evenly begin at another fold each
-    return _divide(samples, [sample.path in held for sample in samples])
+    images = Samples.of(samples)
+    strata = _strata(images)
+    _check_pairs(images, strata, classes, f"no {folds} folds can be made; add images")
+    if images.groups is not None:
+        return _checked(_divide(images, _grouped(images, strata, folds, root, seed) == number), classes)
+    # dealt out like cards, so that classes that do not divide evenly begin at another fold each
+    return _divide(images, _places(images, _number(strata)[0], root, seed) % folds == number)
 
 
-def few_shot(samples: Sequence[Sample], root: Path, per_class: int, seed: int, classes: Sequence[str]) -> list[Sample]:
+def few_shot(samples: Sequence[Sample], root: Path, per_class: int, seed: int, classes: Sequence[str]) -> Samples:
     """Choose so many images of each class, or all of a class that has fewer, with one warning.
 
     Of a multi-label data set, images are drawn until each label has so many; some labels then have more.
@@ -97,85 +93,90 @@ def few_shot(samples: Sequence[Sample], root: Path, per_class: int, seed: int, c
     Returns:
         The chosen samples, in the order of ``samples``.
     """
+    images = Samples.of(samples)
+    order = order_by(draw_keys(images, root, f"few-shot {seed}"))
     counts: Counter[int | None] = Counter()
-    chosen: set[str] = set()
-    for sample in sorted(samples, key=_draw(root, f"few-shot {seed}")):
-        labels: tuple[int | None, ...] = labels_of(sample) or (None,)
+    chosen = np.zeros(len(images), dtype=bool)
+    for index in order.tolist():
+        labels: tuple[int | None, ...] = images.labels_of(index) or (None,)
         if any(counts[label] < per_class for label in labels):
             counts.update(labels)
-            chosen.add(sample.path)
+            chosen[index] = True
     short = [f"{name} ({counts[index]})" for index, name in enumerate(classes) if counts[index] < per_class]
     if short:
         warnings.warn(f"Classes with fewer than {per_class} training images: {', '.join(short[:20])}.", stacklevel=2)
-    return [sample for sample in samples if sample.path in chosen]
+    return images.take(chosen)
 
 
-def _draw(root: Path, seed: str) -> Callable[[Sample], bytes]:
-    def key(sample: Sample) -> bytes:
-        name = Path(os.path.relpath(sample.path, root)).as_posix()
-        return hashlib.sha256(f"{seed}:".encode() + os.fsencode(name)).digest()
-
-    return key
-
-
-def _strata(samples: Sequence[Sample]) -> list[int]:
-    """The class that each sample counts for: the rarest of its labels; -1 without any."""
-    counts = Counter(label for sample in samples for label in labels_of(sample))
-    return [min(labels_of(sample), key=lambda label: (counts[label], label), default=-1) for sample in samples]
+def _strata(images: Samples) -> Indices:
+    """The class that each image counts for: the rarest of its labels; -1 without any."""
+    counts = np.bincount(images.labels)
+    by_rarity = np.lexsort((np.arange(len(counts)), counts))
+    ranks = np.empty(len(counts), dtype=np.int64)
+    ranks[by_rarity] = np.arange(len(counts))
+    rarest = np.full(len(images), len(counts))
+    np.minimum.at(rarest, images.owners(), ranks[images.labels])
+    strata: Indices = np.append(by_rarity, -1)[rarest]
+    return strata
 
 
-def _by_stratum(samples: Sequence[Sample], strata: Sequence[int]) -> list[list[Sample]]:
-    members: dict[int, list[Sample]] = {}
-    for sample, stratum in zip(samples, strata, strict=True):
-        members.setdefault(stratum, []).append(sample)
-    return list(members.values())
+def _number(strata: Indices) -> tuple[Indices, Indices]:
+    """Strata by numbers from 0, in the order in which they first appear: that of each image, and their sizes."""
+    _, first, inverse, sizes = np.unique(strata, return_index=True, return_inverse=True, return_counts=True)
+    order = np.argsort(first)
+    numbers = np.empty(len(order), dtype=np.int64)
+    numbers[order] = np.arange(len(order))
+    return numbers[inverse], sizes[order]
 
 
-def _check_pairs(samples: Sequence[Sample], strata: Sequence[int], classes: Sequence[str], reason: str) -> None:
-    single = [stratum for stratum, count in Counter(strata).items() if count == 1]
-    if not single or any(isinstance(sample.label, tuple) for sample in samples):
+def _places(images: Samples, numbers: Indices, root: Path, seed: int) -> Indices:
+    """The place of each image when they are laid out stratum by stratum, in random order within each."""
+    places = np.empty(len(images), dtype=np.int64)
+    places[order_by(draw_keys(images, root, str(seed)), numbers)] = np.arange(len(images))
+    return places
+
+
+def _check_pairs(images: Samples, strata: Indices, classes: Sequence[str], reason: str) -> None:
+    values, counts = np.unique(strata, return_counts=True)
+    single = values[counts == 1].tolist()
+    if not single or images.counts is not None:
         return
-    names = ", ".join(sorted(classes[stratum] for stratum in single)[:20])
+    names = enumerate_names(sorted(classes[stratum] for stratum in single))
     subject = f"The class {names} has" if len(single) == 1 else f"The classes {names} have"
     raise UserError(f"{subject} a single image, of which {reason}.")
 
 
-def _has_groups(samples: Sequence[Sample]) -> bool:
-    return any(sample.group is not None for sample in samples)
-
-
-def _grouped(samples: Sequence[Sample], strata: Sequence[int], folds: int, root: Path, seed: int) -> np.ndarray:
+def _grouped(images: Samples, strata: Indices, folds: int, root: Path, seed: int) -> Indices:
     """The fold of each sample, groups in one piece and classes in even shares as far as that goes."""
     from sklearn.model_selection import StratifiedGroupKFold  # takes a second to import, and few need it
 
-    groups = [sample.group or "" for sample in samples]
-    if len(set(groups)) < folds:
+    groups = np.unique(list(images.groups or ()), return_inverse=True)[1]
+    count = groups.max() + 1
+    if count < folds:
         raise UserError(
-            f"There are {len(set(groups))} groups of images, which cannot be divided into {folds} folds; choose fewer "
+            f"There are {count} groups of images, which cannot be divided into {folds} folds; choose fewer "
             "--data.num_folds, or a larger --data.val_fraction."
         )
-    # sorted, so that the order of the rows does not matter
-    order = sorted(range(len(samples)), key=lambda n: _draw(root, str(seed))(samples[n]))
-    labels, names = [strata[n] for n in order], [groups[n] for n in order]
+    order = order_by(draw_keys(images, root, str(seed)))  # so that the order of the rows does not matter
+    labels, names = strata[order], groups[order]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of classes with fewer images than folds, which are checked for afterwards
         rounds = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, names)
-        numbers = np.zeros(len(samples), dtype=int)
+        numbers = np.zeros(len(images), dtype=np.int64)
         for number, (_, held) in enumerate(rounds):
-            numbers[np.array(order)[held]] = number
+            numbers[order[held]] = number
     return numbers
 
 
-def _divide(samples: Sequence[Sample], held: Sequence[bool]) -> Split:
-    pairs = list(zip(samples, held, strict=True))
-    return [sample for sample, is_held in pairs if not is_held], [sample for sample, is_held in pairs if is_held]
+def _divide(images: Samples, held: NDArray[np.bool_]) -> Split:
+    return images.take(~held), images.take(held)
 
 
 def _checked(split: Split, classes: Sequence[str]) -> Split:
     """Refuse a split by groups that leaves training without a class."""
-    train, val = ({label for sample in part for label in labels_of(sample)} for part in split)
-    if lost := val - train:
-        names = ", ".join(classes[label] for label in sorted(lost))
+    train, val = split
+    if lost := np.setdiff1d(val.labels, train.labels).tolist():
+        names = enumerate_names([classes[label] for label in lost])
         raise UserError(
             f"All images of the class {names} are in groups of the validation part, so that none is left to train on; "
             "give these images more groups, or another --data.split_seed."

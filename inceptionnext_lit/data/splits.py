@@ -1,19 +1,21 @@
 """Where the samples of each split come from: class folders, or a manifest."""
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
-from inceptionnext_lit.data.checks import check
+import numpy as np
+
+from inceptionnext_lit.data.checks import check, enumerate_names
 from inceptionnext_lit.data.files import IMAGE_SUFFIXES
-from inceptionnext_lit.data.folder import enumerate_names, find_layout, scan_split, training_classes
+from inceptionnext_lit.data.folder import find_layout, scan_split, training_classes
 from inceptionnext_lit.data.manifest import Entry, is_manifest, read_manifest
-from inceptionnext_lit.data.samples import Sample
+from inceptionnext_lit.data.samples import Sample, Samples
 from inceptionnext_lit.data.selection import Split, few_shot, fold, hold_back
+from inceptionnext_lit.data.split_names import SPLIT_NAMES, SplitName
 from inceptionnext_lit.errors import UserError
-
-SplitName = Literal["train", "val", "test"]
 
 
 class Source(Protocol):
@@ -21,15 +23,17 @@ class Source(Protocol):
 
     Attributes:
         root: The folder that paths are taken relative to.
+        ignored: Images of the splits that were scanned so far which were left out, by the folder that they lie in.
     """
 
     root: Path
+    ignored: Counter[str]
 
     def classes(self) -> list[str]:
         """The sorted class names of the training split."""
         ...
 
-    def samples(self, split: SplitName, classes: Sequence[str] | None) -> list[Sample] | None:
+    def samples(self, split: SplitName, classes: Sequence[str] | None) -> Samples | None:
         """The samples of a split; None where there is no such split.
 
         Args:
@@ -60,14 +64,19 @@ class FolderSource:
     def __init__(self, root: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> None:
         self._layout = find_layout(root)
         self._suffixes = suffixes
+        self._classes: list[str] | None = None
+        self.ignored: Counter[str] = Counter()
+        self._scanned: dict[tuple[SplitName, tuple[str, ...] | None], Samples] = {}
         self.root = self._layout.train or root
 
     def classes(self) -> list[str]:
-        """The sorted names of the training split's class folders."""
-        return training_classes(self._layout)
+        """The sorted names of the training split's class folders, listed once."""
+        if self._classes is None:
+            self._classes = training_classes(self._layout)
+        return list(self._classes)
 
-    def samples(self, split: SplitName, classes: Sequence[str] | None) -> list[Sample] | None:
-        """The samples of a split folder; None where there is none."""
+    def samples(self, split: SplitName, classes: Sequence[str] | None) -> Samples | None:
+        """The samples of a split folder, scanned once; None where there is none."""
         folder: Path | None = getattr(self._layout, split)
         if folder is None and split == "train":
             raise UserError(
@@ -77,9 +86,12 @@ class FolderSource:
             )
         if folder is None:
             return None
-        if classes is None:
-            return scan_split(folder, self.classes(), f"the training split {self._layout.train}", self._suffixes)
-        return scan_split(folder, classes, _GIVEN, self._suffixes)
+        key = split, None if classes is None else tuple(classes)
+        if key not in self._scanned:
+            origin = f"the training split {self._layout.train}" if classes is None else _GIVEN
+            names = self.classes() if classes is None else classes
+            self._scanned[key] = scan_split(folder, names, origin, self._suffixes, self.ignored)
+        return self._scanned[key]
 
     def place(self, split: SplitName) -> str:
         """The folder of a split."""
@@ -99,9 +111,12 @@ class ManifestSource:
 
     def __init__(self, path: Path, multi_label: bool) -> None:
         self._path = path
-        self._multi_label = multi_label
         self.root = path.parent
-        self._entries = read_manifest(path, multi_label=multi_label)
+        self.ignored: Counter[str] = Counter()
+        self._labels: dict[str, int] = {}
+        entries = read_manifest(path, multi_label=multi_label)
+        self._parts = {split: Samples.of(self._packed(entries, split, multi_label)) for split in SPLIT_NAMES}
+        self._names = list(self._labels)
 
     def classes(self) -> list[str]:
         """The sorted labels of the training images.
@@ -109,20 +124,20 @@ class ManifestSource:
         Raises:
             UserError: If there are no training images, or they have fewer than two labels.
         """
-        names = sorted({label for entry in self._of("train") for label in entry.labels})
+        names = sorted(self._used("train"))
         if len(names) < 2:
             found = f"only the label {names[0]}" if names else "no training images"
             raise UserError(f"The manifest {self._path} has {found}, and a classifier needs at least two classes.")
         return names
 
-    def samples(self, split: SplitName, classes: Sequence[str] | None) -> list[Sample] | None:
+    def samples(self, split: SplitName, classes: Sequence[str] | None) -> Samples | None:
         """The samples of a split; None where no row names it."""
-        entries = self._of(split)
-        if not entries and split != "train":
+        part = self._parts[split]
+        if not len(part) and split != "train":
             return None
         names = self.classes() if classes is None else classes
         index = {name: number for number, name in enumerate(names)}
-        used = {label for entry in entries for label in entry.labels}
+        used = self._used(split)
         if unknown := sorted(used - index.keys()):
             raise UserError(
                 f"The manifest {self._path} has labels that {_GIVEN} does not have: {enumerate_names(unknown)}. Known "
@@ -134,18 +149,21 @@ class ManifestSource:
                 f"No training image of {self._path} has the label {enumerate_names(unused)}; add images of it, or "
                 "leave it out of the class names."
             )
-        return [self._sample(entry, index) for entry in entries]
+        return part.relabelled(np.array([index.get(name, -1) for name in self._names], dtype=np.int32))
 
     def place(self, split: SplitName) -> str:
         """The rows of a split."""
         return f"the split {split} in {self._path}"
 
-    def _of(self, split: SplitName) -> list[Entry]:
-        return [entry for entry in self._entries if (entry.split or "train") == split]
+    def _used(self, split: SplitName) -> set[str]:
+        return {self._names[number] for number in np.unique(self._parts[split].labels).tolist()}
 
-    def _sample(self, entry: Entry, index: dict[str, int]) -> Sample:
-        numbers = tuple(sorted(index[label] for label in entry.labels))
-        return Sample(entry.path, numbers if self._multi_label else numbers[0], entry.weight, entry.group)
+    def _packed(self, entries: Sequence[Entry], split: SplitName, multi_label: bool) -> Iterator[Sample]:
+        """The images of a split, with labels by the numbers under which they are noted."""
+        for entry in entries:
+            if (entry.split or "train") == split:
+                numbers = tuple(self._labels.setdefault(label, len(self._labels)) for label in entry.labels)
+                yield Sample(entry.path, numbers if multi_label else numbers[0], entry.weight, entry.group)
 
 
 _GIVEN = "the checkpoint (or the given list of class names)"
@@ -172,7 +190,7 @@ def open_source(root: Path, *, multi_label: bool, suffixes: Collection[str] = IM
     return FolderSource(root, suffixes)
 
 
-def test_samples(source: Source, classes: Sequence[str] | None) -> list[Sample]:
+def test_samples(source: Source, classes: Sequence[str] | None) -> Samples:
     """The test split of a source.
 
     Raises:
@@ -227,7 +245,7 @@ class SplitRules:
         Raises:
             UserError: If there are no training images, or they cannot be divided as asked.
         """
-        train = source.samples("train", classes) or []
+        train = source.samples("train", classes) or Samples.of([])
         val = source.samples("val", classes)
         names = list(classes or source.classes())
         if self.num_folds is not None:
@@ -247,7 +265,7 @@ class SplitRules:
         """Whether the validation samples are a part of the training split; arguments as in :meth:`training`."""
         return self.num_folds is not None or source.samples("val", classes) is None
 
-    def validation(self, source: Source, classes: Sequence[str] | None) -> list[Sample]:
+    def validation(self, source: Source, classes: Sequence[str] | None) -> Samples:
         """The validation samples of a source; raises like :meth:`training`."""
         val = None if self.num_folds is not None else source.samples("val", classes)
         return val if val is not None else self.training(source, classes)[1]
