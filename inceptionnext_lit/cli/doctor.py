@@ -11,8 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from inceptionnext_lit.cli import TOOLS
 from inceptionnext_lit.cli.tools import ToolParser, sentence
-from inceptionnext_lit.data.manifest import is_manifest
+from inceptionnext_lit.data.columns import ColumnNames
 from inceptionnext_lit.data.sample import data_folder
+from inceptionnext_lit.data.tables import is_table
 from inceptionnext_lit.doctor.listing import list_folder, list_manifest
 from inceptionnext_lit.doctor.report import Report, check_output, examine_listing, write_report
 from inceptionnext_lit.doctor.terminal import print_report
@@ -49,7 +50,7 @@ def run(words: list[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files hold what a terminal may not know
     try:
-        report = _examine(options.folder, options.workers)
+        report = _examine(options.folder, ColumnNames(options.path_column, options.label_column), options.workers)
         stdout = Console()
         console = stdout if stdout.is_terminal else Console(width=_WIDTH)
         print_report(report, console)
@@ -74,6 +75,8 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--workers", type=_number, metavar="N", default=_cores(), help="processes that read (default: %(default)s)"
     )
+    for role in ("path", "label"):
+        parser.add_argument(f"--{role}_column", metavar="NAME", help=f"the manifest's column of {role}s, by name")
     folder.required = False  # argparse would complain of what is missing before it sees a misspelt key
     options = parser.parse_args(words)
     if options.folder is None:
@@ -97,14 +100,14 @@ def _cores() -> int:
     return min(usable, _MOST_WORKERS)
 
 
-def _examine(folder: Path, workers: int) -> Report:
+def _examine(folder: Path, names: ColumnNames, workers: int) -> Report:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     console = Console(stderr=True)
     with Progress(
         *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
     ) as bar:
         task = bar.add_task("listing", total=None)
-        listing = list_manifest(folder) if is_manifest(folder) else list_folder(folder)
+        listing = list_manifest(folder, names) if is_table(folder) else list_folder(folder)
         bar.update(task, description="reading", total=len(listing.items))
 
         def tick(read: int) -> None:

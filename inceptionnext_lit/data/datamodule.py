@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from inceptionnext_lit.data.augmentation import LEVELS, Augmentation, Level
 from inceptionnext_lit.data.bad_images import BadImages, check_headers, hold_back_readable
 from inceptionnext_lit.data.balance import ClassWeights, image_weights, images_by_class
 from inceptionnext_lit.data.checks import check, warn_of_twins
+from inceptionnext_lit.data.columns import ColumnNames
 from inceptionnext_lit.data.datasets import (
     LabelledImages,
     UnlabelledImages,
@@ -56,8 +58,8 @@ class ImageFolderDataModule(LightningDataModule):
     that only fills up a share has the label ``NOT_COUNTED``.
 
     Args:
-        root: The data folder or a manifest (.csv, .tsv, .parquet); for prediction, folders of images, image files,
-            patterns or manifests, one or several.
+        root: The data folder or a manifest (.csv, .tsv, .txt, .jsonl, .parquet, .xlsx); for prediction, folders of
+            images, image files, patterns or manifests, one or several.
             ``sample`` stands for the embedded images (a folder of that name is written ``./sample``).
         image_size: Side S of the images that the model gets, in pixels.
         in_chans: Channels C of the images: 3 for RGB, 1 for grey, 4 for RGBA, or any number that TIFF files or NumPy
@@ -66,6 +68,9 @@ class ImageFolderDataModule(LightningDataModule):
         global_batch_size: Images per optimiser step over all devices and nodes, for which the recipe's learning rate is
             meant; the trainer accumulates as many batches as that takes. ``None``: one batch per device, or as many as
             ``trainer.accumulate_grad_batches`` says.
+        path_column: A manifest's column of images, if its name is none of the usual ones, such as ``path``,
+            ``filename`` and ``image_id``.
+        label_column: Its column of labels, likewise: ``label``, ``class``, ``category``, ``target`` and the like.
         num_workers: Processes that load images; ``None``: the cores that this process may use, at most 8.
         val_fraction: Share of each class that is held back for validation if there is no ``val`` folder.
         split_seed: Another seed holds back other images, and gives other folds and few-shot subsets.
@@ -104,6 +109,8 @@ class ImageFolderDataModule(LightningDataModule):
         in_chans: int = 3,
         batch_size: int | Literal["auto"] = 64,
         global_batch_size: int | None = None,
+        path_column: str | None = None,
+        label_column: str | None = None,
         num_workers: int | None = None,
         val_fraction: float = 0.2,
         split_seed: int = 0,
@@ -137,6 +144,7 @@ class ImageFolderDataModule(LightningDataModule):
         self._derive_batch_size = batch_size == "auto"
         self.batch_size = _BATCH_SIZE if batch_size == "auto" else batch_size
         self.global_batch_size = global_batch_size
+        self.columns = ColumnNames(path_column, label_column)
         self.num_workers = default_workers() if num_workers is None else num_workers
         self.rules = SplitRules(val_fraction, split_seed, num_folds, fold, per_class)
         self.multi_label = multi_label
@@ -172,6 +180,7 @@ class ImageFolderDataModule(LightningDataModule):
         """What training depends on, as plain data under the names of the arguments."""
         names = ("root", "batch_size", "global_batch_size", "multi_label", "class_weights", "sampler")
         own = {name: getattr(self, name) for name in names}
+        own |= {"path_column": self.columns.path, "label_column": self.columns.label}
         return own | asdict(self.rules) | {"augmentation": asdict(self.augmentation)} | dict(self.preprocessing)
 
     def prepare_data(self) -> None:
@@ -282,7 +291,11 @@ class ImageFolderDataModule(LightningDataModule):
 
     @cached_property
     def _source(self) -> Source:
-        return open_source(self._folder(), multi_label=self.multi_label, suffixes=image_suffixes(self.in_chans))
+        suffixes = image_suffixes(self.in_chans)
+        source = open_source(self._folder(), multi_label=self.multi_label, suffixes=suffixes, columns=self.columns)
+        for note in source.notes:
+            rank_zero_info(note)
+        return source
 
     def _training_samples(self) -> Split:
         """The training and the validation samples, after a look at what would ruin a run."""
@@ -303,4 +316,4 @@ class ImageFolderDataModule(LightningDataModule):
     def _unlabelled(self) -> list[str]:
         inputs = self.root if isinstance(self.root, list) else [str(self._folder())]
         named = [str(unpack_sample(self.cache_dir)) if name == SAMPLE else name for name in inputs]
-        return resolve_inputs(named, image_suffixes(self.in_chans))
+        return resolve_inputs(named, image_suffixes(self.in_chans), self.columns, note=rank_zero_info)

@@ -2,21 +2,33 @@
 
 import glob
 import os
-from collections.abc import Collection, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
+from inceptionnext_lit.data.columns import ColumnNames, find_columns, known_names
 from inceptionnext_lit.data.files import IMAGE_SUFFIXES, is_image, list_images, natural_key
-from inceptionnext_lit.data.manifest import is_manifest, read_paths
+from inceptionnext_lit.data.manifest import read_paths
+from inceptionnext_lit.data.tables import is_table, open_table
 from inceptionnext_lit.errors import UserError
 
+_USUAL = ColumnNames()
 
-def resolve_inputs(inputs: Sequence[str], suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[str]:
+
+def resolve_inputs(
+    inputs: Sequence[str],
+    suffixes: Collection[str] = IMAGE_SUFFIXES,
+    columns: ColumnNames = _USUAL,
+    note: Callable[[str], object] = warnings.warn,
+) -> list[str]:
     """Lists the images that are meant, each once, in the order in which they are named.
 
     Args:
         inputs: Each an image file, a folder (at any depth, in natural order), a pattern with ``*``, ``?``, ``[…]`` or
             ``**`` for any depth (images alone, in natural order), or a manifest with a column ``path``.
-        suffixes: Endings of the files that count as images in folders and patterns.
+        suffixes: Endings of the files that count as images in folders, patterns and manifests.
+        columns: Names of the columns of manifests, where they are none of the usual ones.
+        note: Called with what is to be said of how a manifest was read.
 
     Returns:
         Paths as they were given: relative ones stay so.
@@ -24,13 +36,13 @@ def resolve_inputs(inputs: Sequence[str], suffixes: Collection[str] = IMAGE_SUFF
     Raises:
         UserError: If one of them names nothing.
     """
-    paths = [path for name in inputs for path in _resolve(os.path.expanduser(name), suffixes)]
+    paths = [path for name in inputs for path in _resolve(os.path.expanduser(name), suffixes, columns, note)]
     if len(inputs) == 1 and os.path.isdir(os.path.expanduser(inputs[0])):
         return paths  # a walk meets each file once
     return list(_each_once(paths))
 
 
-def _resolve(name: str, suffixes: Collection[str]) -> list[str]:
+def _resolve(name: str, suffixes: Collection[str], columns: ColumnNames, note: Callable[[str], object]) -> list[str]:
     if os.path.isdir(name):
         found, where, advice = (
             list_images(Path(name), suffixes),
@@ -38,9 +50,12 @@ def _resolve(name: str, suffixes: Collection[str]) -> list[str]:
             "Name another folder with --data.root",
         )
     elif os.path.isfile(name):
-        if not is_manifest(name):
+        if not is_table(name) or (name.lower().endswith(".txt") and not _names_images(Path(name), columns)):
             return [name]
-        found, where, advice = read_paths(name), f"in the manifest {name}", "Fill in its column path"
+        found, notes = read_paths(name, columns=columns, suffixes=suffixes)
+        for sentence in notes:
+            note(sentence)
+        where, advice = f"in the manifest {name}", "Fill in its column of paths"
     elif glob.has_magic(name):
         matches = (
             path for path in glob.iglob(name, recursive=True) if is_image(path, suffixes) and os.path.isfile(path)
@@ -54,6 +69,15 @@ def _resolve(name: str, suffixes: Collection[str]) -> list[str]:
     if not found:
         raise UserError(f"There are no images {where}. {advice}.")
     return found
+
+
+def _names_images(path: Path, columns: ColumnNames) -> bool:
+    """Whether a text file is a manifest, and not some note among the images."""
+    try:
+        table = open_table(path, lambda names: known_names(names, columns))
+        return "path" in find_columns(path, table.names, columns, needed=("path",))
+    except UserError:
+        return False
 
 
 def _each_once(paths: list[str]) -> Iterator[str]:

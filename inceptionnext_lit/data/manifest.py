@@ -1,233 +1,223 @@
-"""A table of images as the description of a data set: ``.csv``, ``.tsv`` or ``.parquet``, a row per image."""
+"""A table of images as the description of a data set, a row per image."""
 
-import csv
-import difflib
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from inceptionnext_lit.data.cells import parse_groups, parse_labels, parse_splits, parse_weights, text_of, whole_numbers
+from inceptionnext_lit.data.columns import (
+    COLUMNS_MEANT,
+    ColumnNames,
+    Roles,
+    describe_columns,
+    find_columns,
+    known_names,
+    often_splits,
+)
+from inceptionnext_lit.data.files import IMAGE_SUFFIXES
+from inceptionnext_lit.data.locating import Locator
+from inceptionnext_lit.data.split_names import SPLIT_NAMES, SplitName, split_named
+from inceptionnext_lit.data.tables import Cell, Table, open_table
 from inceptionnext_lit.errors import UserError
 
-MANIFEST_SUFFIXES = frozenset({".csv", ".tsv", ".parquet"})
-COLUMNS = ("path", "label", "split", "weight", "group")
-SPLITS = ("train", "val", "test")
-_SEPARATORS = "|;"
-_COLUMNS_MEANT = f"A manifest has the columns path and label, and may have {', '.join(COLUMNS[2:])}."
+_USUAL = ColumnNames()
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One image of a manifest.
+@dataclass(frozen=True)
+class Manifest:
+    """The images of a manifest, column by column; equal labels, splits and groups are one object each.
 
     Attributes:
-        path: The file, absolute or relative to the current folder as the manifest's own path is.
-        labels: Its labels; one, unless the manifest is multi-label.
-        split: ``train``, ``val`` or ``test``; None where the manifest does not say.
-        weight: How much the image counts in the training loss.
-        group: What must stay on one side of a split, such as a patient or a place; None where there is no such column.
+        path: The table.
+        rows: Number of each image's row in the file.
+        paths: The files, absolute or relative to the current folder as the manifest's own path is.
+        labels: Their labels; one each, unless the manifest is multi-label.
+        splits: The split of each; None where the manifest does not say.
+        weights: How much each counts in the training loss; None where all count the same.
+        groups: What must stay on one side of a split, such as a patient or a place; None where there is no such column.
+        notes: What is to be said of how the file was read, in sentences.
     """
 
-    path: str
-    labels: tuple[str, ...]
-    split: str | None = None
-    weight: float = 1.0
-    group: str | None = None
+    path: Path
+    rows: Sequence[int]
+    paths: list[str]
+    labels: list[tuple[str, ...]]
+    splits: list[SplitName] | None
+    weights: list[float] | None
+    groups: list[str] | None
+    notes: tuple[str, ...] = ()
 
 
-def is_manifest(path: str | Path) -> bool:
-    """Whether a path is named like a manifest and is no folder."""
-    return Path(path).suffix.lower() in MANIFEST_SUFFIXES and not Path(path).is_dir()
-
-
-def read_paths(path: str | Path) -> list[str]:
-    """The images of a manifest, of which only the column ``path`` is read; files may be missing.
-
-    Raises:
-        UserError: If the table cannot be read or has no such column.
-    """
-    rows = _read_rows(Path(path), columns=("path",))
-    return [_beside(path, row["path"]) for row in rows if row["path"]]
-
-
-def read_manifest(path: str | Path, *, multi_label: bool | None = False) -> list[Entry]:
-    """Read and check a manifest.
-
-    Paths are relative to the manifest's own folder. In a multi-label manifest a cell holds labels with ``|`` or ``;``
-    between them (with commas where neither occurs), or a Parquet list; an empty one means that the image has none.
+def read_paths(
+    path: str | Path, *, columns: ColumnNames = _USUAL, suffixes: Collection[str] = IMAGE_SUFFIXES
+) -> tuple[list[str], tuple[str, ...]]:
+    """The images of a manifest, of which only their paths are read; files may be missing.
 
     Args:
         path: The table.
+        columns: Names of its columns, where they are none of the usual ones.
+        suffixes: Endings of the files that are images.
+
+    Returns:
+        The paths, and what is to be said of how the file was read.
+
+    Raises:
+        UserError: If the table cannot be read or has no column of paths.
+    """
+    path = Path(path)
+    table = open_table(path, lambda names: known_names(names, columns))
+    roles = find_columns(path, table.names, columns, needed=("path",))
+    rows, [cells] = table.read([roles["path"]])
+    locator = Locator(path, suffixes)
+    paths = []
+    for row, cell in zip(rows, whole_numbers(cells), strict=True):
+        if text := text_of(cell):
+            paths.append(_locate(path, row, text, locator) or locator.written(text))
+    return paths, (*table.notes, *_completions(locator, len(paths)))
+
+
+def read_manifest(
+    path: str | Path,
+    *,
+    multi_label: bool | None = False,
+    columns: ColumnNames = _USUAL,
+    suffixes: Collection[str] = IMAGE_SUFFIXES,
+) -> Manifest:
+    """Read and check a manifest.
+
+    Columns may have other usual names (see :mod:`columns`), and there may be more of them. Paths are relative to the
+    manifest's own folder; see :class:`Locator`. In a multi-label manifest a cell holds labels with ``|`` or ``;``
+    between them (with commas where neither occurs), or a list; an empty one means that the image has none.
+
+    Args:
+        path: The table: separated values or JSON lines (also packed by gzip), Parquet, or a workbook of Excel's.
         multi_label: Whether an image may have several labels; None accepts both kinds.
+        columns: Names of its columns, where they are none of the usual ones.
+        suffixes: Endings of the files that are images.
 
     Returns:
         The images in the order of the rows.
 
     Raises:
-        UserError: If the table cannot be read, has unknown or missing columns, an unknown split, a row without path
-            or label, a weight that is no positive number, an image in two rows, files that do not exist, or several
-            labels per image where one is expected, or the reverse.
+        UserError: If the table cannot be read, lacks a column, has an unknown split, a row without path or label, a
+            weight that is no positive number, an image in two rows, files that do not exist, or several labels per
+            image where one is expected, or the reverse.
     """
     path = Path(path)
-    rows = _read_rows(path)
+    table = open_table(path, lambda names: known_names(names, columns))
+    roles = find_columns(path, table.names, columns, needed=("path", "label"))
+    candidates = [] if "split" in roles else _split_candidates(table, roles)
+    rows, cells = table.read([*roles.values(), *candidates])
     if not rows:
-        raise UserError(f"The manifest {path} has no rows. {_COLUMNS_MEANT}")
-    labels = _split_labels(path, [row["label"] for row in rows], multi_label)
-    entries = [_entry(path, n, row, of_row) for n, (row, of_row) in enumerate(zip(rows, labels, strict=True), start=2)]
-    _check_files(path, entries)
-    if "split" in rows[0]:
-        _check_splits(path, entries)
-    return entries
+        raise UserError(f"The manifest {path} has no rows. {COLUMNS_MEANT}")
+    of_role = dict(zip(roles, cells, strict=False))
+    of_candidate = dict(zip(candidates, cells[len(roles) :], strict=True))
+    if (place := _split_among(table, rows, of_candidate)) is not None:
+        roles["split"], of_role["split"] = place, of_candidate[place]
+    del cells, of_candidate
+
+    locator = Locator(path, suffixes)
+    labels = parse_labels(path, rows, whole_numbers(of_role.pop("label")), multi_label)
+    paths = _paths(path, rows, whole_numbers(of_role.pop("path")), labels, locator)
+    splits = parse_splits(path, rows, of_role["split"]) if "split" in roles else None
+    if splits is not None:
+        _check_splits(path, rows, labels, splits)
+    weights = parse_weights(path, rows, of_role["weight"]) if "weight" in roles else None
+    groups = parse_groups(path, rows, of_role["group"]) if "group" in roles else None
+    notes = (*table.notes, *describe_columns(path, table.names, roles), *_completions(locator, len(paths)))
+    return Manifest(path, rows, paths, labels, splits, weights, groups, notes)
 
 
-def _entry(manifest: Path, line: int, row: Mapping[str, Any], labels: tuple[str, ...]) -> Entry:
-    where = f"Row {line} of {manifest}"
-    if not row["path"]:
-        raise UserError(f"{where} has the label {row['label']!r} but no image; fill in its path, or remove the row.")
-    split = row.get("split")
-    if "split" in row and split not in SPLITS:
-        raise UserError(f"{where} has the split {split!r}; it must be one of {', '.join(SPLITS)}.")
-    try:
-        weight = 1.0 if row.get("weight") in (None, "") else float(row["weight"])
-    except ValueError:
-        weight = -1.0
-    if not 0 < weight < float("inf"):
-        raise UserError(f"{where} has the weight {row['weight']!r}; it must be a number above 0.")
-    group = row.get("group")
-    if "group" in row and not group:
-        raise UserError(f"{where} has no group; give each image one, or leave the column out.")
-    return Entry(_beside(manifest, row["path"]), labels, split, weight, group)
-
-
-def _read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """The rows as dictionaries of texts (a list of texts for a Parquet list).
-
-    Args:
-        path: The table.
-        columns: What is read; None for everything, of which every column has to be known.
-    """
-    if not path.is_file():
-        raise UserError(f"There is no manifest {path}; check the path given as --data.root.")
-    names, rows = _read_parquet(path, columns) if path.suffix.lower() == ".parquet" else _read_text(path)
-    needed = columns or COLUMNS[:2]
-    if missing := [name for name in needed if name not in names]:
-        raise UserError(
-            f"The manifest {path} has no column {' and no column '.join(missing)} (it has {', '.join(names)}). "
-            f"{_COLUMNS_MEANT}"
-        )
-    if columns is None and (unknown := [name for name in names if name not in COLUMNS]):
-        near = difflib.get_close_matches(unknown[0].strip().casefold(), COLUMNS, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise UserError(f"The manifest {path} has the unknown column {unknown[0]!r}.{hint} {_COLUMNS_MEANT}")
-    return rows
-
-
-def _read_text(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, delimiter=delimiter, strict=True)
-            rows = list(reader)
-            names = list(reader.fieldnames or [])
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"The manifest {path} is no {delimiter!r}-separated table in UTF-8: {error}.") from error
-    except OSError as error:
-        raise UserError(f"The manifest {path} cannot be read: {error.strerror}.") from error
-    for line, row in enumerate(rows, start=2):
-        if None in row or None in row.values():
+def _paths(
+    manifest: Path, rows: Sequence[int], cells: list[Cell], labels: list[tuple[str, ...]], locator: Locator
+) -> list[str]:
+    """The files that the cells name, each once."""
+    paths: list[str] = []
+    seen: dict[str, int] = {}
+    missing: list[tuple[int, str]] = []
+    for row, cell, of_image in zip(rows, cells, labels, strict=True):
+        if not (text := text_of(cell)):
             raise UserError(
-                f"Row {line} of {path} has {'more' if None in row else 'fewer'} cells than the {len(names)} columns "
-                f"{', '.join(names)}; put quotes around a cell that holds {delimiter!r}."
+                f"Row {row} of {manifest} has the label {', '.join(of_image)!r} but no image; fill in its path, or "
+                "remove the row."
             )
-    return names, rows
-
-
-def _read_parquet(path: Path, columns: Sequence[str] | None) -> tuple[list[str], list[dict[str, Any]]]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise UserError(f"Reading {path} needs a package that is not there: pip install pyarrow.") from error
-    try:
-        names = list(parquet.read_schema(path).names)
-        table = parquet.read_table(path, columns=None if columns is None else [c for c in columns if c in names])
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"The manifest {path} is no Parquet file, or is damaged.") from error
-    return names, [{name: _text(value) for name, value in row.items()} for row in table.to_pylist()]
-
-
-def _text(value: Any) -> Any:
-    if isinstance(value, list):
-        return [str(item) for item in value]
-    return "" if value is None else str(value)
-
-
-def _split_labels(path: Path, cells: Sequence[Any], multi_label: bool | None) -> list[tuple[str, ...]]:
-    separators = _SEPARATORS if any(_several(cell, _SEPARATORS) for cell in cells) else ","
-    parts = [_parts(cell, separators) for cell in cells]
-    found = max(range(len(parts)), key=lambda n: len(parts[n]))
-    if multi_label:
-        if len(parts[found]) < 2:
+        found = _locate(manifest, row, text, locator)
+        if found is None:
+            missing.append((row, text))
+            continue
+        place = os.path.normpath(found) if "./" in found or "//" in found else found
+        if (earlier := seen.setdefault(place, row)) != row:
             raise UserError(
-                f"data.multi_label is on, but no image of {path} has more than one label; leave it out, or write "
-                "several labels into a cell with | between them."
+                f"Rows {earlier} and {row} of {manifest} both name {found}; give each image one row (several labels go "
+                "into one cell, with | between them)."
             )
-        return parts
-    # a single label may hold a comma; one that joins other labels is a list of them
-    alone = {cell for cell in cells if isinstance(cell, str)}
-    if len(parts[found]) > 1 and (separators != "," or all(part in alone for part in parts[found])):
-        if multi_label is None:
-            return parts
-        raise UserError(
-            f"Row {found + 2} of {path} has several labels ({', '.join(parts[found])}), but the task takes one per "
-            "image; give --data.multi_label true."
-        )
-    for line, cell in enumerate(cells, start=2):
-        if not cell:
-            raise UserError(f"Row {line} of {path} has no label; fill it in, or remove the row.")
-    return [(str(cell[0] if isinstance(cell, list) else cell),) for cell in cells]
-
-
-def _several(cell: Any, separators: str) -> bool:
-    return isinstance(cell, list) or any(mark in cell for mark in separators)
-
-
-def _parts(cell: Any, separators: str) -> tuple[str, ...]:
-    parts: Iterable[str] = cell if isinstance(cell, list) else re.split(f"[{re.escape(separators)}]", cell)
-    return tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
-
-
-def _check_files(manifest: Path, entries: Sequence[Entry]) -> None:
-    lines: dict[str, int] = {}
-    for line, entry in enumerate(entries, start=2):
-        place = os.path.normpath(entry.path)
-        if place in lines:
-            raise UserError(
-                f"Rows {lines[place]} and {line} of {manifest} both name {entry.path}; give each image one row "
-                "(several labels go into one cell, with | between them)."
-            )
-        lines[place] = line
-    missing = [entry.path for entry in entries if not os.path.isfile(entry.path)]
+        paths.append(found)
     if missing:
-        first = f"row {lines[os.path.normpath(missing[0])]}: {missing[0]}"
+        row, text = missing[0]
         others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise UserError(
-            f"{len(missing)} of {len(entries)} files of {manifest} do not exist ({first}{others}). "
-            f"Paths are relative to {manifest.parent}; correct them, or remove the rows."
+            f"{len(missing)} of {len(rows)} files of {manifest} do not exist (row {row}: {text}{others}). "
+            f"{locator.missing_hint(text)}; correct them, or remove the rows."
         )
+    return paths
 
 
-def _check_splits(manifest: Path, entries: Sequence[Entry]) -> None:
-    trained = {label for entry in entries if entry.split == "train" for label in entry.labels}
-    for line, entry in enumerate(entries, start=2):
-        if trained and (foreign := [label for label in entry.labels if label not in trained]):
+def _locate(manifest: Path, row: int, text: str, locator: Locator) -> str | None:
+    try:
+        return locator.locate(text)
+    except UserError as error:
+        raise UserError(f"Row {row} of {manifest}: {error}") from error
+
+
+def _completions(locator: Locator, images: int) -> tuple[str, ...]:
+    if locator.completed is None:
+        return ()
+    written, found = locator.completed
+    return (f"{locator.completions} of {images} images are elsewhere than named; {written!r}, say, is {found}.",)
+
+
+def _split_candidates(table: Table, roles: Roles) -> list[int]:
+    """The places of the columns that may tell the split under another name."""
+    return [
+        place
+        for place, (name, first) in enumerate(zip(table.names, table.first, strict=False))
+        if place not in roles.values() and (often_splits(name) or split_named(text_of(first)) is not None)
+    ]
+
+
+def _split_among(table: Table, rows: Sequence[int], columns: dict[int, list[Cell]]) -> int | None:
+    """The place of the column that tells the split: one of nothing but names of splits, ``train`` among them.
+
+    Raises:
+        UserError: If there are two, or one that often tells the split has other values beside such names.
+    """
+    found: list[int] = []
+    for place, cells in columns.items():
+        splits = {cell: split_named(text_of(cell)) for cell in dict.fromkeys(cells)}
+        odd = [cell for cell, split in splits.items() if split is None]
+        if not odd and "train" in splits.values():
+            found.append(place)
+        elif odd and any(splits.values()) and often_splits(table.names[place]):
             raise UserError(
-                f"Row {line} of {manifest} has the label {foreign[0]!r} in the split {entry.split}, which no image of "
-                "the split train has; add training images of it, or remove the row."
+                f"The column {table.names[place]!r} of {table.path} names splits, but row {rows[cells.index(odd[0])]} "
+                f"has {odd[0]!r}; write one of {', '.join(SPLIT_NAMES)} there, or rename the column."
             )
+    if len(found) > 1:
+        names = " and ".join(repr(table.names[place]) for place in found)
+        raise UserError(f"The columns {names} of {table.path} could each be the split; rename or remove one of them.")
+    return found[0] if found else None
 
 
-def _beside(manifest: str | Path, path: str) -> str:
-    return os.path.join(os.path.dirname(manifest), os.path.expanduser(path))
+def _check_splits(path: Path, rows: Sequence[int], labels: list[tuple[str, ...]], splits: list[SplitName]) -> None:
+    """Refuse labels that no training image has."""
+    firsts: dict[tuple[tuple[str, ...], SplitName], int] = {}
+    for row, pair in zip(rows, zip(labels, splits, strict=True), strict=True):
+        firsts.setdefault(pair, row)
+    trained = {label for of_image, split in firsts if split == "train" for label in of_image}
+    for (of_image, split), row in firsts.items():
+        if trained and (foreign := [label for label in of_image if label not in trained]):
+            raise UserError(
+                f"Row {row} of {path} has the label {foreign[0]!r} in the split {split}, which no image of the split "
+                "train has; add training images of it, or remove the row."
+            )

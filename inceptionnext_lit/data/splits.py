@@ -1,7 +1,7 @@
 """Where the samples of each split come from: class folders, or a manifest."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -9,12 +9,15 @@ from typing import Protocol
 import numpy as np
 
 from inceptionnext_lit.data.checks import check, enumerate_names
+from inceptionnext_lit.data.columns import ColumnNames
 from inceptionnext_lit.data.files import IMAGE_SUFFIXES
 from inceptionnext_lit.data.folder import find_layout, scan_split, training_classes
-from inceptionnext_lit.data.manifest import Entry, is_manifest, read_manifest
-from inceptionnext_lit.data.samples import Sample, Samples
+from inceptionnext_lit.data.manifest import Manifest, read_manifest
+from inceptionnext_lit.data.samples import Samples
 from inceptionnext_lit.data.selection import Split, few_shot, fold, hold_back
 from inceptionnext_lit.data.split_names import SPLIT_NAMES, SplitName
+from inceptionnext_lit.data.tables import is_table
+from inceptionnext_lit.data.texts import Texts
 from inceptionnext_lit.errors import UserError
 
 
@@ -24,10 +27,12 @@ class Source(Protocol):
     Attributes:
         root: The folder that paths are taken relative to.
         ignored: Images of the splits that were scanned so far which were left out, by the folder that they lie in.
+        notes: What is to be said of how it was read, in sentences.
     """
 
     root: Path
     ignored: Counter[str]
+    notes: Sequence[str]
 
     def classes(self) -> list[str]:
         """The sorted class names of the training split."""
@@ -60,6 +65,8 @@ class FolderSource:
     Raises:
         UserError: If it is no folder, or its layout is ambiguous.
     """
+
+    notes: Sequence[str] = ()
 
     def __init__(self, root: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> None:
         self._layout = find_layout(root)
@@ -104,19 +111,28 @@ class ManifestSource:
     Args:
         path: The table.
         multi_label: Whether an image may have several labels.
+        columns: Names of its columns, where they are none of the usual ones.
+        suffixes: Endings of the files that are images.
 
     Raises:
         UserError: As :func:`read_manifest`.
     """
 
-    def __init__(self, path: Path, multi_label: bool) -> None:
+    def __init__(
+        self, path: Path, multi_label: bool, columns: ColumnNames, suffixes: Collection[str] = IMAGE_SUFFIXES
+    ) -> None:
         self._path = path
         self.root = path.parent
         self.ignored: Counter[str] = Counter()
-        self._labels: dict[str, int] = {}
-        entries = read_manifest(path, multi_label=multi_label)
-        self._parts = {split: Samples.of(self._packed(entries, split, multi_label)) for split in SPLIT_NAMES}
-        self._names = list(self._labels)
+        manifest = read_manifest(path, multi_label=multi_label, columns=columns, suffixes=suffixes)
+        self.notes: Sequence[str] = manifest.notes
+        self._names = list(dict.fromkeys(label for labels in dict.fromkeys(manifest.labels) for label in labels))
+        codes = {split: number for number, split in enumerate(SPLIT_NAMES)}
+        splits = np.zeros(len(manifest.paths))  # all of it is training data
+        if manifest.splits is not None:
+            splits = np.fromiter(map(codes.__getitem__, manifest.splits), dtype=np.int64)
+        images = self._packed(manifest, multi_label)
+        self._parts = {split: images.take(splits == code) for split, code in codes.items()}
 
     def classes(self) -> list[str]:
         """The sorted labels of the training images.
@@ -158,30 +174,43 @@ class ManifestSource:
     def _used(self, split: SplitName) -> set[str]:
         return {self._names[number] for number in np.unique(self._parts[split].labels).tolist()}
 
-    def _packed(self, entries: Sequence[Entry], split: SplitName, multi_label: bool) -> Iterator[Sample]:
-        """The images of a split, with labels by the numbers under which they are noted."""
-        for entry in entries:
-            if (entry.split or "train") == split:
-                numbers = tuple(self._labels.setdefault(label, len(self._labels)) for label in entry.labels)
-                yield Sample(entry.path, numbers if multi_label else numbers[0], entry.weight, entry.group)
+    def _packed(self, manifest: Manifest, multi_label: bool) -> Samples:
+        """All images, with labels by their places among the names."""
+        place = {name: number for number, name in enumerate(self._names)}
+        numbers = {labels: [place[label] for label in labels] for labels in dict.fromkeys(manifest.labels)}
+        weights = None if manifest.weights is None else np.array(manifest.weights)
+        return Samples(
+            Texts.of(manifest.paths),
+            np.fromiter((number for labels in manifest.labels for number in numbers[labels]), dtype=np.int32),
+            np.fromiter(map(len, manifest.labels), dtype=np.int32) if multi_label else None,
+            None if weights is None or (weights == 1).all() else weights,
+            None if manifest.groups is None else Texts.of(manifest.groups),
+        )
 
 
 _GIVEN = "the checkpoint (or the given list of class names)"
 
 
-def open_source(root: Path, *, multi_label: bool, suffixes: Collection[str] = IMAGE_SUFFIXES) -> Source:
+def open_source(
+    root: Path,
+    *,
+    multi_label: bool,
+    suffixes: Collection[str] = IMAGE_SUFFIXES,
+    columns: ColumnNames | None = None,
+) -> Source:
     """A folder's or a manifest's description of a data set.
 
     Args:
         root: A data folder, or a table of images.
         multi_label: Whether an image may have several labels, which takes a manifest.
-        suffixes: Endings of the files that are images, in folders.
+        suffixes: Endings of the files that are images.
+        columns: Names of a table's columns, where they are none of the usual ones.
 
     Raises:
         UserError: If it is neither, or something in it is wrong.
     """
-    if is_manifest(root):
-        return ManifestSource(root, multi_label)
+    if is_table(root):
+        return ManifestSource(root, multi_label, columns or ColumnNames(), suffixes)
     if multi_label:
         raise UserError(
             f"data.multi_label is on, but class folders give an image one label; name a manifest with --data.root "

@@ -95,6 +95,7 @@ KINDS = {  # in the order of the report
     "no_train": Kind(
         "note", "no train/ folder", "validate and test can be run with a trained model; fit needs a train/ folder."
     ),
+    "manifest": Kind("note", "how the manifest was read", "Nothing needs to be done if this is what was meant."),
     "unused_folder": Kind(
         "note",
         "folders beside the splits, which are not used and were not read",

@@ -2,8 +2,10 @@
 
 import os
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 
+from inceptionnext_lit.data.columns import ColumnNames
 from inceptionnext_lit.data.files import UNREAD_SUFFIXES, is_image, natural_key, visible_entries, walk_files
 from inceptionnext_lit.data.folder import SPLIT_NAMES, VAL_NAMES, find_layout
 from inceptionnext_lit.data.manifest import read_manifest
@@ -52,19 +54,27 @@ class Listing:
         self.findings.append(Finding(kind, message, tuple(below(path, self.root) for path in paths)))
 
 
-def list_manifest(path: Path) -> Listing:
+def list_manifest(path: Path, columns: ColumnNames) -> Listing:
     """Lists the images of a manifest; several labels of an image count as one class of their own.
+
+    Args:
+        path: The table.
+        columns: Names of its columns, where they are none of the usual ones.
 
     Raises:
         UserError: As :func:`read_manifest`.
     """
     listing = Listing(path.parent)
-    for entry in read_manifest(path, multi_label=None):
-        listing.items.append(Item(entry.path, entry.split or WHOLE, "|".join(entry.labels)))
-    for item in listing.items:
-        names = listing.classes.setdefault(item.split, [])
-        if item.label not in names:
-            names.append(item.label)
+    manifest = read_manifest(path, multi_label=None, columns=columns)
+    joined = {labels: "|".join(labels) for labels in dict.fromkeys(manifest.labels)}
+    splits = manifest.splits or repeat(WHOLE)
+    classes: dict[str, dict[str, None]] = {}
+    for image, labels, split in zip(manifest.paths, manifest.labels, splits, strict=False):
+        listing.items.append(Item(image, split, joined[labels]))
+        classes.setdefault(split, {})[joined[labels]] = None
+    listing.classes = {split: list(names) for split, names in classes.items()}
+    for note in manifest.notes:
+        listing.add("manifest", note)
     return listing
 
 

@@ -266,3 +266,20 @@ def test_a_manifest(cli: Callable[..., None], tmp_path: Path, capsys: pytest.Cap
     with pytest.raises(SystemExit):
         cli("doctor", "list.csv")
     assert "1 of 1 files of list.csv do not exist" in capsys.readouterr().err
+
+
+def test_a_manifest_of_a_spreadsheet(cli: Callable[..., None], tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for n in range(4):
+        Image.effect_noise((40, 40), 60 + n).convert("RGB").save(tmp_path / f"images/{n}.png")
+    rows = ["Photo;Species;Set", *(f"{n};{'fox' if n % 2 else 'owl'};{'TRAIN' if n < 2 else 'dev'}" for n in range(4))]
+    (tmp_path / "list.csv").write_text("\n".join(rows), encoding="utf-16")
+    given = ["--path_column", "photo", "--label_column", "species", "--workers", 1, "--output", "report.json"]
+    cli("doctor", "list.csv", *given)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["splits"] == {"train": {"fox": 1, "owl": 1}, "val": {"fox": 1, "owl": 1}}
+    assert [f["message"] for f in report["findings"] if f["kind"] == "manifest"] == [
+        "list.csv is in UTF-16.",
+        "Columns of list.csv: path from 'Photo'; label from 'Species'; split from 'Set'.",
+        "4 of 4 images are elsewhere than named; '0', say, is images/0.png.",
+    ]

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from inceptionnext_lit.data.columns import ColumnNames
 from inceptionnext_lit.data.files import list_images, natural_key
 from inceptionnext_lit.data.inputs import resolve_inputs
 from inceptionnext_lit.errors import UserError
@@ -78,7 +79,7 @@ def test_what_matches_nothing_is_named(place: Path) -> None:
     for name, message in [
         ("photos/*.gif", r"^There are no images that match photos/\*\.gif\. Check the pattern\.$"),
         ("empty", r"^There are no images below empty\. Name another folder"),
-        ("empty/list.csv", r"^There are no images in the manifest empty/list\.csv\. Fill in its column path\.$"),
+        ("empty/list.csv", r"^There are no images in the manifest empty/list\.csv\. Fill in its column of paths\.$"),
         (
             "fotos",
             r"^fotos does not exist\. Name a folder of images, or one image file, a pattern or a manifest, after",
@@ -100,3 +101,15 @@ def test_a_loop_of_links(place: Path) -> None:
     Path("photos/deep/back").symlink_to(place / "photos")
     assert resolve_inputs(["photos"]) == [*PHOTOS, *DEEP]
     assert len(list_images(place)) == 6
+
+
+def test_what_is_said_of_a_manifest(place: Path) -> None:
+    Path("photos/notes.txt").write_bytes("Frame\tnote\n1\tx\n10\tÄ\n".encode("cp1252"))
+    said: list[str] = []
+    columns = ColumnNames(path="frame")
+    assert resolve_inputs(["photos/notes.txt"], columns=columns, note=said.append) == ["photos/1.png", "photos/10.png"]
+    assert [note.partition(";")[0] for note in said] == [
+        "photos/notes.txt is not in UTF-8",
+        "2 of 2 images are elsewhere than named",
+    ]
+    assert resolve_inputs(["photos/notes.txt"]) == ["photos/notes.txt"]  # without a column of images it is no manifest

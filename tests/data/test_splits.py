@@ -120,9 +120,9 @@ def test_labels_that_do_not_go_with_the_given_classes(tmp_path: Path) -> None:
 def test_class_names_that_look_alike(tmp_path: Path) -> None:
     rows = [(f"{n}.png", ("Cat", "cat ", "dog", "golden_retriever", "golden retriever")[n % 5]) for n in range(20)]
     data = build(manifest(tmp_path, "path label", *rows))
-    with pytest.warns(UserWarning, match=r"one class each: 'Cat' and 'cat '; 'golden retriever' and 'golden_"):
+    with pytest.warns(UserWarning, match=r"one class each: 'Cat' and 'cat'; 'golden retriever' and 'golden_"):
         data.setup("fit")
-    assert twins(data.classes) == [["Cat", "cat "], ["golden retriever", "golden_retriever"]]
+    assert twins(data.classes) == [["Cat", "cat"], ["golden retriever", "golden_retriever"]]
     assert twins(["dog", "dogs", "Dogma"]) == []
 
 
@@ -136,3 +136,19 @@ def test_the_batch_size_follows_from_the_number_of_images(tmp_path: Path) -> Non
         data.setup("fit")
         sizes[len(data.train_set)] = data.batch_size
     assert sizes == {4: 4, 240: 8, 800: 16, 2400: 32}
+
+
+def test_a_manifest_with_its_own_names_of_columns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [(f"{n}.png", "cat" if n % 2 else "dog") for n in range(8)]
+    path = manifest(tmp_path, "path label", *rows)
+    path.write_text("Photo;Kind;size\n" + "".join(f"{name};{label};8\n" for name, label in rows))
+    data = build(path, path_column="Photo", label_column="Kind", val_fraction=0.25)
+    with caplog.at_level("INFO"):
+        data.setup("fit")
+    assert data.classes == ["cat", "dog"]
+    assert (len(data.train_set), len(data.val_set)) == (6, 2)
+    assert caplog.messages == [f"Columns of {path}: path from 'Photo'; label from 'Kind'; not used: size."]
+    assert (data.settings["path_column"], data.settings["label_column"]) == ("Photo", "Kind")
+    other = build(path, path_column="Photo", label_column="Kind", class_names=["cat", "dog"])
+    other.setup("predict")
+    assert other.predict_set.paths == [f"{tmp_path}/{name}" for name, _ in rows]
