@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from jsonargparse import ArgumentError
 from lightning.pytorch.cli import instantiate_module
-from PIL import Image
+from PIL import Image, ImageFile
 from torch import Tensor
 
 from inceptionnext_lit.data.arrays import as_channels
 from inceptionnext_lit.data.device_batch import ToInput, stack_pixels
 from inceptionnext_lit.data.loading import load_image, upright
+from inceptionnext_lit.data.opening import FORMATS, MAX_PIXELS, check_size
 from inceptionnext_lit.data.transforms import eval_transform
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.compiled import Compiled
@@ -55,23 +56,27 @@ class Classifier:
     Args:
         task: The trained task, which is the classifier's from now on; its averaged weights are used if there are any.
         device: Where it runs.
+        compiles: Whether the model is to be compiled.
+        max_pixels: The most pixels that an image may have.
 
     Attributes:
         class_names: The classes in the order of the model's outputs.
         preprocessing: How images are resized, cropped and normalised.
         device: Where it runs.
-        compiles: Whether the model is compiled.
 
     Raises:
         UserError: If the task does not know its preprocessing, or the device cannot be used.
     """
 
-    def __init__(self, task: ClassificationTask, device: torch.device, compiles: bool = False) -> None:
+    def __init__(
+        self, task: ClassificationTask, device: torch.device, compiles: bool = False, max_pixels: int = MAX_PIXELS
+    ) -> None:
         if task.preprocessing is None:
             raise UserError("The checkpoint does not say how its images were prepared; use one that fit wrote.")
         self.class_names: list[str] = list(task.class_names)
         self.preprocessing: Preprocessing = task.preprocessing
         self.device = device
+        self._max_pixels = max_pixels
         self._channels = len(task.preprocessing["mean"])
         self._transform = eval_transform(task.preprocessing)
         self._to_input = ToInput(task.preprocessing)
@@ -108,8 +113,11 @@ class Classifier:
         remaining = iter([images] if isinstance(images, _SINGLE) else images)
         return [prediction for batch in _batches(remaining, batch_size) for prediction in self._label(batch)]
 
+    def _picture(self, image: ImageLike) -> Image.Image | Tensor:
+        return _as_picture(image, self._channels, self._max_pixels)
+
     def _label(self, images: list[ImageLike]) -> Iterator[Prediction]:
-        pixels = stack_pixels([self._transform(_as_picture(image, self._channels)) for image in images])
+        pixels = stack_pixels([self._transform(self._picture(image)) for image in images])
         with torch.inference_mode():
             scores = self._task.scores(self._task(self._to_input(pixels.to(self.device))))
         predictions = rank(scores, paths=[], multi_label=self._task.hparams["multi_label"])
@@ -118,7 +126,12 @@ class Classifier:
             yield Prediction(label, next(iter(top5.values())), top5)
 
 
-def load_classifier(path: str | Path, device: str | torch.device | None = None, compiles: bool = False) -> Classifier:
+def load_classifier(
+    path: str | Path,
+    device: str | torch.device | None = None,
+    compiles: bool = False,
+    max_pixels: int = MAX_PIXELS,
+) -> Classifier:
     """Load a checkpoint of ``fit`` to label images with.
 
     Nothing in the file is run, and the optimiser's part of it is not read. The process's allocator stays as it is: a
@@ -130,6 +143,7 @@ def load_classifier(path: str | Path, device: str | torch.device | None = None, 
         device: Where to run, such as ``"cpu"`` or ``"cuda:1"``; None for the GPU if there is one, else the CPU.
         compiles: Compile the model for the first batch size that comes twice; others run uncompiled. It takes ten
             seconds to minutes, and a C++ compiler.
+        max_pixels: The most pixels that an image may have, as ``data.max_pixels`` of the command line.
 
     Raises:
         UserError: If the file is no checkpoint of ``fit``, or the device cannot be used.
@@ -139,7 +153,7 @@ def load_classifier(path: str | Path, device: str | torch.device | None = None, 
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as error:
         raise UserError(f"There is no device {device!r}; give 'cpu', or 'cuda' for a GPU.") from error
-    return Classifier(_load_task(path), chosen, compiles)
+    return Classifier(_load_task(path), chosen, compiles, max_pixels)
 
 
 def _load_task(path: Path) -> ClassificationTask:
@@ -163,10 +177,10 @@ def _batches(images: Iterator[ImageLike], size: int) -> Iterator[list[ImageLike]
         yield batch
 
 
-def _as_picture(image: ImageLike, channels: int) -> Image.Image | Tensor:
+def _as_picture(image: ImageLike, channels: int, max_pixels: int) -> Image.Image | Tensor:
     """What :func:`load_image` would make of the image's file."""
     if isinstance(image, (str, Path)):
-        return load_image(image, channels)
+        return load_image(image, channels, max_pixels)
     if isinstance(image, Tensor):
         _check_pixels("tensor", image.dtype, image.dtype == torch.uint8)
         if image.ndim != 3 or len(image) not in (3, channels) or image.numel() == 0:
@@ -175,7 +189,7 @@ def _as_picture(image: ImageLike, channels: int) -> Image.Image | Tensor:
     if isinstance(image, np.ndarray):
         _check_pixels("array", image.dtype, image.dtype == np.uint8)
         if image.size and image.shape[2:] == (channels,) and channels not in (3, 4):
-            return as_channels(image, channels)
+            return torch.from_numpy(as_channels(image, channels))
         if image.size == 0 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,), (4,)):
             raise ValueError(
                 f"An array of shape {image.shape} was given; one image has the shape (H, W), (H, W, 3) or (H, W, 4)."
@@ -184,10 +198,19 @@ def _as_picture(image: ImageLike, channels: int) -> Image.Image | Tensor:
     if not isinstance(image, Image.Image):
         raise TypeError(f"An image is {_KINDS}, not {_described(image)}.")
     try:
+        if isinstance(image, ImageFile.ImageFile):  # its pixels may not be decoded yet
+            _check_format(image)
+        check_size(image.size, max_pixels)
         with _pillow:
             return upright(image, channels)
     except (OSError, ValueError) as error:
         raise UserError(f"The PIL image {_described(image)} cannot be used: {error}.") from error
+
+
+def _check_format(image: ImageFile.ImageFile) -> None:
+    """Refuse what no file here is read from: Pillow hands EPS to Ghostscript, which runs it."""
+    if image.format not in (*FORMATS, "MPO"):
+        raise ValueError(f"its format is {image.format}; give a copy of its pixels, image.convert('RGB')")
 
 
 def _check_pixels(kind: str, dtype: object, is_uint8: bool) -> None:

@@ -5,13 +5,15 @@ import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from inceptionnext_lit.data.arrays import TENSOR_SUFFIXES
 from inceptionnext_lit.data.checks import check
-from inceptionnext_lit.data.loading import TENSOR_SUFFIXES, load_image, reading
+from inceptionnext_lit.data.loading import reading
+from inceptionnext_lit.data.opening import open_image
 from inceptionnext_lit.data.samples import Samples
 from inceptionnext_lit.data.selection import Split
 from inceptionnext_lit.data.texts import Texts
@@ -84,18 +86,19 @@ class BadImages:
             raise UserError(f"The list of skipped images {self.path} cannot be written: {error.strerror}.") from error
 
 
-def check_headers(paths: Texts) -> None:
+def check_headers(paths: Texts, max_pixels: int) -> None:
     """Look at the first bytes of images, of at most 2,000 that are spread over the data set.
 
     Args:
         paths: The images.
+        max_pixels: The most pixels that one may have.
 
     Raises:
-        UserError: If one is no image, with the first few of them.
+        UserError: If one is no image or too large, with the first few of them.
     """
     step = max(1, len(paths) // _LOOKED_AT)
     looked_at = paths[::step]
-    found = [error for error in _each(looked_at, _header) if error is not None]
+    found = [error for error in _each(looked_at, partial(_header, max_pixels)) if error is not None]
     if found:
         more = "" if len(found) <= _SHOWN else f" (and {len(found) - _SHOWN} more)"
         looked = "" if step == 1 else f" of the {len(looked_at):,} that were looked at"
@@ -105,13 +108,13 @@ def check_headers(paths: Texts) -> None:
         )
 
 
-def hold_back_readable(train: Samples, val: Samples, channels: int, *, may_move: bool) -> Split:
+def hold_back_readable(train: Samples, val: Samples, load: Callable[[str], object], *, may_move: bool) -> Split:
     """Read the validation images to their end; one that cannot be read goes to training, where it is noted.
 
     Args:
         train: Training images.
         val: Validation images.
-        channels: Their channels.
+        load: Reads an image file; raises UserError if it cannot be read.
         may_move: Whether the validation images were held back; a split of its own is evaluated as it is.
 
     Raises:
@@ -120,7 +123,7 @@ def hold_back_readable(train: Samples, val: Samples, channels: int, *, may_move:
 
     def read(path: str) -> UserError | None:
         try:
-            load_image(path, channels)
+            load(path)
         except UserError as error:
             return error
         return None
@@ -136,11 +139,11 @@ def hold_back_readable(train: Samples, val: Samples, channels: int, *, may_move:
     return train + val.take(bad), val.take(~bad)
 
 
-def _header(path: str) -> UserError | None:
+def _header(max_pixels: int, path: str) -> UserError | None:
     if path.lower().endswith(TENSOR_SUFFIXES):
         return None
     try:
-        with reading(path), Image.open(path):
+        with reading(path), open_image(path, max_pixels):
             return None
     except UserError as error:
         return error

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +27,8 @@ from inceptionnext_lit.data.device_batch import ToInput
 from inceptionnext_lit.data.global_batch import plan_accumulation
 from inceptionnext_lit.data.inputs import resolve_inputs
 from inceptionnext_lit.data.loaders import build_loader
-from inceptionnext_lit.data.loading import image_suffixes
+from inceptionnext_lit.data.loading import image_suffixes, load_image
+from inceptionnext_lit.data.opening import MAX_PIXELS
 from inceptionnext_lit.data.sample import SAMPLE, data_folder, unpack_sample
 from inceptionnext_lit.data.samplers import EvaluationSampler, TrainingSampler
 from inceptionnext_lit.data.samples import Samples
@@ -84,6 +85,8 @@ class ImageFolderDataModule(LightningDataModule):
         on_bad_image: What a training image that cannot be read does: an ``error``, or a warning and an entry in the run
             folder's ``bad_images.csv``, with the next image in its place (``skip``). In evaluation it is an error.
         max_bad_images: How many may be skipped.
+        max_pixels: The most pixels that an image may have; one with more is refused from its header, since a file of a
+            megabyte can hold more pixels than a machine has memory for. Reading takes about 14 bytes a pixel.
         augmentation: What is drawn at random in training: ``none``, ``light``, ``medium``, ``strong``, or keys of
             :class:`Augmentation` one by one.
         mean: Mean per channel for pixels in [0, 1]; ``None``: ImageNet's, averaged if not RGB.
@@ -122,6 +125,7 @@ class ImageFolderDataModule(LightningDataModule):
         sampler: Literal["shuffled", "balanced"] = "shuffled",
         on_bad_image: Literal["error", "skip"] = "error",
         max_bad_images: int = 100,
+        max_pixels: int = MAX_PIXELS,
         augmentation: Level | Augmentation = "light",
         mean: list[float] | None = None,
         std: list[float] | None = None,
@@ -134,6 +138,7 @@ class ImageFolderDataModule(LightningDataModule):
         is_step = global_batch_size is None or global_batch_size >= 1
         check("global_batch_size", global_batch_size, is_step, "1 image or more, or null")
         check("num_workers", num_workers, num_workers is None or num_workers >= 0, "0 or more, or null")
+        check("max_pixels", max_pixels, max_pixels >= 1, "1 pixel or more")
         known_level = isinstance(augmentation, Augmentation) or augmentation in LEVELS
         check("augmentation", augmentation, known_level, f"one of {', '.join(LEVELS)}, or an Augmentation")
         is_mapping = class_names is None or 0 < len(class_names) == len(set(class_names))
@@ -152,6 +157,7 @@ class ImageFolderDataModule(LightningDataModule):
         self.sampler = sampler
         self.skips = on_bad_image == "skip"
         self.bad_images = BadImages(max_bad_images)
+        self.max_pixels = max_pixels
         self.augmentation = augmentation if isinstance(augmentation, Augmentation) else LEVELS[augmentation]
         self.cache_dir = cache_dir
         self._class_names = class_names
@@ -196,12 +202,13 @@ class ImageFolderDataModule(LightningDataModule):
         """
         if stage in self._scanned:
             return
-        evaluation = eval_transform(self.preprocessing)
+        evaluation = eval_transform(self.preprocessing, self.max_pixels)
         if stage == "predict":
             self.predict_set = UnlabelledImages(self._unlabelled(), evaluation)
         elif stage == "fit":
             train, val = self._training_samples()
-            self.train_set = self._labelled(train, train_transform(self.augmentation, self.preprocessing))
+            transform = train_transform(self.augmentation, self.preprocessing, self.max_pixels)
+            self.train_set = self._labelled(train, transform)
             self.train_set.erasing = self.augmentation.erasing
             self.train_set.weights = image_weights(train, self.classes, self.class_weights)
             self.train_set.skip = self.bad_images if self.skips else None
@@ -302,12 +309,14 @@ class ImageFolderDataModule(LightningDataModule):
         train, val = self.rules.training(self._source, self._class_names)
         warn_of_twins(self.classes)
         if not self.skips:
-            check_headers(train.paths + val.paths)
+            check_headers(train.paths + val.paths, self.max_pixels)
         return self._readable(train, val)
 
     def _readable(self, train: Samples, val: Samples) -> Split:
-        may_move = self.rules.hold_back(self._source, self._class_names)
-        return hold_back_readable(train, val, self.in_chans, may_move=may_move) if self.skips else (train, val)
+        if not self.skips:
+            return train, val
+        load = partial(load_image, channels=self.in_chans, max_pixels=self.max_pixels)
+        return hold_back_readable(train, val, load, may_move=self.rules.hold_back(self._source, self._class_names))
 
     def _labelled(self, samples: Samples, transform: Transform) -> LabelledImages:
         num_labels = self.num_classes if self.multi_label else None

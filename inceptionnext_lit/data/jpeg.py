@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags
 from simplejpeg import decode_jpeg
 
 from inceptionnext_lit.data.loading import without_remarks
+from inceptionnext_lit.data.opening import MAX_PIXELS, identify, open_regular
 
 _SCALES = (8, 4, 2)  # of libjpeg-turbo's divisors of the side those with vector code; 8/7 to 8/5 are slower than 1
 
@@ -87,16 +88,17 @@ class Jpeg:
         return np.ascontiguousarray(part.swapaxes(0, 1) if exchange else part)
 
 
-def open_jpeg(path: str) -> Jpeg | None:
+def open_jpeg(path: str, max_pixels: int = MAX_PIXELS) -> Jpeg | None:
     """Reads a file's header; None if it is no JPEG in grey or YCbCr that can be opened.
 
     Args:
         path: The file.
+        max_pixels: The most pixels that it may have.
     """
     try:
-        with open(path, "rb") as file, without_remarks():
+        with open_regular(path) as file, without_remarks():
             content = file.read()
-            header: Any = Image.open(io.BytesIO(content), formats=("JPEG",))
+            header: Any = identify(io.BytesIO(content), max_pixels, formats=("JPEG",))
             orientation = header.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # load_image finds the words for it
         return None

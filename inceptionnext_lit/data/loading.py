@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Literal, cast, overload
 
 from PIL import Image, ImageMath, ImageOps
 
+from inceptionnext_lit.data.arrays import read_array
 from inceptionnext_lit.data.files import IMAGE_SUFFIXES
+from inceptionnext_lit.data.opening import MAX_PIXELS, TooManyPixelsError, open_image
 from inceptionnext_lit.errors import UserError
 
 if TYPE_CHECKING:  # the doctor reads images without torch
     from torch import Tensor
-
-TENSOR_SUFFIXES = (".npy", ".tif", ".tiff")
-"""Endings of the files that may hold other channels than Pillow knows."""
 
 _PLAIN_MODES = {"1", "L", "RGB", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"}
 _ALPHA_MODES = {"P", "LA", "PA", "RGBA", "RGBa"}
@@ -25,14 +24,14 @@ _MAX_16_BIT = 65535
 
 
 @overload
-def load_image(path: str | Path, channels: Literal[3] = 3) -> Image.Image: ...
+def load_image(path: str | Path, channels: Literal[3] = 3, max_pixels: int = MAX_PIXELS) -> Image.Image: ...
 
 
 @overload
-def load_image(path: str | Path, channels: int) -> "Image.Image | Tensor": ...
+def load_image(path: str | Path, channels: int, max_pixels: int = MAX_PIXELS) -> "Image.Image | Tensor": ...
 
 
-def load_image(path: str | Path, channels: int = 3) -> "Image.Image | Tensor":
+def load_image(path: str | Path, channels: int = 3, max_pixels: int = MAX_PIXELS) -> "Image.Image | Tensor":
     """Reads an image file as an upright picture with the channels that a model takes.
 
     EXIF's orientation is applied; 16-bit grey is scaled to 8 bits (65535 becomes 255); of an animation or a multi-page
@@ -43,21 +42,21 @@ def load_image(path: str | Path, channels: int = 3) -> "Image.Image | Tensor":
         path: The image file; its content, not its name, tells the format. Arrays of NumPy are told by ``.npy``.
         channels: 1, 3 or 4 for grey, RGB and RGBA. Any other number takes a TIFF or an array of shape (H, W, C) or
             (C, H, W) with so many, of unsigned integers, whose largest value becomes 1, or of floats, as they are.
+        max_pixels: The most pixels that it may have; a file with more is refused from its header.
 
     Returns:
         The picture in mode L, RGB or RGBA; otherwise a float32 tensor (C, H, W).
 
     Raises:
         UserError: If the file cannot be read to its end, has other channels, or its pixel values have no defined
-            brightness.
+            brightness, or it has too many of them.
     """
     with reading(path):
-        if channels != 3:
-            from inceptionnext_lit.data.arrays import read_array  # with torch, which RGB pictures do without
+        if channels != 3 and (pixels := read_array(str(path), channels, max_pixels)) is not None:
+            from torch import from_numpy  # which RGB pictures do without
 
-            if (pixels := read_array(str(path), channels)) is not None:
-                return pixels
-        with Image.open(path) as image:
+            return from_numpy(pixels)
+        with open_image(path, max_pixels) as image:
             return upright(image, channels)
 
 
@@ -97,6 +96,8 @@ def reading(path: str | Path) -> Iterator[None]:
             yield
     except MemoryError:
         raise
+    except TooManyPixelsError as error:
+        raise UserError(f"Cannot read the image {path}: {error}. Shrink the image, or raise the limit.") from error
     except Exception as error:  # decoders raise almost any type on damaged data
         reason = failure_reason(error).rstrip(".")
         raise UserError(

@@ -23,6 +23,7 @@ from inceptionnext_lit.data.augmentation import Augmentation
 from inceptionnext_lit.data.checks import check
 from inceptionnext_lit.data.jpeg import open_jpeg
 from inceptionnext_lit.data.loading import load_image
+from inceptionnext_lit.data.opening import MAX_PIXELS
 from inceptionnext_lit.data.rand_augment import rand_augment
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import Preprocessing
@@ -38,12 +39,20 @@ class Transform:
         steps: Called one after the other.
         channels: Channels of the pictures.
         crop: A random crop that comes first.
+        max_pixels: The most pixels that an image file may have.
     """
 
-    def __init__(self, steps: list[Callable[[Any], Any]], channels: int, crop: "RandomCrop | None" = None) -> None:
+    def __init__(
+        self,
+        steps: list[Callable[[Any], Any]],
+        channels: int,
+        crop: "RandomCrop | None" = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
         self._steps = steps
         self._channels = channels
         self._crop = crop
+        self._max_pixels = max_pixels
 
     def __call__(self, picture: Picture) -> Tensor:
         """Pixels (C, S, S) of a picture: uint8 if RGB, float32 in [0, 1] otherwise."""
@@ -56,8 +65,8 @@ class Transform:
             UserError: If it cannot be read; see :func:`load_image`.
         """
         if self._crop is not None and self._channels == 3:
-            return self._run(self._crop.read(path))
-        return self(load_image(path, self._channels))
+            return self._run(self._crop.read(path, self._max_pixels))
+        return self(load_image(path, self._channels, self._max_pixels))
 
     def _run(self, image: Picture) -> Tensor:
         result: Any = image
@@ -96,12 +105,15 @@ def _per_channel(of_rgb: tuple[float, ...], channels: int) -> list[float]:
     return list(of_rgb) if channels == 3 else [round(sum(of_rgb) / len(of_rgb), 4)] * channels
 
 
-def train_transform(augmentation: Augmentation, preprocessing: Preprocessing) -> Transform:
+def train_transform(
+    augmentation: Augmentation, preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS
+) -> Transform:
     """Builds the training transform, which draws from the generators of Python, NumPy and torch.
 
     Args:
         augmentation: What is drawn at random; erasing is done on batches.
         preprocessing: The evaluation transform, whose size and mean hold here too.
+        max_pixels: The most pixels that an image file may have.
 
     Raises:
         UserError: If the images have other channels than RGB and RandAugment or colour jitter is on.
@@ -126,16 +138,20 @@ def train_transform(augmentation: Augmentation, preprocessing: Preprocessing) ->
         steps.append(rand_augment(augmentation, preprocessing["mean"]))
     elif augmentation.color_jitter > 0:
         steps.append(partial(_with_pillow, v2.ColorJitter(*[augmentation.color_jitter] * 3)))
-    return Transform(steps, channels, crop)
+    return Transform(steps, channels, crop, max_pixels)
 
 
-def eval_transform(preprocessing: Preprocessing) -> Transform:
+def eval_transform(preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS) -> Transform:
     """Builds the evaluation transform.
 
     The shorter side is resized to ``image_size / crop_pct`` pixels, rounded down, and the centre is kept.
+
+    Args:
+        preprocessing: The transform as plain data.
+        max_pixels: The most pixels that an image file may have.
     """
     steps = _resize_and_crop(preprocessing, preprocessing["crop_pct"])
-    return Transform([*steps, _to_pixels], channels=len(preprocessing["mean"]))
+    return Transform([*steps, _to_pixels], channels=len(preprocessing["mean"]), max_pixels=max_pixels)
 
 
 class _Drawn(NamedTuple):
@@ -173,19 +189,23 @@ class RandomCrop:
         size = picture.size if isinstance(picture, Image.Image) else (picture.shape[-1], picture.shape[-2])
         return self._crop(picture, self._draw(*size, is_tensor=isinstance(picture, Tensor)))
 
-    def read(self, path: str) -> Picture:
+    def read(self, path: str, max_pixels: int = MAX_PIXELS) -> Picture:
         """Crops and resizes an image file; the same draws as of its picture.
+
+        Args:
+            path: The file.
+            max_pixels: The most pixels that it may have.
 
         Raises:
             UserError: If it cannot be read.
         """
-        jpeg = open_jpeg(path)
+        jpeg = open_jpeg(path, max_pixels)
         if jpeg is None:
-            return self(load_image(path))
+            return self(load_image(path, max_pixels=max_pixels))
         drawn = self._draw(*jpeg.size)
         pixels = jpeg.crop(*drawn[:4], at_least=self._size)
         if pixels is None:
-            return self._crop(load_image(path), drawn)
+            return self._crop(load_image(path, max_pixels=max_pixels), drawn)
         batch = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)  # (H, W, 3) -> (1, 3, H, W), channels last
         size, mode = (self._size, self._size), drawn.interpolation.value
         return torch.nn.functional.interpolate(batch, size, mode=mode, antialias=True)[0]

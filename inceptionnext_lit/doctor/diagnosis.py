@@ -108,7 +108,8 @@ def _judge_files(listing: Listing, examinations: Sequence[Examination]) -> list[
         path = below(examination.path, listing.root)
         if examination.error:
             reason = printable(examination.error).rstrip(".")
-            findings.append(Finding("unreadable", f"{printable(path)}: {reason}.", (path,)))
+            kind = "too_large" if examination.is_too_large else "unreadable"
+            findings.append(Finding(kind, f"{printable(path)}: {reason}.", (path,)))
             continue
         if examination.is_plain:
             colour = ", ".join(f"{level:.0f}" for level in examination.colour)

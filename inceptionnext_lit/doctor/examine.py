@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from io import BufferedReader, BytesIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from inceptionnext_lit.data.loading import upright
+from inceptionnext_lit.data.opening import MAX_PIXELS, TooManyPixelsError, identify
 
 THUMBNAIL_SIDE = 24
 _IN_MEMORY = 256 * 2**20  # bytes; a larger file is read in pieces, so that one cannot fill the memory
@@ -35,6 +36,7 @@ class Examination:
         thumbnail: Grey levels of the upright picture, squeezed to 24×24, row by row.
         colour: Mean red, green and blue, 0 to 255.
         error: Why it cannot be read, as the end of a sentence; empty if it can.
+        is_too_large: Whether that is because it has too many pixels.
     """
 
     path: str
@@ -48,12 +50,15 @@ class Examination:
     thumbnail: bytes = b""
     colour: tuple[float, float, float] = (0.0, 0.0, 0.0)
     error: str = ""
+    is_too_large: bool = False
 
 
-def examine(path: str) -> Examination:
+def examine(path: str, max_pixels: int = MAX_PIXELS) -> Examination:
     """Reads a file to its end, in the way in which training does, and never raises for what is in it.
 
-    The header comes first: what claims more pixels than Pillow's limit is not decoded.
+    Args:
+        path: The file.
+        max_pixels: The most pixels that it may have; with more, according to its header, it is not decoded.
     """
     try:
         status = os.stat(path)
@@ -63,15 +68,17 @@ def examine(path: str) -> Examination:
             return Examination(path, error="the file is empty (0 bytes)")
         with open(path, "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on odd metadata; what matters is a finding
-            return _decode(path, file if status.st_size > _IN_MEMORY else BytesIO(file.read()))
+            return _decode(path, file if status.st_size > _IN_MEMORY else BytesIO(file.read()), max_pixels)
+    except TooManyPixelsError as error:
+        return Examination(path, error=str(error), is_too_large=True)
     except Exception as error:  # Pillow's decoders raise almost any type on damaged data
         return Examination(path, error=_reason(path, error))
 
 
-def _decode(path: str, file: BytesIO | BufferedReader) -> Examination:
+def _decode(path: str, file: BytesIO | BufferedReader, max_pixels: int) -> Examination:
     digest = hashlib.file_digest(file, "blake2b").digest()[:16]
     file.seek(0)
-    with Image.open(file) as image:
+    with identify(file, max_pixels) as image:
         size, mode, kind = image.size, image.mode, image.format
         # of colour images, Pillow's mode does not tell, but the layout of the stored data does
         is_16_bit = mode.startswith("I") or any(";16" in str(tile[3]) for tile in image.tile)
@@ -111,11 +118,6 @@ def _is_plain(histogram: np.ndarray) -> bool:
 
 
 def _reason(path: str, error: Exception) -> str:
-    if isinstance(error, Image.DecompressionBombError):
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        return f"its header claims more than {limit:,} pixels, as a decompression bomb does; it was not decoded"
-    if isinstance(error, UnidentifiedImageError):
-        return "its content is no image of a known format"
     if isinstance(error, MemoryError):
         return "there is not enough memory to decode it"
     if isinstance(error, FileNotFoundError):

@@ -30,6 +30,11 @@ KINDS = {  # in the order of the report
         "unreadable or truncated files",
         "Replace them with intact images or remove them; --data.on_bad_image skip trains without them.",
     ),
+    "too_large": Kind(
+        "problem",
+        "images of more pixels than are allowed, which were not decoded",
+        "Shrink them, or raise the limit: --data.max_pixels of fit, --max_pixels of doctor.",
+    ),
     "unlisted_folder": Kind(
         "problem", "folders that cannot be listed", "Give yourself the permission to read them, or remove them."
     ),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inceptionnext_lit.data.opening import MAX_PIXELS
 from inceptionnext_lit.doctor.diagnosis import Counts, count_images, diagnose, imbalance
 from inceptionnext_lit.doctor.examine import Examination
 from inceptionnext_lit.doctor.findings import Finding
@@ -80,19 +81,25 @@ class Report:
         }
 
 
-def examine_listing(listing: Listing, workers: int, tick: Callable[[int], object] = lambda read: None) -> Report:
+def examine_listing(
+    listing: Listing,
+    workers: int,
+    tick: Callable[[int], object] = lambda read: None,
+    max_pixels: int = MAX_PIXELS,
+) -> Report:
     """Reads every image of a listing once, and changes nothing.
 
     Args:
         listing: The images.
         workers: Number of processes that read.
         tick: Called now and then with the number of files that were read since the last call.
+        max_pixels: The most pixels that an image may have.
 
     Raises:
         UserError: If a process was killed.
     """
     start = time.perf_counter()
-    examinations = survey([item.path for item in listing.items], workers, tick)
+    examinations = survey([item.path for item in listing.items], workers, tick, max_pixels)
     findings = diagnose(listing, examinations)
     readable = [examination for examination in examinations if not examination.error]
     return Report(

@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for
 
+from inceptionnext_lit.data.opening import MAX_PIXELS
 from inceptionnext_lit.doctor.examine import Examination, examine
 from inceptionnext_lit.doctor.findings import printable
 from inceptionnext_lit.errors import UserError
@@ -18,13 +19,19 @@ _CHUNK = 16  # files a time: enough to make the exchange cheap, few enough for a
 _AHEAD = 4  # chunks per process that wait or are read
 
 
-def survey(paths: Sequence[str], workers: int, tick: Callable[[int], object] = lambda read: None) -> list[Examination]:
+def survey(
+    paths: Sequence[str],
+    workers: int,
+    tick: Callable[[int], object] = lambda read: None,
+    max_pixels: int = MAX_PIXELS,
+) -> list[Examination]:
     """Examines files in parallel.
 
     Args:
         paths: The files.
         workers: Number of processes.
         tick: Called now and then with the number of files that were read since the last call.
+        max_pixels: The most pixels that an image may have.
 
     Returns:
         What is known of each file, in the order of ``paths``.
@@ -41,13 +48,13 @@ def survey(paths: Sequence[str], workers: int, tick: Callable[[int], object] = l
     running: dict[Future[list[Examination]], tuple[int, Sequence[str]]] = {}
     try:
         for chunk in itertools.islice(chunks, workers * _AHEAD):
-            running[pool.submit(_examine_all, chunk[1])] = chunk
+            running[pool.submit(_examine_all, chunk[1], max_pixels)] = chunk
         while running:
             for done in wait(running, return_when=FIRST_COMPLETED).done:
                 found[running[done][0]] = done.result()
                 tick(len(running.pop(done)[1]))
                 for chunk in itertools.islice(chunks, 1):
-                    running[pool.submit(_examine_all, chunk[1])] = chunk
+                    running[pool.submit(_examine_all, chunk[1], max_pixels)] = chunk
     except BrokenProcessPool as error:
         first = min(running.values())[1][0]
         raise UserError(
@@ -59,8 +66,8 @@ def survey(paths: Sequence[str], workers: int, tick: Callable[[int], object] = l
     return [examination for start in sorted(found) for examination in found[start]]
 
 
-def _examine_all(paths: Sequence[str]) -> list[Examination]:
-    return [examine(path) for path in paths]
+def _examine_all(paths: Sequence[str], max_pixels: int) -> list[Examination]:
+    return [examine(path, max_pixels) for path in paths]
 
 
 def _prepare() -> None:

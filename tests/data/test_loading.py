@@ -2,12 +2,13 @@
 
 import io
 import struct
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from PIL import Image, ImageCms
 
-from inceptionnext_lit.data import load_image
+from inceptionnext_lit.data import load_image, loading
 from inceptionnext_lit.errors import UserError
 
 R, G, B, W = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -64,7 +65,7 @@ def test_mode_that_common_files_do_not_bring(mode: str, monkeypatch: pytest.Monk
         "RGBX": ((1, 2, 3, 99), (1, 2, 3)),
     }[mode]
     image = Image.new(mode, (1, 1), value)
-    monkeypatch.setattr(Image, "open", lambda path: image)
+    monkeypatch.setattr(loading, "open_image", lambda path, max_pixels: nullcontext(image))
     assert pixels(Path("any")) == [expected]
 
 
@@ -130,8 +131,8 @@ def encoded(format: str) -> bytes:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "cannot identify image file"),
-        (b"not an image", "cannot identify image file"),
+        (b"", "its content is no image of a known format"),
+        (b"not an image", "its content is no image of a known format"),
         (encoded("JPEG")[:1000], "truncated"),
         (encoded("PNG")[:2000], "truncated"),
     ],
