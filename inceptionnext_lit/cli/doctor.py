@@ -11,12 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from inceptionnext_lit.cli import TOOLS
 from inceptionnext_lit.cli.tools import ToolParser, sentence
-<<<<<<< HEAD
 from inceptionnext_lit.data.columns import ColumnNames
-=======
-from inceptionnext_lit.data.manifest import is_manifest
 from inceptionnext_lit.data.opening import MAX_PIXELS
->>>>>>> 0ed08c8 (data: images are opened by a fixed list of formats only, and up to data.max_pixels)
 from inceptionnext_lit.data.sample import data_folder
 from inceptionnext_lit.data.tables import is_table
 from inceptionnext_lit.doctor.listing import list_folder, list_manifest
@@ -55,11 +51,8 @@ def run(words: list[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files hold what a terminal may not know
     try:
-<<<<<<< HEAD
-        report = _examine(options.folder, ColumnNames(options.path_column, options.label_column), options.workers)
-=======
-        report = _examine(options.folder, options.workers, options.max_pixels)
->>>>>>> 0ed08c8 (data: images are opened by a fixed list of formats only, and up to data.max_pixels)
+        names = ColumnNames(options.path_column, options.label_column)
+        report = _examine(options.folder, names, options.workers, options.max_pixels)
         stdout = Console()
         console = stdout if stdout.is_terminal else Console(width=_WIDTH)
         print_report(report, console)
@@ -84,10 +77,6 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--workers", type=_number, metavar="N", default=_cores(), help="processes that read (default: %(default)s)"
     )
-<<<<<<< HEAD
-    for role in ("path", "label"):
-        parser.add_argument(f"--{role}_column", metavar="NAME", help=f"the manifest's column of {role}s, by name")
-=======
     parser.add_argument(
         "--max_pixels",
         type=_number,
@@ -95,7 +84,8 @@ def _parse(words: list[str]) -> argparse.Namespace:
         default=MAX_PIXELS,
         help="the most pixels that an image may have, as data.max_pixels of fit (default: %(default)s)",
     )
->>>>>>> 0ed08c8 (data: images are opened by a fixed list of formats only, and up to data.max_pixels)
+    for role in ("path", "label"):
+        parser.add_argument(f"--{role}_column", metavar="NAME", help=f"the manifest's column of {role}s, by name")
     folder.required = False  # argparse would complain of what is missing before it sees a misspelt key
     options = parser.parse_args(words)
     if options.folder is None:
@@ -119,11 +109,7 @@ def _cores() -> int:
     return min(usable, _MOST_WORKERS)
 
 
-<<<<<<< HEAD
-def _examine(folder: Path, names: ColumnNames, workers: int) -> Report:
-=======
-def _examine(folder: Path, workers: int, max_pixels: int) -> Report:
->>>>>>> 0ed08c8 (data: images are opened by a fixed list of formats only, and up to data.max_pixels)
+def _examine(folder: Path, names: ColumnNames, workers: int, max_pixels: int) -> Report:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     console = Console(stderr=True)
     with Progress(
