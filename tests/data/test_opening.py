@@ -129,7 +129,8 @@ def test_tiffs_open_no_other_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("on_bad_image", ["error", "skip"])
-def test_the_data_module_has_the_limit(tmp_path: Path, on_bad_image: str) -> None:
+def test_the_data_module_has_the_limit(tmp_path: Path, on_bad_image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     for name in "ab":
         (tmp_path / name).mkdir()
         for number in range(5):
@@ -144,7 +145,6 @@ def test_the_data_module_has_the_limit(tmp_path: Path, on_bad_image: str) -> Non
             data.setup("fit")
     else:
         data.setup("fit")
-        data.bad_images.begin(tmp_path / "run")
         with pytest.warns(UserWarning, match=words):
             assert len(list(data.train_dataloader())) == len(data.train_set)
     data.setup("predict")
