@@ -39,13 +39,14 @@ def list_images(folder: str | Path, suffixes: Collection[str] = IMAGE_SUFFIXES, 
         with Scan(folder) as scan:
             return list_images(folder, suffixes, scan)
     images = []
+    below = len(os.path.join(folder, ""))
     for path in walk_files(folder, scan=scan):
-        suffix = os.path.splitext(path)[1].lower()
+        suffix = path[path.rfind(".") :].lower()
         if suffix in suffixes:
             images.append(path)
         elif suffix in UNREAD_SUFFIXES:
             scan.unread.append(path)
-    return sorted(images, key=natural_key)
+    return sorted(images, key=lambda path: natural_key(path[below:]))
 
 
 def is_image(name: str, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool:
