@@ -51,17 +51,18 @@ def list_images(folder: str | Path, suffixes: Collection[str] = IMAGE_SUFFIXES, 
 
 def is_image(name: str, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool:
     """Whether a file's ending is that of an image and the file is not hidden."""
-    return os.path.splitext(name)[1].lower() in suffixes and not _is_skipped(os.path.basename(name))
+    return os.path.splitext(name)[1].lower() in suffixes and not is_skipped(os.path.basename(name))
 
 
-def _is_skipped(name: str) -> bool:
+def is_skipped(name: str) -> bool:
+    """Whether a walk leaves a file or folder of this name out; ``.`` and ``..`` are no names."""
     lower = name.lower()
-    return name[0] == "." or lower in _JUNK_FOLDERS or lower in _JUNK_FILES or lower.startswith(_THUMBNAIL)
-
-
-def holds_skipped(path: str) -> bool:
-    """Whether a relative path leads through a folder, or to a file, that a walk skips."""
-    return any(_is_skipped(part) for part in path.split(os.sep) if part not in ("", os.curdir, os.pardir))
+    return (
+        (name[:1] == "." and name not in (os.curdir, os.pardir))
+        or lower in _JUNK_FOLDERS
+        or lower in _JUNK_FILES
+        or lower.startswith(_THUMBNAIL)
+    )
 
 
 def visible_entries(folder: str | Path, scan: Scan | None = None) -> list[os.DirEntry[str]]:
@@ -79,10 +80,10 @@ def visible_entries(folder: str | Path, scan: Scan | None = None) -> list[os.Dir
             found = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise _unreadable(error) from error
-    visible = [entry for entry in found if not _is_skipped(entry.name)]
+    visible = [entry for entry in found if not is_skipped(entry.name)]
     if scan is not None and len(visible) < len(found):
         for entry in found:
-            if _is_skipped(entry.name):
+            if is_skipped(entry.name):
                 _note_skipped(entry, scan)
     return visible
 
@@ -145,7 +146,7 @@ def _sort_out(entries: Iterable[os.DirEntry[str]], scan: Scan | None) -> tuple[l
     """The names of files and of folders, for which most file systems need no look at the file itself."""
     files, folders = [], []
     for entry in entries:
-        if _is_skipped(entry.name):
+        if is_skipped(entry.name):
             if scan is not None:
                 _note_skipped(entry, scan)
         elif _is_folder(entry):

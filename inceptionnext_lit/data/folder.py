@@ -1,9 +1,10 @@
 """The scan of an image folder: which folders are classes, and which files are images."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,17 @@ from inceptionnext_lit.data.checks import enumerate_names
 from inceptionnext_lit.data.files import IMAGE_SUFFIXES, is_image, list_images, visible_entries, visible_folders
 from inceptionnext_lit.data.samples import Samples
 from inceptionnext_lit.data.scan import Scan
+from inceptionnext_lit.data.split_names import SYNONYMS, SplitName, split_named
 from inceptionnext_lit.data.texts import Texts
 from inceptionnext_lit.errors import UserError
 
-VAL_NAMES = ("val", "valid", "validation")
-SPLIT_NAMES = ("train", *VAL_NAMES, "test")
+_LONG: dict[SplitName, str] = {"train": "training", "val": "validation", "test": "test"}
 _HOW_TO = (
     "Lay the images out as ROOT/train/CLASS/*.jpg and ROOT/val/CLASS/*.jpg (or ROOT/CLASS/*.jpg, of which "
     "a part is then held back for validation), and name the folder with --data.root ROOT."
 )
+_WRAPPERS = 3  # folders that hold nothing but one folder, as archives unpack: archive/photos/train
+_NUMBERED_SPLIT = re.compile(r"(?:train|test|val|valid)[\s_-]*(?:\d+|[a-d])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -28,56 +31,94 @@ class Layout:
     """Where the splits of a data folder lie; a folder of nothing but classes is its own training split.
 
     Attributes:
-        root: The data folder.
+        root: The data folder, or the one folder in it that everything lies in.
         train: Folder with the training split's classes.
         val: Folder with the validation split's classes; without it, a part of ``train`` is held back.
         test: Folder with the test split's classes.
+        unused: Names of the folders beside the splits.
     """
 
     root: Path
     train: Path | None
     val: Path | None
     test: Path | None
+    unused: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def has_splits(self) -> bool:
+        """Whether there are split folders, rather than classes alone."""
+        return self.train != self.root
 
 
-def find_layout(root: Path) -> Layout:
-    """Tells the splits of a data folder by the names of its folders; reads one level, or two.
+def find_layout(root: Path, classes: Collection[str] = ()) -> Layout:
+    """Tells the splits of a data folder by the names of its folders, in any case: see :func:`split_named`.
+
+    Where a folder holds nothing but one folder of folders, that one is meant: ``archive/train``,
+    ``seg_train/seg_train``.
+
+    Args:
+        root: The data folder.
+        classes: Names of folders that are known to be classes.
 
     Raises:
         UserError: If ``root`` is missing or a file, or its folders' names leave the layout open.
     """
     _check_root(root)
+    root = unwrap(root, classes)
     names = [folder.name for folder in visible_folders(root)]
-    splits = [name for name in SPLIT_NAMES if name in names]
-    classes = [name for name in names if name not in splits]
-    if classes and "train" in splits and not visible_folders(root / "train"):
-        splits.remove("train")  # a class of that name: vehicles, say
-    if classes and splits and "train" not in splits:
+    found: dict[SplitName, list[str]] = {}
+    for name in names:
+        if split := split_named(name):
+            found.setdefault(split, []).append(name)
+    others = [name for name in names if not split_named(name)]
+    if others and not any(visible_folders(root / name) for name in found.get("train", ())):
+        found.pop("train", None)  # a class of that name: vehicles, say
+    if others and found and "train" not in found:
+        first = next(name for names in found.values() for name in names)
         raise UserError(
-            f"{root} has {splits[0]}/ beside class folders such as {classes[0]}/, but no train/ with class "
+            f"{root} has {first}/ beside class folders such as {others[0]}/, but no train/ with class "
             f"folders. {_HOW_TO}"
         )
-    if not splits:
+    if not found:
         return Layout(root, train=root, val=None, test=None)
-    val_names = [name for name in VAL_NAMES if name in splits]
-    if len(val_names) > 1:
-        raise UserError(
-            f"{root} has both {val_names[0]}/ and {val_names[1]}/, and only one can be the validation split. "
-            "Rename or remove one of them."
-        )
-    return Layout(
-        root,
-        train=root / "train" if "train" in splits else None,
-        val=root / val_names[0] if val_names else None,
-        test=root / "test" if "test" in splits else None,
-    )
+    for split, places in found.items():
+        plain = [name for name in places if name.casefold() in SYNONYMS[split]]
+        if len(plain) == 1:  # train/ goes before train_images/
+            others += [name for name in places if name not in plain]
+            places[:] = plain
+        elif len(places) > 1:
+            raise UserError(
+                f"{root} has both {places[0]}/ and {places[1]}/, and only one can be the {_LONG[split]} split. "
+                "Rename or remove one of them."
+            )
+    train = unwrap(root / found["train"][0], classes) if "train" in found else None
+    known = classes or [folder.name for folder in visible_folders(train or root)]
+    val, test = (unwrap(root / found[split][0], known) if split in found else None for split in ("val", "test"))
+    return Layout(root, train, val, test, tuple(sorted(others)))
+
+
+def unwrap(folder: Path, classes: Collection[str] = ()) -> Path:
+    """The folder itself, or the one below it that holds everything; folders named like ``classes`` are no wrappers."""
+    for _ in range(_WRAPPERS):
+        entries = visible_entries(folder)
+        only = [entry for entry in entries if entry.is_dir()]
+        if len(only) != 1 or only[0].name in classes or any(is_image(entry.name) for entry in entries):
+            return folder
+        split = split_named(only[0].name)
+        if split is not None and split != split_named(folder.name):  # a data folder with one split
+            return folder
+        below = visible_entries(only[0].path)
+        if any(is_image(entry.name) for entry in below) or not any(entry.is_dir() for entry in below):
+            return folder
+        folder = Path(only[0].path)
+    return folder
 
 
 def training_classes(layout: Layout) -> list[str]:
     """The sorted names of the training split's class folders: their order is the class index everywhere.
 
     Raises:
-        UserError: If there is no training split, or it has fewer than two class folders.
+        UserError: If there is no training split, it has fewer than two class folders, or they are named like splits.
     """
     if layout.train is None:
         raise UserError(
@@ -88,6 +129,11 @@ def training_classes(layout: Layout) -> list[str]:
     if len(classes) == 1:
         raise UserError(
             f"{layout.train} has only one class folder, {classes[0]}, and a classifier needs at least two. {_HOW_TO}"
+        )
+    if all(split_named(name) or _NUMBERED_SPLIT.fullmatch(name) for name in classes):
+        raise UserError(
+            f"The folders of {layout.train} are named like splits, not like classes: {enumerate_names(classes)}. "
+            f"{_HOW_TO}"
         )
     return classes
 

@@ -3,12 +3,14 @@
 import glob
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from inceptionnext_lit.data.columns import ColumnNames, find_columns, known_names
-from inceptionnext_lit.data.files import IMAGE_SUFFIXES, is_image, list_images, natural_key
+from inceptionnext_lit.data.files import IMAGE_SUFFIXES, is_image, is_skipped, list_images, natural_key
 from inceptionnext_lit.data.manifest import read_paths
+from inceptionnext_lit.data.scan import Scan
 from inceptionnext_lit.data.tables import is_table, open_table
 from inceptionnext_lit.errors import UserError
 
@@ -20,6 +22,7 @@ def resolve_inputs(
     suffixes: Collection[str] = IMAGE_SUFFIXES,
     columns: ColumnNames = _USUAL,
     note: Callable[[str], object] = warnings.warn,
+    ignored: Counter[str] | None = None,
 ) -> list[str]:
     """Lists the images that are meant, each once, in the order in which they are named.
 
@@ -29,6 +32,7 @@ def resolve_inputs(
         suffixes: Endings of the files that count as images in folders, patterns and manifests.
         columns: Names of the columns of manifests, where they are none of the usual ones.
         note: Called with what is to be said of how a manifest was read.
+        ignored: Where the images that are left out are added, by the folder that they lie in, such as ``@eaDir``.
 
     Returns:
         Paths as they were given: relative ones stay so.
@@ -36,19 +40,25 @@ def resolve_inputs(
     Raises:
         UserError: If one of them names nothing.
     """
-    paths = [path for name in inputs for path in _resolve(os.path.expanduser(name), suffixes, columns, note)]
+    left_out: Counter[str] = Counter() if ignored is None else ignored
+    paths = [path for name in inputs for path in _resolve(os.path.expanduser(name), suffixes, columns, note, left_out)]
     if len(inputs) == 1 and os.path.isdir(os.path.expanduser(inputs[0])):
         return paths  # a walk meets each file once
     return list(_each_once(paths))
 
 
-def _resolve(name: str, suffixes: Collection[str], columns: ColumnNames, note: Callable[[str], object]) -> list[str]:
+def _resolve(
+    name: str,
+    suffixes: Collection[str],
+    columns: ColumnNames,
+    note: Callable[[str], object],
+    ignored: Counter[str],
+) -> list[str]:
     if os.path.isdir(name):
-        found, where, advice = (
-            list_images(Path(name), suffixes),
-            f"below {name}",
-            "Name another folder with --data.root",
-        )
+        with Scan(name) as scan:
+            found = list_images(name, suffixes, scan)
+        ignored.update(scan.ignored)
+        where, advice = f"below {name}", "Name another folder with --data.root"
     elif os.path.isfile(name):
         if not is_table(name) or (name.lower().endswith(".txt") and not _names_images(Path(name), columns)):
             return [name]
@@ -57,9 +67,14 @@ def _resolve(name: str, suffixes: Collection[str], columns: ColumnNames, note: C
             note(sentence)
         where, advice = f"in the manifest {name}", "Fill in its column of paths"
     elif glob.has_magic(name):
-        matches = (
-            path for path in glob.iglob(name, recursive=True) if is_image(path, suffixes) and os.path.isfile(path)
-        )
+        named = {part for part in name.split(os.sep) if is_skipped(part)}  # an @eaDir that the pattern names is meant
+        matches = []
+        for path in glob.iglob(name, recursive=True):
+            if is_image(path, suffixes) and os.path.isfile(path):
+                if junk := [part for part in path.split(os.sep) if is_skipped(part) and part not in named]:
+                    ignored[junk[0]] += 1
+                else:
+                    matches.append(path)
         found, where, advice = sorted(matches, key=natural_key), f"that match {name}", "Check the pattern"
     else:
         raise UserError(

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from PIL import Image
 
 from inceptionnext_lit.data.checks import twin_key
-from inceptionnext_lit.data.folder import VAL_NAMES
 from inceptionnext_lit.doctor.duplicates import duplicate_groups
 from inceptionnext_lit.doctor.examine import Examination
 from inceptionnext_lit.doctor.findings import KINDS, Finding, below, count, listed, printable
-from inceptionnext_lit.doctor.listing import NO_LABEL, NO_SPLIT, WHOLE, Item, Listing
+from inceptionnext_lit.doctor.listing import NO_LABEL, NO_SPLIT, WHOLE, Item, Listing, is_training, is_validation
 
 Counts = dict[str, dict[str, int]]
 """Images per class in each split."""
@@ -60,10 +59,11 @@ def _judge_names(counts: Counts) -> list[Finding]:
             paths = tuple(path for found in twins.values() for path in found)
             quoted = " and ".join(f"'{printable(name)}'" for name in twins)
             findings.append(Finding("twin_classes", f"{quoted} are almost the same name ({listed(paths)}).", paths))
-    trained = names.get("train", set())
-    for split in [split for split in names if trained and split != "train" and names[split]]:
-        findings += _missing(trained - names[split], missing_from=split, there="train")
-        findings += _missing(names[split] - trained, missing_from="train", there=split)
+    train = next((split for split in names if is_training(split) and names[split]), None)
+    if train is not None:
+        for split in [split for split in names if split != train and names[split]]:
+            findings += _missing(names[train] - names[split], missing_from=split, there=train)
+            findings += _missing(names[split] - names[train], missing_from=train, there=split)
     return findings
 
 
@@ -77,7 +77,7 @@ def _missing(names: set[str], missing_from: str, there: str) -> list[Finding]:
 
 def _judge_counts(counts: Counts) -> list[Finding]:
     findings = []
-    for split in {WHOLE, "train"} & counts.keys():
+    for split in [split for split in counts if split == WHOLE or is_training(split)]:
         classes = {name: number for name, number in counts[split].items() if name != NO_LABEL}
         prefix = "" if split == WHOLE else f"{split}/"
         if len(classes) == 1:
@@ -92,7 +92,7 @@ def _judge_counts(counts: Counts) -> list[Finding]:
                 f"{filled[small]:,}: {ratio:,.0f} times as many."
             )
             findings.append(Finding("imbalance", message, (prefix + large, prefix + small)))
-        if not set(VAL_NAMES) & counts.keys():
+        if not any(is_validation(name) for name in counts):
             findings += [
                 Finding("few_images", f"{printable(prefix + name)} has one image only.", (prefix + name,))
                 for name, number in classes.items()

@@ -106,6 +106,11 @@ KINDS = {  # in the order of the report
         "folders beside the splits, which are not used and were not read",
         "Nothing needs to be done, unless a split's name is misspelt: they are train, val and test.",
     ),
+    "ignored": Kind(
+        "note",
+        "images in thumbnail folders, recycle bins and the like, which are ignored",
+        "Nothing needs to be done. Move images that are meant out of there.",
+    ),
     "unread_format": Kind(
         "note", "pictures in a format that is not read", "Convert them to JPEG or PNG if they are to be used."
     ),

@@ -6,9 +6,18 @@ from itertools import repeat
 from pathlib import Path
 
 from inceptionnext_lit.data.columns import ColumnNames
-from inceptionnext_lit.data.files import UNREAD_SUFFIXES, is_image, natural_key, visible_entries, walk_files
-from inceptionnext_lit.data.folder import SPLIT_NAMES, VAL_NAMES, find_layout
+from inceptionnext_lit.data.files import (
+    UNREAD_SUFFIXES,
+    is_image,
+    natural_key,
+    visible_entries,
+    visible_folders,
+    walk_files,
+)
+from inceptionnext_lit.data.folder import find_layout, unwrap
 from inceptionnext_lit.data.manifest import read_manifest
+from inceptionnext_lit.data.scan import Scan
+from inceptionnext_lit.data.split_names import SplitName, split_named
 from inceptionnext_lit.doctor.findings import Finding, below, count, listed, printable
 from inceptionnext_lit.errors import UserError
 
@@ -42,12 +51,18 @@ class Listing:
         items: The images, split by split and class by class.
         classes: The names of the class folders of each split, those without images too.
         findings: What the names and places of the files alone show.
+        scan: What counts the files, and those that are ignored.
     """
 
     root: Path
     items: list[Item] = field(default_factory=list)
     classes: dict[str, list[str]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    scan: Scan = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Starts at nothing."""
+        self.scan = Scan(self.root)
 
     def add(self, kind: str, message: str, *paths: str) -> None:
         """Notes a finding; the paths are taken relative to the folder."""
@@ -84,26 +99,29 @@ def list_folder(root: Path) -> Listing:
     Raises:
         UserError: If the folder does not exist, cannot be listed, or has no image.
     """
+    root = unwrap(root) if root.is_dir() else root
     listing = Listing(root)
-    entries = visible_entries(root) if root.is_dir() else []
-    folders = [entry.name for entry in entries if entry.is_dir()]
-    try:
-        layout = find_layout(root)
-        places = {"train": layout.train, layout.val.name if layout.val else "val": layout.val, "test": layout.test}
-        splits = {name: place for name, place in places.items() if place is not None}
-    except UserError:
-        if not root.is_dir():
-            raise
-        splits = _unclear_splits(listing, folders)
-    if splits.get("train") == root:
-        splits = {WHOLE: root}
-    for name, place in splits.items():
-        _list_split(listing, name, place, leave_out=set(splits) if place == root else set())
-    if root not in splits.values():
-        if "train" not in splits and WHOLE not in splits:
-            listing.add("no_train", f"There is no train/ folder beside {listed(list(splits))}.")
-        _list_rest(listing, [name for name in folders if name not in splits])
-        _add_loose(listing, root, NO_SPLIT, "the splits")
+    with listing.scan as scan:
+        folders = [entry.name for entry in visible_folders(root)] if root.is_dir() else []
+        try:
+            layout = find_layout(root)
+            places = [place for place in (layout.train, layout.val, layout.test) if place is not None]
+            splits = {below(place, root): place for place in places} if layout.has_splits else {WHOLE: root}
+        except UserError:
+            if not root.is_dir():
+                raise
+            splits = _unclear_splits(listing, folders)
+        for name, place in splits.items():
+            _list_split(listing, name, place, leave_out=set(splits) if place == root else set())
+        if root not in splits.values():
+            if not any(is_training(name) for name in splits):
+                listing.add("no_train", f"There is no train/ folder beside {listed(list(splits))}.")
+            used = {Path(name).parts[0] for name in splits}
+            _list_rest(listing, [name for name in folders if name not in used])
+            visible_entries(root, scan)
+            _add_loose(listing, root, NO_SPLIT, "the splits")
+    if ignored := scan.describe_ignored():
+        listing.add("ignored", f"{ignored}.")
     if not listing.items:
         raise UserError(
             f"{printable(str(root))} holds no images that could be examined. Name a folder with images in it, or lay "
@@ -114,21 +132,36 @@ def list_folder(root: Path) -> Listing:
 
 def _unclear_splits(listing: Listing, folders: list[str]) -> dict[str, Path]:
     """The splits where the names of the folders leave open what is one, which is noted."""
-    names = [name for name in SPLIT_NAMES if name in folders]
-    validations = [name for name in names if name in VAL_NAMES]
-    if len(validations) > 1:
-        message = f"{' and '.join(validations)} could each be the validation split, and only one can be it."
-        listing.add("layout", message, *(str(listing.root / name) for name in validations))
-        return {name: listing.root / name for name in names}
-    names = [name for name in names if name != "train"]  # where there is one, it is a class of that name
+    names = [name for name in folders if split_named(name)]
+    for split, word in {"train": "training", "val": "validation", "test": "test"}.items():
+        alike = [name for name in names if split_named(name) == split]
+        if len(alike) > 1:
+            message = f"{listed(alike)} could each be the {word} split, and only one can be it."
+            listing.add("layout", message, *(str(listing.root / name) for name in alike))
+            return {name: listing.root / name for name in names}
+    names = [name for name in names if split_named(name) != "train"]  # where there is one, it is a class of that name
     others = [name for name in folders if name not in names]
     message = f"{names[0]}/ lies beside class folders such as {printable(others[0])}/, but there is no train/."
     listing.add("layout", message, str(listing.root / names[0]))
     return {WHOLE: listing.root} | {name: listing.root / name for name in names}
 
 
+def is_training(split: str) -> bool:
+    """Whether a split, by its name or path such as ``seg_train/seg_train``, is the training split."""
+    return _split_of(split) == "train"
+
+
+def is_validation(split: str) -> bool:
+    """Whether the name of a split is that of the validation split."""
+    return _split_of(split) == "val"
+
+
+def _split_of(split: str) -> SplitName | None:
+    return split_named(split.partition(os.sep)[0])
+
+
 def _list_split(listing: Listing, split: str, place: Path, leave_out: set[str]) -> None:
-    folders = [entry for entry in visible_entries(place) if entry.is_dir() and entry.name not in leave_out]
+    folders = [entry for entry in visible_folders(place, listing.scan) if entry.name not in leave_out]
     above = {os.path.realpath(place), *map(str, Path(os.path.realpath(place)).parents)}
     names = []
     for folder in folders:
@@ -167,7 +200,7 @@ def _images_below(listing: Listing, folder: str) -> list[str]:
             message = f"{printable(below(path, listing.root))} links to {printable(os.readlink(path))}{lost}."
             listing.add("symlink_loop", message, path)
 
-    for path in walk_files(folder, note_error, note_revisit):
+    for path in walk_files(folder, note_error, note_revisit, listing.scan):
         if is_image(path):
             images.append(path)
         elif os.path.splitext(path)[1].lower() in UNREAD_SUFFIXES:

@@ -1,8 +1,11 @@
 """The scan: layouts, classes, what is skipped, and what is refused."""
 
 import os
+import time
 import warnings
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -139,3 +142,124 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     (folder / "first").symlink_to(tmp_path / "elsewhere")
     (folder / "second").symlink_to(tmp_path / "elsewhere")
     assert relative(list_images(folder), folder) == ["1.jpg", "first/2.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("names", "train", "val", "test"),
+    [
+        ("training/a/1 training/b/1 testing/a/1", "training", None, "testing"),
+        ("Train/a/1 Train/b/1 Test/a/1 Val/a/1", "Train", "Val", "Test"),
+        ("TRAIN/a/1 TRAIN/b/1 VALID/a/1", "TRAIN", "VALID", None),
+        ("train/a/1 train/b/1 dev/a/1", "train", "dev", None),
+        ("train/a/1 train/b/1 eval/a/1", "train", "eval", None),
+        ("train/a/1 train/b/1 train_images/a/1", "train", None, None),
+        ("archive/train/a/1 archive/train/b/1 archive/valid/a/1 __MACOSX/x/1", "archive/train", "archive/valid", None),
+        ("x/seg_train/seg_train/a/1 x/seg_train/seg_train/b/1 x/seg_test/seg_test/a/1 x/seg_pred/seg_pred/1",
+         "x/seg_train/seg_train", None, "x/seg_test/seg_test"),
+        ("training_set/training_set/a/1 training_set/training_set/b/1 test_set/test_set/a/1",
+         "training_set/training_set", None, "test_set/test_set"),
+        ("flowers/a/1 flowers/b/1", "flowers", None, None),
+        # a split of a single class is no wrapper of the folders in it
+        ("train/a/1 train/b/1 val/a/deep/1 val/a/more/1", "train", "val", None),
+    ],
+)  # fmt: skip
+def test_layouts_as_others_unpack_them(
+    tmp_path: Path, names: str, train: str, val: str | None, test: str | None
+) -> None:
+    touch(tmp_path, *(f"{name}.jpg" for name in names.split()))
+    layout = find_layout(tmp_path)
+    found = [
+        None if place is None else str(place.relative_to(tmp_path)) for place in (layout.train, layout.val, layout.test)
+    ]
+    assert found == [train, val, test]
+    assert training_classes(layout) == ["a", "b"]
+
+
+def test_folders_beside_the_splits_are_known(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        "train/a/1.jpg",
+        "train/b/1.jpg",
+        "raw/a/1.jpg",
+        "annotations/x.json",
+        "test_images/1.jpg",
+        "test/a/1.jpg",
+    )
+    assert find_layout(tmp_path).unused == ("notes", "raw", "test_images")
+
+
+def test_a_class_that_is_known_is_no_wrapper(tmp_path: Path) -> None:
+    touch(tmp_path, "cat/monday/1.jpg", "cat/tuesday/1.jpg")
+    assert find_layout(tmp_path, ["cat", "dog"]).train == tmp_path
+    assert find_layout(tmp_path).train == tmp_path / "cat"
+
+
+@pytest.mark.parametrize("names", ["trainA trainB testA testB", "train1 train2 test1"])
+def test_splits_are_no_classes(tmp_path: Path, names: str) -> None:
+    touch(tmp_path, *(f"{name}/1.jpg" for name in names.split()))
+    with pytest.raises(UserError, match=r"are named like splits, not like classes: test"):
+        training_classes(find_layout(tmp_path))
+    touch(tmp_path / "other", "train/train/1.jpg", "train/val/1.jpg")
+    with pytest.raises(UserError, match=r"folders of .*train are named like splits, not like classes: train, val\."):
+        training_classes(find_layout(tmp_path / "other"))
+    touch(tmp_path / "flat", "Train/1.jpg", "Test/1.jpg")
+    with pytest.raises(UserError, match=r"Train has no class folders \(1 images lie loose in it\)"):
+        training_classes(find_layout(tmp_path / "flat"))
+
+
+def test_junk_is_ignored_and_counted(tmp_path: Path) -> None:
+    touch(
+        tmp_path, "a/1.jpg", "a/@eaDir/1.jpg/SYNOPHOTO_THUMB_XL.jpg", "a/@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg",
+        "a/.thumbnails/1.jpg", "a/.AppleDouble/1.jpg", "a/._1.jpg", "b/2.jpg",
+        "b/.ipynb_checkpoints/2-checkpoint.jpg", "b/SYNOPHOTO_THUMB_M.jpg",
+        "lost+found/3.jpg", "#recycle/a/4.jpg", "$RECYCLE.BIN/5.jpg",
+        "@eaDir/6.jpg", "b/.7.jpg",
+    )  # fmt: skip
+    ignored: Counter[str] = Counter()
+    samples = scan_split(tmp_path, ["a", "b"], "training", ignored=ignored)
+    assert [os.path.relpath(sample.path, tmp_path) for sample in samples] == ["a/1.jpg", "b/2.jpg"]
+    assert ignored == {
+        "@eaDir": 3, ".thumbnails": 1, ".AppleDouble": 1, ".ipynb_checkpoints": 1, "thumbnails": 1, "lost+found": 1,
+        "#recycle": 1, "$RECYCLE.BIN": 1, "hidden files": 1,
+    }  # fmt: skip
+    assert list_classes(tmp_path) == ["a", "b"]
+
+
+def test_many_classes_take_linear_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each name is hashed a few times; a set of all names for each name would be millions."""
+
+    class Name(str):
+        hashed = 0
+
+        def __hash__(self) -> int:
+            Name.hashed += 1
+            return super().__hash__()
+
+    names = [Name(f"class {n:04}") for n in range(300)]
+    touch(tmp_path, *(f"{name}/1.jpg" for name in names))
+    assert [sample.label for sample in scan_split(tmp_path, names, "training")] == list(range(300))
+    assert Name.hashed < 10 * 300
+
+
+def test_a_long_scan_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr("inceptionnext_lit.data.scan._EVERY", 1)
+    touch(tmp_path, *(f"{name}/{n}.jpg" for name in "abc" for n in range(5)))
+    scan_split(tmp_path, list("abc"), "training")
+    assert capsys.readouterr().err == ""  # it is done within a second
+    clock = iter(range(0, 1000, 2))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    scan_split(tmp_path, list("abc"), "training")
+    assert capsys.readouterr() == ("", "Scanning … 5 files\n")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    scan_split(tmp_path, list("abc"), "training")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_file_is_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, *(f"{name}/{n}.jpg" for name in "ab" for n in range(50)))
+    looks: list[object] = []
+    for name in ("stat", "lstat"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, real=real, **options: looks.append(args) or real(*args, **options))
+    assert len(scan_split(tmp_path, ["a", "b"], "training")) == 100
+    assert len(looks) < 50

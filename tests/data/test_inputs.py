@@ -1,4 +1,5 @@
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,18 @@ def test_what_is_meant(place: Path, inputs: list[str], expected: list[str]) -> N
 def test_a_file_whose_name_looks_like_a_pattern(place: Path) -> None:
     Path("one.bmp").rename("a[1]*.bmp")
     assert resolve_inputs(["a[1]*.bmp"]) == ["a[1]*.bmp"]
+
+
+def test_junk_is_ignored_and_counted(place: Path) -> None:
+    Path("photos/@eaDir/1.png").mkdir(parents=True)
+    thumbnail = "photos/@eaDir/1.png/SYNOPHOTO_M.jpg"
+    Image.new("L", (4, 4)).save(thumbnail)
+    for pattern in ("photos", "**/*.*", "photos/**"):
+        ignored: Counter[str] = Counter()
+        assert resolve_inputs([pattern, "one.bmp"], ignored=ignored)[:2] != []
+        assert thumbnail not in resolve_inputs([pattern], ignored=ignored)
+        assert ignored["@eaDir"] == 2
+    assert resolve_inputs(["photos/@eaDir/**/*.jpg"]) == [thumbnail]
 
 
 def test_the_home_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

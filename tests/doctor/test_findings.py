@@ -46,6 +46,10 @@ def found(report: Report) -> list[tuple[str, tuple[str, ...]]]:
 PAIR = ("train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/b/1.jpg")
 
 
+FEW = [("few_images", ("Training/a",)), ("few_images", ("Training/b",))]
+FEW_NESTED = [("few_images", (f"seg_train/seg_train/{name}",)) for name in "ab"]
+
+
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
@@ -62,7 +66,11 @@ PAIR = ("train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/b/1.jpg")
         (("train/a/1.jpg", "val/a/1.jpg"), [("one_class", ("train/a",))]),
         (("a/1.jpg", "a/2.jpg", "b/1.jpg"), [("few_images", ("b",))]),
         ((*PAIR, "train/x.jpg", "y.jpg"), [("loose_images", ("train/x.jpg",)), ("loose_images", ("y.jpg",))]),
-        ((*PAIR, "Test/a/1.jpg", "docs/readme.txt"), [("unused_folder", ("Test",))]),
+        ((*PAIR, "more/a/1.jpg", "docs/readme.txt"), [("unused_folder", ("more",))]),
+        (("Training/a/1.jpg", "Training/b/1.jpg", "Testing/a/1.jpg"), [("missing_class", ("Training/b",)), *FEW]),
+        (("x/seg_train/seg_train/a/1.jpg", "x/seg_train/seg_train/b/1.jpg", "x/seg_test/seg_test/b/1.jpg"),
+         [("missing_class", ("seg_train/seg_train/a",)), *FEW_NESTED]),
+        ((*PAIR, "train/a/@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg", ".thumbnails/1.jpg"), [("ignored", ())]),
         ((*PAIR, "train/a/x.HEIC"), [("unread_format", ("train/a/x.HEIC",))]),
         (("val/a/1.jpg", "val/b/1.jpg"), [("no_train", ())]),
         (("1.jpg", "2.jpg"), [("flat_folder", (".",))]),
