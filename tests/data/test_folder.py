@@ -181,7 +181,7 @@ def test_folders_beside_the_splits_are_known(tmp_path: Path) -> None:
         "train/a/1.jpg",
         "train/b/1.jpg",
         "raw/a/1.jpg",
-        "annotations/x.json",
+        "notes/x.json",
         "test_images/1.jpg",
         "test/a/1.jpg",
     )

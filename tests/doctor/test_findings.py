@@ -20,7 +20,7 @@ def diagnose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Diagnose:
     """The report on a folder of empty files, each of which passes for an intact image unlike the others."""
     numbers = count()
 
-    def intact(paths: list[str], workers: int, tick: object) -> list[Examination]:
+    def intact(paths: list[str], workers: int, tick: object, max_pixels: int) -> list[Examination]:
         fields = {"size": (8, 8), "mode": "RGB", "format": "PNG", "is_plain": False, "thumbnail": bytes(576)}
         return [Examination(path, digest=next(numbers).to_bytes(16, "big"), **fields) for path in paths]
 
