@@ -25,7 +25,9 @@ def replacing(target: Path) -> Iterator[Path]:
         os.chmod(name, 0o666 & ~_umask())  # mkstemp's own mode shuts out the rest of a team
         os.replace(name, target)
         _flush_folder(target.parent)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename in (None, name):
+            error.filename = os.fspath(target)  # a failed write does not tell
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         raise

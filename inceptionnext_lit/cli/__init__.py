@@ -2,15 +2,22 @@
 
 import atexit
 import difflib
+import errno
 import gc
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
-from types import ModuleType
+from types import FrameType, ModuleType
+from typing import NoReturn
 
 from inceptionnext_lit import __version__
+from inceptionnext_lit.cli.output import outliving_readers
 from inceptionnext_lit.errors import SharedError, UserError
 
+INTERRUPTED = 130  # a shell's own code for Ctrl-C
 COMMANDS = {
     "fit": "train: a recipe from configs/, on ImageNet or a folder of your own images",
     "validate": "figures of a checkpoint on the validation split",
@@ -57,34 +64,66 @@ def main(args: list[str] | None = None) -> None:
         SystemExit: With code 1 after an error that the user can mend, 2 after a command line that is wrong.
     """
     words = sys.argv[1:] if args is None else args
+    with outliving_readers(goes_on=words[:1] in (["fit"], ["cross_validate"])):
+        code = _answer(words, args)
+    if code:
+        sys.exit(code)
+
+
+def _answer(words: list[str], args: list[str] | None) -> int:
+    """Run a command, and say in a word what ended it; the exit code."""
     if not words or words[0] in ("-h", "--help"):
         print(OVERVIEW, end="")
-        return
+        return 0
     if words[0] == "--version":
         print(f"inceptionnext-lit {__version__}")
-        return
+        return 0
     if words[0] not in COMMANDS | TOOLS:
         near = difflib.get_close_matches(words[0], COMMANDS | TOOLS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"the first word is one of {', '.join(COMMANDS | TOOLS)}."
         print(f"error: There is no command {words[0]!r}; {hint}", file=sys.stderr)
-        sys.exit(2)
+        return 2
     try:
-        if words[0] in TOOLS:
-            code = import_heavy(f"{__name__}.{words[0]}").run(words[1:])
-        else:
-            code = import_heavy(f"{__name__}.run").run(args)
+        with _interrupts_end(is_program=args is None):
+            module = import_heavy(f"{__name__}.{words[0] if words[0] in TOOLS else 'run'}")
+        code: int | None = module.run(words[1:] if words[0] in TOOLS else args)
     except UserError as error:
         process = int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0)
         if process == 0 or not isinstance(error, SharedError):
             print(f"error{f' (process {process})' * (process > 0)}: {_message(error)}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
-        if words[0] not in TOOLS:
-            raise
         print("Interrupted.", file=sys.stderr)
-        code = 130  # a shell's own code for Ctrl-C
-    if code:
-        sys.exit(code)
+        code = INTERRUPTED
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        place = error.filename or "A file"
+        print(f"error: {place} could not be written: {error.strerror}. Make room, then try again.", file=sys.stderr)
+        code = 1
+    return code or 0
+
+
+@contextmanager
+def _interrupts_end(*, is_program: bool) -> Iterator[None]:
+    """Let Ctrl-C end a program at once while its libraries are imported, some of which would turn it into their errors.
+
+    Args:
+        is_program: Whether this process has no other purpose than the command.
+    """
+    if not is_program or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, _end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end(signum: int, frame: FrameType | None) -> NoReturn:
+    os.write(2, b"Interrupted.\n")
+    os._exit(INTERRUPTED)
 
 
 def import_heavy(name: str) -> ModuleType:

@@ -1,8 +1,6 @@
 """What is looked at before a command starts, so that a mistake costs seconds and leaves nothing behind."""
 
 import difflib
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule
@@ -72,23 +70,3 @@ def check_modes(callbacks: list[Callback], model: LightningModule) -> None:
                 f"{type(callback).__name__} in trainer.callbacks watches {callback.monitor} with mode {callback.mode}, "
                 f"which takes the worst value for the best; give it mode: {right}."
             )
-
-
-def check_writable(root: Path) -> None:
-    """Refuse an output folder that cannot be written.
-
-    Args:
-        root: Where run folders are made; it is made if it does not exist.
-
-    Raises:
-        UserError: If it cannot be made or written.
-    """
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=root):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"The output folder {root} cannot be written: {error.strerror}. Name another one with "
-            "--trainer.default_root_dir."
-        ) from error

@@ -1,12 +1,12 @@
 """Where a run lives, and where ``--ckpt_path last`` finds it again."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from inceptionnext_lit.cli.run_folder import versions
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 from inceptionnext_lit.training.checkpoints import FOLDER, find_last
@@ -58,21 +58,20 @@ def find_continuation(root: Path) -> Continuation | None:
     Returns:
         The run; None if there is none.
     """
-    versions = {int(found[1]): path for path in root.glob("version_*") if (found := _VERSION.fullmatch(path.name))}
-    if not versions:
+    numbers = sorted(versions(root))
+    if not numbers:
         return None
-    path, unread = find_last([versions[number] for number in sorted(versions)])
+    path, unread = find_last([root / f"version_{number}" for number in numbers])
     for sentence in unread:
         say(f"Not used:   {sentence}")
     if path is None:
-        return Continuation(max(versions), None, step=0, repeats_validation=False)
-    found = _VERSION.fullmatch(path.parent.parent.name)
-    assert found is not None
+        return Continuation(numbers[-1], None, step=0, repeats_validation=False)
+    number = int(path.parent.parent.name.removeprefix("version_"))
     checkpoint = read_checkpoint(path, mmap=True)
     position = checkpoint.get(KEY, {"batches": 0, "validated": True})
     repeats = position["batches"] > 0 and not position["validated"]
     step = int(checkpoint["global_step"]) + (GRADIENTS in checkpoint)
-    return Continuation(int(found[1]), path, step, repeats)
+    return Continuation(number, path, step, repeats)
 
 
 def is_finished(checkpoint: dict[str, Any], trainer: Any, kept: Any) -> str | None:
@@ -109,9 +108,6 @@ def remove_leftovers(run_folder: Path) -> None:
     """Remove what a kill in the middle of a save has left behind."""
     for path in (run_folder / FOLDER).glob(".*.partial"):
         path.unlink(missing_ok=True)
-
-
-_VERSION = re.compile(r"version_(\d+)")
 
 
 @rank_zero_only

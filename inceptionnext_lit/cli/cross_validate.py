@@ -5,9 +5,10 @@ import csv
 import io
 import json
 import re
+import signal
 import statistics
-import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from inceptionnext_lit.cli import TOOLS
+from inceptionnext_lit.cli.relay import Relay
+from inceptionnext_lit.cli.run_folder import TELL
 from inceptionnext_lit.cli.tools import sentence
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.safe_save import replacing
@@ -59,16 +62,9 @@ def run(words: list[str]) -> int:
         raise UserError(f"data.num_folds is {folds}; a cross-validation has 2 or more.")
     name = config["run_name"] or _recipe(words) or config["model"]["init_args"]["name"]
     root = Path(config["trainer"]["default_root_dir"])
-    results = []
-    for fold in range(folds):
-        print(f"Fold {fold + 1} of {folds}", flush=True)
-        of_fold = f"{name}_fold{fold}"
-        added = ["--data.num_folds", str(folds), "--data.fold", str(fold), "--run_name", of_fold]
-        code = subprocess.run([sys.executable, sys.argv[0], "fit", *words, *added], check=False).returncode
-        if code:
-            print(f"Fold {fold + 1} of {folds} has failed; continue with --ckpt_path last.", file=sys.stderr)
-            return code
-        results.append({"fold": fold} | best_epoch(newest(root / of_fold)))
+    results, code = _train(words, name, folds)
+    if code:
+        return code
     report = summarise(results)
     path = root / f"{name}_cross_validation.json"
     with replacing(path) as partial:
@@ -78,9 +74,26 @@ def run(words: list[str]) -> int:
     return 0
 
 
-def newest(root: Path) -> Path:
-    """The folder of the newest of a recipe's runs."""
-    return max(root.glob("version_*"), key=lambda path: int(path.name.rpartition("_")[2]))
+def _train(words: list[str], name: str, folds: int) -> tuple[list[dict[str, Any]], int]:
+    """Run fit for each fold; the best epochs, and the exit code of the fold or signal that ended it, or 0."""
+    results: list[dict[str, Any]] = []
+    with Relay() as relay, tempfile.TemporaryDirectory() as told:
+        for fold in range(folds):
+            print(f"Fold {fold + 1} of {folds}", flush=True)
+            added = ["--data.num_folds", str(folds), "--data.fold", str(fold), "--run_name", f"{name}_fold{fold}"]
+            place = Path(told, str(fold))
+            code = relay.run([sys.executable, sys.argv[0], "fit", *words, *added], {TELL: str(place)})
+            if relay.received is not None:
+                by = signal.Signals(relay.received).name
+                print(
+                    f"Stopped by {by} in fold {fold + 1} of {folds}; the same command with --ckpt_path last continues."
+                )
+                return results, 128 + relay.received
+            if code:
+                print(f"Fold {fold + 1} of {folds} has failed; continue with --ckpt_path last.", file=sys.stderr)
+                return results, code
+            results.append({"fold": fold} | best_epoch(Path(place.read_text(encoding="utf-8"))))
+    return results, 0
 
 
 def best_epoch(run_folder: Path) -> dict[str, Any]:
@@ -95,6 +108,8 @@ def best_epoch(run_folder: Path) -> dict[str, Any]:
     Raises:
         UserError: If it has not been validated.
     """
+    if not (run_folder / "config.yaml").is_file() or not (run_folder / "metrics.csv").is_file():
+        raise UserError(f"{run_folder} has no validation; train for at least one epoch.")
     kept = yaml.safe_load((run_folder / "config.yaml").read_text(encoding="utf-8"))["checkpoint"]
     with (run_folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row.get(kept["monitor"])]

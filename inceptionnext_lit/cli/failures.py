@@ -1,22 +1,28 @@
 """Failures in the middle of a run, as sentences: what failed, and the ways out."""
 
+import errno
+import os
 import re
+from pathlib import Path
 
 import torch
 
 from inceptionnext_lit.errors import UserError
 
 
-def explain_failure(error: BaseException, batch_size: int | None) -> UserError | None:
+def explain_failure(error: BaseException, batch_size: int | None, folder: Path | None = None) -> UserError | None:
     """Say in one sentence what went wrong, if it is something that a person can mend.
 
     Args:
         error: What was raised while a command ran.
         batch_size: Images per batch and device.
+        folder: Where the run writes.
 
     Returns:
         The error to show instead; None where the original one says more.
     """
+    if (full := explain_full_disk(error, folder)) is not None:
+        return full
     text = str(error)
     if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: " in text:
         smaller = "" if batch_size is None or batch_size < 2 else f" {batch_size // 2}"
@@ -38,6 +44,26 @@ def explain_failure(error: BaseException, batch_size: int | None) -> UserError |
     return None
 
 
+def explain_full_disk(error: BaseException, folder: Path | None = None) -> UserError | None:
+    """Say where a disk is full, if that is what went wrong.
+
+    Args:
+        error: What was raised.
+        folder: What was written into, where the error does not tell.
+    """
+    said = next((code for code in _FULL if getattr(error, "errno", None) == code or f"[Errno {code}]" in str(error)), 0)
+    if not said:
+        return None
+    before = error.__context__  # what is closed after a failed write fails again
+    if isinstance(before, UserError):
+        return before
+    place = getattr(error, "filename", None) or folder or "A file"
+    return UserError(
+        f"{place} could not be written: {os.strerror(said)}. What was written before is intact. Make room, then go on; "
+        "a training continues with --ckpt_path last."
+    )
+
+
 def user_error_behind(error: BaseException) -> UserError | None:
     """What a constructor of ours said, if that is what jsonargparse's error wraps.
 
@@ -57,4 +83,5 @@ def user_error_behind(error: BaseException) -> UserError | None:
     return None
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _LOST_PEER = r"[Cc]onnection (?:closed|reset) by peer|Broken pipe|gloo|NCCL"

@@ -3,6 +3,7 @@
 import csv
 import os
 from collections.abc import Iterable
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from inceptionnext_lit.cli.continuing import Continuation
+from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.safe_save import replacing
 
 
@@ -25,6 +27,25 @@ class _Writer(ExperimentWriter):
         self.metrics_keys = sorted(set().union(*rows))
         with replacing(Path(self.metrics_file_path)) as partial:
             self._write(partial, rows)
+
+    def save(self) -> None:
+        """Write what is new.
+
+        Raises:
+            UserError: If the file cannot be written.
+        """
+        path = Path(self.metrics_file_path)
+        size = path.stat().st_size if path.is_file() else None
+        try:
+            super().save()
+        except OSError as error:
+            if size is not None:
+                with suppress(OSError):
+                    os.truncate(path, size)  # half a row would spoil the next one
+            raise UserError(
+                f"The figures could not be written to {path}: {error.strerror}. The checkpoints are "
+                "intact. Make room, then continue with --ckpt_path last."
+            ) from error
 
     def _check_log_dir_exists(self) -> None:
         """Nothing: Lightning's own deletes the file."""
@@ -56,6 +77,11 @@ class ContinuedCSVLogger(CSVLogger):
     def __init__(self, save_dir: str, name: str, version: int, continued: Continuation | None) -> None:
         super().__init__(save_dir, name, version)
         self._continued = continued
+
+    def finalize(self, status: str) -> None:
+        """Write what is left; after a failure, of which the reason is to be told, if that is possible."""
+        with suppress(UserError) if status == "failed" else nullcontext():
+            super().finalize(status)
 
     @property
     @rank_zero_experiment
@@ -100,20 +126,19 @@ def _ends(row: dict[str, Any]) -> bool:
     return any(key.startswith("val") or key in ("train/loss", "train/acc1") for key in row)
 
 
-def folder_loggers(root: str, run_name: str, continued: Continuation | None) -> tuple[TensorBoardLogger, CSVLogger]:
+def folder_loggers(
+    root: str, run_name: str, number: int | None, continued: Continuation | None
+) -> tuple[TensorBoardLogger, CSVLogger]:
     """The two loggers of a run's folder ``root/run_name/version_N``; nothing is written yet.
 
     Args:
         root: Folder of all runs.
         run_name: Folder of one recipe's runs in it.
+        number: N; None on other processes than the first, which write nothing.
         continued: The run whose folder is used on; None for a new one.
     """
-    if continued is None:
-        tensorboard = TensorBoardLogger(root, name=run_name, default_hp_metric=False)
-    else:
-        tensorboard = TensorBoardLogger(
-            root, name=run_name, version=continued.version, default_hp_metric=False, purge_step=continued.step
-        )
+    step = None if continued is None else continued.step
+    tensorboard = TensorBoardLogger(root, name=run_name, version=number, default_hp_metric=False, purge_step=step)
     return tensorboard, ContinuedCSVLogger(root, run_name, int(tensorboard.version), continued)
 
 

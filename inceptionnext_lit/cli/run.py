@@ -1,6 +1,8 @@
 """LightningCLI, wired to this toolkit's task, data, run folder and checkpoints."""
 
+import signal
 import sys
+from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +16,14 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from inceptionnext_lit.allocator import keep_memory
 from inceptionnext_lit.cli import COMMANDS
 from inceptionnext_lit.cli.checkpoint_defaults import LINKED, checkpoint_defaults
-from inceptionnext_lit.cli.checks import check_continuation, check_modes, check_writable, choose_monitor
+from inceptionnext_lit.cli.checks import check_continuation, check_modes, choose_monitor
 from inceptionnext_lit.cli.continuing import LAST, find_continuation, is_finished, remove_leftovers, run_name, say
 from inceptionnext_lit.cli.failures import explain_failure, user_error_behind
 from inceptionnext_lit.cli.loggers import all_loggers, folder_loggers, give_defaults
 from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, CommandParser
 from inceptionnext_lit.cli.predicting import add_arguments, leave_out_done, take_inputs
 from inceptionnext_lit.cli.quiet import silence_library_chatter
+from inceptionnext_lit.cli.run_folder import RunFolder
 from inceptionnext_lit.cli.tuning import derive, find_lr
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports.counting import image_macs
@@ -29,14 +32,25 @@ from inceptionnext_lit.tasks.predictions import PredictionWriter, check_single_p
 from inceptionnext_lit.training.batchnorm import DeviceSyncBatchNorm
 from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
 from inceptionnext_lit.training.checkpoints import Checkpoints, best_mode
-from inceptionnext_lit.training.processes import end_with_parent
+from inceptionnext_lit.training.processes import SIGNALS, end_with_parent
 from inceptionnext_lit.training.progress import RunProgressBar
 from inceptionnext_lit.training.signals import Interrupted, SaveOnSignal
 from inceptionnext_lit.training.summary import RunSummary
 
 
 class CommandLine(LightningCLI):
-    """``fit``, ``validate``, ``test`` and ``predict``."""
+    """``fit``, ``validate``, ``test`` and ``predict``.
+
+    Args:
+        until_end: What is held as long as the command runs: the run's folder, and the signals that end it.
+        *args: As for LightningCLI.
+        **kwargs: Likewise.
+    """
+
+    def __init__(self, until_end: ExitStack, *args: Any, **kwargs: Any) -> None:
+        self._run_folder = until_end.enter_context(RunFolder())
+        self._until_end = until_end
+        super().__init__(*args, **kwargs)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -103,6 +117,8 @@ class CommandLine(LightningCLI):
         if path != LAST:
             return path
         root = Path(config.trainer.default_root_dir, run_name(config))
+        if command == "fit" and (dead := self._run_folder.lock_newest(root)) is not None:
+            say(f"Taken over: the run in {self._run_folder.path}, from {dead}, which has ended without a word")
         found = find_continuation(root)
         if command != "fit":
             if found is None or found.checkpoint is None:
@@ -112,16 +128,24 @@ class CommandLine(LightningCLI):
         if found is None:
             return None
         self._continued = found
+        self._run_folder.lock(root, found.version)
         return None if found.checkpoint is None else str(found.checkpoint)
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning lets the checkpoint win over the command line here; see parse_arguments."""
 
     def before_instantiate_classes(self) -> None:
-        """Name the run after its recipe, in the saved config too, so that its repetition has the same name."""
+        """Name the run after its recipe, in the saved config too, and claim its folder before the data is scanned."""
+        # prediction ends after a batch at the others, by Lightning's own handler
+        signals = (signal.SIGINT,) if self.subcommand == "predict" else SIGNALS
+        self._signals = self._until_end.enter_context(SaveOnSignal(signals))
         if self.subcommand == "fit":
             config = self.config["fit"]
             config.run_name = run_name(config)
+            if self._continued is None:
+                self._run_folder.claim(Path(config.trainer.default_root_dir, config.run_name))
+            else:
+                self._signals.earlier = self._continued.checkpoint
 
     def instantiate_classes(self) -> None:
         """Instantiate; what a constructor says of a wrong value comes out as it was said."""
@@ -145,13 +169,15 @@ class CommandLine(LightningCLI):
         config = self._get(self.config_init, "trainer")
         callbacks: list[Callback] = list(config.callbacks or [])
         check_modes(callbacks, self.model)
-        self._signals = SaveOnSignal()
         if config.enable_progress_bar is not False:
             callbacks.append(RunProgressBar())
         logger: Any = config.logger
         if self.subcommand == "fit":
             tensorboard, table = folder_loggers(
-                str(config.default_root_dir), self._get(self.config, "run_name"), self._continued
+                str(config.default_root_dir),
+                self._get(self.config, "run_name"),
+                self._run_folder.number if self._continued is None else self._continued.version,
+                self._continued,
             )
             if logger is False:
                 kwargs["default_root_dir"] = tensorboard.log_dir  # a folder of its own for the checkpoints all the same
@@ -186,12 +212,10 @@ class CommandLine(LightningCLI):
         return replace(kept, monitor=monitor, mode=mode)
 
     def before_fit(self) -> None:
-        """Look at the data and the output folder first: what is wrong is said before a run folder exists."""
+        """Look at the data first: what is wrong is said before the processes of the other devices are started."""
         self.datamodule.trainer = self.trainer
         self.datamodule.prepare_data()
         self.datamodule.setup("fit")
-        root = Path(self._get(self.config, "trainer").default_root_dir)
-        check_writable(root)
         derived = derive(self.config["fit"], self.model, self.datamodule, self.trainer)
         if self._get(self.config, "find_lr") and not self._get(self.config_init, "ckpt_path"):
             rate = find_lr(self.model, self.datamodule, self.trainer)
@@ -200,23 +224,18 @@ class CommandLine(LightningCLI):
             derived.append(f"model.lr {rate:g} (by a range test)")
         if derived:
             say(f"Derived:    {', '.join(derived)}")
-        if self._continued is not None and self.trainer.is_global_zero:
-            remove_leftovers(root / self._get(self.config, "run_name") / f"version_{self._continued.version}")
+        if self._continued is not None and self._run_folder.path is not None:
+            remove_leftovers(self._run_folder.path)
 
     def fit(self, **kwargs: Any) -> None:
         """Train; what fails on the way is said in one sentence where that is possible."""
-        self._signals.listen()
         try:
             self.trainer.fit(**kwargs, weights_only=True)
-        except Interrupted as interruption:
-            say(f"\n{interruption}")
-            raise
         except Exception as error:
-            if (known := explain_failure(error, getattr(self.datamodule, "batch_size", None))) is None:
+            batch_size = getattr(self.datamodule, "batch_size", None)
+            if (known := explain_failure(error, batch_size, self._run_folder.path)) is None:
                 raise
             raise known from error
-        finally:
-            self._signals.release()
 
     def before_predict(self) -> None:
         """Refuse several processes before they are started; leave out what the output has already."""
@@ -241,27 +260,34 @@ def run(args: list[str] | None = None) -> None:
         UserError: For anything that the user can mend.
         SystemExit: With code 2 if the command line cannot be parsed.
     """
+    words = sys.argv[1:] if args is None else args
     silence_library_chatter()
     keep_memory()
     end_with_parent()
     try:
-        CommandLine(
-            LightningModule,
-            LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            auto_configure_optimizers=False,
-            seed_everything_default=0,
-            # the run folder is always a new one; only a run without loggers meets an older file
-            save_config_kwargs={"overwrite": True},
-            parser_class=CommandParser,
-            parser_kwargs={
-                "allow_abbrev": False,
-                **{name: {"description": text} for name, text in COMMANDS.items()},
-            },
-            trainer_defaults={"default_root_dir": "runs", "enable_model_summary": False},
-            args=args,
-        )
+        with ExitStack() as until_end:
+            CommandLine(
+                until_end,
+                LightningModule,
+                LightningDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                auto_configure_optimizers=False,
+                seed_everything_default=0,
+                # the run folder is always a new one; only a run without loggers meets an older file
+                save_config_kwargs={"overwrite": True},
+                parser_class=CommandParser,
+                parser_kwargs={
+                    "allow_abbrev": False,
+                    **{name: {"description": text} for name, text in COMMANDS.items()},
+                },
+                trainer_defaults={"default_root_dir": "runs", "enable_model_summary": False},
+                args=args,
+            )
+    except Interrupted as interruption:
+        is_training = isinstance(words, list) and words[:1] == ["fit"]
+        say(f"\n{interruption}" if is_training else f"Stopped by {signal.Signals(interruption.signum).name}.")
+        raise
     except MisconfigurationException as error:  # Lightning's own word for a mistake in the arguments
         raise UserError(str(error)) from error
     except KeyError as error:

@@ -11,17 +11,19 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from inceptionnext_lit import safe_save
 
-Moment = Literal["batch", "validating", "predicting", "saving", "fetching"]
+Moment = Literal["batch", "validating", "testing", "predicting", "saving", "fetching"]
 
 
 class At(Callback):
     """Signals, poisons or exhausts at the n-th moment of a kind.
 
     Args:
-        moment: The end of a training, validation or prediction batch, or just before a finished file takes its name.
+        moment: The end of a training, validation, test or prediction batch, or just before a finished file takes its
+            name.
         number: Which of these, from 1.
-        what: Name of a signal for this process; ``worker`` kills a loader process; ``nan`` makes the weights so;
-            ``memory`` asks for more than there is; ``raise`` raises an error.
+        what: Name of a signal for this process, after ``parent:`` for the one that started it; ``worker`` kills a
+            loader process; ``nan`` makes the weights so; ``memory`` asks for more than there is; ``full`` puts
+            ``metrics.csv`` on a full disk; ``raise`` raises an error.
         rank: The process that it happens in.
     """
 
@@ -51,6 +53,10 @@ class At(Callback):
         if self.moment == "validating":
             self._tick(trainer, pl_module)
 
+    def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        if self.moment == "testing":
+            self._tick(trainer, pl_module)
+
     def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         if self.moment == "predicting":
             self._tick(trainer, pl_module)
@@ -64,6 +70,10 @@ class At(Callback):
             torch.nn.init.constant_(next(pl_module.model.parameters()), float("nan"))
         elif self.what == "memory":
             torch.empty(2**60)
+        elif self.what == "full":
+            table = Path(str(trainer.log_dir), "metrics.csv")
+            table.unlink(missing_ok=True)
+            table.symlink_to("/dev/full")
         elif self.what == "raise":
             raise ValueError("an error of one process")
         elif self.what == "worker":
@@ -71,4 +81,5 @@ class At(Callback):
             os.kill(iterator._workers[0].pid, signal.SIGKILL)
             time.sleep(0.5)
         else:
-            os.kill(os.getpid(), getattr(signal, self.what))
+            to_parent, _, name = self.what.rpartition(":")
+            os.kill(os.getppid() if to_parent else os.getpid(), getattr(signal, name))

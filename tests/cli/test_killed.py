@@ -20,7 +20,7 @@ from inceptionnext_lit.training.pending import Pending
 from tests.recipes import REPO, SMALL
 
 Cli = Callable[..., None]
-SIGNALS = {"SIGTERM": 143, "SIGINT": 130, "SIGUSR1": 138}
+SIGNALS = {"SIGTERM": 143, "SIGINT": 130, "SIGUSR1": 138, "SIGHUP": 129}
 ONE_PROCESS = ["--trainer.devices", "1"]
 TWO_PROCESSES = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.batch_size", "2"]
 
@@ -153,6 +153,7 @@ def test_two_processes_killed_and_continued(root: Path, tmp_path: Path, rank: in
     [
         ("SIGTERM", "batch", 11),
         pytest.param("SIGINT", "batch", 10, marks=pytest.mark.slow),
+        pytest.param("SIGHUP", "batch", 11, marks=pytest.mark.slow),
         pytest.param("SIGUSR1", "validating", 1, marks=pytest.mark.slow),
         pytest.param("SIGTERM", "batch", 8, marks=pytest.mark.slow),
     ],
@@ -192,6 +193,14 @@ def refused(cli: Cli, capsys: pytest.CaptureFixture[str], *arguments: object) ->
     assert "Traceback" not in output
     [error] = [line for line in output.splitlines() if line.startswith("error: ")]
     return error
+
+
+def test_a_full_disk(root: Path, tmp_path: Path, cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    error = refused(cli, capsys, *words(root), *ONE_PROCESS, *at("batch", 12, "full"))
+    path = "runs/quickstart/version_0/metrics.csv"
+    assert error.startswith(f"error: The figures could not be written to {path}: No space left on device. ")
+    assert "continue with --ckpt_path last" in error
+    assert last(tmp_path)["global_step"] >= 4
 
 
 def test_a_loss_that_is_no_number_stops_the_run(

@@ -1,0 +1,49 @@
+"""cross_validate and the runs that it starts: they are stopped together."""
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from inceptionnext_lit.cli.cross_validate import best_epoch
+from inceptionnext_lit.errors import UserError
+from tests.recipes import SMALL
+
+Shell = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("SIGTERM", 143), ("SIGKILL", -9), pytest.param("SIGINT", 130, marks=pytest.mark.slow)],
+)
+def test_its_fold_saves_and_ends_with_it(
+    shell: Shell, make_folder: Callable[..., Path], tmp_path: Path, name: str, code: int
+) -> None:
+    data = make_folder(tmp_path / "data", {".": 8})
+    place = "--trainer.callbacks"
+    at_the_third_batch = [
+        f"{place}+=tests.cli.moments.At", f"{place}.moment", "batch", f"{place}.number", 3, f"{place}.what",
+        f"parent:{name}",
+    ]  # fmt: skip
+    words = [*SMALL, "--data.root", data, "--data.batch_size", 2, "--data.num_folds", 2, "--trainer.max_epochs", 100000]
+    done = shell("cross_validate", *words, *at_the_third_batch)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    deadline = time.monotonic() + 60
+    while any(p.info["cwd"] == str(tmp_path) for p in psutil.process_iter(["cwd"])):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    stored = torch.load(tmp_path / "runs/quickstart_fold0/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert 3 <= stored["global_step"] < 200
+    assert not (tmp_path / "runs/quickstart_fold1").exists()
+    if code > 0:
+        assert f"Stopped by {name} in fold 1 of 2; continue with --ckpt_path last." in done.stdout
+
+
+def test_a_fold_that_was_never_validated(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no validation; train for at least one epoch"):
+        best_epoch(tmp_path)

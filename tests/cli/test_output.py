@@ -1,0 +1,87 @@
+"""Commands whose output nobody reads: they end quietly, and a training goes on."""
+
+import errno
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from inceptionnext_lit.cli.output import Output, ReaderGone, outliving_readers
+from tests.recipes import REPO, SMALL
+
+
+def broken_pipe() -> io.TextIOWrapper:
+    """A stream whose reader has gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return os.fdopen(writer, "w", buffering=1)
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_lost_reader(goes_on: bool) -> None:
+    with broken_pipe() as stream:
+        output = Output(stream, goes_on=goes_on)
+        if goes_on:
+            assert output.write("a line\n") == 7
+        else:
+            with pytest.raises(ReaderGone) as gone:
+                output.write("a line\n")
+            assert gone.value.code == 141
+        assert output.write("another\n") == 8  # it goes nowhere
+        output.flush()
+        assert output.fileno() == stream.fileno()
+
+
+def test_a_terminal_that_is_closed() -> None:
+    terminal, end = os.openpty()
+    with os.fdopen(end, "w", buffering=1) as stream:
+        os.close(terminal)
+        with pytest.raises(OSError, match="Input/output error") as error:
+            stream.write("a line\n")
+        assert error.value.errno == errno.EIO
+        assert Output(stream, goes_on=True).write("a line\n") == 7
+
+
+def test_other_errors_stay() -> None:
+    with pytest.raises(OSError, match="No space left"), open("/dev/full", "w", buffering=1) as stream:
+        Output(stream, goes_on=True).write("a line\n")
+
+
+def test_the_streams_are_given_back(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sys.stdout, sys.stderr
+    with outliving_readers(goes_on=False):
+        print("here")
+        print("there", file=sys.stderr)
+    assert (sys.stdout, sys.stderr) == before
+    assert capsys.readouterr() == ("here\n", "there\n")
+
+
+QUICK = [[], ["--version"], ["fit", "--help"], ["doctor", "sample"], ["budget", "inceptionnext_atto"]]
+
+
+def into_nowhere(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """A command whose output nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, str(REPO / "cli.py"), *words]
+    done = subprocess.run(command, cwd=folder, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=300)
+    os.close(writer)
+    return done
+
+
+@pytest.mark.parametrize("words", QUICK)
+def test_nobody_reads_a_command(words: list[str], tmp_path: Path) -> None:
+    done = into_nowhere(words, tmp_path)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_training_goes_on_without_its_reader(make_folder: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data", {"train": 8, "val": 3})
+    words = ["fit", *SMALL, "--data.root", str(root), "--data.batch_size", "6", "--trainer.max_epochs", "1"]
+    done = into_nowhere(words, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "runs/quickstart/version_0/checkpoints/best.ckpt").is_file()
