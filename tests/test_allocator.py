@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from inceptionnext_lit.allocator import VARIABLE, keep_memory
-from inceptionnext_lit.cli import run as command
+from inceptionnext_lit.cli import start as command
 
 PROGRAM = """
 from pathlib import Path

@@ -85,7 +85,7 @@ def _answer(words: list[str], args: list[str] | None) -> int:
         return 2
     try:
         with _interrupts_end(is_program=args is None):
-            module = import_heavy(f"{__name__}.{words[0] if words[0] in TOOLS else 'run'}")
+            module = import_heavy(f"{__name__}.{words[0] if words[0] in TOOLS else 'start'}")
         code: int | None = module.run(words[1:] if words[0] in TOOLS else args)
     except UserError as error:
         process = int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0)

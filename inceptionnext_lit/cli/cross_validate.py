@@ -151,7 +151,7 @@ def show(report: dict[str, Any]) -> None:
 
 def _resolve(words: list[str]) -> dict[str, Any]:
     """The arguments of fit as it would resolve them."""
-    from inceptionnext_lit.cli.run import run as run_command
+    from inceptionnext_lit.cli.start import run as run_command
 
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):

@@ -8,21 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from inceptionnext_lit.allocator import keep_memory
-from inceptionnext_lit.cli import COMMANDS
 from inceptionnext_lit.cli.checkpoint_defaults import LINKED, checkpoint_defaults
 from inceptionnext_lit.cli.checks import check_continuation, check_modes, choose_monitor
 from inceptionnext_lit.cli.continuing import LAST, find_continuation, is_finished, remove_leftovers, run_name, say
 from inceptionnext_lit.cli.failures import explain_failure, user_error_behind
 from inceptionnext_lit.cli.loggers import all_loggers, folder_loggers, give_defaults
-from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, CommandParser
+from inceptionnext_lit.cli.parser import DEFAULT_CLASSES
 from inceptionnext_lit.cli.predicting import add_arguments, leave_out_done, take_inputs
-from inceptionnext_lit.cli.quiet import silence_library_chatter
 from inceptionnext_lit.cli.run_folder import RunFolder
 from inceptionnext_lit.cli.tuning import derive, find_lr
 from inceptionnext_lit.errors import UserError
@@ -32,9 +28,9 @@ from inceptionnext_lit.tasks.predictions import PredictionWriter, check_single_p
 from inceptionnext_lit.training.batchnorm import DeviceSyncBatchNorm
 from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
 from inceptionnext_lit.training.checkpoints import Checkpoints, best_mode
-from inceptionnext_lit.training.processes import SIGNALS, end_with_parent
+from inceptionnext_lit.training.processes import SIGNALS
 from inceptionnext_lit.training.progress import RunProgressBar
-from inceptionnext_lit.training.signals import Interrupted, SaveOnSignal
+from inceptionnext_lit.training.signals import SaveOnSignal
 from inceptionnext_lit.training.summary import RunSummary
 
 
@@ -248,52 +244,3 @@ class CommandLine(LightningCLI):
             self.trainer.predict(**kwargs, return_predictions=False)
         else:
             self._writer.finish()
-
-
-def run(args: list[str] | None = None) -> None:
-    """Parse a command line and run its command.
-
-    Args:
-        args: Words after the program's name; those of this process if not given.
-
-    Raises:
-        UserError: For anything that the user can mend.
-        SystemExit: With code 2 if the command line cannot be parsed.
-    """
-    words = sys.argv[1:] if args is None else args
-    silence_library_chatter()
-    keep_memory()
-    end_with_parent()
-    try:
-        with ExitStack() as until_end:
-            CommandLine(
-                until_end,
-                LightningModule,
-                LightningDataModule,
-                subclass_mode_model=True,
-                subclass_mode_data=True,
-                auto_configure_optimizers=False,
-                seed_everything_default=0,
-                # the run folder is always a new one; only a run without loggers meets an older file
-                save_config_kwargs={"overwrite": True},
-                parser_class=CommandParser,
-                parser_kwargs={
-                    "allow_abbrev": False,
-                    **{name: {"description": text} for name, text in COMMANDS.items()},
-                },
-                trainer_defaults={"default_root_dir": "runs", "enable_model_summary": False},
-                args=args,
-            )
-    except Interrupted as interruption:
-        is_training = isinstance(words, list) and words[:1] == ["fit"]
-        say(f"\n{interruption}" if is_training else f"Stopped by {signal.Signals(interruption.signum).name}.")
-        raise
-    except MisconfigurationException as error:  # Lightning's own word for a mistake in the arguments
-        raise UserError(str(error)) from error
-    except KeyError as error:
-        if not str(error.args[0]).startswith("SLURM_"):
-            raise
-        raise UserError(
-            f"{error.args[0]} is not set: the SLURM overlay is for jobs that srun starts; leave out "
-            "configs/trainer/slurm.yaml elsewhere."
-        ) from error

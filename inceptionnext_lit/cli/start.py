@@ -1,0 +1,67 @@
+"""The commands with a trainer, from the words of the command line to the exit code."""
+
+import signal
+import sys
+from contextlib import ExitStack
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningDataModule, LightningModule
+
+from inceptionnext_lit.allocator import keep_memory
+from inceptionnext_lit.cli import COMMANDS
+from inceptionnext_lit.cli.continuing import say
+from inceptionnext_lit.cli.parser import CommandParser
+from inceptionnext_lit.cli.quiet import silence_library_chatter
+from inceptionnext_lit.cli.run import CommandLine
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.training.processes import end_with_parent
+from inceptionnext_lit.training.signals import Interrupted
+
+
+def run(args: list[str] | None = None) -> None:
+    """Parse a command line and run its command.
+
+    Args:
+        args: Words after the program's name; those of this process if not given.
+
+    Raises:
+        UserError: For anything that the user can mend.
+        SystemExit: With code 2 if the command line cannot be parsed.
+    """
+    words = sys.argv[1:] if args is None else args
+    silence_library_chatter()
+    keep_memory()
+    end_with_parent()
+    try:
+        with ExitStack() as until_end:
+            CommandLine(
+                until_end,
+                LightningModule,
+                LightningDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                auto_configure_optimizers=False,
+                seed_everything_default=0,
+                # the run folder is always a new one; only a run without loggers meets an older file
+                save_config_kwargs={"overwrite": True},
+                parser_class=CommandParser,
+                parser_kwargs={
+                    "allow_abbrev": False,
+                    **{name: {"description": text} for name, text in COMMANDS.items()},
+                },
+                trainer_defaults={"default_root_dir": "runs", "enable_model_summary": False},
+                args=args,
+            )
+    except Interrupted as interruption:
+        is_training = isinstance(words, list) and words[:1] == ["fit"]
+        say(f"\n{interruption}" if is_training else f"Stopped by {signal.Signals(interruption.signum).name}.")
+        raise
+    except MisconfigurationException as error:  # Lightning's own word for a mistake in the arguments
+        raise UserError(str(error)) from error
+    except KeyError as error:
+        if not str(error.args[0]).startswith("SLURM_"):
+            raise
+        raise UserError(
+            f"{error.args[0]} is not set: the SLURM overlay is for jobs that srun starts; leave out "
+            "configs/trainer/slurm.yaml elsewhere."
+        ) from error
