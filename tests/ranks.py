@@ -13,11 +13,16 @@ from torch.multiprocessing import start_processes
 from tests.processes import wait_until
 
 
-def run_ranks(count: int, function: Callable[..., Any], folder: Path, *arguments: Any) -> list[Any]:
-    """Call ``function(*arguments)`` in ``count`` processes; returns what each gave back, in the order of the ranks."""
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return int(probe.getsockname()[1])
+
+
+def run_ranks(count: int, function: Callable[..., Any], folder: Path, *arguments: Any) -> list[Any]:
+    """Call ``function(*arguments)`` in ``count`` processes; returns what each gave back, in the order of the ranks."""
+    port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     ranks = start_processes(
         _call, (count, port, function, folder, arguments), nprocs=count, join=False, start_method="spawn"

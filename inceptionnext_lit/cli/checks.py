@@ -1,6 +1,7 @@
 """What is looked at before a command starts, so that a mistake costs seconds and leaves nothing behind."""
 
 import difflib
+import re
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule
@@ -70,3 +71,24 @@ def check_modes(callbacks: list[Callback], model: LightningModule) -> None:
                 f"{type(callback).__name__} in trainer.callbacks watches {callback.monitor} with mode {callback.mode}, "
                 f"which takes the worst value for the best; give it mode: {right}."
             )
+
+
+def check_start_method(strategy: Any) -> None:
+    """Refuse strategies that copy this process: a run's folder and signals belong to the process that began it.
+
+    Args:
+        strategy: ``trainer.strategy`` as it is given, parsed, or made.
+
+    Raises:
+        UserError: If it starts processes in another way than by the command line.
+    """
+    given = getattr(strategy, "init_args", None) or {}
+    method = getattr(strategy, "_start_method", None) or given.get("start_method")
+    named = re.match(r"ddp_(?:notebook|fork|spawn)", strategy) if isinstance(strategy, str) else None
+    if named is None and method in (None, "popen"):
+        return
+    name = named[0] if named is not None else f"one that starts processes by {method}"
+    raise UserError(
+        f"trainer.strategy is {name}; give --trainer.strategy ddp, which starts a process for each device by the same "
+        "command line. In a notebook, run that from a terminal or use --trainer.devices 1."
+    )

@@ -8,15 +8,25 @@ from pathlib import Path
 import torch
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.training.clock import format_seconds
 
 
-def explain_failure(error: BaseException, batch_size: int | None, folder: Path | None = None) -> UserError | None:
+def explain_failure(
+    error: BaseException,
+    batch_size: int | None,
+    *,
+    folder: Path | None = None,
+    silent: str | None = None,
+    timeout_s: float = 0.0,
+) -> UserError | None:
     """Say in one sentence what went wrong, if it is something that a person can mend.
 
     Args:
         error: What was raised while a command ran.
         batch_size: Images per batch and device.
         folder: Where the run writes.
+        silent: Which process of the run has not answered for how long, if that is known.
+        timeout_s: Seconds that processes wait for one another.
 
     Returns:
         The error to show instead; None where the original one says more.
@@ -36,12 +46,23 @@ def explain_failure(error: BaseException, batch_size: int | None, folder: Path |
             f"A process that loads images (pid {found[1]}) has died: {found[2].rstrip('. ')}. Most often memory ran "
             "out; try fewer of them with --data.num_workers. The run continues with --ckpt_path last."
         )
-    if isinstance(error, torch.distributed.DistError) or re.search(_LOST_PEER, text):
+    if not isinstance(error, torch.distributed.DistError) and not re.search(_LOST_PEER, text):
+        return None
+    if silent is not None:
+        return UserError(f"{silent}, so this run ends. See whether it was stopped or its machine is gone. {_PATIENCE}")
+    if found := re.search(r"(\d+)/(\d+) clients joined", text):
         return UserError(
-            "Another process of this run has ended, so this one ends too; the other one's message says why. "
-            "The run continues with --ckpt_path last."
+            f"Only {found[1]} of {found[2]} processes of this run came within {format_seconds(timeout_s)}. See why the "
+            f"others did not start. {_PATIENCE}"
         )
-    return None
+    if re.search(r"[Tt]imed out|timeout", text):
+        return UserError(
+            f"The processes of this run waited for one another for {format_seconds(timeout_s)} in vain. {_PATIENCE}"
+        )
+    return UserError(
+        "Another process of this run has ended, so this one ends too; the other one's message says why. "
+        "The run continues with --ckpt_path last."
+    )
 
 
 def explain_full_disk(error: BaseException, folder: Path | None = None) -> UserError | None:
@@ -83,5 +104,8 @@ def user_error_behind(error: BaseException) -> UserError | None:
     return None
 
 
+_PATIENCE = (
+    "The run continues with --ckpt_path last; --strategy_timeout sets how many seconds processes wait for one another."
+)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _LOST_PEER = r"[Cc]onnection (?:closed|reset) by peer|Broken pipe|gloo|NCCL"

@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from jsonargparse.typing import PositiveFloat
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from inceptionnext_lit.cli.checkpoint_defaults import LINKED, checkpoint_defaults
-from inceptionnext_lit.cli.checks import check_continuation, check_modes, choose_monitor
+from inceptionnext_lit.cli.checks import check_continuation, check_modes, check_start_method, choose_monitor
 from inceptionnext_lit.cli.continuing import LAST, find_continuation, is_finished, remove_leftovers, run_name, say
 from inceptionnext_lit.cli.failures import explain_failure, user_error_behind
 from inceptionnext_lit.cli.loggers import all_loggers, folder_loggers, give_defaults
@@ -28,6 +29,7 @@ from inceptionnext_lit.tasks.predictions import PredictionWriter, check_single_p
 from inceptionnext_lit.training.batchnorm import DeviceSyncBatchNorm
 from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
 from inceptionnext_lit.training.checkpoints import Checkpoints, best_mode
+from inceptionnext_lit.training.peers import TIMEOUT_HELP, TIMEOUT_S, Peers, set_timeout
 from inceptionnext_lit.training.processes import SIGNALS
 from inceptionnext_lit.training.progress import RunProgressBar
 from inceptionnext_lit.training.signals import SaveOnSignal
@@ -64,6 +66,7 @@ class CommandLine(LightningCLI):
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         # Recipes name these; the other commands accept them so that a recipe can be given to them too.
         parser.add_class_arguments(Checkpoints, "checkpoint")
+        parser.add_argument("--strategy_timeout", type=PositiveFloat, default=TIMEOUT_S, help=TIMEOUT_HELP)
         parser.add_argument(
             "--run_name", type=str | None, help="Name below runs/; the recipe's file name if not given."
         )
@@ -134,6 +137,9 @@ class CommandLine(LightningCLI):
         """Name the run after its recipe, in the saved config too, and claim its folder before the data is scanned."""
         # prediction ends after a batch at the others, by Lightning's own handler
         signals = (signal.SIGINT,) if self.subcommand == "predict" else SIGNALS
+        self._peers = Peers()
+        if self.subcommand != "predict":  # which runs on one device
+            check_start_method(self.config[self.subcommand].trainer.strategy)
         self._signals = self._until_end.enter_context(SaveOnSignal(signals))
         if self.subcommand == "fit":
             config = self.config["fit"]
@@ -182,6 +188,7 @@ class CommandLine(LightningCLI):
             if config.enable_checkpointing is not False:
                 kept = self._checkpoints()
                 callbacks += [*kept.callbacks(), self._signals, RunSummary(image_macs)]
+            callbacks.append(self._peers)
             if logger:
                 callbacks.append(LearningRateMonitor(logging_interval="step"))
         else:
@@ -192,7 +199,10 @@ class CommandLine(LightningCLI):
             callbacks.append(self._writer)
             self.model.compiles_prediction = self._get(self.config_init, "compile")
         trainer = super().instantiate_trainer(callbacks=callbacks, logger=logger, **kwargs)
+        if self.subcommand != "predict":
+            check_start_method(trainer.strategy)  # a notebook's own choice for several devices
         trainer.strategy.checkpoint_io = SafeCheckpointIO()
+        self._timeout_s = set_timeout(trainer.strategy, self._get(self.config_init, "strategy_timeout"))
         if config.sync_batchnorm:  # Lightning's own needs a GPU, and not every strategy of Lightning's looks at it
             cast(Any, trainer.strategy)._layer_sync = None
             DeviceSyncBatchNorm().apply(self.model)
@@ -228,8 +238,14 @@ class CommandLine(LightningCLI):
         try:
             self.trainer.fit(**kwargs, weights_only=True)
         except Exception as error:
-            batch_size = getattr(self.datamodule, "batch_size", None)
-            if (known := explain_failure(error, batch_size, self._run_folder.path)) is None:
+            known = explain_failure(
+                error,
+                getattr(self.datamodule, "batch_size", None),
+                folder=self._run_folder.path,
+                silent=self._peers.silent(),
+                timeout_s=self._timeout_s,
+            )
+            if known is None:
                 raise
             raise known from error
 

@@ -11,15 +11,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from inceptionnext_lit import safe_save
 
-Moment = Literal["batch", "validating", "testing", "predicting", "saving", "fetching"]
+Moment = Literal["batch", "validating", "predicting", "saving", "fetching"]
 
 
 class At(Callback):
     """Signals, poisons or exhausts at the n-th moment of a kind.
 
     Args:
-        moment: The end of a training, validation, test or prediction batch, or just before a finished file takes its
-            name.
+        moment: The end of a training, validation or prediction batch, or just before a finished file takes its name.
         number: Which of these, from 1.
         what: Name of a signal for this process, after ``parent:`` for the one that started it; ``worker`` kills a
             loader process; ``nan`` makes the weights so; ``memory`` asks for more than there is; ``full`` puts
@@ -51,10 +50,6 @@ class At(Callback):
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         if self.moment == "validating":
-            self._tick(trainer, pl_module)
-
-    def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        if self.moment == "testing":
             self._tick(trainer, pl_module)
 
     def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:

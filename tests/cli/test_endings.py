@@ -41,16 +41,16 @@ def test_an_interrupt_while_libraries_are_imported(command: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted.\n")
 
 
-@pytest.mark.parametrize(("command", "name", "code"), [("validate", "SIGINT", 130), ("test", "SIGTERM", 143)])
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_an_evaluation_that_is_stopped(
-    cli: Cli, trained: Path, sample: Path, command: str, name: str, code: int, capsys: pytest.CaptureFixture[str]
+    cli: Cli, trained: Path, name: str, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    moment = {"validate": "validating", "test": "testing"}[command]
     place = "--trainer.callbacks"
-    words = [f"{place}+=tests.cli.moments.At", f"{place}.moment", moment, f"{place}.number", 2, f"{place}.what", name]
+    words = [f"{place}+=tests.cli.moments.At", f"{place}.moment", "validating", f"{place}.number", 2]
+    words += [f"{place}.what", name]
     before = signal.getsignal(getattr(signal, name))
     with pytest.raises(SystemExit) as exit_:
-        cli(command, "--ckpt_path", trained / "checkpoints/last.ckpt", "--data.root", sample / "val", *words)
+        cli("validate", "--ckpt_path", trained / "checkpoints/last.ckpt", "--data.root", "sample", *words)
     assert exit_.value.code == code
     output = capsys.readouterr()
     assert f"Stopped by {name}." in output.out

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from inceptionnext_lit.cli.checks import check_start_method
+from inceptionnext_lit.errors import UserError
 from tests.recipes import REPO, SMALL
 
 Cli = Callable[..., None]
@@ -218,6 +220,25 @@ def test_predicting_on_several_devices(refused: Callable[..., str], trained: Pat
     words = ["predict", "--ckpt_path", trained / "checkpoints/last.ckpt", "--data.root", "sample"]
     message = refused(*words, "--trainer.devices", 2, "--trainer.accelerator", "cpu", "--trainer.strategy", "ddp_spawn")
     assert "one device, not 2" in message
+
+
+def test_strategies_that_copy_the_process(refused: Callable[..., str], folder: Path) -> None:
+    words = ["--data.root", folder, "--data.batch_size", 4, "--trainer.accelerator", "cpu", "--trainer.devices", 2]
+    message = refused("fit", *SMALL, *words, "--trainer.strategy", "ddp_notebook")
+    assert message == (
+        "trainer.strategy is ddp_notebook; give --trainer.strategy ddp, which starts a process for each device by the "
+        "same command line. In a notebook, run that from a terminal or use --trainer.devices 1."
+    )
+    by_class = ["--trainer.strategy", "lightning.pytorch.strategies.DDPStrategy"]
+    message = refused("fit", *SMALL, *words, *by_class, "--trainer.strategy.start_method", "fork")
+    assert message.startswith("trainer.strategy is one that starts processes by fork; give --trainer.strategy ddp")
+    for name in ("ddp_spawn", "ddp_fork", "ddp_notebook_find_unused_parameters_true"):
+        with pytest.raises(
+            UserError, match=f"trainer.strategy is {name.removesuffix('_find_unused_parameters_true')};"
+        ):
+            check_start_method(name)
+    for name in ("ddp", "ddp_find_unused_parameters_true", "auto", "fsdp"):
+        check_start_method(name)
 
 
 def test_checkpoints_that_are_none(refused: Callable[..., str], tmp_path: Path) -> None:

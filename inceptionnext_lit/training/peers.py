@@ -1,0 +1,183 @@
+"""Which process of a run does not answer: each tells the others, beside the training, how far it is."""
+
+import os
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch._C._distributed_c10d import TCPStore
+from torch.distributed.constants import default_pg_timeout
+from torch.distributed.distributed_c10d import Store
+
+from inceptionnext_lit.training.clock import format_seconds
+
+TIMEOUT_S = 600.0
+TIMEOUT_HELP = (
+    "Seconds that the processes of a run on several devices wait for one another before the run ends. A timeout that "
+    "trainer.strategy itself is given goes first."
+)
+_PERIODS = 20  # in the time that a process waits for another
+_LONGEST_PERIOD_S = 10.0
+_ABORTED = 1
+
+
+@dataclass
+class _Peer:
+    """What is known of another process: who it is, what it said last, and when it said something new."""
+
+    name: str
+    said: bytes = b""
+    since: float = 0.0
+    moves: int = 0
+    place: str = "the start"
+    there_since: float = 0.0
+
+
+class Peers(Callback):
+    """Knows, when the processes of a run wait in vain, for which of them they wait.
+
+    They meet in a store of the first process. A thread of each says there every few seconds that it runs, and at what
+    batch the training is, and reads what the others say.
+    """
+
+    def __init__(self) -> None:
+        self._store: Store | None = None
+        self._peers: dict[int, _Peer] = {}
+        self._rank = 0
+        self._timeout_s = TIMEOUT_S
+        self._period_s = _LONGEST_PERIOD_S
+        self._moves = 0
+        self._place = "the start"
+        self._heard = 0.0
+        self._over = threading.Event()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Meet the others; nothing on one process."""
+        if trainer.world_size == 1 or self._store is not None:
+            return
+        timeout: timedelta = getattr(trainer.strategy, "_timeout", None) or timedelta(seconds=TIMEOUT_S)
+        self.meet(trainer.strategy, trainer.global_rank, trainer.world_size, timeout.total_seconds())
+
+    def meet(self, strategy: Any, rank: int, count: int, timeout_s: float) -> None:
+        """Make the store known, and start the thread.
+
+        Args:
+            strategy: Has ``broadcast`` for objects.
+            rank: This process.
+            count: All processes.
+            timeout_s: Seconds that a process waits for another in the training's own communication.
+        """
+        self._rank, self._timeout_s = rank, timeout_s
+        self._period_s = min(_LONGEST_PERIOD_S, timeout_s / _PERIODS)
+        host = os.environ.get("MASTER_ADDR", "127.0.0.1")
+        patience = timedelta(seconds=max(timeout_s, 5.0))
+        own = TCPStore(host, 0, None, True, patience, wait_for_workers=False) if rank == 0 else None
+        port = strategy.broadcast(None if own is None else own.port)
+        self._store = own or TCPStore(host, port, None, False, patience)
+        self._store.set(f"name{rank}", f"process {rank} of {count} (pid {os.getpid()} on {socket.gethostname()})")
+        self._store.set(f"said{rank}", self._words(0))
+        others = [other for other in range(count) if other != rank]
+        names = self._store.multi_get([f"name{other}" for other in others])
+        now = time.monotonic()
+        self._peers = {
+            other: _Peer(name.decode(), since=now, there_since=now) for other, name in zip(others, names, strict=True)
+        }
+        self._hear(self._store, now)
+        threading.Thread(target=self._talk, name="peers", daemon=True).start()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Note the place."""
+        self._move(f"batch {batch_idx + 1} of epoch {trainer.current_epoch + 1}")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Note the place."""
+        self._move(f"the end of batch {batch_idx + 1} of epoch {trainer.current_epoch + 1}")
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Note the place."""
+        self._move(f"validation batch {batch_idx + 1} of epoch {trainer.current_epoch + 1}")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Nobody is waited for any more."""
+        self._over.set()
+
+    def silent(self) -> str | None:
+        """Say who does not answer, and for how long; None if all do."""
+        now = time.monotonic()
+        limit = max(3 * self._period_s, self._timeout_s / 2)
+        if not self._peers:
+            return None
+        if self._rank != 0 and now - self._heard > limit:  # the store is the first process's
+            return f"{_capital(self._peers[0].name)} has not answered for {format_seconds(now - self._heard)}"
+        quiet = [peer for peer in self._peers.values() if now - peer.since > limit]
+        if quiet:
+            longest = format_seconds(now - min(peer.since for peer in quiet))
+            have = "has" if len(quiet) == 1 else "have"
+            return f"{_capital(', '.join(peer.name for peer in quiet))} {have} not answered for {longest}"
+        behind = [peer for peer in self._peers.values() if peer.moves < self._moves and now - peer.there_since > limit]
+        if behind:
+            peer = min(behind, key=lambda peer: peer.moves)
+            stuck = format_seconds(now - peer.there_since)
+            return f"{_capital(peer.name)} lives but has been at {peer.place} for {stuck}"
+        return None
+
+    def _move(self, place: str) -> None:
+        self._moves += 1
+        self._place = place
+
+    def _words(self, beat: int) -> str:
+        return f"{beat} {self._moves} {self._place}"
+
+    def _talk(self) -> None:
+        beat = 0
+        store = self._store
+        assert store is not None
+        while not self._over.wait(self._period_s):
+            beat += 1
+            try:
+                store.set(f"said{self._rank}", self._words(beat))
+                self._hear(store, time.monotonic())
+            except RuntimeError:  # the first process is gone, of which the training's communication hears too
+                return
+
+    def _hear(self, store: Store, now: float) -> None:
+        for peer, said in zip(
+            self._peers.values(), store.multi_get([f"said{other}" for other in self._peers]), strict=True
+        ):
+            if said == peer.said:
+                continue
+            _, moves, place = said.decode().split(" ", 2)
+            if int(moves) != peer.moves or not peer.said:
+                peer.moves, peer.place, peer.there_since = int(moves), place, now
+            peer.said, peer.since = said, now
+        self._heard = now
+
+
+def set_timeout(strategy: Any, seconds: float) -> float:
+    """Let the processes of a strategy wait so long for one another, unless it has a timeout of its own.
+
+    Args:
+        strategy: Lightning's; those of one process know no timeout.
+        seconds: How long.
+
+    Returns:
+        How long they wait.
+    """
+    given: timedelta | None = getattr(strategy, "_timeout", None)
+    if given is not None and given != default_pg_timeout:
+        return given.total_seconds()
+    if hasattr(strategy, "_timeout"):
+        strategy._timeout = timedelta(seconds=seconds)
+    return seconds
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]

@@ -1,0 +1,109 @@
+"""Which process does not answer, as the others see it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from inceptionnext_lit.cli.failures import explain_failure
+from inceptionnext_lit.training import peers
+from inceptionnext_lit.training.peers import Peers, _Peer
+from tests.ranks import free_port
+from tests.recipes import REPO
+
+TIMEOUT_S = 4.0
+
+
+def take_part(rank: int, port: int, stopped: int) -> None:
+    """One of two processes, of which one stops; the other prints what it makes of that."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    timeout = timedelta(seconds=TIMEOUT_S)
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=2, timeout=timeout)
+
+    def broadcast(value: object) -> object:
+        values = [value]
+        torch.distributed.broadcast_object_list(values)
+        return values[0]
+
+    seen = Peers()
+    seen.meet(SimpleNamespace(broadcast=broadcast), rank, 2, TIMEOUT_S)
+    torch.distributed.barrier()
+    if rank == stopped:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    try:
+        torch.distributed.all_reduce(torch.zeros(1))
+    except RuntimeError as error:
+        print(explain_failure(error, None, silent=seen.silent(), timeout_s=TIMEOUT_S), flush=True)
+    os._exit(0)
+
+
+@pytest.mark.parametrize("stopped", [1, pytest.param(0, marks=pytest.mark.slow)])
+def test_a_process_that_is_stopped_is_named(stopped: int) -> None:
+    port = free_port()
+    script = "import sys; from tests.training.test_peers import take_part; take_part(*map(int, sys.argv[1:]))"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(rank), str(port), str(stopped)],
+            cwd=REPO, stdout=subprocess.PIPE, text=True,
+        )
+        for rank in (0, 1)
+    ]  # fmt: skip
+    try:
+        printed, _ = processes[1 - stopped].communicate(timeout=240)
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    pid, host = processes[stopped].pid, re.escape(os.uname().nodename)
+    assert re.fullmatch(
+        rf"Process {stopped} of 2 \(pid {pid} on {host}\) has not answered for 0:0[3-9], so this run ends\. See "
+        r"whether it was stopped or its machine is gone\. The run continues with --ckpt_path last; --strategy_timeout "
+        r"sets how many seconds processes wait for one another\.\n",
+        printed,
+    )
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Peers:
+    """What process 1 of 4 knows 100 s after the start, if processes wait for each other for 60 s."""
+    monkeypatch.setattr(peers.time, "monotonic", lambda: 100.0)
+    seen = Peers()
+    seen._rank, seen._timeout_s, seen._period_s, seen._heard, seen._moves = 1, 60.0, 3.0, 99.0, 7
+    seen._peers = {rank: _Peer(f"process {rank}", b"x", 99.0, 7, "batch 4", 99.0) for rank in (0, 2, 3)}
+    return seen
+
+
+def test_who_is_silent_or_behind(seen: Peers) -> None:
+    assert seen.silent() is None
+    seen._peers[3].moves, seen._peers[3].place, seen._peers[3].there_since = 6, "batch 3", 35.0
+    assert seen.silent() == "Process 3 lives but has been at batch 3 for 1:05"
+    seen._peers[2].since = 40.0
+    assert seen.silent() == "Process 2 has not answered for 1:00"
+    seen._peers[3].since = 38.0
+    assert seen.silent() == "Process 2, process 3 have not answered for 1:02"
+    seen._heard = 30.0
+    assert seen.silent() == "Process 0 has not answered for 1:10"
+
+
+def test_a_timeout_and_a_lost_connection_in_words() -> None:
+    timeout = RuntimeError("[gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 600000ms for recv operation")
+    closed = RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1234")
+    assert str(explain_failure(timeout, None, timeout_s=600.0)).startswith(
+        "The processes of this run waited for one another for 10:00 in vain"
+    )
+    assert str(explain_failure(closed, None, timeout_s=600.0)).startswith("Another process of this run has ended")
+    for error in (timeout, closed):
+        message = str(explain_failure(error, None, silent="Process 2 has not answered for 10:00", timeout_s=600.0))
+        assert message.startswith("Process 2 has not answered for 10:00, so this run ends.")
+
+
+def test_one_process_has_no_peers() -> None:
+    seen = Peers()
+    seen.setup(SimpleNamespace(world_size=1), None, "fit")  # type: ignore[arg-type]
+    assert seen.silent() is None
