@@ -268,6 +268,16 @@ def test_a_loader_process_that_dies(root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_process_that_is_stopped_is_named_and_ended(root: Path, tmp_path: Path) -> None:
+    run = [*words(root), *TWO_PROCESSES, "--strategy_timeout", 5]
+    stopped = start(tmp_path, *run, *at("batch", 5, "SIGSTOP", 1))
+    assert stopped.returncode == 1
+    [error] = [line for line in stopped.stderr.splitlines() if line.startswith("error")]
+    assert re.match(r"error: Process 1 of 2 \(pid \d+ on \S+\) has not answered for 0:\d\d, so this run ends\.", error)
+    assert "Traceback" not in stopped.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_an_error_of_one_process_ends_all(root: Path, tmp_path: Path, rank: int) -> None:
     stopped = start(tmp_path, *words(root), *TWO_PROCESSES, *at("batch", 5, "raise", rank))

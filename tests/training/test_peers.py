@@ -10,10 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
 
 from inceptionnext_lit.cli.failures import explain_failure
 from inceptionnext_lit.training import peers
-from inceptionnext_lit.training.peers import Peers, _Peer
+from inceptionnext_lit.training.peers import Peers, _Peer, set_timeout
 from tests.ranks import free_port
 from tests.recipes import REPO
 
@@ -98,9 +99,25 @@ def test_a_timeout_and_a_lost_connection_in_words() -> None:
         "The processes of this run waited for one another for 10:00 in vain"
     )
     assert str(explain_failure(closed, None, timeout_s=600.0)).startswith("Another process of this run has ended")
+    absent = torch.distributed.DistStoreError("Timed out after 6 seconds waiting for clients. 1/2 clients joined.")
+    assert str(explain_failure(absent, None, timeout_s=6.0)).startswith(
+        "Only 1 of 2 processes of this run came within 0:06. See why the others did not start."
+    )
     for error in (timeout, closed):
         message = str(explain_failure(error, None, silent="Process 2 has not answered for 10:00", timeout_s=600.0))
         assert message.startswith("Process 2 has not answered for 10:00, so this run ends.")
+
+
+def test_how_long_processes_wait() -> None:
+    for strategy, seconds in (
+        (DDPStrategy(), 45.0),
+        (ModelParallelStrategy(), 45.0),
+        (DDPStrategy(timeout=timedelta(minutes=3)), 180.0),
+        (SingleDeviceStrategy(), 45.0),
+    ):
+        assert set_timeout(strategy, 45.0) == seconds
+        assert getattr(strategy, "_timeout", timedelta(seconds=seconds)).total_seconds() == seconds
+    assert peers.TIMEOUT_S == 600.0
 
 
 def test_one_process_has_no_peers() -> None:
