@@ -17,7 +17,7 @@ from torch import Tensor
 from inceptionnext_lit.data.arrays import as_channels
 from inceptionnext_lit.data.device_batch import ToInput, stack_pixels
 from inceptionnext_lit.data.loading import load_image, upright
-from inceptionnext_lit.data.opening import FORMATS, MAX_PIXELS, check_size
+from inceptionnext_lit.data.opening import FORMATS, HEIF, MAX_PIXELS, check_size
 from inceptionnext_lit.data.transforms import eval_transform
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.compiled import Compiled
@@ -209,7 +209,7 @@ def _as_picture(image: ImageLike, channels: int, max_pixels: int) -> Image.Image
 
 def _check_format(image: ImageFile.ImageFile) -> None:
     """Refuse what no file here is read from: Pillow hands EPS to Ghostscript, which runs it."""
-    if image.format not in (*FORMATS, "MPO"):
+    if image.format not in (*FORMATS, "MPO", HEIF):
         raise ValueError(f"its format is {image.format}; give a copy of its pixels, image.convert('RGB')")
 
 

@@ -3,15 +3,23 @@
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
+from inceptionnext_lit.data.opening import has_image_signature
 from inceptionnext_lit.data.scan import Scan
+from inceptionnext_lit.data.signatures import HEIF_SUFFIXES
 from inceptionnext_lit.errors import UserError
 
-_JPEG = {".jpg", ".jpeg", ".jpe", ".jfif"}
-_OTHERS = {".png", ".bmp", ".webp", ".avif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".gif"}
-IMAGE_SUFFIXES = frozenset(_JPEG | _OTHERS)
-UNREAD_SUFFIXES = frozenset({".heic", ".heif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".svg"})
+_JPEG = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"}
+_JPEG_2000 = {".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"}
+_OTHERS = {".png", ".apng", ".bmp", ".webp", ".avif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".gif", ".ico"}
+IMAGE_SUFFIXES = frozenset(_JPEG | _JPEG_2000 | _OTHERS) | (HEIF_SUFFIXES if find_spec("pillow_heif") else frozenset())
+UNREAD_SUFFIXES = HEIF_SUFFIXES | {
+    ".jxl", ".jxr", ".svg", ".eps", ".wmf", ".emf", ".psd", ".xcf", ".tga", ".pcx", ".dds", ".exr", ".qoi", ".dcm",
+    ".fits", ".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".npy",
+}  # fmt: skip
+"""Endings of pictures that are not read; those that are read after all (arrays, HEIC) are looked for first."""
 # Left behind by operating systems, network disks and programs; hidden ones (.thumbnails, .AppleDouble,
 # .ipynb_checkpoints) need not be named.
 _JUNK_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
@@ -46,12 +54,22 @@ def list_images(folder: str | Path, suffixes: Collection[str] = IMAGE_SUFFIXES, 
             images.append(path)
         elif suffix in UNREAD_SUFFIXES:
             scan.unread.append(path)
+        elif not os.path.splitext(path)[1] and has_image_signature(path):
+            images.append(path)
     return sorted(images, key=lambda path: natural_key(path[below:]))
 
 
 def is_image(name: str, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool:
     """Whether a file's ending is that of an image and the file is not hidden."""
     return os.path.splitext(name)[1].lower() in suffixes and not is_skipped(os.path.basename(name))
+
+
+def is_image_file(path: str, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool:
+    """Whether a file is not hidden and has the ending of an image, or no ending and the first bytes of one."""
+    name = os.path.basename(path)
+    return is_image(name, suffixes) or (
+        not os.path.splitext(name)[1] and not is_skipped(name) and has_image_signature(path)
+    )
 
 
 def is_skipped(name: str) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from inceptionnext_lit.data.checks import enumerate_names
-from inceptionnext_lit.data.files import IMAGE_SUFFIXES, is_image, list_images, visible_entries, visible_folders
+from inceptionnext_lit.data.files import IMAGE_SUFFIXES, is_image_file, list_images, visible_entries, visible_folders
 from inceptionnext_lit.data.samples import Samples
 from inceptionnext_lit.data.scan import Scan
 from inceptionnext_lit.data.split_names import SYNONYMS, SplitName, split_named
@@ -102,13 +102,13 @@ def unwrap(folder: Path, classes: Collection[str] = ()) -> Path:
     for _ in range(_WRAPPERS):
         entries = visible_entries(folder)
         only = [entry for entry in entries if entry.is_dir()]
-        if len(only) != 1 or only[0].name in classes or any(is_image(entry.name) for entry in entries):
+        if len(only) != 1 or only[0].name in classes or any(is_image_file(entry.path) for entry in entries):
             return folder
         split = split_named(only[0].name)
         if split is not None and split != split_named(folder.name):  # a data folder with one split
             return folder
         below = visible_entries(only[0].path)
-        if any(is_image(entry.name) for entry in below) or not any(entry.is_dir() for entry in below):
+        if any(is_image_file(entry.path) for entry in below) or not any(entry.is_dir() for entry in below):
             return folder
         folder = Path(only[0].path)
     return folder
@@ -150,7 +150,7 @@ def list_classes(split: Path, scan: Scan | None = None) -> list[str]:
     """
     classes = [folder.name for folder in visible_folders(split, scan)]
     if not classes:
-        loose = sum(1 for entry in visible_entries(split) if is_image(entry.name))
+        loose = sum(1 for entry in visible_entries(split) if is_image_file(entry.path))
         found = f"{loose} images lie loose in it" if loose else "no images either"
         raise UserError(f"{split} has no class folders ({found}). {_HOW_TO}")
     return classes

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from inceptionnext_lit.data.columns import ColumnNames, find_columns, known_names
-from inceptionnext_lit.data.files import IMAGE_SUFFIXES, is_image, is_skipped, list_images, natural_key
+from inceptionnext_lit.data.files import IMAGE_SUFFIXES, is_image_file, is_skipped, list_images, natural_key
 from inceptionnext_lit.data.manifest import read_paths
 from inceptionnext_lit.data.scan import Scan
 from inceptionnext_lit.data.tables import is_table, open_table
@@ -70,7 +70,7 @@ def _resolve(
         named = {part for part in name.split(os.sep) if is_skipped(part)}  # an @eaDir that the pattern names is meant
         matches = []
         for path in glob.iglob(name, recursive=True):
-            if is_image(path, suffixes) and os.path.isfile(path):
+            if is_image_file(path, suffixes) and os.path.isfile(path):
                 if junk := [part for part in path.split(os.sep) if is_skipped(part) and part not in named]:
                     ignored[junk[0]] += 1
                 else:

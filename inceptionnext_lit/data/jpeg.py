@@ -15,6 +15,7 @@ from simplejpeg import decode_jpeg
 
 from inceptionnext_lit.data.loading import without_remarks
 from inceptionnext_lit.data.opening import MAX_PIXELS, identify, open_regular
+from inceptionnext_lit.data.signatures import SIGNATURE_LENGTH, is_jpeg_start
 
 _SCALES = (8, 4, 2)  # of libjpeg-turbo's divisors of the side those with vector code; 8/7 to 8/5 are slower than 1
 
@@ -97,8 +98,11 @@ def open_jpeg(path: str, max_pixels: int = MAX_PIXELS) -> Jpeg | None:
     """
     try:
         with open_regular(path) as file, without_remarks():
-            content = file.read()
-            header: Any = identify(io.BytesIO(content), max_pixels, formats=("JPEG",))
+            head = file.read(SIGNATURE_LENGTH)
+            if not is_jpeg_start(head):
+                return None
+            content = head + file.read()
+            header: Any = identify(io.BytesIO(content), max_pixels)
             orientation = header.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # load_image finds the words for it
         return None

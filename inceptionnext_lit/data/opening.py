@@ -27,11 +27,18 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
+from inceptionnext_lit.data.signatures import SIGNATURE_LENGTH, is_heif_start, is_image_start
+
 MAX_PIXELS: Final = 120_000_000
 """The default of ``data.max_pixels``, above the 108 million of many phones; decoding takes about 14 bytes a pixel."""
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "ICO", "JPEG2000")
 """Pillow's names of the formats that are read. None of them runs a program; JPEG includes MPO."""
+
+HEIF: Final = "HEIF"
+"""Pillow's name of one more, which takes the package pillow-heif."""
+
+HEIF_COMMAND: Final = "pip install pillow-heif"
 
 
 class TooManyPixelsError(ValueError):
@@ -64,7 +71,7 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image
         yield image
 
 
-def open_regular(path: str | Path) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     """Opens a file for reading; a pipe or a device, which might never end, is refused.
 
     Raises:
@@ -76,30 +83,56 @@ def open_regular(path: str | Path) -> BinaryIO:
     return open(path, "rb")
 
 
-def identify(file: BinaryIO, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] = FORMATS) -> ImageFile.ImageFile:
+def has_image_signature(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as an image in a format that is read; False for what cannot be opened.
+
+    Args:
+        path: The file, of whose content only the first bytes are read.
+    """
+    try:
+        with open_regular(path) as file:
+            return is_image_start(file.read(SIGNATURE_LENGTH))
+    except OSError:
+        return False
+
+
+def identify(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> ImageFile.ImageFile:
     """The image in an open file, of which nothing but the header is read.
 
     Args:
         file: The file; it stays open.
         max_pixels: The most pixels that the image may have.
-        formats: Pillow's names of the formats to consider.
 
     Raises:
-        UnidentifiedImageError: If the content is in none of these formats.
+        UnidentifiedImageError: If the content is in no format that is read.
         TooManyPixelsError: If it has more pixels than allowed.
     """
     pillows_limit = Image.MAX_IMAGE_PIXELS  # up to twice as many it decodes
     if pillows_limit is not None and 2 * pillows_limit < max_pixels:
         Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)
     try:
-        image = Image.open(file, formats=formats)
+        image = _open(file)
         size = image.ico.getimage(image.size).size if isinstance(image, IcoImagePlugin.IcoImageFile) else image.size
     except Image.DecompressionBombError as error:
         raise TooManyPixelsError(max_pixels) from error
-    except UnidentifiedImageError as error:
-        raise UnidentifiedImageError("its content is no image of a known format") from error
     check_size(size, max_pixels)
     return image
+
+
+def _open(file: BinaryIO) -> ImageFile.ImageFile:
+    try:
+        return Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError as error:
+        file.seek(0)
+        if not is_heif_start(file.read(SIGNATURE_LENGTH)):
+            raise UnidentifiedImageError("its content is no image of a known format") from error
+    try:
+        import pillow_heif  # an extra
+    except ImportError as error:
+        raise UnidentifiedImageError(f"it is a HEIC picture, which can be read after: {HEIF_COMMAND}") from error
+    pillow_heif.register_heif_opener()
+    file.seek(0)
+    return Image.open(file, formats=(HEIF,))
 
 
 def check_size(size: tuple[int, int], max_pixels: int) -> None:

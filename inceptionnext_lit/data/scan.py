@@ -5,7 +5,11 @@ import sys
 import time
 import warnings
 from collections import Counter
+from collections.abc import Collection
 from types import TracebackType
+
+from inceptionnext_lit.data.opening import HEIF_COMMAND
+from inceptionnext_lit.data.signatures import HEIF_SUFFIXES
 
 _SILENT_S = 1.0  # a scan that is done by then says nothing
 _PERIOD_S = {True: 0.2, False: 10.0}  # between two reports, on a terminal and in a log
@@ -44,9 +48,11 @@ class Scan:
         if self._spoke and sys.stderr.isatty():
             print(end="\r\x1b[K", file=sys.stderr, flush=True)
         if self.unread and error is None:
+            number = len(self.unread)
+            what = "1 picture" if number == 1 else f"{number:,} pictures"
             warnings.warn(
-                f"{len(self.unread)} pictures below {self.folder} are in a format that is not read, such as "
-                f"{self.unread[0]}, and were skipped. Convert them to JPEG or PNG to use them.",
+                f"{what} below {self.folder} {'is' if number == 1 else 'are'} in a format that is not read, such as "
+                f"{self.unread[0]}, and {'was' if number == 1 else 'were'} skipped. {advise(self.unread)}",
                 stacklevel=2,
             )
 
@@ -71,6 +77,23 @@ class Scan:
         total = self.ignored.total()
         places = ", ".join(f"{name} ({number:,})" for name, number in self.ignored.most_common())
         return f"{total:,} {'image' if total == 1 else 'images'} in {places}"
+
+
+def advise(unread: Collection[str]) -> str:
+    """What to do with pictures in formats that are not read, in sentences.
+
+    Args:
+        unread: Their paths.
+    """
+    suffixes = {os.path.splitext(path)[1].lower() for path in unread}
+    advice = []
+    if suffixes & HEIF_SUFFIXES:
+        advice.append(f"HEIC and HEIF can be read after: {HEIF_COMMAND}.")
+    if ".npy" in suffixes:
+        advice.append("Arrays (.npy) are read where data.in_chans is not 3.")
+    if suffixes - HEIF_SUFFIXES - {".npy"}:
+        advice.append("Convert them to JPEG or PNG to use them.")
+    return " ".join(advice)
 
 
 def is_first_process() -> bool:

@@ -1,8 +1,7 @@
 """From what is known of each file to findings."""
 
 from collections.abc import Sequence
-
-from PIL import Image
+from statistics import median
 
 from inceptionnext_lit.data.checks import twin_key
 from inceptionnext_lit.doctor.duplicates import duplicate_groups
@@ -14,6 +13,20 @@ Counts = dict[str, dict[str, int]]
 """Images per class in each split."""
 
 _IMBALANCE = 10  # times as many images in the largest class as in the smallest
+_TINY = 16  # pixels of the shorter side
+_TINY_SHARE = 10  # times as short as the shorter side of the median
+_EXTREME = 5  # times as long as wide; the evaluation's crop then keeps less than a fifth
+_HUGE = 50_000_000  # pixels
+_NOTES = {
+    "cmyk": "of mode CMYK",
+    "sixteen_bit": "of 16 bits per channel",
+    "rotated": "to be turned by EXIF",
+    "transparent": "with transparent pixels",
+    "animated": "of several pictures each",
+    "tiny": "of very few pixels",
+    "extreme_shape": f"at least {_EXTREME} times as long as wide",
+    "huge": f"of more than {_HUGE:,} pixels",
+}
 
 
 def diagnose(listing: Listing, examinations: Sequence[Examination]) -> list[Finding]:
@@ -103,7 +116,9 @@ def _judge_counts(counts: Counts) -> list[Finding]:
 
 def _judge_files(listing: Listing, examinations: Sequence[Examination]) -> list[Finding]:
     findings = []
-    noted: dict[str, list[str]] = {"cmyk": [], "sixteen_bit": [], "rotated": [], "huge": []}
+    noted: dict[str, list[str]] = {kind: [] for kind in _NOTES}
+    shorter = [min(examination.size) for examination in examinations if not examination.error]
+    tiny = max(_TINY, median(shorter) / _TINY_SHARE) if shorter else 0
     for examination in examinations:
         path = below(examination.path, listing.root)
         if examination.error:
@@ -115,24 +130,22 @@ def _judge_files(listing: Listing, examinations: Sequence[Examination]) -> list[
             colour = ", ".join(f"{level:.0f}" for level in examination.colour)
             message = f"{printable(path)} is almost all one colour (red, green, blue: {colour})."
             findings.append(Finding("one_colour", message, (path,)))
-        pixels = examination.size[0] * examination.size[1]
+        short, long = sorted(examination.size)
         for kind, holds in {
             "cmyk": examination.mode == "CMYK",
             "sixteen_bit": examination.is_16_bit,
             "rotated": examination.orientation != 1,
-            "huge": pixels > (Image.MAX_IMAGE_PIXELS or pixels),
+            "transparent": examination.is_transparent,
+            "animated": examination.is_animated,
+            "tiny": short < tiny,
+            "extreme_shape": long >= _EXTREME * short,
+            "huge": short * long > _HUGE,
         }.items():
             if holds:
                 noted[kind].append(path)
-    words = {
-        "cmyk": "of mode CMYK",
-        "sixteen_bit": "of 16 bits per channel",
-        "rotated": "to be turned by EXIF",
-        "huge": "of very many pixels",
-    }
     for kind, paths in noted.items():
         if paths:
-            message = f"{count(len(paths), 'image')} {words[kind]}: {listed(paths)}."
+            message = f"{count(len(paths), 'image')} {_NOTES[kind]}: {listed(paths)}."
             findings.append(Finding(kind, message, tuple(paths)))
     return findings
 

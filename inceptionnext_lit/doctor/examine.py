@@ -4,14 +4,15 @@ import hashlib
 import os
 import stat
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedReader, BytesIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from inceptionnext_lit.data.loading import upright
-from inceptionnext_lit.data.opening import MAX_PIXELS, TooManyPixelsError, identify
+from inceptionnext_lit.data.opening import HEIF, MAX_PIXELS, TooManyPixelsError, identify
 
 THUMBNAIL_SIDE = 24
 _IN_MEMORY = 256 * 2**20  # bytes; a larger file is read in pieces, so that one cannot fill the memory
@@ -33,6 +34,8 @@ class Examination:
         is_16_bit: Whether a channel has more than 8 bits.
         orientation: EXIF's, 1 for upright.
         is_plain: Whether it is almost all one colour.
+        is_animated: Whether it holds several pictures, of which the first counts.
+        is_transparent: Whether something of it can be seen through, where it is laid over white.
         thumbnail: Grey levels of the upright picture, squeezed to 24×24, row by row.
         colour: Mean red, green and blue, 0 to 255.
         error: Why it cannot be read, as the end of a sentence; empty if it can.
@@ -47,6 +50,8 @@ class Examination:
     is_16_bit: bool = False
     orientation: int = 1
     is_plain: bool = False
+    is_animated: bool = False
+    is_transparent: bool = False
     thumbnail: bytes = b""
     colour: tuple[float, float, float] = (0.0, 0.0, 0.0)
     error: str = ""
@@ -84,6 +89,8 @@ def _decode(path: str, file: BytesIO | BufferedReader, max_pixels: int) -> Exami
         is_16_bit = mode.startswith("I") or any(";16" in str(tile[3]) for tile in image.tile)
         rgb = upright(image)
         orientation = image.getexif().get(_ORIENTATION, 1)
+        is_transparent = _is_transparent(image)
+        is_animated = _is_animated(image)
     histogram = np.array(rgb.histogram()).reshape(3, 256)
     colour = histogram @ np.arange(256) / histogram[0].sum()
     # of all filters, this one keeps copies of other sizes most alike, and different pictures most different
@@ -98,6 +105,8 @@ def _decode(path: str, file: BytesIO | BufferedReader, max_pixels: int) -> Exami
         is_16_bit,
         orientation if orientation in range(1, 9) else 1,
         _is_plain(histogram),
+        is_animated,
+        is_transparent,
         thumbnail.tobytes(),
         (float(colour[0]), float(colour[1]), float(colour[2])),
     )
@@ -115,6 +124,24 @@ def _is_plain(histogram: np.ndarray) -> bool:
         if levels[max(median - _SAME_COLOUR, 0) : median + _SAME_COLOUR + 1].sum() < _SAME_SHARE * pixels:
             return False
     return True
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    if not image.has_transparency_data:
+        return False
+    if image.mode.startswith("I"):  # 16-bit grey with a transparent level, which Pillow does not convert
+        return True
+    opaque = image.convert("RGBA").getchannel("A").histogram()[255]
+    return opaque < image.width * image.height
+
+
+def _is_animated(image: ImageFile.ImageFile) -> bool:
+    """Whether there are more pictures than the first; what phones add to a JPEG or a HEIC does not count."""
+    if image.format in ("MPO", HEIF):
+        return False
+    with suppress(Exception):  # the pictures that follow may be damaged, and are not used
+        return bool(getattr(image, "is_animated", False))
+    return False
 
 
 def _reason(path: str, error: Exception) -> str:

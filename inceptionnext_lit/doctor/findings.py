@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from inceptionnext_lit.data.opening import HEIF_COMMAND
+
 Severity = Literal["problem", "note"]
 
 
@@ -112,7 +114,9 @@ KINDS = {  # in the order of the report
         "Nothing needs to be done. Move images that are meant out of there.",
     ),
     "unread_format": Kind(
-        "note", "pictures in a format that is not read", "Convert them to JPEG or PNG if they are to be used."
+        "note",
+        "pictures in a format that is not read",
+        f"Convert them to JPEG or PNG if they are to be used; HEIC and HEIF can be read after: {HEIF_COMMAND}.",
     ),
     "symlink_loop": Kind(
         "note",
@@ -129,6 +133,26 @@ KINDS = {  # in the order of the report
         "note",
         "images with an EXIF orientation",
         "Nothing needs to be done: they are turned upright as they are read; other programs may not do that.",
+    ),
+    "transparent": Kind(
+        "note",
+        "images with transparent pixels",
+        "Nothing needs to be done: transparency is laid over white. Lay them over another colour if that is wrong.",
+    ),
+    "animated": Kind(
+        "note",
+        "animations and files of several pages",
+        "Nothing needs to be done if the first picture is meant; save the others as files of their own if they are.",
+    ),
+    "tiny": Kind(
+        "note",
+        "images much smaller than the others, or of less than 16 pixels",
+        "Look at them: icons and thumbnails among photographs teach little.",
+    ),
+    "extreme_shape": Kind(
+        "note",
+        "images of an extreme shape",
+        "Cut them into parts: the square that a model sees shows a fifth of such an image or less.",
     ),
     "huge": Kind("note", "images of very many pixels", "Shrink them: each epoch decodes them anew, which takes long."),
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 from inceptionnext_lit.data.columns import ColumnNames
 from inceptionnext_lit.data.files import (
     UNREAD_SUFFIXES,
-    is_image,
+    is_image_file,
     natural_key,
     visible_entries,
     visible_folders,
@@ -201,7 +201,7 @@ def _images_below(listing: Listing, folder: str) -> list[str]:
             listing.add("symlink_loop", message, path)
 
     for path in walk_files(folder, note_error, note_revisit, listing.scan):
-        if is_image(path):
+        if is_image_file(path):
             images.append(path)
         elif os.path.splitext(path)[1].lower() in UNREAD_SUFFIXES:
             unread.append(path)
@@ -215,7 +215,7 @@ def _images_below(listing: Listing, folder: str) -> list[str]:
 
 def _add_loose(listing: Listing, place: Path, split: str, beside: str) -> None:
     """Examines the images that lie in a folder of folders too."""
-    loose = [entry.path for entry in visible_entries(place) if is_image(entry.name) and not entry.is_dir()]
+    loose = [entry.path for entry in visible_entries(place) if not entry.is_dir() and is_image_file(entry.path)]
     if loose:
         where = printable(below(place, listing.root))
         where = "the folder itself" if where == os.curdir else where
@@ -228,5 +228,5 @@ def _list_rest(listing: Listing, folders: list[str]) -> None:
     """Notes folders with images that belong to no split."""
     for name in folders:
         place = str(listing.root / name)
-        if images := sum(map(is_image, walk_files(place, on_error=lambda error: None))):
+        if images := sum(map(is_image_file, walk_files(place, on_error=lambda error: None))):
             listing.add("unused_folder", f"{printable(name)} holds {count(images, 'image')}.", place)

@@ -21,7 +21,7 @@ def diagnose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Diagnose:
     numbers = count()
 
     def intact(paths: list[str], workers: int, tick: object, max_pixels: int) -> list[Examination]:
-        fields = {"size": (8, 8), "mode": "RGB", "format": "PNG", "is_plain": False, "thumbnail": bytes(576)}
+        fields = {"size": (80, 60), "mode": "RGB", "format": "PNG", "is_plain": False, "thumbnail": bytes(576)}
         return [Examination(path, digest=next(numbers).to_bytes(16, "big"), **fields) for path in paths]
 
     monkeypatch.setattr("inceptionnext_lit.doctor.report.survey", intact)
@@ -71,7 +71,7 @@ FEW_NESTED = [("few_images", (f"seg_train/seg_train/{name}",)) for name in "ab"]
         (("x/seg_train/seg_train/a/1.jpg", "x/seg_train/seg_train/b/1.jpg", "x/seg_test/seg_test/b/1.jpg"),
          [("missing_class", ("seg_train/seg_train/a",)), *FEW_NESTED]),
         ((*PAIR, "train/a/@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg", ".thumbnails/1.jpg"), [("ignored", ())]),
-        ((*PAIR, "train/a/x.HEIC"), [("unread_format", ("train/a/x.HEIC",))]),
+        ((*PAIR, "train/a/x.PSD"), [("unread_format", ("train/a/x.PSD",))]),
         (("val/a/1.jpg", "val/b/1.jpg"), [("no_train", ())]),
         (("1.jpg", "2.jpg"), [("flat_folder", (".",))]),
         ((*PAIR, "test/1.jpg"), [("flat_folder", ("test",))]),
