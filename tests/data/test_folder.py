@@ -121,7 +121,7 @@ def test_what_is_skipped(tmp_path: Path) -> None:
 
 
 def test_pictures_that_are_not_read_are_counted(tmp_path: Path) -> None:
-    touch(tmp_path, "1.jpg", "2.HEIC", "3.heic")
+    touch(tmp_path, "1.jpg", "2.PSD", "3.psd")
     with pytest.warns(UserWarning, match=r"^2 pictures below .* are in a format that is not read"):
         assert relative(list_images(tmp_path), tmp_path) == ["1.jpg"]
 
