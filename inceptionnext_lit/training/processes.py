@@ -8,6 +8,7 @@ import threading
 import time
 
 PARENT = "INCEPTIONNEXT_LIT_PARENT"  # the process that a run ends with, for one that another command starts
+_FIRST = "INCEPTIONNEXT_LIT_FIRST_PROCESS"  # the one that starts the others of a run on several devices
 
 # Ctrl-C; what kill, schedulers and container runtimes send; a terminal that is closed; what SLURM's --signal sends
 # ahead of a pre-emption
@@ -30,12 +31,17 @@ def end_with_parent() -> None:
     """
     told = os.environ.pop(PARENT, None)
     is_one_of_several = int(os.environ.get("LOCAL_RANK", 0)) > 0
-    if is_one_of_several or told is not None:
-        parent = os.getppid() if is_one_of_several or told is None else int(told)
-        if is_one_of_several and "TORCHELASTIC_RUN_ID" not in os.environ and sys.platform == "linux":
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if is_one_of_several:
+        told = str(os.getppid())
+        if "TORCHELASTIC_RUN_ID" not in os.environ:  # it may have ended before this line
+            told = os.environ.get(_FIRST, told)
+            if sys.platform == "linux":
+                ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    else:
+        os.environ[_FIRST] = str(os.getpid())
+    if told is not None:
         threading.Thread(
-            target=_watch, args=(parent, not is_one_of_several), name="parent-observer", daemon=True
+            target=_watch, args=(int(told), not is_one_of_several), name="parent-observer", daemon=True
         ).start()
 
 

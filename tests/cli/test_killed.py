@@ -269,7 +269,7 @@ def test_a_loader_process_that_dies(root: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_process_that_is_stopped_is_named_and_ended(root: Path, tmp_path: Path) -> None:
-    run = [*words(root), *TWO_PROCESSES, "--strategy_timeout", 5]
+    run = [*words(root), *TWO_PROCESSES, "--strategy_timeout", 40]
     stopped = start(tmp_path, *run, *at("batch", 5, "SIGSTOP", 1))
     assert stopped.returncode == 1
     [error] = [line for line in stopped.stderr.splitlines() if line.startswith("error")]

@@ -1,0 +1,77 @@
+"""Processes that end with the one that started them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.recipes import REPO
+
+STARTER = """
+import os, subprocess, sys, time
+environment = {**os.environ, **dict(word.split("=") for word in sys.argv[2:])}
+environment = {name: value.replace("MY_PID", str(os.getpid())) for name, value in environment.items()}
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], env=environment)
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+CHILD = """
+import os, signal, sys, time
+from inceptionnext_lit.training.processes import end_with_parent
+
+def save(signum, frame):
+    open("saved", "w").close()
+    sys.exit(0)
+
+signal.signal(signal.SIGTERM, save)
+end_with_parent()
+open("ready", "w").close()
+{then}
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("variables", "then", "saves"),
+    [
+        (["LOCAL_RANK=1"], "", False),
+        (["LOCAL_RANK=1"], "os.kill(os.getpid(), signal.SIGSTOP)", False),
+        (["INCEPTIONNEXT_LIT_PARENT=MY_PID"], "", True),
+    ],
+)
+def test_they_end_with_it(tmp_path: Path, variables: list[str], then: str, saves: bool) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STARTER, CHILD.format(then=then), *variables],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPO)}, stdout=subprocess.PIPE, text=True,
+    ) as starter:  # fmt: skip
+        assert starter.stdout is not None
+        child = psutil.Process(int(starter.stdout.readline()))
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.05)
+        assert child.is_running()
+        starter.send_signal(signal.SIGKILL)
+    _, alive = psutil.wait_procs([child], timeout=60)
+    assert not alive
+    assert (tmp_path / "saved").exists() is saves
+
+
+def test_one_whose_starter_has_ended_before_ends_at_once(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD.format(then="")],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPO), "LOCAL_RANK": "1",
+                           "INCEPTIONNEXT_LIT_FIRST_PROCESS": str(2**22 + 1)}, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+
+
+def test_other_processes_go_on(tmp_path: Path) -> None:
+    script = "import os\n" + CHILD.format(then="sys.exit(5)")
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPO)}, timeout=60
+    )
+    assert done.returncode == 5
