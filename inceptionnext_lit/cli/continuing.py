@@ -10,7 +10,8 @@ from inceptionnext_lit.cli.run_folder import versions
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 from inceptionnext_lit.training.checkpoints import FOLDER, find_last
-from inceptionnext_lit.training.resume import GRADIENTS, KEY
+from inceptionnext_lit.training.curve import KEY as CURVE
+from inceptionnext_lit.training.resume import KEY
 
 LAST = "last"
 
@@ -22,15 +23,17 @@ class Continuation:
     Attributes:
         version: N of its folder ``version_N``, which is used on.
         checkpoint: Where it continues; None if it was stopped before its first checkpoint.
-        step: Number of the first row of figures that is still to be logged: the optimiser steps that it has done, and
-            one more in the middle of an accumulation.
-        repeats_validation: Whether it was stopped before the end of a validation, which is repeated.
+        step: The optimiser steps that it has done.
+        rows: Rows of figures that it had logged by then; None if the checkpoint does not tell, as those of a foreign
+            module do not.
+        pending: The row that it was about to log, if any.
     """
 
     version: int
     checkpoint: Path | None
-    step: int
-    repeats_validation: bool
+    step: int = 0
+    rows: int | None = None
+    pending: tuple[dict[str, float], ...] = ()
 
 
 def run_name(config: Any) -> str:
@@ -65,13 +68,12 @@ def find_continuation(root: Path) -> Continuation | None:
     for sentence in unread:
         say(f"Not used:   {sentence}")
     if path is None:
-        return Continuation(numbers[-1], None, step=0, repeats_validation=False)
+        return Continuation(numbers[-1], None)
     number = int(path.parent.parent.name.removeprefix("version_"))
     checkpoint = read_checkpoint(path, mmap=True)
-    position = checkpoint.get(KEY, {"batches": 0, "validated": True})
-    repeats = position["batches"] > 0 and not position["validated"]
-    step = int(checkpoint["global_step"]) + (GRADIENTS in checkpoint)
-    return Continuation(number, path, step, repeats)
+    curve = checkpoint.get(CURVE, {})
+    pending = tuple(curve.get("pending", ()))
+    return Continuation(number, path, int(checkpoint["global_step"]), curve.get("rows"), pending)
 
 
 def is_finished(checkpoint: dict[str, Any], trainer: Any, kept: Any) -> str | None:

@@ -17,10 +17,24 @@ from inceptionnext_lit.safe_save import replacing
 
 
 class _Writer(ExperimentWriter):
-    """Lightning's writer of ``metrics.csv``, without the moments in which a kill would lose all rows."""
+    """Lightning's writer of ``metrics.csv``, without the moments in which a kill would lose all rows.
+
+    Attributes:
+        rows: How many rows the file has, or will have when the newest ones are written.
+    """
+
+    def __init__(self, log_dir: str) -> None:
+        super().__init__(log_dir)
+        self.rows = 0
+
+    def log_metrics(self, metrics_dict: dict[str, float], step: int | None = None) -> None:
+        """Record figures as a row."""
+        super().log_metrics(metrics_dict, step)
+        self.rows += 1
 
     def begin_with(self, rows: list[dict[str, Any]]) -> None:
         """Make the file hold these rows alone; without any there is no file."""
+        self.rows = len(rows)
         if not rows:
             Path(self.metrics_file_path).unlink(missing_ok=True)
             return
@@ -95,35 +109,67 @@ class ContinuedCSVLogger(CSVLogger):
             self._experiment = writer
         return self._experiment
 
+    def rows_on_disk(self) -> int:
+        """Write all rows and count them; for the first process."""
+        self.save()
+        return int(self.experiment.rows)
+
+
+class ContinuedTensorBoardLogger(TensorBoardLogger):
+    """TensorBoardLogger that goes on with the curves of the run that it continues.
+
+    Args:
+        save_dir: Folder of all runs.
+        name: Folder of one recipe's runs in it.
+        version: N of the run's folder ``version_N``; None for the next one.
+        continued: The run that is continued; None for a new one.
+    """
+
+    def __init__(self, save_dir: str, name: str, version: int | None, continued: Continuation | None) -> None:
+        super().__init__(save_dir, name, version, default_hp_metric=False)
+        self._continued = continued
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The writer; it logs the newest step anew, of which a kill may have lost a part."""
+        if self._experiment is not None or self._continued is None:
+            return super().experiment
+        rows = kept_rows(Path(self.log_dir, _Writer.NAME_METRICS_FILE), self._continued)
+        newest = int(rows[-1]["step"]) if rows else 0
+        self._kwargs["purge_step"] = newest  # hides what was logged from that step on
+        writer = super().experiment
+        for row in rows:
+            if int(row["step"]) == newest:
+                self.log_metrics({key: float(value) for key, value in row.items() if key != "step"}, newest)
+        return writer
+
+    def save(self) -> None:
+        """Write what is logged at once; torch would keep it for two minutes."""
+        super().save()
+        self.experiment.flush()
+
 
 def kept_rows(path: Path, continued: Continuation) -> list[dict[str, Any]]:
-    """The rows of a CSV file that were written before the checkpoint which is continued.
+    """The rows of a CSV file that belong to the checkpoint which is continued.
 
     Args:
         path: The file; a missing one has no rows.
-        continued: The run. A validation that is repeated is logged again, under its last step.
+        continued: The run.
 
     Returns:
         A dictionary of the values of each row.
     """
     if not path.is_file():
-        return []
+        return list(continued.pending)
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
         table = csv.DictReader(line.replace("\0", "") for line in file)
         # a kill in the middle of a write leaves a last row that ends too soon
         whole = [row for row in table if None not in row.values() and str(row.get("step")).isdecimal()]
     rows = [{key: value for key, value in row.items() if value} for row in whole]
-    last = continued.step - 1
-    return [
-        row
-        for row in rows
-        if int(row["step"]) < last or (int(row["step"]) == last and not (continued.repeats_validation and _ends(row)))
-    ]
-
-
-def _ends(row: dict[str, Any]) -> bool:
-    """Whether a row is of a validation or of an epoch's end."""
-    return any(key.startswith("val") or key in ("train/loss", "train/acc1") for key in row)
+    if continued.rows is None:
+        return [row for row in rows if int(row["step"]) < continued.step]
+    return [*rows[: continued.rows], *continued.pending]
 
 
 def folder_loggers(
@@ -137,8 +183,7 @@ def folder_loggers(
         number: N; None on other processes than the first, which write nothing.
         continued: The run whose folder is used on; None for a new one.
     """
-    step = None if continued is None else continued.step
-    tensorboard = TensorBoardLogger(root, name=run_name, version=number, default_hp_metric=False, purge_step=step)
+    tensorboard = ContinuedTensorBoardLogger(root, run_name, number, continued)
     return tensorboard, ContinuedCSVLogger(root, run_name, int(tensorboard.version), continued)
 
 

@@ -21,6 +21,7 @@ from inceptionnext_lit.tasks.figures import Figures
 from inceptionnext_lit.tasks.kinds import Kind, MultiLabel, SingleLabel
 from inceptionnext_lit.tasks.optimised import Optimised
 from inceptionnext_lit.tasks.predictions import Predictions, rank
+from inceptionnext_lit.training.curve import ExactCurve
 from inceptionnext_lit.training.execution import Execution
 from inceptionnext_lit.training.finetuning import Finetuning, Phases
 from inceptionnext_lit.training.finite import StopOnNonFinite
@@ -249,7 +250,7 @@ class ClassificationTask(Optimised):
 
     def configure_callbacks(self) -> list[Callback]:
         """What belongs to this task on every trainer: exact continuation, a record of the settings, a finite loss."""
-        return [StopOnNonFinite(), ExactResume(), RunRecord()]
+        return [StopOnNonFinite(), ExactResume(), ExactCurve(), RunRecord()]
 
     def setup(self, stage: str) -> None:
         """Agree on one seed for all processes, and compile if that is asked for."""

@@ -49,6 +49,10 @@ class Figures(nn.Module):
         costs a millisecond a step.
         """
         self._unlogged.update(stages)
+        for key in (f"of_{stage}" for stage in stages):  # a continued run may have added to what it did not log
+            for metrics in (self.losses, self.metrics, self.per_class):
+                if key in metrics:
+                    cast(Metric, metrics[key]).reset()
 
     def trained(
         self, task: LightningModule, loss: Tensor, logits: Tensor, labels: Tensor, *, with_metrics: bool

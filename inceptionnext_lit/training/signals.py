@@ -118,6 +118,7 @@ class SaveOnSignal(Checkpoint):
         """Stop here if any process has got a signal; the batch's figures are logged before."""
         if signum := self._agreed(trainer):
             trainer._logger_connector.on_batch_end()
+            trainer.fit_loop.epoch_loop.batch_progress.increment_completed()
             trainer._logger_connector.update_train_step_metrics()
             self._stop(trainer, signum)
 

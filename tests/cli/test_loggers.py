@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -76,23 +77,24 @@ def test_rows_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text("step,lr,train/loss,val/acc1\n0,0.1,,\n1,0.2,,\n1,,1.5,\n1,,,0.5\n2,0.3,,\n3,0.4,,\n3,,,0.6\n")
 
-    def kept(step: int, repeats_validation: bool) -> list[tuple[str, ...]]:
-        return [tuple(row) for row in kept_rows(path, Continuation(0, None, step, repeats_validation))]
+    def kept(**position: Any) -> list[tuple[str, ...]]:
+        return [tuple(row) for row in kept_rows(path, Continuation(0, None, **position))]
 
-    assert kept(2, False) == [("step", "lr"), ("step", "lr"), ("step", "train/loss"), ("step", "val/acc1")]
-    assert kept(2, True) == [("step", "lr"), ("step", "lr")]
-    assert len(kept(4, False)) == 7
-    assert kept(0, False) == []
+    assert kept(rows=4) == [("step", "lr"), ("step", "lr"), ("step", "train/loss"), ("step", "val/acc1")]
+    assert kept(rows=2, pending=({"epoch": 0, "train/loss": 1.5, "step": 1},))[2:] == [("epoch", "train/loss", "step")]
+    assert len(kept(rows=7)) == 7
+    assert kept(rows=0) == []
+    assert len(kept(step=2)) == 4  # of a checkpoint that does not tell
     path.write_text(path.read_text() + "4,0.")  # killed while it wrote this row
-    assert len(kept(9, False)) == 7
-    assert kept_rows(tmp_path / "none.csv", Continuation(0, None, 2, False)) == []
+    assert len(kept(rows=9)) == 7
+    assert kept_rows(tmp_path / "none.csv", Continuation(0, None, rows=2)) == []
 
 
 def test_rows_of_a_continued_run_outlive_a_second_kill(tmp_path: Path) -> None:
     path = tmp_path / "runs/a/version_0/metrics.csv"
     path.parent.mkdir(parents=True)
     path.write_text("loss,step\n1.5,0\n1.4,1\n1.3,2\n")
-    logger = ContinuedCSVLogger(str(tmp_path / "runs"), "a", 0, Continuation(0, None, 2, False))
+    logger = ContinuedCSVLogger(str(tmp_path / "runs"), "a", 0, Continuation(0, None, rows=2))
     logger.log_metrics({"loss": 1.2, "acc": 0.5}, step=2)
     assert path.read_text().split() == ["loss,step", "1.5,0", "1.4,1"]  # killed now, it would keep these
     logger.save()

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor
+from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from inceptionnext_lit.data import Augmentation, ImageFolderDataModule
@@ -18,6 +19,7 @@ from inceptionnext_lit.training.mixing import Mix
 from inceptionnext_lit.training.schedule import Schedule
 
 AUGMENTATION = Augmentation(rand_augment_magnitude=5, repeats=2)
+MIX = Mix(mixup=0.8, cutmix=1.0, prob=0.7)
 
 
 class SaveEverywhere(Checkpoint):
@@ -55,6 +57,25 @@ class CountValidations(Callback):
         self.steps.append(trainer.global_step)
 
 
+class Rows(Logger):
+    """Keeps what is logged, as a table with a row per call."""
+
+    name, version = "rows", 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table: list[dict[str, float]] = []
+
+    def rows_on_disk(self) -> int:
+        return len(self.table)
+
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        self.table.append({key: float(value) for key, value in metrics.items()} | {"step": step})
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+
 @pytest.fixture
 def root(make_folder: Callable[..., Path], tmp_path: Path) -> Path:
     return make_folder(tmp_path / "data", {"train": 8, "val": 3}, classes=("bag", "coat", "sandal"))
@@ -67,13 +88,14 @@ def train(
     ckpt_path: Path | None = None,
     workers: int = 0,
     batch_size: int = 3,
+    mix: Mix = MIX,
     **kwargs: Any,
 ) -> tuple[dict[str, Tensor], Trainer]:
     """Train with everything random on; returns the final state, averaged weights among it."""
     seed_everything(7)
     task = ClassificationTask(
         "inceptionnext_iso_micro", num_classes=3, drop_path=0.3, kwargs={"drop_rate": 0.2},
-        mix=Mix(mixup=0.8, cutmix=1.0, prob=0.7), lr=5e-3, schedule=Schedule(warmup_epochs=0.5), ema_decay=0.9,
+        mix=mix, lr=5e-3, schedule=Schedule(warmup_epochs=0.5), ema_decay=0.9,
     )  # fmt: skip
     data = ImageFolderDataModule(
         str(root), image_size=28, batch_size=batch_size, num_workers=workers, augmentation=AUGMENTATION, crop_pct=1.0
@@ -95,8 +117,8 @@ def assert_bit_equal(state: dict[str, Tensor], expected: dict[str, Tensor], name
 
 RUNS = {
     "epochs": {"max_epochs": 3},
-    "epochs accumulating": {"max_epochs": 2, "accumulate_grad_batches": 2},
-    "steps": {"max_steps": 11, "max_epochs": -1, "accumulate_grad_batches": 2, "val_check_interval": 0.5},
+    "epochs accumulating": {"max_epochs": 2, "accumulate_grad_batches": 2, "mix": Mix()},
+    "steps": {"max_steps": 11, "max_epochs": -1, "accumulate_grad_batches": 2, "val_check_interval": 0.5, "mix": Mix()},
     "steps that end an epoch": {"max_steps": 8, "max_epochs": -1},
     "validation every second epoch": {"max_epochs": 3, "check_val_every_n_epoch": 2},
     "no validation": {"max_epochs": 2, "limit_val_batches": 0},
@@ -111,18 +133,24 @@ LONG = {"epochs", "steps that end an epoch", "validation every second epoch", "n
 def test_continuing_from_any_moment_gives_the_same_weights(root: Path, tmp_path: Path, name: str) -> None:
     saved = tmp_path / "saved"
     saved.mkdir()
-    whole = CountValidations()
-    expected, trainer = train(root, tmp_path, SaveEverywhere(saved), whole, **RUNS[name])
+    whole, rows = CountValidations(), Rows()
+    settings = RUNS[name] | {"log_every_n_steps": 1}
+    rate = LearningRateMonitor("step")
+    expected, trainer = train(root, tmp_path, SaveEverywhere(saved), whole, rate, logger=rows, **settings)
     checkpoints = sorted(saved.iterdir())
     assert len(checkpoints) >= trainer.global_step
     for path in checkpoints:
-        done = torch.load(path, weights_only=True)["global_step"]
-        count = CountValidations()
-        state, continued = train(root, tmp_path, count, ckpt_path=path, **RUNS[name])
+        stored = torch.load(path, weights_only=True)
+        done = stored["global_step"]
+        count, rest = CountValidations(), Rows()
+        rate = LearningRateMonitor("step")
+        state, continued = train(root, tmp_path, count, rate, ckpt_path=path, logger=rest, **settings)
         assert_bit_equal(state, expected, path.name)
         assert continued.global_step == trainer.global_step
         if done == trainer.global_step and "max_steps" in RUNS[name]:
             continue  # the run's last step is done, and Lightning does not begin again for the validation after it
+        before = rows.table[: stored["curve"]["rows"]] + stored["curve"]["pending"]
+        assert before + rest.table == rows.table, path.name
         assert continued.current_epoch == trainer.current_epoch
         assert count.steps == whole.steps[int(path.stem.rpartition("-")[2]) :], path.name  # none twice, none left out
 
