@@ -3,8 +3,8 @@
 from typing import Any
 
 import torch
-from timm.models import register_notrace_function, register_notrace_module
-from torch import Tensor, nn
+from timm.models import register_notrace_module
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from inceptionnext_lit.errors import UserError
@@ -12,15 +12,25 @@ from inceptionnext_lit.errors import UserError
 Pair = tuple[int, int]
 
 
+@fx.wrap  # torch.fx cannot follow a choice by a device
 def autocast_dtype(x: Tensor) -> torch.dtype:
     """Precision in which autocast has a convolution of ``x`` computed; its own for doubles and without autocast."""
+    if torch.jit.is_scripting():
+        return x.dtype
     device = x.device.type
     if x.dtype != torch.float64 and torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)
     return x.dtype
 
 
-register_notrace_function(autocast_dtype)  # torch.fx cannot follow a choice by a device
+def autocast(x: Tensor) -> Tensor:
+    """Bring ``x`` into the precision in which autocast has a convolution of it computed."""
+    return x.to(autocast_dtype(x))
+
+
+def is_symbolic(x: Tensor) -> bool:
+    """Whether torch.fx stands in for a tensor, so that nothing can be chosen by its dtype or device."""
+    return isinstance(x, fx.Proxy)
 
 
 class PatchConv2d(nn.Conv2d):
@@ -48,18 +58,21 @@ class PatchConv2d(nn.Conv2d):
         Raises:
             UserError: If the image is smaller than the model's smallest size or has another number of channels.
         """
-        _, channels, height, width = x.shape
-        if channels != self.in_channels:
-            raise UserError(f"The images have {channels} channels, but this model was built for {self.in_channels}.")
-        if height < self.min_size or width < self.min_size:
-            raise UserError(
-                f"An image of {height}×{width} pixels is too small: "
-                f"this model needs at least {self.min_size}×{self.min_size}."
-            )
-        return super().forward(x)
+        x = _check_images(x, self.in_channels, self.min_size)
+        patches: Tensor = self._conv_forward(x, self.weight, self.bias)
+        return patches
 
 
-register_notrace_module(PatchConv2d)  # torch.fx cannot follow the check's branches
+@fx.wrap  # torch.fx cannot follow a choice by a shape
+def _check_images(x: Tensor, channels: int, min_size: int) -> Tensor:
+    _, found, height, width = x.shape
+    if found != channels:
+        raise UserError(f"The images have {found} channels, but this model was built for {channels}.")
+    if height < min_size or width < min_size:
+        raise UserError(
+            f"An image of {height}×{width} pixels is too small: this model needs at least {min_size}×{min_size}."
+        )
+    return x
 
 
 class ScaledConv2d(nn.Conv2d):
@@ -70,16 +83,20 @@ class ScaledConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
         """Convolve, and multiply each channel by its number in ``scale`` (C,) if that is given."""
+        if torch.jit.is_scripting():  # it does not see autocast
+            out: Tensor = self._conv_forward(x, self.weight, self.bias)
+            return out if scale is None else out * scale.reshape(1, -1, 1, 1)
         if scale is None:
             return super().forward(x)
-        if autocast_dtype(self.weight) == torch.float16:  # in which a scale of 1e-6 times a weight is 0
+        # in float16 a scale of 1e-6 times a weight is 0
+        if is_symbolic(x) or autocast_dtype(self.weight) == torch.float16:
             return super().forward(x) * scale.reshape(1, -1, 1, 1)
         bias = None if self.bias is None else self.bias * scale
         scaled: Tensor = self._conv_forward(x, self.weight * scale.reshape(-1, 1, 1, 1), bias)
         return scaled
 
 
-register_notrace_module(ScaledConv2d)  # torch.fx cannot follow a choice by the kind of numbers
+register_notrace_module(ScaledConv2d)  # timm's feature extraction keeps the cheaper way
 
 
 class HorizontalConv2d(nn.Conv2d):
@@ -105,6 +122,11 @@ class HorizontalConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve the rows."""
+        if torch.jit.is_scripting():
+            plain: Tensor = self._conv_forward(x, self.weight, self.bias)
+            return plain
+        if is_symbolic(x):
+            return super().forward(x)
         trains = torch.is_grad_enabled() and self.weight.requires_grad and x.device.type == "cpu"
         if not trains or torch.compiler.is_compiling() or torch._C._get_tracing_state():
             return super().forward(x)
@@ -114,7 +136,7 @@ class HorizontalConv2d(nn.Conv2d):
         return out
 
 
-register_notrace_module(HorizontalConv2d)  # torch.fx cannot follow a choice by what is needed
+register_notrace_module(HorizontalConv2d)  # timm's feature extraction keeps the faster way
 
 
 class _HorizontalConvolution(torch.autograd.Function):

@@ -4,8 +4,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from timm.models import register_notrace_function
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from inceptionnext_lit.models.convolutions import PatchConv2d
@@ -13,12 +12,12 @@ from inceptionnext_lit.models.layers import (
     FeatureInfo,
     Indices,
     check_format,
+    checkpoint_block,
+    checkpoint_blocks,
     init_weights,
     linear_rates,
     make_classifier,
     make_pool,
-    run_block,
-    run_blocks,
     take_levels,
 )
 from inceptionnext_lit.models.metanext import LayerFactory, MetaNeXtBlock
@@ -31,7 +30,8 @@ class IsotropicMetaNeXt(nn.Module):
     Args:
         in_chans: Channels of the image.
         num_classes: Logits; 0 gives the pooled and normalised features.
-        global_pool: ``"avg"``, ``"max"`` or ``"avgmax"``.
+        global_pool: ``"avg"``, ``"max"`` or ``"avgmax"``; ``""`` treats every position by itself, for outputs
+            ``(N, num_classes, H / P, W / P)``, or ``C`` channels without classes.
         img_size: Side in pixels, or height and width, that a position embedding is stored for; images of other
             sizes get it resampled. Without effect where there is none.
         patch_size: Side P of a patch in pixels.
@@ -100,12 +100,22 @@ class IsotropicMetaNeXt(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Compute the last block's map, ``(N, in_chans, H, W)`` to ``(N, C, H / P, W / P)``, not yet normalised."""
-        return run_blocks(self.blocks, self._embed(x), self.grad_checkpointing)
+        x = self._embed(x)
+        if self.grad_checkpointing and not torch.jit.is_scripting():
+            return checkpoint_blocks(self.blocks, x)
+        features: Tensor = self.blocks(x)
+        return features
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Classify the last map, or stop before the Linear with ``pre_logits``."""
-        x = self.head_drop(self.norm(self.pool(x)))  # (N, C, H, W) -> (N, C)
-        return x if pre_logits else self.head(x)
+        pools = self.global_pool != ""
+        x = self.pool(x)  # (N, C, H, W) -> (N, C), or the same
+        if not pools:
+            x = x.permute(0, 2, 3, 1)  # (N, C, H, W) -> (N, H, W, C)
+        x = self.head_drop(self.norm(x))
+        if not pre_logits:
+            x = self.head(x)  # (N, C) -> (N, num_classes)
+        return x if pools else x.permute(0, 3, 1, 2)  # (N, H, W, num_classes) -> (N, num_classes, H, W)
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify images."""
@@ -143,7 +153,7 @@ class IsotropicMetaNeXt(nn.Module):
         maps = []
         x = self._embed(x)
         for i, block in enumerate(self.blocks[: last + 1] if stop_early else self.blocks):
-            x = run_block(block, x, self.grad_checkpointing)
+            x = checkpoint_block(block, x) if self.grad_checkpointing else block(x)
             if i in wanted:
                 maps.append(self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) if norm else x)
         return maps if intermediates_only else (x, maps)
@@ -175,7 +185,7 @@ class IsotropicMetaNeXt(nn.Module):
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the Linear, and the pooling where ``global_pool`` names one."""
+        """Replace the Linear, and the pooling where ``global_pool`` names one; ``""`` takes it away."""
         if global_pool is not None:
             self.pool = make_pool(global_pool).train(self.training)
             self.global_pool = global_pool
@@ -195,12 +205,10 @@ class IsotropicMetaNeXt(nn.Module):
         return set() if self.pos_embed is None else {"pos_embed"}
 
 
+@fx.wrap  # torch.fx cannot follow a choice by a shape
 def resample_grid(grid: Tensor, height: int, width: int) -> Tensor:
     """Resample a position embedding ``(1, C, h, w)`` to ``(1, C, height, width)``, bicubic with antialiasing."""
-    if (height, width) == (grid.shape[-2], grid.shape[-1]):
+    if height == grid.shape[-2] and width == grid.shape[-1]:
         return grid
-    resampled = functional.interpolate(grid.float(), size=(height, width), mode="bicubic", antialias=True)
+    resampled = functional.interpolate(grid.float(), size=[height, width], mode="bicubic", antialias=True)
     return resampled.to(grid.dtype)
-
-
-register_notrace_function(resample_grid)  # torch.fx cannot follow its branch

@@ -8,13 +8,14 @@ import torch
 from timm.layers import SelectAdaptivePool2d
 from timm.models import register_notrace_module
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.models.convolutions import ScaledConv2d
+from inceptionnext_lit.models.convolutions import ScaledConv2d, is_symbolic
 
-POOLS = ("avg", "max", "avgmax")
+POOLS = ("avg", "max", "avgmax", "")  # the last is none
 FeatureInfo = list[dict[str, int | str]]  # per level: num_chs, reduction (stride in pixels), module
 Indices = int | Sequence[int] | None  # which levels: the last n, these, or all
 
@@ -28,12 +29,14 @@ class Gelu2d(nn.GELU):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply GELU to every number."""
-        if x.dtype != torch.bfloat16 or x.device.type != "cpu" or torch.compiler.is_compiling():
+        if torch.jit.is_scripting():
+            return functional.gelu(x)
+        if is_symbolic(x) or x.dtype != torch.bfloat16 or x.device.type != "cpu" or torch.compiler.is_compiling():
             return super().forward(x)
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
-register_notrace_module(Gelu2d)  # torch.fx cannot follow a choice by the kind of numbers
+register_notrace_module(Gelu2d)  # timm's feature extraction keeps the faster way
 
 
 class ConvMlp(nn.Module):
@@ -53,11 +56,11 @@ class ConvMlp(nn.Module):
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
         """Mix the channels of every position, and multiply each by its number in ``scale`` (C,) if that is given."""
         hidden: Tensor = self.act(self.fc1(x))
-        last: nn.Module = self.fc2  # LoRA and the like put another module there
-        if isinstance(last, ScaledConv2d):
-            scaled: Tensor = last(hidden, scale)
+        # LoRA and the like put another module there; TorchScript cannot ask which one
+        if not torch.jit.is_scripting() and isinstance(self.fc2, ScaledConv2d):
+            scaled: Tensor = self.fc2(hidden, scale)
             return scaled
-        out: Tensor = last(hidden)
+        out: Tensor = self.fc2(hidden)
         return out if scale is None else out * scale.reshape(1, -1, 1, 1)
 
 
@@ -68,19 +71,29 @@ class MlpHead(nn.Module):
         dim: Channels C.
         ratio: Hidden features over C; None leaves out the first Linear and GELU, which is ConvNeXt's head.
         num_classes: Logits; 0 leaves out the last Linear.
-        pool_type: ``"avg"``, ``"max"`` or ``"avgmax"``.
+        pool_type: ``"avg"``, ``"max"`` or ``"avgmax"``; ``""`` classifies every position by itself and gives
+            ``(N, num_classes, H, W)``.
         drop_rate: Probability of the dropout.
     """
 
     def __init__(self, dim: int, ratio: int | None, num_classes: int, pool_type: str, drop_rate: float) -> None:
         super().__init__()
         self.num_features = dim if ratio is None else ratio * dim
-        self.global_pool = make_pool(pool_type)
+        self.set_pool(pool_type)
         self.fc1: nn.Module = nn.Identity() if ratio is None else nn.Linear(dim, self.num_features)
         self.act: nn.Module = nn.Identity() if ratio is None else nn.GELU()
         self.norm: nn.Module = nn.LayerNorm(self.num_features, eps=1e-6)
         self.drop = nn.Dropout(drop_rate)
         self.fc2 = make_classifier(self.num_features, num_classes)
+
+    def set_pool(self, pool_type: str) -> None:
+        """Replace the pooling.
+
+        Raises:
+            UserError: If there is none of this type.
+        """
+        self.global_pool = make_pool(pool_type).train(self.training)
+        self.pools = pool_type != ""
 
     def remove_mlp(self, dim: int) -> None:
         """Keep pooling and dropout alone, for features of ``dim`` channels."""
@@ -90,23 +103,27 @@ class MlpHead(nn.Module):
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Classify, or stop before the last Linear with ``pre_logits``."""
-        x = self.global_pool(x)  # (N, C, H, W) -> (N, C)
+        x = self.global_pool(x)  # (N, C, H, W) -> (N, C), or the same
+        if not self.pools:
+            x = x.permute(0, 2, 3, 1)  # (N, C, H, W) -> (N, H, W, C)
         x = self.drop(self.norm(self.act(self.fc1(x))))  # (N, C) -> (N, num_features)
-        return x if pre_logits else self.fc2(x)
+        if not pre_logits:
+            x = self.fc2(x)
+        return x if self.pools else x.permute(0, 3, 1, 2)  # (N, H, W, num_classes) -> (N, num_classes, H, W)
 
 
 def make_pool(pool_type: str) -> nn.Module:
     """Pooling over all positions, ``(N, C, H, W)`` to ``(N, C)``.
 
     Args:
-        pool_type: ``"avg"``, ``"max"`` or ``"avgmax"`` (the mean of both).
+        pool_type: ``"avg"``, ``"max"`` or ``"avgmax"`` (the mean of both), or ``""`` to leave the map as it is.
 
     Raises:
         UserError: If ``pool_type`` is none of these.
     """
     if pool_type not in POOLS:
-        raise UserError(f"global_pool is {pool_type!r}, but it must be one of {', '.join(POOLS)}.")
-    return cast(nn.Module, SelectAdaptivePool2d(pool_type=pool_type, flatten=True))
+        raise UserError(f"global_pool is {pool_type!r}, but it must be avg, max, avgmax or '' (no pooling).")
+    return cast(nn.Module, SelectAdaptivePool2d(pool_type=pool_type, flatten=pool_type != ""))
 
 
 def make_classifier(dim: int, num_classes: int, like: Tensor | None = None) -> nn.Module:
@@ -137,20 +154,15 @@ def linear_rates(last: float, count: int) -> list[float]:
     return [last * i / max(count - 1, 1) for i in range(count)]
 
 
-def run_blocks(blocks: nn.Sequential, x: Tensor, checkpointing: bool) -> Tensor:
-    """Run blocks in turn; with ``checkpointing`` their activations are computed again in the backward pass."""
+def checkpoint_blocks(blocks: nn.Sequential, x: Tensor) -> Tensor:
+    """Run blocks in turn, whose activations are computed again in the backward pass."""
     for block in blocks:
-        x = run_block(block, x, checkpointing)
+        x = checkpoint_block(block, x)
     return x
 
 
-def run_block(block: nn.Module, x: Tensor, checkpointing: bool) -> Tensor:
-    """Run one block, checkpointed or not.
-
-    Checkpointing runs the block's forward twice; BatchNorm's running statistics move in the first run only.
-    """
-    if not checkpointing:
-        return cast(Tensor, block(x))
+def checkpoint_block(block: nn.Module, x: Tensor) -> Tensor:
+    """Run a block's forward twice, the second time in the backward pass; running statistics move in the first only."""
     if torch.compiler.is_compiling():  # the compiler does not repeat buffer updates, and takes no context of ours
         return cast(Tensor, checkpoint(block, x, use_reentrant=False))
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, ClassVar, cast
 
 import torch
-from timm.layers import DropPath, create_conv2d
+from timm.layers import DropPath
 from torch import Tensor, nn
 
 from inceptionnext_lit.errors import UserError
@@ -19,11 +19,10 @@ from inceptionnext_lit.models.layers import (
     Indices,
     MlpHead,
     check_format,
+    checkpoint_blocks,
     init_weights,
     linear_rates,
     make_classifier,
-    make_pool,
-    run_blocks,
     take_levels,
 )
 from inceptionnext_lit.models.mixers import InceptionDWConv2d
@@ -87,7 +86,11 @@ class MetaNeXtStage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Downsample and run the blocks."""
-        return run_blocks(self.blocks, self.downsample(x), self.grad_checkpointing)
+        x = self.downsample(x)
+        if self.grad_checkpointing and not torch.jit.is_scripting():
+            return checkpoint_blocks(self.blocks, x)
+        out: Tensor = self.blocks(x)
+        return out
 
 
 class MetaNeXt(nn.Module):
@@ -96,7 +99,8 @@ class MetaNeXt(nn.Module):
     Args:
         in_chans: Channels of the image.
         num_classes: Logits; 0 gives the pooled features that the last Linear would get.
-        global_pool: ``"avg"``, ``"max"`` or ``"avgmax"``.
+        global_pool: ``"avg"``, ``"max"`` or ``"avgmax"``; ``""`` treats every position by itself, for outputs
+            ``(N, num_classes, H / 32, W / 32)``, or ``head_hidden_size`` channels without classes.
         output_stride: Stride of the last map: 32, or 16 or 8 with dilation in place of downsampling.
         depths: Blocks per stage.
         dims: Channels per stage.
@@ -240,9 +244,9 @@ class MetaNeXt(nn.Module):
         return self.head.fc2
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the last Linear, and the pooling where ``global_pool`` names one."""
+        """Replace the last Linear, and the pooling where ``global_pool`` names one; ``""`` takes it away."""
         if global_pool is not None:
-            self.head.global_pool = make_pool(global_pool)
+            self.head.set_pool(global_pool)
             self.global_pool = global_pool
         self.num_classes = num_classes
         self.head.fc2 = make_classifier(self.head.num_features, num_classes, like=next(self.parameters()))
@@ -266,5 +270,5 @@ class MetaNeXt(nn.Module):
 def _downsample(in_dim: int, dim: int, norm_layer: LayerFactory, dilation: int) -> nn.Sequential:
     """Norm and 2×2 convolution of stride 2; in a dilated stage stride 1, padded, at the stage before's dilation."""
     stride, padding, taps = (2, 0, 1) if dilation == 1 else (1, "same", dilation // 2)
-    conv = create_conv2d(in_dim, dim, 2, stride=stride, dilation=taps, padding=padding, bias=True)
+    conv = nn.Conv2d(in_dim, dim, 2, stride=stride, dilation=taps, padding=padding)
     return nn.Sequential(norm_layer(in_dim), conv)

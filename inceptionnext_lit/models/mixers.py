@@ -7,16 +7,16 @@ Each is a module over ``(N, C, H, W)`` that keeps the shape. A block gets one as
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from inceptionnext_lit.models.convolutions import HorizontalConv2d, autocast_dtype
+from inceptionnext_lit.models.convolutions import HorizontalConv2d, autocast
 
 Branch = Literal["square", "horizontal", "vertical"]
-_LAYERS: dict[Branch, str] = {"square": "dwconv_hw", "horizontal": "dwconv_w", "vertical": "dwconv_h"}
+_BRANCHES: tuple[Branch, ...] = get_args(Branch)
 
 
 class InceptionDWConv2d(nn.Module):
@@ -55,14 +55,12 @@ class InceptionDWConv2d(nn.Module):
         dilation: int = 1,
     ) -> None:
         super().__init__()
-        if unknown := set(branches) - _LAYERS.keys():
-            raise ValueError(f"there is no branch {min(unknown)!r}; there are {', '.join(_LAYERS)}")
+        if unknown := set(branches) - set(_BRANCHES):
+            raise ValueError(f"there is no branch {min(unknown)!r}; there are {', '.join(_BRANCHES)}")
         if sequential_bands and not {"horizontal", "vertical"} <= set(branches):
             raise ValueError("sequential_bands needs the branches horizontal and vertical")
-        layers = [layer for branch, layer in _LAYERS.items() if branch in branches]
-        # the layers that each group of channels runs through, in the groups' order
-        self.paths = [*([layer] for layer in layers[:-2]), layers[-2:]] if sequential_bands else [[x] for x in layers]
-        width, count = int(dim * branch_ratio), len(self.paths)
+        self.sequential_bands = sequential_bands
+        width, count = int(dim * branch_ratio), len(set(branches)) - sequential_bands
         if not 0 < count * width <= dim:
             raise ValueError(
                 f"branch_ratio {branch_ratio} of {dim} channels gives {count} branches of {width} channels; "
@@ -71,6 +69,7 @@ class InceptionDWConv2d(nn.Module):
         conv = partial(nn.Conv2d, width, width, groups=width)
         square_pad = _same_padding(square_kernel_size, dilation)
         band_pad = _same_padding(band_kernel_size, dilation)
+        self.dwconv_hw = self.dwconv_w = self.dwconv_h = None
         if "square" in branches:
             self.dwconv_hw = conv(square_kernel_size, padding=square_pad, dilation=dilation)
         if "horizontal" in branches:
@@ -82,14 +81,16 @@ class InceptionDWConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve groups of channels, each its own way, and pass the first ones through."""
         # autocast would cast each group by itself, which is slower; fc1 needs the identity's in that precision too
-        groups = torch.split(x.to(autocast_dtype(x)), self.split_sizes, dim=1)
-        convolved = []
-        for i, path in enumerate(self.paths, start=1):
-            group = groups[i]
-            for layer in path:
-                group = getattr(self, layer)(group)
-            convolved.append(group)
-        return torch.cat((groups[0], *convolved), dim=1)
+        groups = torch.split(autocast(x), self.split_sizes, dim=1)
+        parts = [groups[0]]
+        if self.dwconv_hw is not None:
+            parts.append(self.dwconv_hw(groups[len(parts)]))
+        if self.dwconv_w is not None:
+            parts.append(self.dwconv_w(groups[len(parts)]))
+        if self.dwconv_h is not None:
+            group = parts.pop() if self.sequential_bands else groups[len(parts)]
+            parts.append(self.dwconv_h(group))
+        return torch.cat(parts, dim=1)
 
 
 class DepthwiseConv2d(nn.Module):
@@ -122,7 +123,7 @@ class DepthwiseConv2d(nn.Module):
         if self.split_sizes[0] == 0:  # no split and no copy where everything is convolved
             full: Tensor = self.dwconv(x)
             return full
-        identity, rest = torch.split(x.to(autocast_dtype(x)), self.split_sizes, dim=1)
+        identity, rest = torch.split(autocast(x), self.split_sizes, dim=1)
         return torch.cat((identity, self.dwconv(rest)), dim=1)
 
 

@@ -7,15 +7,24 @@ sets them beside what the paper prints.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
 import timm
+import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import LayerNorm2d
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model, resolve_pretrained_cfg
+from timm.models import (
+    FeatureDictNet,
+    FeatureListNet,
+    build_model_with_cfg,
+    generate_default_cfgs,
+    register_model,
+    resolve_pretrained_cfg,
+)
 from torch import nn
 
 from inceptionnext_lit.errors import UserError
@@ -73,6 +82,8 @@ _TINY = dict(depths=(3, 3, 9, 3), dims=(96, 192, 384, 768))
 _SMALL = dict(depths=(3, 3, 27, 3), dims=(96, 192, 384, 768))
 _BASE = dict(depths=(3, 3, 27, 3), dims=(128, 256, 512, 1024))
 _NANO = dict(depths=(1, 1, 3, 1), dims=(32, 64, 128, 256))
+
+_REBUILDING = ("list", "dict", FeatureListNet, FeatureDictNet)  # of timm's feature_cls
 
 _ISO_SMALL = dict(patch_size=16, dim=384, depth=18)
 _ISO_BASE = dict(patch_size=16, dim=768, depth=18)
@@ -209,19 +220,30 @@ def _entrypoint(row: Variant) -> Callable[..., nn.Module]:
         pretrained: bool = False,
         pretrained_cfg: str | dict[str, Any] | None = None,
         pretrained_cfg_overlay: Overlay | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
         **kwargs: Any,
     ) -> nn.Module:
         args = row.args | kwargs
         levels = len(args["depths"]) if "depths" in args else args["depth"]
+        rebuilds = kwargs.get("features_only", False) and kwargs.get("feature_cls") in _REBUILDING
+        if rebuilds and args.get("pos_embed"):
+            raise UserError(
+                "feature_cls 'list' and 'dict' build the model anew from its layers and would lose its position "
+                "embedding; use 'getter', 'hook' or 'fx'."
+            )
 
         def make(overlay: Overlay | None) -> nn.Module:
-            features = {"feature_cls": "getter", "out_indices": evenly_spaced(levels)}
+            features: dict[str, Any] = {"feature_cls": "getter", "out_indices": evenly_spaced(levels)}
+            if rebuilds:
+                features["flatten_sequential"] = True  # stages and blocks are one level down
             sources = {"pretrained_cfg": pretrained_cfg, "pretrained_cfg_overlay": overlay}
-            model: nn.Module = build_model_with_cfg(
-                row.form, row.name, pretrained, feature_cfg=features, pretrained_filter_fn=checkpoint_filter,
-                **sources, **args,
-            )  # fmt: skip
-            return model
+            with nullcontext() if device is None else torch.device(device):
+                model: nn.Module = build_model_with_cfg(
+                    row.form, row.name, pretrained, feature_cfg=features, pretrained_filter_fn=checkpoint_filter,
+                    **sources, **args,
+                )  # fmt: skip
+            return model.to(dtype=dtype)
 
         if not pretrained:
             return make(pretrained_cfg_overlay)

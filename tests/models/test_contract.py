@@ -74,6 +74,37 @@ def test_pooling_by_maximum_takes_the_maximum(shrunk: Build) -> None:
     torch.testing.assert_close(model.forward_head(features), model.forward_head(strongest))
 
 
+def test_without_pooling_every_position_is_treated_by_itself(shrunk: Build, randomise: Randomise, row: Variant) -> None:
+    model = randomise(shrunk(num_classes=5)).eval()
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    grid = (32 // last_stride(row), 48 // last_stride(row))
+    features = model.forward_features(IMAGE)
+    corner = model.forward_head(features[:, :, :1, :1])
+    model.reset_classifier(5, "")
+    model.load_state_dict(weights)
+    assert (model.global_pool, model(IMAGE).shape) == ("", (2, 5, *grid))
+    torch.testing.assert_close(model(IMAGE)[:, :, 0, 0], corner)
+    model.reset_classifier(0)
+    assert model.global_pool == ""
+    torch.testing.assert_close(model(IMAGE), model.forward_head(features, pre_logits=True), rtol=0, atol=0)
+    built = shrunk(num_classes=0, global_pool="").eval()
+    built.load_state_dict(model.state_dict())
+    assert built(IMAGE).shape == (2, built.head_hidden_size, *grid)
+    torch.testing.assert_close(built(IMAGE), model(IMAGE), rtol=0, atol=0)
+    model.reset_classifier(5, "avg")
+    model.load_state_dict(weights)
+    assert (model.global_pool, model(IMAGE).shape) == ("avg", (2, 5))
+
+
+def test_create_model_places_and_casts(shrunk: Build) -> None:
+    model = shrunk(device="meta", dtype=torch.float64, num_classes=3)
+    tensors = [t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()]
+    assert {(t.device.type, t.dtype) for t in tensors} == {("meta", torch.float64)}
+    model.reset_classifier(2, "")
+    assert model.get_classifier().weight.is_meta
+    assert all(t.is_meta for t in (*model.parameters(), *model.buffers()))
+
+
 def test_one_input_channel(shrunk: Build, row: Variant) -> None:
     model = shrunk(in_chans=1, num_classes=4).eval()
     assert model.get_submodule(row.form.first_conv).weight.shape[1] == 1
@@ -228,7 +259,7 @@ def test_a_misspelt_argument_fails(shrunk: Build) -> None:
 
 
 def test_an_unknown_pooling_is_a_users_error(shrunk: Build) -> None:
-    with pytest.raises(UserError, match="global_pool is 'token', but it must be one of avg, max, avgmax"):
+    with pytest.raises(UserError, match="global_pool is 'token', but it must be avg, max, avgmax or '' "):
         shrunk(global_pool="token")
 
 
