@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+from inceptionnext_lit.cli.announcing import announce, begin_evaluation
 from inceptionnext_lit.cli.checkpoint_defaults import LINKED, checkpoint_defaults
 from inceptionnext_lit.cli.checks import check_continuation, check_modes, check_start_method, choose_monitor
 from inceptionnext_lit.cli.continuing import LAST, find_continuation, is_finished, remove_leftovers, run_name, say
@@ -100,6 +101,7 @@ class CommandLine(LightningCLI):
         self._subcommand_parsers[command].set_defaults(checkpoint_defaults(checkpoint))
         super().parse_arguments(parser, args)
         self.config[command].ckpt_path = path
+        self._run_settings = checkpoint.get("run", {})
         if self.config[command].seed_everything is True and "run" in checkpoint:  # a random seed is drawn once
             self.config[command].seed_everything = checkpoint["run"]["seed_everything"]
         given = self.config[command]
@@ -222,6 +224,7 @@ class CommandLine(LightningCLI):
         self.datamodule.trainer = self.trainer
         self.datamodule.prepare_data()
         self.datamodule.setup("fit")
+        announce(self.datamodule, "fit")
         derived = derive(self.config["fit"], self.model, self.datamodule, self.trainer)
         if self._get(self.config, "find_lr") and not self._get(self.config_init, "ckpt_path"):
             rate = find_lr(self.model, self.datamodule, self.trainer)
@@ -249,10 +252,19 @@ class CommandLine(LightningCLI):
                 raise
             raise known from error
 
+    def before_validate(self) -> None:
+        """Choose the images that go with the checkpoint."""
+        begin_evaluation(self.datamodule, self.trainer, self._run_settings, "validate")
+
+    def before_test(self) -> None:
+        """Choose the images that go with the checkpoint."""
+        begin_evaluation(self.datamodule, self.trainer, self._run_settings, "test")
+
     def before_predict(self) -> None:
         """Refuse several processes before they are started; leave out what the output has already."""
         check_single_process(self.trainer)
         self._anything_left = leave_out_done(self.datamodule, self._writer, self.model.class_names)
+        announce(self.datamodule, "predict")
 
     def predict(self, **kwargs: Any) -> None:
         """Predict without keeping all predictions in memory twice."""

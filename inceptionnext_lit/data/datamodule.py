@@ -1,6 +1,8 @@
 """A folder of images as a LightningDataModule."""
 
-from collections.abc import Callable
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,17 +25,19 @@ from inceptionnext_lit.data.datasets import (
     finish_batch,
 )
 from inceptionnext_lit.data.defaults import default_batch_size, default_workers
+from inceptionnext_lit.data.describing import describe_evaluation, describe_junk, describe_rest, describe_training
 from inceptionnext_lit.data.device_batch import ToInput
 from inceptionnext_lit.data.global_batch import plan_accumulation
 from inceptionnext_lit.data.inputs import resolve_inputs
 from inceptionnext_lit.data.loaders import build_loader
 from inceptionnext_lit.data.loading import image_suffixes, load_image
 from inceptionnext_lit.data.opening import MAX_PIXELS
+from inceptionnext_lit.data.rules import SplitRules, rules_of_own_run
 from inceptionnext_lit.data.sample import SAMPLE, data_folder, unpack_sample
 from inceptionnext_lit.data.samplers import EvaluationSampler, TrainingSampler
 from inceptionnext_lit.data.samples import Samples
 from inceptionnext_lit.data.selection import Split
-from inceptionnext_lit.data.splits import Source, SplitRules, open_source, test_samples
+from inceptionnext_lit.data.splits import Source, open_source
 from inceptionnext_lit.data.transforms import Transform, eval_transform, input_format, train_transform
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import Preprocessing
@@ -162,6 +166,9 @@ class ImageFolderDataModule(LightningDataModule):
         self.cache_dir = cache_dir
         self._class_names = class_names
         self._scanned: set[str] = set()
+        self._own = True  # what is evaluated is what this data module would train on
+        self._trained_on: str | None = None
+        self._ignored: Counter[str] = Counter()
         self.preprocessing = input_format(image_size, in_chans, crop_pct, mean, std)
         self._to_input = ToInput(self.preprocessing)
 
@@ -186,6 +193,8 @@ class ImageFolderDataModule(LightningDataModule):
         """What training depends on, as plain data under the names of the arguments."""
         names = ("root", "batch_size", "global_batch_size", "multi_label", "class_weights", "sampler")
         own = {name: getattr(self, name) for name in names}
+        if isinstance(self.root, str) and self.root != SAMPLE:
+            own["root"] = os.path.abspath(os.path.expanduser(self.root))
         own |= {"path_column": self.columns.path, "label_column": self.columns.label}
         return own | asdict(self.rules) | {"augmentation": asdict(self.augmentation)} | dict(self.preprocessing)
 
@@ -217,11 +226,49 @@ class ImageFolderDataModule(LightningDataModule):
                 self.batch_size = default_batch_size(len(train))
             self._set_accumulation()
         elif stage == "validate":
-            val = self.rules.validation(self._source, self._class_names)
+            val = self.rules.validation(self._source, self._class_names, own=self._own)
             self.val_set = self._labelled(self._readable(Samples.of([]), val)[1], evaluation)
         elif stage == "test":
-            self.test_set = self._labelled(test_samples(self._source, self._class_names), evaluation)
+            test = self.rules.test(self._source, self._class_names, own=self._own)
+            self.test_set = self._labelled(test, evaluation)
         self._scanned.add(stage)
+
+    def evaluates_run(self, run: Mapping[str, Any]) -> None:
+        """Let ``validate`` and ``test`` use what goes with a checkpoint.
+
+        Of the run's own images without a validation split, that is the part that the run held back; of others without
+        splits, all of them.
+
+        Args:
+            run: The settings of the checkpoint's run.
+        """
+        trained_on = run.get("data.root")
+        rules = None
+        if isinstance(trained_on, str):
+            rules = rules_of_own_run(run, self._folder(), data_folder(trained_on, self.cache_dir))
+            self._trained_on = trained_on
+        self._own = rules is not None
+        self.rules = rules or self.rules
+
+    def describe(self, stage: str) -> list[str]:
+        """Where the images of a stage come from, how many there are, and what was left out: a line each.
+
+        Args:
+            stage: One that was set up.
+        """
+        if stage == "predict":
+            return describe_junk(self._ignored)
+        held_back = stage != "test" and self._own and self.rules.hold_back(self._source, self._class_names)
+        if stage == "fit":
+            train, val = self.train_set.samples, self.val_set.samples
+            text = describe_training(self._source, self.rules, train, val, held_back=held_back)
+        elif stage == "validate":
+            text = describe_evaluation(self._source, "val", self.val_set.samples, held_back=held_back)
+        else:
+            text = describe_evaluation(self._source, "test", self.test_set.samples, held_back=False)
+        if stage != "fit" and not self._own and self._trained_on is not None:
+            text += f" (the checkpoint was trained on {self._trained_on})"
+        return [f"Images:     {text}", *describe_rest(self._source)]
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of the training split; images that make no full step any more are left out."""
@@ -299,7 +346,13 @@ class ImageFolderDataModule(LightningDataModule):
     @cached_property
     def _source(self) -> Source:
         suffixes = image_suffixes(self.in_chans)
-        source = open_source(self._folder(), multi_label=self.multi_label, suffixes=suffixes, columns=self.columns)
+        source = open_source(
+            self._folder(),
+            multi_label=self.multi_label,
+            suffixes=suffixes,
+            columns=self.columns,
+            classes=self._class_names,
+        )
         for note in source.notes:
             rank_zero_info(note)
         return source
@@ -316,7 +369,8 @@ class ImageFolderDataModule(LightningDataModule):
         if not self.skips:
             return train, val
         load = partial(load_image, channels=self.in_chans, max_pixels=self.max_pixels)
-        return hold_back_readable(train, val, load, may_move=self.rules.hold_back(self._source, self._class_names))
+        may_move = self._own and self.rules.hold_back(self._source, self._class_names)
+        return hold_back_readable(train, val, load, may_move=may_move)
 
     def _labelled(self, samples: Samples, transform: Transform) -> LabelledImages:
         num_labels = self.num_classes if self.multi_label else None
@@ -325,4 +379,6 @@ class ImageFolderDataModule(LightningDataModule):
     def _unlabelled(self) -> list[str]:
         inputs = self.root if isinstance(self.root, list) else [str(self._folder())]
         named = [str(unpack_sample(self.cache_dir)) if name == SAMPLE else name for name in inputs]
-        return resolve_inputs(named, image_suffixes(self.in_chans), self.columns, note=rank_zero_info)
+        return resolve_inputs(
+            named, image_suffixes(self.in_chans), self.columns, note=rank_zero_info, ignored=self._ignored
+        )

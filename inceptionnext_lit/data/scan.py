@@ -70,13 +70,14 @@ class Scan:
             text = f"Scanning … {self._files:,} files"
             print(f"\r{text}" if on_terminal else text, end="" if on_terminal else "\n", file=sys.stderr, flush=True)
 
-    def describe_ignored(self) -> str | None:
-        """How many images were left out, and where they lie; None if there were none."""
-        if not self.ignored:
-            return None
-        total = self.ignored.total()
-        places = ", ".join(f"{name} ({number:,})" for name, number in self.ignored.most_common())
-        return f"{total:,} {'image' if total == 1 else 'images'} in {places}"
+
+def describe_ignored(ignored: Counter[str]) -> str | None:
+    """How many images were left out, and where they lie; None if there were none."""
+    if not ignored:
+        return None
+    total = ignored.total()
+    places = ", ".join(f"{name} ({number:,})" for name, number in ignored.most_common())
+    return f"{total:,} {'image' if total == 1 else 'images'} in {places}"
 
 
 def advise(unread: Collection[str]) -> str:

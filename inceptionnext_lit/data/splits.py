@@ -2,19 +2,17 @@
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from inceptionnext_lit.data.checks import check, enumerate_names
+from inceptionnext_lit.data.checks import enumerate_names
 from inceptionnext_lit.data.columns import ColumnNames
 from inceptionnext_lit.data.files import IMAGE_SUFFIXES
 from inceptionnext_lit.data.folder import find_layout, scan_split, training_classes
 from inceptionnext_lit.data.manifest import Manifest, read_manifest
 from inceptionnext_lit.data.samples import Samples
-from inceptionnext_lit.data.selection import Split, few_shot, fold, hold_back
 from inceptionnext_lit.data.split_names import SPLIT_NAMES, SplitName
 from inceptionnext_lit.data.tables import is_table
 from inceptionnext_lit.data.texts import Texts
@@ -28,11 +26,17 @@ class Source(Protocol):
         root: The folder that paths are taken relative to.
         ignored: Images of the splits that were scanned so far which were left out, by the folder that they lie in.
         notes: What is to be said of how it was read, in sentences.
+        has_splits: Whether it names any split, so that what is evaluated has to be one of them.
+        unused: Names of the folders beside the splits.
+        unit: What the images lie in: ``folders`` or ``rows``.
     """
 
     root: Path
     ignored: Counter[str]
     notes: Sequence[str]
+    has_splits: bool
+    unused: Sequence[str]
+    unit: str
 
     def classes(self) -> list[str]:
         """The sorted class names of the training split."""
@@ -50,8 +54,12 @@ class Source(Protocol):
         """
         ...
 
+    def everything(self, classes: Sequence[str] | None) -> Samples:
+        """All samples of a source without splits, for an evaluation; raises like :meth:`samples`."""
+        ...
+
     def place(self, split: SplitName) -> str:
-        """Where a split's images would be, for messages."""
+        """Where a split's images are or would be, for messages."""
         ...
 
 
@@ -61,15 +69,21 @@ class FolderSource:
     Args:
         root: The data folder.
         suffixes: Endings of the files that are images.
+        classes: The class names, if they are given; a folder of such a name is no wrapper of the data set.
 
     Raises:
         UserError: If it is no folder, or its layout is ambiguous.
     """
 
     notes: Sequence[str] = ()
+    unit = "folders"
 
-    def __init__(self, root: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> None:
-        self._layout = find_layout(root)
+    def __init__(
+        self, root: Path, suffixes: Collection[str] = IMAGE_SUFFIXES, classes: Sequence[str] | None = None
+    ) -> None:
+        self._layout = find_layout(root, frozenset(classes or ()))
+        self.has_splits = self._layout.has_splits
+        self.unused: Sequence[str] = self._layout.unused
         self._suffixes = suffixes
         self._classes: list[str] | None = None
         self.ignored: Counter[str] = Counter()
@@ -100,9 +114,13 @@ class FolderSource:
             self._scanned[key] = scan_split(folder, names, origin, self._suffixes, self.ignored)
         return self._scanned[key]
 
+    def everything(self, classes: Sequence[str] | None) -> Samples:
+        """The images of all class folders."""
+        return self.samples("train", classes) or Samples.of([])
+
     def place(self, split: SplitName) -> str:
         """The folder of a split."""
-        return str(self._layout.root / split)
+        return str(getattr(self._layout, split) or self._layout.root / split)
 
 
 class ManifestSource:
@@ -118,6 +136,8 @@ class ManifestSource:
         UserError: As :func:`read_manifest`.
     """
 
+    unit = "rows"
+
     def __init__(
         self, path: Path, multi_label: bool, columns: ColumnNames, suffixes: Collection[str] = IMAGE_SUFFIXES
     ) -> None:
@@ -131,6 +151,8 @@ class ManifestSource:
         splits = np.zeros(len(manifest.paths))  # all of it is training data
         if manifest.splits is not None:
             splits = np.fromiter(map(codes.__getitem__, manifest.splits), dtype=np.int64)
+        self.has_splits = manifest.splits is not None
+        self.unused: Sequence[str] = ()
         images = self._packed(manifest, multi_label)
         self._parts = {split: images.take(splits == code) for split, code in codes.items()}
 
@@ -152,24 +174,31 @@ class ManifestSource:
         if not len(part) and split != "train":
             return None
         names = self.classes() if classes is None else classes
-        index = {name: number for number, name in enumerate(names)}
         used = self._used(split)
-        if unknown := sorted(used - index.keys()):
-            raise UserError(
-                f"The manifest {self._path} has labels that {_GIVEN} does not have: {enumerate_names(unknown)}. Known "
-                f"are {enumerate_names(names)}. Correct these labels, or start a new head for them from a checkpoint's "
-                "weights: --model.pretrained CHECKPOINT in the place of --ckpt_path."
-            )
         if split == "train" and (unused := [name for name in names if name not in used]):
             raise UserError(
                 f"No training image of {self._path} has the label {enumerate_names(unused)}; add images of it, or "
                 "leave it out of the class names."
             )
-        return part.relabelled(np.array([index.get(name, -1) for name in self._names], dtype=np.int32))
+        return self._labelled(split, names)
+
+    def everything(self, classes: Sequence[str] | None) -> Samples:
+        """The images of all rows."""
+        return self._labelled("train", self.classes() if classes is None else classes)
 
     def place(self, split: SplitName) -> str:
         """The rows of a split."""
-        return f"the split {split} in {self._path}"
+        return f"the split {split} in {self._path}" if self.has_splits else str(self._path)
+
+    def _labelled(self, split: SplitName, names: Sequence[str]) -> Samples:
+        index = {name: number for number, name in enumerate(names)}
+        if unknown := sorted(self._used(split) - index.keys()):
+            raise UserError(
+                f"The manifest {self._path} has labels that {_GIVEN} does not have: {enumerate_names(unknown)}. Known "
+                f"are {enumerate_names(names)}. Correct these labels, or start a new head for them from a checkpoint's "
+                "weights: --model.pretrained CHECKPOINT in the place of --ckpt_path."
+            )
+        return self._parts[split].relabelled(np.array([index.get(name, -1) for name in self._names], dtype=np.int32))
 
     def _used(self, split: SplitName) -> set[str]:
         return {self._names[number] for number in np.unique(self._parts[split].labels).tolist()}
@@ -197,6 +226,7 @@ def open_source(
     multi_label: bool,
     suffixes: Collection[str] = IMAGE_SUFFIXES,
     columns: ColumnNames | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Source:
     """A folder's or a manifest's description of a data set.
 
@@ -205,6 +235,7 @@ def open_source(
         multi_label: Whether an image may have several labels, which takes a manifest.
         suffixes: Endings of the files that are images.
         columns: Names of a table's columns, where they are none of the usual ones.
+        classes: The class names, if they are given.
 
     Raises:
         UserError: If it is neither, or something in it is wrong.
@@ -216,85 +247,4 @@ def open_source(
             f"data.multi_label is on, but class folders give an image one label; name a manifest with --data.root "
             f"instead of {root}, or leave data.multi_label out."
         )
-    return FolderSource(root, suffixes)
-
-
-def test_samples(source: Source, classes: Sequence[str] | None) -> Samples:
-    """The test split of a source.
-
-    Raises:
-        UserError: If there is none.
-    """
-    samples = source.samples("test", classes)
-    if samples is None:
-        raise UserError(
-            f"There is no test split: {source.place('test')} was looked for. "
-            "Add it, or evaluate the validation split with the subcommand validate."
-        )
-    return samples
-
-
-@dataclass(frozen=True)
-class SplitRules:
-    """How training and validation samples are told apart.
-
-    Attributes:
-        val_fraction: Share of each class that is held back where there is no validation split.
-        split_seed: Seed of what is held back, of the folds, and of the few-shot subset.
-        num_folds: Rounds of a cross-validation; None for a single split.
-        fold: Which round.
-        per_class: Training images of each class; None for all.
-
-    Raises:
-        UserError: If a value is out of its range.
-    """
-
-    val_fraction: float
-    split_seed: int
-    num_folds: int | None
-    fold: int
-    per_class: int | None
-
-    def __post_init__(self) -> None:
-        """Checks the ranges."""
-        folds, most = self.num_folds, (self.num_folds or 1) - 1
-        meant = "0, or set data.num_folds" if folds is None else f"0 to {most}, below data.num_folds"
-        check("val_fraction", self.val_fraction, 0 < self.val_fraction < 1, "between 0 and 1, both excluded")
-        check("num_folds", folds, folds is None or folds >= 2, "2 or more, or null")
-        check("fold", self.fold, 0 <= self.fold <= most, meant)
-        check("per_class", self.per_class, self.per_class is None or self.per_class >= 1, "1 image or more, or null")
-
-    def training(self, source: Source, classes: Sequence[str] | None) -> Split:
-        """The training and the validation samples of a source.
-
-        Args:
-            source: The data set.
-            classes: The class names in index order, if they are given.
-
-        Raises:
-            UserError: If there are no training images, or they cannot be divided as asked.
-        """
-        train = source.samples("train", classes) or Samples.of([])
-        val = source.samples("val", classes)
-        names = list(classes or source.classes())
-        if self.num_folds is not None:
-            if val is not None:
-                raise UserError(
-                    "data.num_folds divides the training split, but there is a validation split as well; leave out "
-                    "data.num_folds, or give images without a validation split."
-                )
-            train, val = fold(train, source.root, self.fold, self.num_folds, self.split_seed, names)
-        elif val is None:
-            train, val = hold_back(train, source.root, self.val_fraction, self.split_seed, names)
-        if self.per_class is not None:
-            train = few_shot(train, source.root, self.per_class, self.split_seed, names)
-        return train, val
-
-    def hold_back(self, source: Source, classes: Sequence[str] | None) -> bool:
-        """Whether the validation samples are a part of the training split; arguments as in :meth:`training`."""
-        return self.num_folds is not None or source.samples("val", classes) is None
-
-    def validation(self, source: Source, classes: Sequence[str] | None) -> Samples:
-        """The validation samples of a source; raises like :meth:`training`."""
-        val = None if self.num_folds is not None else source.samples("val", classes)
-        return val if val is not None else self.training(source, classes)[1]
+    return FolderSource(root, suffixes, classes)

@@ -16,7 +16,7 @@ from inceptionnext_lit.data.files import (
 )
 from inceptionnext_lit.data.folder import find_layout, unwrap
 from inceptionnext_lit.data.manifest import read_manifest
-from inceptionnext_lit.data.scan import Scan
+from inceptionnext_lit.data.scan import Scan, describe_ignored
 from inceptionnext_lit.data.split_names import SplitName, split_named
 from inceptionnext_lit.doctor.findings import Finding, below, count, listed, printable
 from inceptionnext_lit.errors import UserError
@@ -120,7 +120,7 @@ def list_folder(root: Path) -> Listing:
             _list_rest(listing, [name for name in folders if name not in used])
             visible_entries(root, scan)
             _add_loose(listing, root, NO_SPLIT, "the splits")
-    if ignored := scan.describe_ignored():
+    if ignored := describe_ignored(scan.ignored):
         listing.add("ignored", f"{ignored}.")
     if not listing.items:
         raise UserError(

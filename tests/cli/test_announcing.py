@@ -1,0 +1,85 @@
+"""What is said of the images before a command begins, and which of them an evaluation uses."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.recipes import SMALL
+
+Cli = Callable[..., None]
+TRAIN = ["--trainer.max_epochs", 1, "--data.batch_size", 3, "--data.val_fraction", 0.5]
+
+
+@pytest.fixture
+def said(cli: Cli, capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
+    """Runs a command; returns what it says of its images."""
+
+    def run(*words: object) -> list[str]:
+        capsys.readouterr()
+        cli(*words)
+        return [line for line in capsys.readouterr().out.splitlines() if line[:12] in HEADS]
+
+    return run
+
+
+HEADS = ("Images:     ", "Not used:   ", "Ignored:    ")
+BEST = "runs/quickstart/version_0/checkpoints/last.ckpt"
+
+
+def test_a_folder_without_splits(
+    said: Callable[..., list[str]], tmp_path: Path, make_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_folder(tmp_path / "photos", {".": 8})
+    (tmp_path / "photos/bag/@eaDir/x.png").mkdir(parents=True)
+    shutil.copy(next((tmp_path / "photos/bag").glob("*.png")), tmp_path / "photos/bag/@eaDir/x.png/SYNOPHOTO_M.png")
+    assert said("fit", *SMALL, *TRAIN, "--data.root", "photos") == [
+        "Images:     12 training images of 3 classes in photos/; 12 held back from the same folders for validation",
+        "Ignored:    1 image in @eaDir (1)",
+    ]
+    # the run's own images: its own share of them, from anywhere, whatever the default is
+    own = "Images:     12 images of 3 classes, held back from training, in {}/"
+    for root in ("photos", tmp_path / "photos"):
+        assert said("validate", "--ckpt_path", BEST, "--data.root", root)[0] == own.format(root)
+    # other images: all of them
+    shutil.copytree(tmp_path / "photos", tmp_path / "other/val")
+    trained_on = f" (the checkpoint was trained on {tmp_path}/photos)"
+    for command in ("validate", "test"):
+        [line, ignored] = said(command, "--ckpt_path", BEST, "--data.root", "other/val")
+        assert line == f"Images:     24 images of 3 classes in other/val/{trained_on}"
+        assert ignored == "Ignored:    1 image in @eaDir (1)"
+    assert said("predict", "other", "--ckpt_path", BEST) == ["Ignored:    1 image in @eaDir (1)"]
+    with pytest.raises(SystemExit):
+        said("test", "--ckpt_path", BEST, "--data.root", "photos")
+    assert "There is no test split" in capsys.readouterr().err
+    shutil.copytree(tmp_path / "photos", tmp_path / "alone/train")
+    with pytest.raises(SystemExit):
+        said("validate", "--ckpt_path", BEST, "--data.root", "alone")
+    assert "There is no validation split: alone/val was looked for" in capsys.readouterr().err
+
+
+def test_splits_under_other_names(
+    said: Callable[..., list[str]], tmp_path: Path, make_folder: Callable[..., Path]
+) -> None:
+    make_folder(tmp_path / "made", {"train": 4, "val": 2, "test": 3})
+    for name, other in {"train": "Training", "val": "VALID", "test": "testing"}.items():
+        (tmp_path / "made" / name).rename(tmp_path / "made" / other)
+    (tmp_path / "made" / "raw").mkdir()
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "made").rename(tmp_path / "archive/made")
+    place = "archive/made"
+    assert said("fit", *SMALL, *TRAIN, "--data.root", "archive") == [
+        f"Images:     12 training images of 3 classes in {place}/Training/; {place}/VALID/: 6 for validation",
+        "Not used:   raw/ beside the splits",
+    ]
+    assert said("validate", "--ckpt_path", BEST, "--data.root", "archive")[0] == (
+        f"Images:     6 images of 3 classes in {place}/VALID/ (the checkpoint was trained on {tmp_path}/archive)"
+    )
+    assert said("test", "--ckpt_path", BEST, "--data.root", "archive")[0].startswith(
+        f"Images:     9 images of 3 classes in {place}/testing/"
+    )
+    # the training split itself, of which nothing was held back
+    assert said("validate", "--ckpt_path", BEST, "--data.root", f"{place}/Training")[0].startswith(
+        f"Images:     12 images of 3 classes in {place}/Training/"
+    )
