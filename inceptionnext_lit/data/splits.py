@@ -174,13 +174,14 @@ class ManifestSource:
         if not len(part) and split != "train":
             return None
         names = self.classes() if classes is None else classes
+        samples = self._labelled(split, names)
         used = self._used(split)
         if split == "train" and (unused := [name for name in names if name not in used]):
             raise UserError(
                 f"No training image of {self._path} has the label {enumerate_names(unused)}; add images of it, or "
                 "leave it out of the class names."
             )
-        return self._labelled(split, names)
+        return samples
 
     def everything(self, classes: Sequence[str] | None) -> Samples:
         """The images of all rows."""
@@ -188,7 +189,7 @@ class ManifestSource:
 
     def place(self, split: SplitName) -> str:
         """The rows of a split."""
-        return f"the split {split} in {self._path}" if self.has_splits else str(self._path)
+        return f"the split {split} in {self._path}" if self.has_splits or split != "train" else str(self._path)
 
     def _labelled(self, split: SplitName, names: Sequence[str]) -> Samples:
         index = {name: number for number, name in enumerate(names)}
