@@ -22,7 +22,9 @@ from inceptionnext_lit.data.transforms import eval_transform
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.compiled import Compiled
 from inceptionnext_lit.models.deploy import deploy
+from inceptionnext_lit.models.fitting import listed
 from inceptionnext_lit.preprocessing import Preprocessing
+from inceptionnext_lit.safe_load import check_finite
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks.predictions import labels, rank, top_labels
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
@@ -102,7 +104,8 @@ class Classifier:
             A prediction per image, in their order.
 
         Raises:
-            UserError: If a file cannot be read, or a PIL image has pixel values of no defined brightness.
+            UserError: If a file cannot be read, a PIL image has pixel values of no defined brightness, or the model's
+                outputs for an image are NaN or infinite.
             TypeError: If something is none of these kinds of images.
             ValueError: If an array has another shape, or the batch size is below 1.
         """
@@ -111,16 +114,25 @@ class Classifier:
         if not isinstance(images, (*_SINGLE, Iterable)):
             raise TypeError(f"An image is {_KINDS}, not {_described(images)}.")
         remaining = iter([images] if isinstance(images, _SINGLE) else images)
-        return [prediction for batch in _batches(remaining, batch_size) for prediction in self._label(batch)]
+        predictions: list[Prediction] = []
+        for batch in _batches(remaining, batch_size):
+            predictions += self._label(batch, before=len(predictions))
+        return predictions
 
     def _picture(self, image: ImageLike) -> Image.Image | Tensor:
         return _as_picture(image, self._channels, self._max_pixels)
 
-    def _label(self, images: list[ImageLike]) -> Iterator[Prediction]:
+    def _label(self, images: list[ImageLike], before: int) -> Iterator[Prediction]:
         pixels = stack_pixels([self._transform(self._picture(image)) for image in images])
         with torch.inference_mode():
             scores = self._task.scores(self._task(self._to_input(pixels.to(self.device))))
         predictions = rank(scores, paths=[], multi_label=self._task.hparams["multi_label"])
+        if lost := (~predictions["finite"]).nonzero()[:, 0].tolist():
+            names = [_name(images[place], before + place) for place in lost]
+            raise UserError(
+                f"The model's outputs are NaN or infinite for {listed(names)}. Look at what the pixels hold, or use an "
+                "earlier checkpoint."
+            )
         of_images = labels(predictions, self.class_names), top_labels(predictions, self.class_names)
         for label, top5 in zip(*of_images, strict=True):
             yield Prediction(label, next(iter(top5.values())), top5)
@@ -146,7 +158,7 @@ def load_classifier(
         max_pixels: The most pixels that an image may have, as ``data.max_pixels`` of the command line.
 
     Raises:
-        UserError: If the file is no checkpoint of ``fit``, or the device cannot be used.
+        UserError: If the file is no checkpoint of ``fit``, holds NaN or infinite weights, or the device cannot be used.
     """
     path = Path(path).expanduser()
     try:
@@ -166,6 +178,7 @@ def _load_task(path: Path) -> ClassificationTask:
     plain = {key: value for key, value in arguments.items() if key in known or key == "_class_path"}
     try:
         task: ClassificationTask = instantiate_module(ClassificationTask, plain)
+        check_finite(content["state_dict"], path)
         task.load_state_dict(content["state_dict"])
     except (ArgumentError, RuntimeError) as error:  # arguments of another version, tensors of another model
         raise UserError(f"The weights and the arguments in {path} do not fit each other, or this version.") from error
@@ -175,6 +188,10 @@ def _load_task(path: Path) -> ClassificationTask:
 def _batches(images: Iterator[ImageLike], size: int) -> Iterator[list[ImageLike]]:
     while batch := list(islice(images, size)):
         yield batch
+
+
+def _name(image: ImageLike, place: int) -> str:
+    return str(image) if isinstance(image, (str, Path)) else f"image {place + 1}"
 
 
 def _as_picture(image: ImageLike, channels: int, max_pixels: int) -> Image.Image | Tensor:

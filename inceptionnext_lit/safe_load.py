@@ -3,6 +3,7 @@
 import argparse
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from inceptionnext_lit.errors import UserError
+
+_NAMED = 4
 
 
 def load_plain(path: str | Path, *, mmap: bool = False) -> dict[str, Any]:
@@ -40,6 +43,24 @@ def load_plain(path: str | Path, *, mmap: bool = False) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"The file {path} holds a {type(content).__name__}, but a checkpoint is a dictionary.")
     return content
+
+
+def check_finite(tensors: Mapping[str, Any], source: str | Path) -> None:
+    """Refuse weights that are no numbers, with which every image would get the same wrong label.
+
+    Args:
+        tensors: Tensors by name, such as a checkpoint's ``state_dict``; of other values nothing is said.
+        source: What messages call them.
+
+    Raises:
+        UserError: If a tensor holds NaN or infinite values.
+    """
+    dense = {name: t for name, t in tensors.items() if isinstance(t, torch.Tensor) and t.layout == torch.strided}
+    if broken := [name for name, t in dense.items() if t.is_floating_point() and not t.isfinite().all()]:
+        more = f" and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
+        raise UserError(
+            f"{source} holds NaN or infinite numbers in {', '.join(broken[:_NAMED])}{more}; use an earlier checkpoint."
+        )
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import math
 import re
 import signal
 import statistics
@@ -68,7 +69,7 @@ def run(words: list[str]) -> int:
     report = summarise(results)
     path = root / f"{name}_cross_validation.json"
     with replacing(path) as partial:
-        partial.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(_with_nulls(report), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     show(report)
     print(f"Written to {path}")
     return 0
@@ -112,7 +113,7 @@ def best_epoch(run_folder: Path) -> dict[str, Any]:
         raise UserError(f"{run_folder} has no validation; train for at least one epoch.")
     kept = yaml.safe_load((run_folder / "config.yaml").read_text(encoding="utf-8"))["checkpoint"]
     with (run_folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row.get(kept["monitor"])]
+        rows = [row for row in csv.DictReader(file) if row.get(kept["monitor"], "nan") not in ("", "nan")]
     if not rows:
         raise UserError(f"{run_folder} has no validation with {kept['monitor']}; train for at least one epoch.")
     best = (max if kept["mode"] == "max" else min)(rows, key=lambda row: float(row[kept["monitor"]]))
@@ -147,6 +148,15 @@ def show(report: dict[str, Any]) -> None:
         of_folds = " ".join(f"{fold['figures'][name]:.4f}" for fold in report["folds"])
         table.add_row(name, f"{report['mean'][name]:.4f} ± {report['std'][name]:.4f}", of_folds)
     Console().print(table)
+
+
+def _with_nulls(value: Any) -> Any:
+    """The same data with null for a figure that is NaN, such as the mAP of images without a label."""
+    if isinstance(value, dict):
+        return {key: _with_nulls(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_with_nulls(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _resolve(words: list[str]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from inceptionnext_lit.cli.run_folder import RunFolder
 from inceptionnext_lit.cli.tuning import derive, find_lr
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports.counting import image_macs
+from inceptionnext_lit.safe_load import check_finite
 from inceptionnext_lit.seeding import run_seed
 from inceptionnext_lit.tasks.predictions import PredictionWriter, check_single_process
 from inceptionnext_lit.training.batchnorm import DeviceSyncBatchNorm
@@ -98,6 +99,7 @@ class CommandLine(LightningCLI):
 
     def _parse_with_defaults_of(self, path: str, command: str, parser: LightningArgumentParser, args: ArgsType) -> None:
         checkpoint = read_checkpoint(path, mmap=True)
+        check_finite(checkpoint["state_dict"], f"The checkpoint {path}")
         self._subcommand_parsers[command].set_defaults(checkpoint_defaults(checkpoint))
         super().parse_arguments(parser, args)
         self.config[command].ckpt_path = path

@@ -16,7 +16,7 @@ from inceptionnext_lit.models.fitting import fit, listed, suggest
 from inceptionnext_lit.models.formats import Unwrapped, WeightSet, describe_names, rename, to_public, unwrap
 from inceptionnext_lit.models.isotropic import IsotropicMetaNeXt
 from inceptionnext_lit.models.metanext import MetaNeXt
-from inceptionnext_lit.safe_load import load_plain, read_metadata
+from inceptionnext_lit.safe_load import check_finite, load_plain, read_metadata
 from inceptionnext_lit.safe_save import replacing
 
 
@@ -124,8 +124,7 @@ def check_numbers(tensors: Mapping[str, Tensor], path: Path) -> None:
         raise UserError(
             f"{path} holds tensors that are not plain numbers: {listed(odd)}. Save it again with dense real ones."
         )
-    if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
-        raise UserError(f"{path} holds NaN or infinite numbers in {listed(broken)}; use an earlier checkpoint.")
+    check_finite(tensors, path)
 
 
 def save_weights(model: nn.Module, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from lightning.pytorch import LightningModule
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.safe_load import check_finite
 from inceptionnext_lit.tasks.backbone import WEIGHT_SOURCES
 
 _NESTED = ("mix", "optimizer", "schedule", "finetuning", "execution")
@@ -46,14 +47,15 @@ class SelfContained(LightningModule):
         checkpoint.pop("hparams_name", None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of other classes.
+        """Refuse a checkpoint of other classes, or whose weights are no numbers.
 
         Args:
             checkpoint: Lightning's dictionary.
 
         Raises:
-            UserError: If its classes are not this task's, in this order.
+            UserError: If its classes are not this task's, in this order, or a weight is NaN or infinite.
         """
+        check_finite(checkpoint["state_dict"], "The checkpoint")
         stored = checkpoint.get("hyper_parameters", {}).get("class_names")
         if stored is not None and stored != self.class_names:
             raise UserError(

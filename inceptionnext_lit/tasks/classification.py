@@ -173,8 +173,9 @@ class ClassificationTask(Optimised):
         logits = model(images)
         if not self.hparams["test_time_flip"]:
             return logits
-        mirrored = model(self._lay_out(images.flip(-1)))
-        return self.kind.average(logits.float(), mirrored.float())
+        logits, mirrored = logits.float(), model(self._lay_out(images.flip(-1))).float()
+        lost = ~(logits.isfinite() & mirrored.isfinite()).all(dim=1, keepdim=True)
+        return self.kind.average(logits, mirrored).masked_fill(lost, torch.nan)  # the mean may be finite all the same
 
     def _lay_out(self, images: Tensor) -> Tensor:
         return images.contiguous(memory_format=self.execution.memory_format)
@@ -218,12 +219,12 @@ class ClassificationTask(Optimised):
         self.metrics.begin("test", "test_ema")
 
     def on_validation_epoch_end(self) -> None:
-        """Log what there is for each class."""
-        self.metrics.log_classes(self, "val")
+        """Log what there is for each class; raises if an image's logits are not finite."""
+        self.metrics.finish(self, "val")
 
     def on_test_epoch_end(self) -> None:
-        """Log what there is for each class."""
-        self.metrics.log_classes(self, "test")
+        """Log what there is for each class; raises if an image's logits are not finite."""
+        self.metrics.finish(self, "test")
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Metrics of one validation batch, of the trained and of the averaged weights."""
@@ -234,8 +235,13 @@ class ClassificationTask(Optimised):
         self._evaluate(batch, "test")
 
     def scores(self, logits: Tensor) -> Tensor:
-        """Probabilities of the classes, float32 (N, num_classes), from logits of that shape."""
-        return self.kind.probabilities(logits.float())
+        """Probabilities of the classes, float32 (N, num_classes), from logits of that shape.
+
+        All are NaN for an image of which a logit is not finite.
+        """
+        logits = logits.float()
+        lost = ~logits.isfinite().all(dim=1, keepdim=True)
+        return self.kind.probabilities(logits).masked_fill(lost, torch.nan)
 
     def predict_step(self, batch: tuple[Tensor, list[str], Any], batch_idx: int) -> Predictions:
         """Most probable classes of a batch: images (N, C, H, W), their N paths, and what could not be read."""

@@ -16,7 +16,7 @@ from inceptionnext_lit.models.fitting import listed
 from inceptionnext_lit.models.formats import Unwrapped, WeightSet, unwrap
 from inceptionnext_lit.models.weights import LoadReport, check_numbers, save_weights
 from inceptionnext_lit.preprocessing import Preprocessing
-from inceptionnext_lit.safe_load import load_plain
+from inceptionnext_lit.safe_load import check_finite, load_plain
 from inceptionnext_lit.safe_save import obstacle
 from inceptionnext_lit.tasks.backbone import WEIGHT_SOURCES, create_backbone
 
@@ -85,6 +85,7 @@ def convert_checkpoint(path: str | Path, output: str | Path, weights: WeightSet 
     content = load_plain(path, mmap=True)  # the optimiser's share of the file is never read
     arguments = _model_arguments(content, path)
     found = unwrap({"state_dict": content["state_dict"]}, weights, source=str(path))
+    check_finite(content["state_dict"], path)  # the other set of weights too: that of a run which has diverged
     name, num_classes, preprocessing = (arguments[key] for key in ("name", "num_classes", "preprocessing"))
     kwargs = {key: value for key, value in (arguments["kwargs"] or {}).items() if key not in WEIGHT_SOURCES}
     model, _ = create_backbone(name, num_classes, kwargs, preprocessing=preprocessing)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
 from inceptionnext_lit.tasks.counting import MeanLoss
+from inceptionnext_lit.tasks.finite_logits import LogitWatch
 from inceptionnext_lit.tasks.kinds import EVALUATED, Kind
 from inceptionnext_lit.training.checkpoints import Mode
 
@@ -27,6 +28,7 @@ class Figures(nn.Module):
         self.per_class = kind.per_class()
         self.losses = nn.ModuleDict({f"of_{stage}": MeanLoss() for stage in ("train", *EVALUATED)})
         self._unlogged: set[str] = set()
+        self._watch = LogitWatch()
 
     def directions(self, *stages: str) -> dict[str, Mode]:
         """Whether the largest or the smallest value of each figure is the best, by torchmetrics' ``higher_is_better``.
@@ -53,6 +55,7 @@ class Figures(nn.Module):
             for metrics in (self.losses, self.metrics, self.per_class):
                 if key in metrics:
                     cast(Metric, metrics[key]).reset()
+        self._watch.begin(*stages)
 
     def trained(
         self, task: LightningModule, loss: Tensor, logits: Tensor, labels: Tensor, *, with_metrics: bool
@@ -81,6 +84,7 @@ class Figures(nn.Module):
             labels: Class indices (N,), or vectors (N, K).
         """
         logits, counted = logits.float(), self._kind.counted(labels)
+        self._watch.note(stage, logits, counted)
         losses = self._kind.losses(logits, labels)
         cast(MeanLoss, self.losses[f"of_{stage}"]).update(losses * counted, counted.sum())
         self._score(stage, *self._kind.for_metrics(logits, labels))
@@ -103,8 +107,17 @@ class Figures(nn.Module):
             figures |= cast(MetricCollection, self.metrics[f"of_{stage}"]).items()
         task.log_dict(figures, on_step=False, on_epoch=True, batch_size=1)
 
-    def log_classes(self, task: LightningModule, stage: str) -> None:
-        """Log the figures of each class, which torchmetrics has as one tensor, under the classes' names."""
+    def finish(self, task: LightningModule, stage: str) -> None:
+        """End an evaluation: log the figures of each class, which torchmetrics has as one tensor.
+
+        Args:
+            task: Whose figures they are.
+            stage: ``val`` or ``test``, also for the averaged weights.
+
+        Raises:
+            SharedError: If an image's logits are not finite; nothing of the evaluation is then logged.
+        """
+        self._watch.check(task, stage)
         for name in (stage, f"{stage}_ema"):
             key = f"of_{name}"
             if key not in self.per_class or not (metric := cast(Metric, self.per_class[key])).update_called:

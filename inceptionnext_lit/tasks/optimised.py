@@ -79,13 +79,13 @@ class Optimised(SelfContained):
             group.update(initial_lr=lr, weight_decay=decay, lr=lr * factor(scheduler.last_epoch))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of other classes, and go on in the phase in which it was written.
+        """Refuse a checkpoint that does not fit, and go on in the phase in which it was written.
 
         Args:
             checkpoint: Lightning's dictionary.
 
         Raises:
-            UserError: If its classes are not this task's, in this order.
+            UserError: If its classes are not this task's, in this order, or a weight is NaN or infinite.
         """
         super().on_load_checkpoint(checkpoint)
         if self.phases.probing:

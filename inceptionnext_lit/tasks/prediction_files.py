@@ -9,7 +9,7 @@ from typing import Any
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.safe_save import replacing
-from inceptionnext_lit.tasks.row_files import Row, RowFile, as_json, json_lines
+from inceptionnext_lit.tasks.row_files import Row, RowFile, as_json, json_lines, refuse_constant
 
 FORMATS = (".csv", ".jsonl", ".json", ".parquet")
 COLUMNS = ("path", "label", "probability", "top5")
@@ -123,7 +123,7 @@ def _read(path: Path) -> Iterator[Row]:
     """The rows of a finished ``.json`` or ``.parquet`` file."""
     try:
         if path.suffix.lower() == ".json":
-            yield from json.loads(path.read_bytes())
+            yield from json.loads(path.read_bytes(), parse_constant=refuse_constant)
             return
         from pyarrow import parquet
 

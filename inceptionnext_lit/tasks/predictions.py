@@ -13,6 +13,7 @@ from inceptionnext_lit.tasks.row_files import Row, RowFile
 
 _TOP = 5
 _DIGITS = 6
+NOT_FINITE = "the model's outputs for it are NaN or infinite"
 
 
 class Predictions(TypedDict):
@@ -20,6 +21,7 @@ class Predictions(TypedDict):
 
     Attributes:
         paths: The N files.
+        finite: Whether the model's outputs were finite, shape (N,); else what follows means nothing.
         classes: Indices of the k most probable classes, shape (N, k), best first.
         probabilities: Their probabilities, shape (N, k).
         present: Where images may have several labels, which classes have a probability of one half or more, shape
@@ -27,6 +29,7 @@ class Predictions(TypedDict):
     """
 
     paths: list[str]
+    finite: Tensor
     classes: Tensor
     probabilities: Tensor
     present: Tensor | None
@@ -36,13 +39,14 @@ def rank(scores: Tensor, paths: list[str], *, multi_label: bool = False) -> Pred
     """Choose the best classes of each image.
 
     Args:
-        scores: A probability per class, shape (N, classes).
+        scores: A probability per class, shape (N, classes); NaN where the model's outputs were not finite.
         paths: The N files.
         multi_label: Whether an image may have several labels.
     """
     top = scores.topk(min(_TOP, scores.shape[1]), dim=1)
     present = scores >= 0.5 if multi_label else None
-    return {"paths": paths, "classes": top.indices, "probabilities": top.values, "present": present}
+    finite = scores.isfinite().all(dim=1)
+    return {"paths": paths, "finite": finite, "classes": top.indices, "probabilities": top.values, "present": present}
 
 
 def labels(predictions: Predictions, class_names: Sequence[str]) -> list[str]:
@@ -80,8 +84,9 @@ class PredictionWriter(Callback):
     Where images may have several labels, ``label`` has all of a probability of one half or more, with ``|`` between
     them, and ``probability`` is that of the most probable one.
 
-    Rows are in the file as soon as a batch and the one after it are computed. Images that cannot be read are listed
-    in ``OUTPUT_STEM.unreadable.csv``, with columns ``path`` and ``reason``.
+    Rows are in the file as soon as a batch and the one after it are computed. Images that cannot be read, or for which
+    the model's outputs are not finite, are listed in ``OUTPUT_STEM.unreadable.csv``, with columns ``path`` and
+    ``reason``.
 
     Args:
         output: Target file, ``.csv``, ``.jsonl``, ``.json`` or ``.parquet``; see :class:`PredictionFile`.
@@ -97,6 +102,7 @@ class PredictionWriter(Callback):
         name = f"{self._file.output.stem}.unreadable.csv"
         self._unreadable = RowFile(self._file.output.with_name(name), ("path", "reason"))
         self._failed = 0
+        self._lost = 0
         self._earlier = 0
         self._begun = resume
         self._waiting: tuple[Predictions, Sequence[str]] | None = None
@@ -183,11 +189,13 @@ class PredictionWriter(Callback):
         if self._file.count:
             total = f" ({self._file.count} in all)" if self._earlier else ""
             self._out.print(f"{self._file.count - self._earlier} predictions written to {self._file.output}{total}")
-        elif self._failed:
-            raise UserError(f"None of {self._failed} images could be read; {self._unreadable.path} lists the reasons.")
-        if self._failed:
-            some = "1 image" if self._failed == 1 else f"{self._failed} images"
-            self._out.print(f"{some} could not be read: see {self._unreadable.path}")
+        elif failed := self._failed + self._lost:
+            outcome = "got a prediction" if self._lost else "could be read"
+            raise UserError(f"None of {failed} images {outcome}; {self._unreadable.path} lists the reasons.")
+        for count, outcome in ((self._failed, "could not be read"), (self._lost, "got NaN or infinite outputs")):
+            if count:
+                some = "1 image" if count == 1 else f"{count} images"
+                self._out.print(f"{some} {outcome}: see {self._unreadable.path}")
 
     def _flush(self) -> None:
         if self._waiting is None:
@@ -197,6 +205,11 @@ class PredictionWriter(Callback):
         if predictions["paths"]:
             self._begin()
             self._file.append(_rows(predictions, class_names))
+            finite = predictions["finite"].tolist()
+            lost = [path for path, is_finite in zip(predictions["paths"], finite, strict=True) if not is_finite]
+            if lost:
+                self._unreadable.append([{"path": path, "reason": NOT_FINITE} for path in lost])
+                self._lost += len(lost)
 
     def _begin(self) -> None:
         """Without ``resume``, let the list of an earlier run go when there is something new."""
@@ -206,9 +219,12 @@ class PredictionWriter(Callback):
 
 
 def _rows(predictions: Predictions, class_names: Sequence[str]) -> list[Row]:
+    """A row for each image that has a prediction."""
     rows = []
-    of_images = labels(predictions, class_names), top_labels(predictions, class_names)
-    for path, label, top in zip(predictions["paths"], *of_images, strict=True):
+    of_images = predictions["finite"].tolist(), labels(predictions, class_names), top_labels(predictions, class_names)
+    for path, is_finite, label, top in zip(predictions["paths"], *of_images, strict=True):
+        if not is_finite:
+            continue
         top5 = {name: round(value, _DIGITS) for name, value in top.items()}
         rows.append({"path": path, "label": label, "probability": next(iter(top5.values())), "top5": top5})
     return rows

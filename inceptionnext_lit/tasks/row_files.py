@@ -10,7 +10,8 @@ from typing import Any, BinaryIO
 from inceptionnext_lit.errors import UserError
 
 Row = dict[str, Any]
-as_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would build one for each row
+# json.dumps would build an encoder for each row; NaN is no JSON, and has no business in a prediction
+as_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 class RowFile:
@@ -94,7 +95,7 @@ class RowFile:
         """One row; None for the header."""
         try:
             if not self._is_csv:
-                row = json.loads(record)
+                row = json.loads(record, parse_constant=refuse_constant)
             else:
                 [cells] = csv.reader([record.decode("utf-8", "surrogateescape")], strict=True)
                 row = dict(zip(self.columns, cells, strict=True))
@@ -106,6 +107,11 @@ class RowFile:
                 "leave out --resume, with which the file is replaced."
             ) from error
         return None if self._is_csv and number == 0 else row
+
+
+def refuse_constant(constant: str) -> None:
+    """Refuse NaN and Infinity, which Python's parser would take for numbers."""
+    raise ValueError(f"{constant} is no JSON")
 
 
 def csv_bytes(rows: Iterable[Row], columns: Sequence[str]) -> bytes:
@@ -124,4 +130,4 @@ def json_lines(rows: Iterable[Row]) -> bytes:
     try:
         return "".join(f"{as_json(row)}\n" for row in rows).encode()
     except UnicodeEncodeError:  # a name that is no UTF-8
-        return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+        return "".join(f"{json.dumps(row, allow_nan=False)}\n" for row in rows).encode()

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.safe_load import check_finite
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 
 FOLDER = "checkpoints"
@@ -197,6 +198,7 @@ def find_last(run_folders: list[Path]) -> tuple[Path | None, list[str]]:
                 content = read_checkpoint(path, mmap=True)
                 if "loops" not in content or "_class_path" not in content.get("hyper_parameters", {}):
                     raise UserError(f"The file {path} was not written by this toolkit's fit.")
+                check_finite(content["state_dict"], f"The checkpoint {path}")
             except UserError as error:
                 unread.append(str(error))
             else:

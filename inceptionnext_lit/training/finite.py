@@ -114,6 +114,19 @@ def _list_files(trainer: Trainer, files: Sequence[str]) -> str:
     return f", with the images {named} and {len(files) - _NAMED} more, all listed in {target}"
 
 
+def evaluated_files(loader: Any, places: Sequence[int]) -> list[str]:
+    """The image files at some places of an evaluation on this process; none where the loader does not tell them.
+
+    Args:
+        loader: The evaluation's loader.
+        places: Counted from 0 over all batches.
+    """
+    samples, order = getattr(loader.dataset, "samples", None), list(loader.sampler) if places else []
+    if samples is None or not all(hasattr(draw, "image") for draw in order):
+        return []
+    return [str(samples[order[place].image][0]) for place in places]
+
+
 def batch_files(trainer: Trainer, step: Any) -> list[str]:
     """The image files of this process's part of a batch; none where the loader does not tell them."""
     loader = cast(Any, trainer.train_dataloader)
