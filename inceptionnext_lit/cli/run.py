@@ -27,6 +27,7 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports.counting import image_macs
 from inceptionnext_lit.safe_load import check_finite
 from inceptionnext_lit.seeding import run_seed
+from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks.predictions import PredictionWriter, check_single_process
 from inceptionnext_lit.training.batchnorm import DeviceSyncBatchNorm
 from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
@@ -223,6 +224,9 @@ class CommandLine(LightningCLI):
 
     def before_fit(self) -> None:
         """Look at the data first: what is wrong is said before the processes of the other devices are started."""
+        resumes = self._get(self.config_init, "ckpt_path") is not None
+        if isinstance(self.model, ClassificationTask):
+            self.model.finetuning.check_weights(are_loaded=self.model.has_weights or resumes)
         self.datamodule.trainer = self.trainer
         self.datamodule.prepare_data()
         self.datamodule.setup("fit")

@@ -67,6 +67,11 @@ def create_backbone(
     return model, report
 
 
+def has_weight_source(kwargs: dict[str, Any], pretrained: bool | str) -> bool:
+    """Whether :func:`create_backbone` loads weights with these arguments."""
+    return bool(kwargs.get("pretrained", pretrained) or kwargs.get("checkpoint_path"))
+
+
 def _fetch(name: str, config: PretrainedCfg | None, arguments: dict[str, Any]) -> nn.Module:
     def build(overlay: Overlay) -> nn.Module:
         return cast(

@@ -15,7 +15,7 @@ from inceptionnext_lit.models.compiled import Compiled
 from inceptionnext_lit.models.deploy import deploy
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.seeding import VARIABLE, run_seed, seed_generators
-from inceptionnext_lit.tasks.backbone import create_backbone
+from inceptionnext_lit.tasks.backbone import create_backbone, has_weight_source
 from inceptionnext_lit.tasks.counting import MeanLoss
 from inceptionnext_lit.tasks.figures import Figures
 from inceptionnext_lit.tasks.kinds import Kind, MultiLabel, SingleLabel
@@ -133,6 +133,7 @@ class ClassificationTask(Optimised):
             rank_zero_info(str(self.loaded))
         self.execution.prepare(self.model, name)
         self.phases = Phases(self.model, self.finetuning)
+        self.has_weights = has_weight_source(arguments, pretrained)
         self.model_ema = None if ema_decay is None else ModelEmaV3(self.model, decay=ema_decay, use_warmup=True)
         if self.model_ema is not None:
             self.model_ema.requires_grad_(False)
@@ -266,6 +267,7 @@ class ClassificationTask(Optimised):
             for metric in self.metrics.losses.values():
                 cast(MeanLoss, metric).set_dtype(torch.float64)
         if stage == "fit":
+            self.finetuning.check_weights(are_loaded=self.has_weights or self.trainer.ckpt_path is not None)
             if self.hparams["lr"] == "auto":
                 self.derive_lr(cast(Any, self.trainer).datamodule)
             self.phases.begin(epoch=0)

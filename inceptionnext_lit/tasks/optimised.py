@@ -26,6 +26,7 @@ class Optimised(SelfContained):
         schedule: How its rate changes.
         finetuning: What is frozen, and whether a linear probe comes first.
         phases: The same for this model.
+        has_weights: Whether the model's weights were loaded; random ones are not to be frozen.
     """
 
     model: nn.Module
@@ -33,6 +34,7 @@ class Optimised(SelfContained):
     schedule: Schedule
     finetuning: Finetuning
     phases: Phases
+    has_weights: bool
 
     def derive_lr(self, data: Any) -> None:
         """Put a number in the place of a rate that is to be derived.
@@ -88,5 +90,6 @@ class Optimised(SelfContained):
             UserError: If its classes are not this task's, in this order, or a weight is NaN or infinite.
         """
         super().on_load_checkpoint(checkpoint)
+        self.has_weights = True
         if self.phases.probing:
             self.phases.begin(checkpoint.get(POSITION, {}).get("epoch", checkpoint["epoch"]))

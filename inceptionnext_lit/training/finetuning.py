@@ -26,6 +26,8 @@ class Finetuning:
         probe_epochs: Epochs at the start in which only the last linear layer is trained; then all that is not frozen
             is (LP-FT, arXiv 2202.10054).
         probe_lr: The rate of these epochs.
+        allow_random: Freeze weights, or probe on them, although none were loaded; else that is an error, since features
+            at random values teach a classifier little.
 
     Raises:
         UserError: If a value is out of range.
@@ -34,6 +36,7 @@ class Finetuning:
     freeze: str | None = None
     probe_epochs: int = 0
     probe_lr: float = 1e-2
+    allow_random: bool = False
 
     def __post_init__(self) -> None:
         if self.probe_epochs < 0:
@@ -45,6 +48,23 @@ class Finetuning:
                 "model.finetuning.freeze backbone trains the last layer alone in any case; leave out "
                 "model.finetuning.probe_epochs, or freeze less."
             )
+
+    def check_weights(self, *, are_loaded: bool) -> None:
+        """Refuse to keep random weights as they are.
+
+        Args:
+            are_loaded: Whether the model's weights come from somewhere.
+
+        Raises:
+            UserError: If they do not, although some are to be kept.
+        """
+        if are_loaded or self.allow_random or not (self.freeze or self.probe_epochs):
+            return
+        key = f"freeze {self.freeze}" if self.freeze else f"probe_epochs {self.probe_epochs}"
+        raise UserError(
+            f"model.finetuning.{key} keeps weights that are random, since none were loaded; give --model.pretrained "
+            "true or --model.pretrained FILE, or --model.finetuning.allow_random true to do it all the same."
+        )
 
 
 class StayInEval:

@@ -301,3 +301,11 @@ def test_resuming_on_other_classes(refused: Callable[..., str], trained: Path, m
     message = refused(*words)
     assert "zebra" in message
     assert "ankle-boot" in message
+
+
+def test_freezing_random_weights(refused: Callable[..., str], folder: Path) -> None:
+    words = ["fit", *SMALL, "--data.root", folder, "--data.batch_size", 4]
+    message = refused(*words, "--model.finetuning.freeze", "backbone")
+    assert message.startswith("model.finetuning.freeze backbone keeps weights that are random")
+    assert "--model.finetuning.allow_random true" in message
+    assert refused(*words, "--model.finetuning.probe_epochs", 1).startswith("model.finetuning.probe_epochs 1 keeps")

@@ -93,7 +93,12 @@ def test_frozen_modules_survive_train_and_deepcopy_and_thawing_undoes_it() -> No
 
 def test_a_frozen_part_keeps_weights_and_statistics(tmp_path: Path) -> None:
     task = ClassificationTask(
-        MICRO, num_classes=3, preprocessing=INPUT, ema_decay=0.9, finetuning=Finetuning(freeze="blocks.1"), lr=1e-2
+        MICRO,
+        num_classes=3,
+        preprocessing=INPUT,
+        ema_decay=0.9,
+        finetuning=Finetuning(freeze="blocks.1", allow_random=True),
+        lr=1e-2,
     )
     before = {name: value.clone() for name, value in task.model.state_dict().items()}
     fit(task, tmp_path, 2)
@@ -104,7 +109,9 @@ def test_a_frozen_part_keeps_weights_and_statistics(tmp_path: Path) -> None:
 
 
 def test_a_linear_probe_trains_the_last_layer_alone(tmp_path: Path) -> None:
-    task = ClassificationTask(MICRO, num_classes=3, preprocessing=INPUT, finetuning=Finetuning(freeze="backbone"))
+    task = ClassificationTask(
+        MICRO, num_classes=3, preprocessing=INPUT, finetuning=Finetuning(freeze="backbone", allow_random=True)
+    )
     before = {name: value.clone() for name, value in task.model.state_dict().items()}
     fit(task, tmp_path)
     assert changed(before, task.model) == {"head.weight", "head.bias"}
@@ -140,7 +147,7 @@ def probe_then_all(**options: Any) -> ClassificationTask:
     return ClassificationTask(
         MICRO, num_classes=3, preprocessing=INPUT, lr=4e-3, drop_path=0.1,
         schedule=Schedule(warmup_epochs=0, min_lr=0.0),
-        finetuning=Finetuning(probe_epochs=2, probe_lr=0.05), **options,
+        finetuning=Finetuning(probe_epochs=2, probe_lr=0.05, allow_random=True), **options,
     )  # fmt: skip
 
 
@@ -196,3 +203,43 @@ def test_default_rates() -> None:
     task = ClassificationTask(MICRO, num_classes=3, lr="auto")
     with pytest.raises(UserError, match=r"^model\.lr is auto, but the data do not tell the images per step"):
         task.derive_lr(None)
+
+
+RANDOM = (
+    r"keeps weights that are random, since none were loaded; give --model\.pretrained true or --model\.pretrained FILE"
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        (Finetuning(freeze="backbone"), "freeze backbone"),
+        (Finetuning(freeze="stem"), "freeze stem"),
+        (Finetuning(probe_epochs=1), "probe_epochs 1"),
+    ],
+)
+def test_random_weights_are_not_frozen(tmp_path: Path, options: Finetuning, key: str) -> None:
+    task = ClassificationTask(MICRO, num_classes=3, preprocessing=INPUT, finetuning=options)
+    with pytest.raises(
+        UserError, match=rf"^model\.finetuning\.{key} {RANDOM}, or --model\.finetuning\.allow_random true"
+    ):
+        fit(task, tmp_path)
+    fit(ClassificationTask(MICRO, num_classes=3, preprocessing=INPUT), tmp_path)  # nothing is frozen
+
+
+def test_weights_may_come_from_anywhere(tmp_path: Path) -> None:
+    first = ClassificationTask(MICRO, num_classes=3, preprocessing=INPUT)
+    trainer = fit(first, tmp_path)
+    checkpoint, weights = tmp_path / "run.ckpt", tmp_path / "weights.pth"
+    trainer.save_checkpoint(checkpoint)
+    torch.save(first.model.state_dict(), weights)
+    stem = first.model.state_dict()["stem.weight"].clone()
+    probe: dict[str, Any] = {"num_classes": 3, "preprocessing": INPUT, "finetuning": Finetuning(freeze="backbone")}
+    for task in (
+        ClassificationTask(MICRO, pretrained=str(checkpoint), **probe),
+        ClassificationTask(MICRO, pretrained=str(weights), **probe),
+        ClassificationTask(MICRO, kwargs={"checkpoint_path": str(weights)}, **probe),
+        ClassificationTask.load_from_checkpoint(checkpoint, weights_only=True, finetuning=probe["finetuning"]),
+    ):
+        fit(task, tmp_path)
+        assert torch.equal(task.model.state_dict()["stem.weight"], stem)

@@ -108,7 +108,8 @@ def finetune(processes: int, root: Path, batch_size: int) -> dict[str, Tensor]:
     seed_everything(5)
     task = ClassificationTask(
         "convnext_iso_nano", num_classes=3, lr=0.1, weight_decay=0.0, schedule=Schedule(min_lr=0.1),
-        optimizer=OptimizerOptions("sgd", head_lr_factor=2.0), finetuning=Finetuning(probe_epochs=1, probe_lr=0.5),
+        optimizer=OptimizerOptions("sgd", head_lr_factor=2.0), 
+        finetuning=Finetuning(probe_epochs=1, probe_lr=0.5, allow_random=True),
     )  # fmt: skip
     data = ImageFolderDataModule(
         str(root), image_size=28, batch_size=batch_size, num_workers=0, crop_pct=1.0, augmentation=AUGMENTATION,
