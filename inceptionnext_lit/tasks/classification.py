@@ -1,5 +1,6 @@
 """Image classification with any timm backbone."""
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any, Literal, cast
@@ -114,6 +115,7 @@ class ClassificationTask(Optimised):
             weight_decay=weight_decay,
             drop_path=drop_path,
             label_smoothing=label_smoothing,
+            ema_decay=0.0 if ema_decay is None else ema_decay,
         )
         if class_names is not None and len(class_names) != num_classes:
             raise UserError(f"{len(class_names)} class names were given for {num_classes} classes.")
@@ -293,11 +295,11 @@ class ClassificationTask(Optimised):
             self.model_ema.update(self.model, step=self.trainer.global_step)
 
 
-def _check_ranges(*, lr: float, weight_decay: float, drop_path: float, label_smoothing: float) -> None:
-    if lr <= 0:
+def _check_ranges(*, lr: float, weight_decay: float, **shares: float) -> None:
+    if not 0 < lr < math.inf:  # which NaN is not either
         raise UserError(f"model.lr is {lr}; a learning rate is greater than 0.")
-    if weight_decay < 0:
+    if not 0 <= weight_decay < math.inf:
         raise UserError(f"model.weight_decay is {weight_decay}; it must be 0 or more.")
-    for name, value in (("drop_path", drop_path), ("label_smoothing", label_smoothing)):
+    for name, value in shares.items():
         if not 0 <= value < 1:
             raise UserError(f"model.{name} is {value}; it must be at least 0 and less than 1.")

@@ -70,6 +70,18 @@ class Optimised(SelfContained):
         scheduler = self.schedule.build(optimizer, total_steps, steps_per_epoch, probe)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Take the mean over the batches of a step that the end of an epoch has cut short.
+
+        Each batch's gradients have been divided by the batches of a whole step, as if none were missing.
+        """
+        whole = self.trainer.accumulate_grad_batches
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready % whole
+        if batches:
+            for parameter in self.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.mul_(whole / batches)
+
     def on_train_start(self) -> None:
         """Let this run's own arguments win over those that a continued run's checkpoint has just restored."""
         optimizer = cast(Optimizer, self.optimizers(use_pl_optimizer=False))

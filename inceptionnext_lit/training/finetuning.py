@@ -1,5 +1,6 @@
 """Which part of a model is trained, and when: frozen layers, and a linear probe before the rest."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Finetuning:
     def __post_init__(self) -> None:
         if self.probe_epochs < 0:
             raise UserError(f"model.finetuning.probe_epochs is {self.probe_epochs}; it must be 0 or more.")
-        if self.probe_lr <= 0:
+        if not 0 < self.probe_lr < math.inf:
             raise UserError(f"model.finetuning.probe_lr is {self.probe_lr}; it must be above 0.")
         if self.probe_epochs and self.freeze == BACKBONE:
             raise UserError(

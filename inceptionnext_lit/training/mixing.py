@@ -1,5 +1,6 @@
 """Mixup and CutMix on whole batches."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,7 +33,7 @@ class Mix:
 
     def __post_init__(self) -> None:
         for name in ("mixup", "cutmix"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"model.mix.{name} is {getattr(self, name)}; it must be 0 (off) or more.")
         for name in ("prob", "switch_prob"):
             if not 0 <= getattr(self, name) <= 1:

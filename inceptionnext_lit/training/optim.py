@@ -53,7 +53,7 @@ class OptimizerOptions:
             raise UserError(f"model.optimizer.name is {self.name!r}, which timm does not know; {hint}")
         if not 0 < self.layer_decay <= 1:
             raise UserError(f"model.optimizer.layer_decay is {self.layer_decay}; it must be above 0 and at most 1.")
-        if self.head_lr_factor <= 0:
+        if not 0 < self.head_lr_factor < math.inf:
             raise UserError(f"model.optimizer.head_lr_factor is {self.head_lr_factor}; it must be above 0.")
 
     def build(

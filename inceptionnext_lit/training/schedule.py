@@ -1,10 +1,12 @@
 """The learning-rate schedule of the family's recipes: linear warm-up, cosine, cool-down."""
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from lightning.pytorch.utilities import rank_zero_only
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -28,6 +30,9 @@ class Probe:
 class Schedule:
     """Learning rate over a run, stepped once per optimiser step (paper, section 4.1, as DeiT trains).
 
+    Where the peak of a parameter group is below ``warmup_lr`` or ``min_lr``, the peak takes their place, with a warning:
+    the rate neither falls in the warm-up nor rises after it.
+
     Args:
         warmup_epochs: Epochs of linear increase from ``warmup_lr`` to the peak; fractions are fine.
         warmup_lr: Learning rate of the first step.
@@ -35,7 +40,7 @@ class Schedule:
         cooldown_epochs: Last epochs of the run that stay at ``min_lr``.
 
     Raises:
-        UserError: If a value is negative.
+        UserError: If a value is negative or infinite.
     """
 
     warmup_epochs: float = 0.0
@@ -45,7 +50,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value < 0:
+            if not 0 <= value < math.inf:
                 raise UserError(f"model.schedule.{name} is {value}; it must be 0 or more.")
 
     def build(
@@ -67,16 +72,23 @@ class Schedule:
         cooldown = min(round(self.cooldown_epochs * steps_per_epoch), total_steps)
         warmup = min(round(self.warmup_epochs * steps_per_epoch), total_steps - cooldown)
         cosine = total_steps - cooldown - warmup
+        peaks = [float(group["lr"]) for group in optimizer.param_groups]
+        if warmup:
+            _say_what_is_above("warmup_lr", self.warmup_lr, peaks)
+        if cosine or cooldown:
+            _say_what_is_above("min_lr", self.min_lr, peaks)
 
         def factor(step: int, peak: float, probe_lr: float) -> float:
             if step < probing:
                 return probe_lr / peak
             step -= probing
             if step < warmup:
-                rate = self.warmup_lr + (peak - self.warmup_lr) * step / warmup
+                first = min(self.warmup_lr, peak)
+                rate = first + (peak - first) * step / warmup
             else:
                 progress = min((step - warmup) / cosine, 1.0) if cosine else 1.0
-                rate = self.min_lr + (peak - self.min_lr) * (1 + math.cos(math.pi * progress)) / 2
+                last = min(self.min_lr, peak)
+                rate = last + (peak - last) * (1 + math.cos(math.pi * progress)) / 2
             return rate / peak
 
         # LambdaLR multiplies each group's own rate
@@ -85,3 +97,17 @@ class Schedule:
             for group in optimizer.param_groups
         ]
         return LambdaLR(optimizer, factors)
+
+
+@rank_zero_only
+def _say_what_is_above(name: str, value: float, peaks: list[float]) -> None:
+    """Warn of a rate of the schedule that is above the peak of some parameter groups."""
+    below = [peak for peak in peaks if peak < value]
+    if not below:
+        return
+    which = "" if len(below) == len(peaks) else f" of {len(below)} of {len(peaks)} parameter groups"
+    warnings.warn(
+        f"model.schedule.{name} is {value:g}, above the peak rate{which} ({min(below):g}), which is used in its place; "
+        f"lower model.schedule.{name} or raise model.lr.",
+        stacklevel=1,
+    )

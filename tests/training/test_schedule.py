@@ -43,3 +43,35 @@ def test_a_run_shorter_than_its_warmup_only_warms_up() -> None:
 def test_negative_values_are_refused() -> None:
     with pytest.raises(UserError, match=r"model\.schedule\.warmup_epochs is -1"):
         Schedule(warmup_epochs=-1)
+
+
+@pytest.mark.parametrize("value", [-1, math.nan, math.inf])
+def test_values_that_are_no_rates(value: float) -> None:
+    with pytest.raises(UserError, match=rf"model\.schedule\.min_lr is {value}; it must be 0 or more"):
+        Schedule(min_lr=value)
+
+
+def test_a_peak_below_the_other_rates_takes_their_place_with_a_warning() -> None:
+    schedule = Schedule(warmup_epochs=1, warmup_lr=1e-4, min_lr=1e-3, cooldown_epochs=1)
+    with pytest.warns(
+        UserWarning, match=r"\.min_lr is 0\.001, above the peak rate \(1e-05\), which is used in its"
+    ) as found:
+        rates = [row[0] for row in learning_rates(schedule, [1e-5], total=40, per_epoch=10)]
+    assert [str(one.message).split(",")[0] for one in found] == [
+        "model.schedule.warmup_lr is 0.0001", "model.schedule.min_lr is 0.001",
+    ]  # fmt: skip
+    assert rates == [pytest.approx(1e-5)] * 40
+
+
+def test_groups_of_lower_rates_do_not_rise_either() -> None:
+    with pytest.warns(UserWarning, match=r"min_lr is 0\.01, above the peak rate of 1 of 2 parameter groups \(0\.001\)"):
+        rates = learning_rates(Schedule(min_lr=1e-2), [1.0, 1e-3], total=20, per_epoch=10)
+    assert rates[0] == [1.0, pytest.approx(1e-3)]
+    assert rates[-1][0] < 0.05
+    assert [row[1] for row in rates] == [pytest.approx(1e-3)] * 20
+
+
+def test_a_peak_above_the_other_rates_is_no_reason_to_warn(recwarn: pytest.WarningsRecorder) -> None:
+    learning_rates(Schedule(warmup_epochs=1, warmup_lr=1e-3, min_lr=1e-3), [1e-3], total=20, per_epoch=10)
+    learning_rates(Schedule(warmup_epochs=0, warmup_lr=1.0, min_lr=1e-3), [1e-3], total=20, per_epoch=10)
+    assert not [one for one in recwarn if "model.schedule" in str(one.message)]

@@ -1,0 +1,75 @@
+"""How a task's model is optimised: steps that are cut short, and values that are no rates."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.training.optim import OptimizerOptions
+from inceptionnext_lit.training.schedule import Schedule
+
+MICRO = "convnext_iso_nano"  # without BatchNorm, whose statistics would differ
+RATE = 0.1
+
+
+def task() -> ClassificationTask:
+    torch.manual_seed(0)
+    return ClassificationTask(
+        MICRO, num_classes=3, lr=RATE, weight_decay=0.0, schedule=Schedule(min_lr=RATE),
+        optimizer=OptimizerOptions("sgd", kwargs={"momentum": 0.0}),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("limit", "accumulated", "clip", "steps"),
+    [
+        (3, 2, None, [(0, 1), (2,)]),
+        (0.5, 4, None, [(0, 1, 2)]),  # of six batches; not even one whole step
+        (5, 3, 0.05, [(0, 1, 2), (3, 4)]),  # the gradient of the cut step is what is clipped
+        (4, 2, None, [(0, 1), (2, 3)]),
+    ],
+)
+def test_a_step_that_is_cut_short_has_the_mean_gradient_of_its_batches(
+    tmp_path: Path, limit: Any, accumulated: int, clip: float | None, steps: list[tuple[int, ...]]
+) -> None:
+    images = torch.randn(12, 3, 28, 28, generator=torch.Generator().manual_seed(1))
+    labels = torch.arange(12) % 3
+    trained = task()
+    trainer = Trainer(
+        max_epochs=1, accumulate_grad_batches=accumulated, limit_train_batches=limit, gradient_clip_val=clip,
+        logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu",
+        enable_model_summary=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    trainer.fit(trained, DataLoader(TensorDataset(images, labels), batch_size=2))
+    assert trainer.global_step == len(steps)
+    expected = task().model.train()
+    optimizer = torch.optim.SGD(expected.parameters(), lr=RATE)
+    for batches in steps:
+        optimizer.zero_grad()
+        for number in batches:
+            part = slice(2 * number, 2 * number + 2)
+            (F.cross_entropy(expected(images[part]), labels[part]) / len(batches)).backward()
+        if clip is not None:
+            torch.nn.utils.clip_grad_norm_(expected.parameters(), clip)
+        optimizer.step()
+    for (name, ours), theirs in zip(trained.model.named_parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("decay", [1.0, -0.1, 1.5, float("nan")])
+def test_an_average_that_would_never_move_or_run_away(decay: float) -> None:
+    with pytest.raises(UserError, match=r"^model\.ema_decay is \S+; it must be at least 0 and less than 1\.$"):
+        ClassificationTask("inceptionnext_iso_micro", num_classes=3, ema_decay=decay)
+    assert ClassificationTask("inceptionnext_iso_micro", num_classes=3, ema_decay=0.0).model_ema is not None
+
+
+@pytest.mark.parametrize("lr", [0.0, -1.0, float("nan"), float("inf")])
+def test_what_is_no_rate(lr: float) -> None:
+    with pytest.raises(UserError, match=r"^model\.lr is \S+; a learning rate is greater than 0\.$"):
+        ClassificationTask("inceptionnext_iso_micro", num_classes=3, lr=lr)
