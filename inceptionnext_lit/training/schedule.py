@@ -30,8 +30,8 @@ class Probe:
 class Schedule:
     """Learning rate over a run, stepped once per optimiser step (paper, section 4.1, as DeiT trains).
 
-    Where the peak of a parameter group is below ``warmup_lr`` or ``min_lr``, the peak takes their place, with a warning:
-    the rate neither falls in the warm-up nor rises after it.
+    Where the peak of a parameter group is below ``warmup_lr`` or ``min_lr``, the peak is used in their place, with a
+    warning: the rate neither falls in the warm-up nor rises after it.
 
     Args:
         warmup_epochs: Epochs of linear increase from ``warmup_lr`` to the peak; fractions are fine.
