@@ -27,6 +27,7 @@ from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.safe_load import check_finite
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks.predictions import labels, rank, top_labels
+from inceptionnext_lit.tasks.stored import check_stored
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
@@ -175,6 +176,7 @@ def _load_task(path: Path) -> ClassificationTask:
     if not isinstance(arguments, dict) or arguments.get("_class_path") != kind:
         raise UserError(f"{path} is no checkpoint of a classifier that fit has trained; use one of those.")
     known = inspect.signature(ClassificationTask).parameters
+    check_stored(arguments, f"The checkpoint {path}")
     plain = {key: value for key, value in arguments.items() if key in known or key == "_class_path"}
     try:
         task: ClassificationTask = instantiate_module(ClassificationTask, plain)

@@ -4,9 +4,11 @@ import argparse
 import re
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -14,6 +16,20 @@ from safetensors.torch import load_file
 from inceptionnext_lit.errors import UserError
 
 _NAMED = 4
+# What training scripts store beside weights, as plain as numbers and dictionaries: scalars and arrays of NumPy, and
+# their arguments. Some are read as a simpler class than the one that the file names; that one is not imported.
+_PLAIN: list[Any] = [
+    *(type(np.dtype(code)) for code in "?bhilqBHILQefdgFDGUSMm"),
+    np.dtype,
+    np.ndarray,
+    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *((np.zeros(0).__reduce__()[0], f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+    argparse.Namespace,
+    SimpleNamespace,
+    *((argparse.Namespace, f"jsonargparse.{module}.Namespace") for module in ("namespace", "_namespace")),
+    *((PurePosixPath, f"{module}.PosixPath") for module in ("pathlib", "pathlib._local")),
+    *((PureWindowsPath, f"{module}.WindowsPath") for module in ("pathlib", "pathlib._local")),
+]
 
 
 def load_plain(path: str | Path, *, mmap: bool = False) -> dict[str, Any]:
@@ -89,8 +105,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 def _load_torch(path: Path, mmap: bool) -> Any:
     # torch goes by this ending, even where the content is its own
     mmap = mmap and path.suffix != ".safetensors" and zipfile.is_zipfile(path)
-    # timm's training script stores its arguments in a Namespace, which is as plain as a dictionary
-    with torch.serialization.safe_globals([argparse.Namespace]), path.open("rb") as file:
+    with torch.serialization.safe_globals(_PLAIN), path.open("rb") as file:
         # said outright, weights_only also holds where TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set
         return torch.load(path if mmap else file, map_location="cpu", weights_only=True, mmap=mmap)
 

@@ -1,7 +1,11 @@
 import argparse
 import os
-from pathlib import Path
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 
+import jsonargparse
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -65,6 +69,41 @@ def test_the_arguments_of_timms_training_script_are_no_code(tmp_path: Path) -> N
     content = load_plain(tmp_path / "checkpoint.pth.tar")
     assert content["args"].lr == 0.1
     assert_same(content["state_dict"])
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (np.float64(0.5), 0.5), (np.float32(0.5), 0.5), (np.int64(3), 3), (np.bool_(True), True), (np.str_("x"), "x"),
+        (np.longdouble(2), 2), (np.complex64(1j), 1j), (np.datetime64("2020-01-02"), np.datetime64("2020-01-02")),
+        (argparse.Namespace(lr=np.float32(0.5), data=PurePosixPath("a/b")), None),
+        (SimpleNamespace(lr=0.1, inner=argparse.Namespace(seed=np.int32(1))), None),
+        (jsonargparse.Namespace(lr=0.1), argparse.Namespace(lr=0.1)),
+        (Path("a/b"), PurePosixPath("a/b")),
+        ({"best": [np.float64(1.0)]}, None),
+    ],
+    ids=repr,
+)  # fmt: skip
+@pytest.mark.parametrize("zipped", [True, False])
+def test_plain_values_beside_weights_are_no_code(tmp_path: Path, value: object, expected: object, zipped: bool) -> None:
+    torch.save({"state_dict": TENSORS, "x": value}, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    content = load_plain(tmp_path / "w.pth")
+    assert content["x"] == (value if expected is None else expected)
+    assert_same(content["state_dict"])
+
+
+def test_an_array_beside_weights(tmp_path: Path) -> None:
+    torch.save({**TENSORS, "mean": np.array([0.5, 0.25])}, tmp_path / "w.pth")
+    assert load_plain(tmp_path / "w.pth")["mean"].tolist() == [0.5, 0.25]
+
+
+@pytest.mark.parametrize("wrap", [np.array, lambda x: argparse.Namespace(x=x), lambda x: SimpleNamespace(x=x)])
+def test_code_within_plain_values_is_refused(tmp_path: Path, wrap: Callable[[object], object]) -> None:
+    marker = tmp_path / "ran"
+    torch.save({**TENSORS, "x": wrap(Dangerous(marker))}, tmp_path / "evil.pth")
+    with pytest.raises(UserError, match=r"holds code \(posix\.system\) beside weights"):
+        load_plain(tmp_path / "evil.pth")
+    assert not marker.exists()
 
 
 @pytest.mark.parametrize(

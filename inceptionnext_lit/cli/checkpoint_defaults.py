@@ -1,9 +1,11 @@
 """What a checkpoint says of its model and its data, as defaults of the command line."""
 
+import pkgutil
 from typing import Any
 
 from inceptionnext_lit.cli.parser import DEFAULT_CLASSES
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.tasks.stored import check_stored
 
 # What flows from the data to the model; a checkpoint holds it for the data, not for the model's own keys.
 LINKED = {
@@ -14,27 +16,48 @@ LINKED = {
 }
 
 
-def checkpoint_defaults(checkpoint: dict[str, Any]) -> dict[str, Any]:
+def checkpoint_defaults(checkpoint: dict[str, Any], path: str, model: Any) -> dict[str, Any]:
     """Arguments of the model and of the data as a checkpoint holds them.
 
     Args:
         checkpoint: What :func:`read_checkpoint` returns.
+        path: Its file, for messages.
+        model: The command line's own arguments for the model; a class that is named there may be imported.
 
     Returns:
         Defaults for the parser's keys ``model`` and ``data``.
 
     Raises:
-        UserError: If the checkpoint does not say what it was made with.
+        UserError: If the checkpoint does not say what it was made with, or names code that this package does not know.
     """
     arguments = dict(checkpoint.get("hyper_parameters", {}))
     preprocessing = arguments.get("preprocessing")
     if "_class_path" not in arguments or preprocessing is None:
         raise UserError("The checkpoint does not hold its model's arguments; it was not written by this toolkit's fit.")
-    model = {key: value for key, value in arguments.items() if not key.startswith("_") and key not in LINKED.values()}
+    check_stored(arguments, f"The checkpoint {path}", _names(model))
+    init_args = {
+        key: value for key, value in arguments.items() if not key.startswith("_") and key not in LINKED.values()
+    }
     data = {key: preprocessing[key] for key in ("image_size", "crop_pct", "mean", "std")}
     data["in_chans"] = len(preprocessing["mean"])
     data |= {key: arguments[key] for key in ("class_names", "multi_label")}
     return {
-        "model": {"class_path": arguments["_class_path"], "init_args": model},
+        "model": {"class_path": arguments["_class_path"], "init_args": init_args},
         "data": {"class_path": DEFAULT_CLASSES["data"].__name__, "init_args": data},
     }
+
+
+def _names(model: Any) -> set[str]:
+    """Every text among the command line's arguments for the model, its class also by the module that defines it."""
+    cls = pkgutil.resolve_name(model.class_path)  # the parser has imported it
+    named = {f"{cls.__module__}.{cls.__qualname__}"}
+    waiting = [model.as_dict()]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            named.add(value)
+        elif isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
+    return named

@@ -101,7 +101,9 @@ class CommandLine(LightningCLI):
     def _parse_with_defaults_of(self, path: str, command: str, parser: LightningArgumentParser, args: ArgsType) -> None:
         checkpoint = read_checkpoint(path, mmap=True)
         check_finite(checkpoint["state_dict"], f"The checkpoint {path}")
-        self._subcommand_parsers[command].set_defaults(checkpoint_defaults(checkpoint))
+        self._subcommand_parsers[command].set_defaults(
+            checkpoint_defaults(checkpoint, path, self.config[command].model)
+        )
         super().parse_arguments(parser, args)
         self.config[command].ckpt_path = path
         self._run_settings = checkpoint.get("run", {})

@@ -9,7 +9,8 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.safe_load import check_finite
 from inceptionnext_lit.tasks.backbone import WEIGHT_SOURCES
 
-_NESTED = ("mix", "optimizer", "schedule", "finetuning", "execution")
+# arguments that are dataclasses of their own
+NESTED = ("mix", "optimizer", "schedule", "finetuning", "execution")
 
 
 class SelfContained(LightningModule):
@@ -27,7 +28,7 @@ class SelfContained(LightningModule):
         plain = dict(self.hparams)
         plain["pretrained"] = False
         plain["kwargs"] = {key: value for key, value in (plain["kwargs"] or {}).items() if key not in WEIGHT_SOURCES}
-        for name in _NESTED:
+        for name in NESTED:
             plain[name] = asdict(getattr(self, name))
         plain["class_names"] = self.class_names
         return plain

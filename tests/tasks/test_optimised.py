@@ -22,7 +22,7 @@ def task() -> ClassificationTask:
     torch.manual_seed(0)
     return ClassificationTask(
         MICRO, num_classes=3, lr=RATE, weight_decay=0.0, schedule=Schedule(min_lr=RATE),
-        optimizer=OptimizerOptions("sgd", kwargs={"momentum": 0.0}),
+        optimizer=OptimizerOptions("momentum", kwargs={"momentum": 0.0}),
     )  # fmt: skip
 
 

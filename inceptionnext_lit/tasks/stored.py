@@ -1,0 +1,66 @@
+"""The arguments in a checkpoint, which may be a stranger's: nothing that they name is imported."""
+
+from collections.abc import Collection, Mapping
+from numbers import Number
+from typing import Any
+
+from inceptionnext_lit import tasks
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.tasks.checkpointing import NESTED
+
+_PLAIN_TEXTS = ("name", "loss", "class_names")  # whose types keep a parser from reading anything else in them
+
+
+def own_classes() -> set[str]:
+    """Where this package's own tasks are imported from, as a checkpoint says it."""
+    found = (getattr(tasks, name) for name in tasks.__all__)
+    return {f"{cls.__module__}.{cls.__qualname__}" for cls in found}
+
+
+def check_stored(arguments: Mapping[str, Any], source: str, named: Collection[str] = ()) -> None:
+    """Refuse a checkpoint's arguments if a parser would import something for them.
+
+    Args:
+        arguments: The checkpoint's ``hyper_parameters``.
+        source: What messages call the checkpoint.
+        named: Classes that the command line itself names; they may be named by the checkpoint too.
+
+    Raises:
+        UserError: If the task's class is neither this package's nor named, or a class is named among the arguments.
+    """
+    task = arguments.get("_class_path")
+    if task not in own_classes() and task not in named:
+        raise UserError(
+            f"{source} is of the class {task}, which is not one of this package's, so it was not imported. If you "
+            f"trust it, name the class yourself: --model {task}."
+        )
+    for key, value in arguments.items():
+        if key.startswith("_"):
+            continue
+        if key in NESTED and not isinstance(value, Mapping | None):
+            raise _refusal(source, key, value)
+        if key not in _PLAIN_TEXTS:
+            _check(value, key, source, named)
+    optimizer = (arguments.get("optimizer") or {}).get("name", "")
+    if "." in str(optimizer) and not str(optimizer).startswith("torch.optim.") and optimizer not in named:
+        raise _refusal(source, "optimizer.name", optimizer)
+
+
+def _check(value: Any, place: str, source: str, named: Collection[str]) -> None:
+    if isinstance(value, Mapping):
+        if "class_path" in value and value["class_path"] not in named:
+            raise _refusal(source, place, value["class_path"])
+        for key, one in value.items():
+            _check(one, f"{place}.{key}", source, named)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            _check(one, place, source, named)
+    # a parser reads "{class_path: …}" in a text where any value is allowed
+    elif not isinstance(value, Number | str | None) or (isinstance(value, str) and ":" in value):
+        raise _refusal(source, place, value)
+
+
+def _refusal(source: str, place: str, value: Any) -> UserError:
+    return UserError(
+        f"{source} holds {value!r} as {place}, which could name code to run; it was refused and nothing was imported."
+    )
