@@ -27,6 +27,8 @@ _PLAIN: list[Any] = [
     argparse.Namespace,
     SimpleNamespace,
     *((argparse.Namespace, f"jsonargparse.{module}.Namespace") for module in ("namespace", "_namespace")),
+    PurePosixPath,
+    PureWindowsPath,
     *((PurePosixPath, f"{module}.PosixPath") for module in ("pathlib", "pathlib._local")),
     *((PureWindowsPath, f"{module}.WindowsPath") for module in ("pathlib", "pathlib._local")),
 ]

@@ -97,7 +97,9 @@ def test_an_array_beside_weights(tmp_path: Path) -> None:
     assert load_plain(tmp_path / "w.pth")["mean"].tolist() == [0.5, 0.25]
 
 
-@pytest.mark.parametrize("wrap", [np.array, lambda x: argparse.Namespace(x=x), lambda x: SimpleNamespace(x=x)])
+@pytest.mark.parametrize(
+    "wrap", [lambda x: [np.ones(1), x], lambda x: argparse.Namespace(x=x), lambda x: SimpleNamespace(x=x)]
+)
 def test_code_within_plain_values_is_refused(tmp_path: Path, wrap: Callable[[object], object]) -> None:
     marker = tmp_path / "ran"
     torch.save({**TENSORS, "x": wrap(Dangerous(marker))}, tmp_path / "evil.pth")

@@ -57,8 +57,8 @@ def test_a_class_that_nobody_has_named(
             cli(*words)
         assert exit_.value.code == 1
         assert capsys.readouterr().err.endswith(
-            f"error: The checkpoint {path} is of the class stranger.Task, which is not one of this package's, so it was "
-            "not imported. If you trust it, name the class yourself: --model stranger.Task.\n"
+            f"error: The checkpoint {path} is of the class stranger.Task, which is not one of this package's, so it "
+            "was not imported. If you trust it, name the class yourself: --model stranger.Task.\n"
         )
     with pytest.raises(UserError, match="no checkpoint of a classifier"):
         load_classifier(path)
@@ -99,9 +99,9 @@ def test_a_class_that_the_command_line_names(
     cli: Cli, stored: dict[str, Any], ran: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = changed(stored, tmp_path / "own.ckpt", _class_path="stranger.Task")
-    words = ["--data.root", "sample", "--trainer.limit_test_batches", 1]
-    cli("test", "--model", "stranger.Task", "--ckpt_path", path, *words)
-    assert "test/acc1" in capsys.readouterr().out
+    words = ["--data.root", "sample", "--trainer.limit_val_batches", 1]
+    cli("validate", "--model", "stranger.Task", "--ckpt_path", path, *words)
+    assert "val/acc1" in capsys.readouterr().out
     assert ran.exists()
 
 
