@@ -50,7 +50,7 @@ def accuracy(checkpoint: Path, folder: Path, way: str, lr: float, per_class: int
     """Train once, and return the validation accuracy after the last step."""
     seed_everything(seed, verbose=False)
     stored = read_checkpoint(checkpoint, mmap=True)["hyper_parameters"]
-    look = {key: stored["preprocessing"][key] for key in ("image_size", "crop_pct", "mean", "std")}
+    look = {key: stored["preprocessing"][key] for key in ("image_size", "crop_pct", "mean", "std", "interpolation")}
     data = ImageFolderDataModule(
         str(folder),
         batch_size=BATCH_SIZE,

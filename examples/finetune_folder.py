@@ -27,7 +27,8 @@ def main() -> None:
     args = parser.parse_args()
 
     seed_everything(0, workers=True)
-    # For photographs: image_size=224, name="inceptionnext_tiny" and pretrained=True below.
+    # For photographs: image_size=224, name="inceptionnext_tiny" and pretrained=True below. Weights of other models may
+    # want another mean and std; models.pretrained_input.pretrained_input(NAME, True) tells them.
     data = ImageFolderDataModule(root=args.folder, image_size=28, batch_size=args.batch_size, crop_pct=1.0)
     task = ClassificationTask(
         name="inceptionnext_iso_micro",

@@ -92,7 +92,7 @@ def device_part(pixels: list[torch.Tensor], form: ToInput) -> float:
 
 def measure(paths: list[str], rounds: int) -> Table:
     """A table of medians over rounds, each of which times every side once, one after the other."""
-    preprocessing = input_format(SIZE, 3, 0.875, None, None)
+    preprocessing = input_format(SIZE, 3)
     form = ToInput(preprocessing)
     table = Table("images/s on one core", "timm, bytes", "timm, tensor", "here", "here ÷ bytes", "here ÷ tensor")
     finishing: list[float] = []

@@ -1,9 +1,12 @@
 """How an image becomes a model's input: what the data and the model must agree on."""
 
-from typing import Final, TypedDict
+from typing import Final, Literal, NotRequired, TypedDict
 
 NOT_COUNTED: Final = -1
 """The label of an image that only fills up a process's share of an evaluation; no metric counts it."""
+
+Interpolation = Literal["bicubic", "bilinear"]
+CropMode = Literal["center", "squash", "border"]
 
 
 class Preprocessing(TypedDict):
@@ -11,14 +14,18 @@ class Preprocessing(TypedDict):
 
     Attributes:
         image_size: Side of the square that the model gets, in pixels.
-        crop_pct: Share of the resized image's shorter side that the centre crop keeps.
+        crop_pct: Share of the resized image's side that the centre crop keeps.
         interpolation: Resampling filter of the resize, ``"bicubic"`` or ``"bilinear"``.
         mean: Mean per channel that is subtracted, for pixels in [0, 1].
         std: Standard deviation per channel that is divided by.
+        crop_mode: What becomes of an image that is no square: ``"center"`` resizes its shorter side and cuts the longer
+            one, ``"squash"`` resizes both, and ``"border"`` resizes the longer side and fills up with the mean. Without
+            it: ``"center"``.
     """
 
     image_size: int
     crop_pct: float
-    interpolation: str
+    interpolation: Interpolation
     mean: list[float]
     std: list[float]
+    crop_mode: NotRequired[CropMode]

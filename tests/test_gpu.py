@@ -123,7 +123,7 @@ def test_a_loss_on_a_gpu_that_is_no_number_stops_the_run_before_a_checkpoint(
 
 
 def test_a_batch_is_finished_exactly_and_without_waiting() -> None:
-    to_input = ToInput(input_format(32, 3, 0.875, None, None))
+    to_input = ToInput(input_format(32, 3))
     draw = torch.Generator().manual_seed(0)
     pixels = stack_pixels([torch.randint(0, 256, (3, 32, 32), generator=draw, dtype=torch.uint8) for _ in range(4)])
     raw = RawImages(pixels, [None, Erasure(2, 4, 10, 8, seed=5), None, Erasure(2, 4, 10, 8, seed=5)]).pin_memory()

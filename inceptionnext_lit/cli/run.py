@@ -21,6 +21,7 @@ from inceptionnext_lit.cli.failures import explain_failure, user_error_behind
 from inceptionnext_lit.cli.loggers import all_loggers, folder_loggers, give_defaults
 from inceptionnext_lit.cli.parser import DEFAULT_CLASSES
 from inceptionnext_lit.cli.predicting import add_arguments, leave_out_done, take_inputs
+from inceptionnext_lit.cli.pretrained import describe_input, settle_input
 from inceptionnext_lit.cli.run_folder import RunFolder
 from inceptionnext_lit.cli.tuning import derive, find_lr
 from inceptionnext_lit.errors import UserError
@@ -151,6 +152,7 @@ class CommandLine(LightningCLI):
         if self.subcommand == "fit":
             config = self.config["fit"]
             config.run_name = run_name(config)
+            self._input_taken = settle_input(config.model.init_args, config.data.init_args)
             if self._continued is None:
                 self._run_folder.claim(Path(config.trainer.default_root_dir, config.run_name))
             else:
@@ -239,6 +241,8 @@ class CommandLine(LightningCLI):
             self.model.hparams["lr"] = self.config["fit"].model.init_args.lr = rate
             self.config["fit"].find_lr = False  # what is saved repeats this run, without another trial
             derived.append(f"model.lr {rate:g} (by a range test)")
+        if hasattr(self.datamodule, "preprocessing"):
+            say(describe_input(self.datamodule.preprocessing, self._input_taken))
         if derived:
             say(f"Derived:    {', '.join(derived)}")
         if self._continued is not None and self._run_folder.path is not None:

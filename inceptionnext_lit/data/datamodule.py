@@ -26,7 +26,7 @@ from inceptionnext_lit.data.datasets import (
 )
 from inceptionnext_lit.data.defaults import default_batch_size, default_workers
 from inceptionnext_lit.data.describing import describe_evaluation, describe_junk, describe_rest, describe_training
-from inceptionnext_lit.data.device_batch import ToInput
+from inceptionnext_lit.data.device_batch import RawImages, ToInput
 from inceptionnext_lit.data.global_batch import plan_accumulation
 from inceptionnext_lit.data.inputs import resolve_inputs
 from inceptionnext_lit.data.loaders import build_loader
@@ -36,11 +36,12 @@ from inceptionnext_lit.data.rules import SplitRules, rules_of_own_run
 from inceptionnext_lit.data.sample import SAMPLE, data_folder, unpack_sample
 from inceptionnext_lit.data.samplers import EvaluationSampler, TrainingSampler
 from inceptionnext_lit.data.samples import Samples
+from inceptionnext_lit.data.seen_pixels import SeenPixels
 from inceptionnext_lit.data.selection import Split
 from inceptionnext_lit.data.splits import Source, open_source
 from inceptionnext_lit.data.transforms import Transform, eval_transform, input_format, train_transform
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.preprocessing import Preprocessing
+from inceptionnext_lit.preprocessing import CropMode, Interpolation, Preprocessing
 from inceptionnext_lit.seeding import run_seed
 
 _BATCH_SIZE = 64  # where it is to be derived and nothing is trained
@@ -93,9 +94,16 @@ class ImageFolderDataModule(LightningDataModule):
             megabyte can hold more pixels than a machine has memory for. Reading takes about 14 bytes a pixel.
         augmentation: What is drawn at random in training: ``none``, ``light``, ``medium``, ``strong``, or keys of
             :class:`Augmentation` one by one.
-        mean: Mean per channel for pixels in [0, 1]; ``None``: ImageNet's, averaged if not RGB.
+        mean: Mean per channel for pixels in [0, 1]; ``None``: that of the pretrained weights if there are any,
+            otherwise ImageNet's, averaged if not RGB.
         std: Standard deviation per channel, likewise.
-        crop_pct: Share of the resized image's shorter side that the evaluation's centre crop keeps.
+        crop_pct: Share of the resized image's side that the evaluation's centre crop keeps; ``None``: that of the
+            pretrained weights, otherwise 0.875.
+        interpolation: Filter with which the evaluation resizes; ``None``: that of the pretrained weights, otherwise
+            bicubic.
+        crop_mode: What the evaluation does with images that are no squares: resize the shorter side and cut the rest
+            (``center``), resize both sides (``squash``), or fill up with the mean (``border``); ``None``: as with the
+            pretrained weights, otherwise ``center``.
         class_names: The class names in index order, such as a checkpoint's; ``None``: the training split's, sorted.
         cache_dir: Where the embedded images are unpacked; see :func:`unpack_sample`.
 
@@ -133,7 +141,9 @@ class ImageFolderDataModule(LightningDataModule):
         augmentation: Level | Augmentation = "light",
         mean: list[float] | None = None,
         std: list[float] | None = None,
-        crop_pct: float = 0.875,
+        crop_pct: float | None = None,
+        interpolation: Interpolation | None = None,
+        crop_mode: CropMode | None = None,
         class_names: list[str] | None = None,
         cache_dir: str | None = None,
     ) -> None:
@@ -169,8 +179,17 @@ class ImageFolderDataModule(LightningDataModule):
         self._own = True  # what is evaluated is what this data module would train on
         self._trained_on: str | None = None
         self._ignored: Counter[str] = Counter()
-        self.preprocessing = input_format(image_size, in_chans, crop_pct, mean, std)
+        self.preprocessing = input_format(
+            image_size,
+            in_chans,
+            crop_pct=crop_pct,
+            mean=mean,
+            std=std,
+            interpolation=interpolation,
+            crop_mode=crop_mode,
+        )
         self._to_input = ToInput(self.preprocessing)
+        self._seen = SeenPixels(self.preprocessing)
 
     @property
     def classes(self) -> list[str]:
@@ -298,6 +317,12 @@ class ImageFolderDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader[Any]:
         """Batches of unlabelled images, in natural order."""
         return self._loader(self.predict_set, collate_unlabelled)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Compares the first training images with the mean and deviation that are taken for theirs."""
+        if self.trainer and self.trainer.training and self.trainer.is_global_zero and isinstance(batch[0], RawImages):
+            self._seen.note(batch[0].pixels)
+        return batch
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Makes a model's input of the images that a loader gave, on the device; the rest of the batch stays."""

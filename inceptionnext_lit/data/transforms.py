@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.data.transforms import RandomResizedCropAndInterpolation
+from timm.data.transforms import CenterCropOrPad, RandomResizedCropAndInterpolation, ResizeKeepRatio
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.functional import resized_crop, to_tensor
@@ -26,7 +26,7 @@ from inceptionnext_lit.data.loading import load_image
 from inceptionnext_lit.data.opening import MAX_PIXELS
 from inceptionnext_lit.data.rand_augment import rand_augment
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.preprocessing import Preprocessing
+from inceptionnext_lit.preprocessing import CropMode, Interpolation, Preprocessing
 
 Picture = Image.Image | Tensor
 """An image as :func:`load_image` gives it."""
@@ -77,28 +77,45 @@ class Transform:
 
 
 def input_format(
-    image_size: int, in_chans: int, crop_pct: float, mean: list[float] | None, std: list[float] | None
+    image_size: int,
+    in_chans: int,
+    *,
+    crop_pct: float | None = None,
+    mean: list[float] | None = None,
+    std: list[float] | None = None,
+    interpolation: Interpolation | None = None,
+    crop_mode: CropMode | None = None,
 ) -> Preprocessing:
     """The evaluation transform as plain data, from the keys of the data module.
 
     Args:
         image_size: Side of the images that the model gets, in pixels.
         in_chans: Their channels.
-        crop_pct: Share of the resized image's shorter side that the centre crop keeps.
+        crop_pct: Share of the resized image's side that the centre crop keeps; None for 0.875.
         mean: Mean per channel; None for ImageNet's, averaged where the images are not RGB.
         std: Standard deviation per channel; None for ImageNet's, likewise.
+        interpolation: Filter of the resize; None for bicubic.
+        crop_mode: What becomes of an image that is no square; None for its centre.
 
     Raises:
         UserError: If a value is out of its range.
     """
     check("image_size", image_size, image_size >= 1, "1 pixel or more")
     check("in_chans", in_chans, in_chans >= 1, "1 channel or more")
+    crop_pct = 0.875 if crop_pct is None else crop_pct
     check("crop_pct", crop_pct, 0 < crop_pct <= 1, "above 0 and at most 1")
     mean = _per_channel(IMAGENET_DEFAULT_MEAN, in_chans) if mean is None else mean
     std = _per_channel(IMAGENET_DEFAULT_STD, in_chans) if std is None else std
     check("mean", mean, len(mean) == in_chans, f"{in_chans} numbers, one per channel")
     check("std", std, len(std) == in_chans and min(std) > 0, f"{in_chans} numbers above 0, one per channel")
-    return Preprocessing(image_size=image_size, crop_pct=crop_pct, interpolation="bicubic", mean=mean, std=std)
+    return Preprocessing(
+        image_size=image_size,
+        crop_pct=crop_pct,
+        interpolation=interpolation or "bicubic",
+        mean=mean,
+        std=std,
+        crop_mode=crop_mode or "center",
+    )
 
 
 def _per_channel(of_rgb: tuple[float, ...], channels: int) -> list[float]:
@@ -144,7 +161,8 @@ def train_transform(
 def eval_transform(preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS) -> Transform:
     """Builds the evaluation transform.
 
-    The shorter side is resized to ``image_size / crop_pct`` pixels, rounded down, and the centre is kept.
+    The shorter side is resized to ``image_size / crop_pct`` pixels, rounded down, and the centre is kept; for other
+    modes of cropping see :class:`Preprocessing`.
 
     Args:
         preprocessing: The transform as plain data.
@@ -245,4 +263,22 @@ def _with_pillow(transform: Callable[[Image.Image], Image.Image], pixels: Tensor
 def _resize_and_crop(preprocessing: Preprocessing, crop_pct: float) -> list[Any]:
     size = preprocessing["image_size"]
     interpolation = InterpolationMode(preprocessing["interpolation"])
-    return [v2.Resize(math.floor(size / crop_pct), interpolation), v2.CenterCrop(size)]
+    side, mode = math.floor(size / crop_pct), preprocessing.get("crop_mode", "center")
+    if mode == "border":
+        return [partial(_fill_up, size, side, interpolation, preprocessing["mean"])]
+    return [v2.Resize([side, side] if mode == "squash" else side, interpolation), v2.CenterCrop(size)]
+
+
+def _fill_up(size: int, side: int, interpolation: InterpolationMode, mean: list[float], picture: Picture) -> Picture:
+    """Resize a picture's longer side, fill it up to a square with the mean, and keep the centre."""
+    is_tensor = isinstance(picture, Tensor)
+    fill = 0 if is_tensor else [round(255 * value) for value in mean]
+    steps = ResizeKeepRatio(side, longest=1.0, interpolation=interpolation.value), CenterCropOrPad(size, fill=fill)
+    # torchvision fills tensors with one number only, so that the mean is 0 meanwhile
+    offset: Any = torch.tensor(mean).view(-1, 1, 1) if is_tensor else None
+    filled: Any = picture
+    filled = filled - offset if is_tensor else filled
+    for step in steps:
+        filled = step(filled)
+    result: Picture = filled + offset if is_tensor else filled
+    return result

@@ -1,20 +1,24 @@
 """Creating the model of a task, with weights or without; what is wrong with a model's arguments is one sentence."""
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import timm
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from timm.models import PretrainedCfg
 from torch import nn
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models import check_model_name, model_names
 from inceptionnext_lit.models.hub import Overlay, build_pretrained
+from inceptionnext_lit.models.pretrained_input import pretrained_input
 from inceptionnext_lit.models.weights import LoadReport, load_weights
 from inceptionnext_lit.preprocessing import Preprocessing
 
 # the model's own arguments by which timm fetches or reads weights; a checkpoint's replace them
 WEIGHT_SOURCES = ("pretrained", "checkpoint_path")
+_CLOSE = 0.05  # between means or deviations of pixels in [0, 1]; those of usual data sets are as near to each other
 
 
 def create_backbone(
@@ -64,6 +68,7 @@ def create_backbone(
     report = load_weights(model, pretrained) if isinstance(pretrained, str) else None
     if preprocessing is not None:
         _try_image(model, name, preprocessing)
+        _compare_input(name, pretrained, kwargs.get("pretrained_cfg_overlay"), preprocessing)
     return model, report
 
 
@@ -99,3 +104,21 @@ def _try_image(model: nn.Module, name: str, preprocessing: Preprocessing) -> Non
             f"The model {name!r} cannot take images of {size} pixels ({_reason(error)}); set another --data.image_size."
         ) from error
     model.train()
+
+
+def _compare_input(
+    name: str, pretrained: bool | str, overlay: Mapping[str, Any] | None, preprocessing: Preprocessing
+) -> None:
+    """Warn where images are normalised otherwise than those that the pretrained weights were trained on."""
+    found = pretrained_input(name, pretrained, overlay)
+    if found is None:
+        return
+    found = found.for_channels(len(preprocessing["mean"]))
+    pairs = zip(found.mean + found.std, preprocessing["mean"] + preprocessing["std"], strict=True)
+    if any(abs(wanted - given) > _CLOSE for wanted, given in pairs):
+        rank_zero_warn(
+            f"The images are normalised with mean {preprocessing['mean']} and std {preprocessing['std']}, but the "
+            f"pretrained weights were trained with {found.mean} and {found.std} ({found.origin}). Leave data.mean and "
+            "data.std out to use those.",
+            stacklevel=3,
+        )

@@ -158,7 +158,7 @@ def test_damaged_files_end_as_in_pillow(tmp_path: Path, progressive: bool) -> No
 def test_a_truncated_file_is_refused_in_training(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.jpg", photo(64, 48))
     content = Path(path).read_bytes()
-    transform = train_transform(LEVELS["light"], input_format(32, 3, 0.875, None, None))
+    transform = train_transform(LEVELS["light"], input_format(32, 3))
     assert transform.read(path).shape == (3, 32, 32)
     Path(path).write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match=r"Cannot read the image .*a\.jpg: .*truncated.* Replace the file"):
@@ -172,7 +172,7 @@ def test_what_is_no_plain_jpeg_takes_the_slow_way(tmp_path: Path) -> None:
     cmyk, png = tmp_path / "a.jpg", tmp_path / "b.jpg"
     photo(40, 30).convert("CMYK").save(cmyk)
     photo(40, 30).save(png, "PNG")
-    transform = train_transform(replace(LEVELS["light"], scale=(1, 1), hflip=0), input_format(30, 3, 1.0, None, None))
+    transform = train_transform(replace(LEVELS["light"], scale=(1, 1), hflip=0), input_format(30, 3, crop_pct=1.0))
     for path in (cmyk, png):
         assert open_jpeg(str(path)) is None
         random.seed(0)

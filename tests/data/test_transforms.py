@@ -19,9 +19,9 @@ from inceptionnext_lit.data.augmentation import LEVELS, Augmentation
 from inceptionnext_lit.data.device_batch import RawImages, ToInput, stack_pixels
 from inceptionnext_lit.data.erasing import draw_erasure
 from inceptionnext_lit.data.rand_augment import operations, rand_augment
-from inceptionnext_lit.data.transforms import Transform, eval_transform, train_transform
+from inceptionnext_lit.data.transforms import Transform, eval_transform, input_format, train_transform
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.preprocessing import Preprocessing
+from inceptionnext_lit.preprocessing import CropMode, Preprocessing
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 NO_DRAW = replace(LEVELS["none"], scale=(1.0, 1.0), ratio=(1.0, 1.0))
@@ -252,3 +252,29 @@ def test_ranges_are_checked(field: str, value: object) -> None:
     with pytest.raises(UserError) as caught:
         replace(Augmentation(), **{field: value})
     assert str(caught.value).startswith(f"data.augmentation.{field} is {value}, but must be ")
+
+
+@pytest.mark.parametrize("image_size", [(50, 80), (91, 33), (28, 28), (20, 24)])
+@pytest.mark.parametrize(("size", "crop_pct"), [(32, 0.875), (33, 0.9), (24, 1.0)])
+@pytest.mark.parametrize("mode", ["squash", "border"])
+def test_other_modes_of_cropping_equal_timms(
+    image_size: tuple[int, int], size: int, crop_pct: float, mode: CropMode
+) -> None:
+    image = noise(*image_size)
+    theirs = transforms_imagenet_eval(size, crop_pct, crop_mode=mode, interpolation="bilinear", mean=MEAN, std=STD)
+    form = preprocessing(size, crop_pct, "bilinear") | Preprocessing(crop_mode=mode)
+    assert torch.equal(applied(eval_transform(form), image, form), theirs(image))
+
+
+@pytest.mark.parametrize("mode", ["center", "squash", "border"])
+@pytest.mark.parametrize(
+    "picture", [Image.new("L", (20, 40), 255), torch.ones(5, 40, 20)], ids=["grey", "five channels"]
+)
+def test_modes_of_cropping_on_other_channels(mode: CropMode, picture: Image.Image | torch.Tensor) -> None:
+    channels = 1 if isinstance(picture, Image.Image) else 5
+    form = input_format(8, channels, crop_pct=1.0, mean=[0.2] * channels, crop_mode=mode)
+    pixels = eval_transform(form)(picture)
+    edge = 0.2 if mode == "border" else 1.0
+    assert pixels.shape == (channels, 8, 8)
+    torch.testing.assert_close(pixels[:, 4, 4], torch.ones(channels), rtol=0, atol=1e-6)
+    torch.testing.assert_close(pixels[:, 4, 0], torch.full((channels,), edge), rtol=0, atol=1e-6)

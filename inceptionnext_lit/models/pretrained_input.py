@@ -1,0 +1,123 @@
+"""What the images looked like that a model's weights were trained on."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import timm
+
+from inceptionnext_lit.preprocessing import CropMode, Interpolation
+from inceptionnext_lit.safe_load import load_plain, read_metadata
+
+
+@dataclass(frozen=True)
+class PretrainedInput:
+    """The part of the preprocessing that belongs to weights.
+
+    Attributes:
+        mean: Mean per channel, for pixels in [0, 1].
+        std: Standard deviation per channel.
+        interpolation: Filter of the resize.
+        crop_pct: Share of the resized image that the evaluation's crop keeps.
+        crop_mode: What the crop does with images that are no squares.
+        origin: Where this is said.
+        averaged: Whether mean and std are those of other channels, averaged.
+    """
+
+    mean: list[float]
+    std: list[float]
+    interpolation: Interpolation
+    crop_pct: float
+    crop_mode: CropMode
+    origin: str
+    averaged: bool = False
+
+    def for_channels(self, channels: int) -> "PretrainedInput":
+        """The same for images of so many channels: where the weights had others, of their average."""
+        if len(self.mean) == channels:
+            return self
+        mean, std = ([round(sum(values) / len(values), 4)] * channels for values in (self.mean, self.std))
+        return replace(self, mean=mean, std=std, averaged=True)
+
+
+def pretrained_input(
+    name: str, pretrained: bool | str, overlay: Mapping[str, Any] | None = None
+) -> PretrainedInput | None:
+    """Find out what the images looked like that a model's weights were trained on.
+
+    A checkpoint of a training run, and what ``convert`` makes of it, say so themselves; for other files a
+    ``config.json`` beside them may, as on the Hugging Face hub. Otherwise it is timm's entry of the model.
+
+    Args:
+        name: The model.
+        pretrained: Whether its published weights are used, or the file that is.
+        overlay: What replaces a part of timm's entry, as ``timm.create_model`` takes it.
+
+    Returns:
+        What is known; None without weights, or where nothing is known.
+
+    Raises:
+        UserError: If the file cannot be read.
+    """
+    if not pretrained:
+        return None
+    if isinstance(pretrained, str):
+        path = Path(pretrained).expanduser()
+        if (stored := _stored(path)) is not None:
+            return _from(stored, str(path))
+        if (beside := _beside(path, name)) is not None:
+            return _from(beside, str(path.with_name("config.json")))
+    entry = timm.get_pretrained_cfg(name)
+    if entry is None:
+        return None
+    return _from(entry.to_dict() | dict(overlay or {}), f"timm's entry of {name}")
+
+
+def _from(found: Mapping[str, Any], origin: str) -> PretrainedInput | None:
+    """What a dictionary under timm's or our keys says; None if a part is missing or of no use."""
+    mean, std, crop_pct = found.get("mean"), found.get("std"), found.get("crop_pct")
+    interpolation, crop_mode = found.get("interpolation"), found.get("crop_mode") or "center"
+    if not isinstance(mean, list | tuple) or not isinstance(std, list | tuple) or not len(mean) == len(std) > 0:
+        return None
+    if not isinstance(crop_pct, int | float) or not 0 < crop_pct <= 1:
+        return None
+    if interpolation not in get_args(Interpolation) or crop_mode not in get_args(CropMode):
+        return None
+    return PretrainedInput(
+        mean=[float(value) for value in mean],
+        std=[float(value) for value in std],
+        interpolation=cast(Interpolation, interpolation),
+        crop_pct=float(crop_pct),
+        crop_mode=cast(CropMode, crop_mode),
+        origin=origin,
+    )
+
+
+def _stored(path: Path) -> Mapping[str, Any] | None:
+    """The preprocessing in a checkpoint of ours, or in a file of ``convert``."""
+    arguments = load_plain(path, mmap=True).get("hyper_parameters")
+    stored = (
+        arguments.get("preprocessing")
+        if isinstance(arguments, Mapping)
+        else _parsed(read_metadata(path).get("preprocessing"))
+    )
+    return stored if isinstance(stored, Mapping) else None
+
+
+def _beside(path: Path, name: str) -> Mapping[str, Any] | None:
+    """The model's entry in the ``config.json`` that lies beside files on the Hugging Face hub."""
+    beside = path.with_name("config.json")
+    content = _parsed(beside.read_text(errors="replace")) if beside.is_file() else None
+    if not isinstance(content, Mapping) or content.get("architecture") != name.partition(".")[0]:
+        return None
+    entry = content.get("pretrained_cfg")
+    return entry if isinstance(entry, Mapping) else None
+
+
+def _parsed(text: str | None) -> Any:
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError:
+        return None
