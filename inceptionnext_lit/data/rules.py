@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from inceptionnext_lit.data.checks import check
+from inceptionnext_lit.data.copies import find_copies
 from inceptionnext_lit.data.folder import find_layout
 from inceptionnext_lit.data.samples import Samples
 from inceptionnext_lit.data.selection import Split, few_shot, fold, hold_back
@@ -64,9 +65,11 @@ class SplitRules:
                     "data.num_folds divides the training split, but there is a validation split as well; leave out "
                     "data.num_folds, or give images without a validation split."
                 )
-            train, val = fold(train, source.root, self.fold, self.num_folds, self.split_seed, names)
+            together = find_copies(train)
+            train, val = fold(train, source.root, self.fold, self.num_folds, self.split_seed, names, together)
         elif val is None:
-            train, val = hold_back(train, source.root, self.val_fraction, self.split_seed, names)
+            together = find_copies(train)
+            train, val = hold_back(train, source.root, self.val_fraction, self.split_seed, names, together)
         if self.per_class is not None:
             train = few_shot(train, source.root, self.per_class, self.split_seed, names)
         return train, val

@@ -15,13 +15,22 @@ from numpy.typing import NDArray
 from inceptionnext_lit.data.checks import enumerate_names
 from inceptionnext_lit.data.draws import draw_keys, order_by
 from inceptionnext_lit.data.samples import Indices, Sample, Samples
+from inceptionnext_lit.data.scan import is_first_process
+from inceptionnext_lit.data.units import deal_units, hold_units, join_groups
 from inceptionnext_lit.errors import UserError
 
 Split = tuple[Samples, Samples]
 """Training and validation samples."""
 
 
-def hold_back(samples: Sequence[Sample], root: Path, fraction: float, seed: int, classes: Sequence[str]) -> Split:
+def hold_back(
+    samples: Sequence[Sample],
+    root: Path,
+    fraction: float,
+    seed: int,
+    classes: Sequence[str],
+    together: Indices | None = None,
+) -> Split:
     """Split samples into training and validation, class by class.
 
     Groups stay whole where samples have them; their share is then the nearest of 1/2, 1/3, 1/4 and so on. An image with
@@ -33,6 +42,7 @@ def hold_back(samples: Sequence[Sample], root: Path, fraction: float, seed: int,
         fraction: Share of each class to hold back, in (0, 1).
         seed: Another seed is another split.
         classes: The class names, for messages.
+        together: What :func:`find_copies` returns; these images are on one side too.
 
     Returns:
         The training samples and the validation samples, each in the order of ``samples``.
@@ -45,15 +55,28 @@ def hold_back(samples: Sequence[Sample], root: Path, fraction: float, seed: int,
     _check_pairs(images, strata, classes, "none can be held back for validation; add images, or name a val split")
     if images.groups is not None:
         share = min(fraction, 1 - fraction)
-        of_fold = _grouped(images, strata, max(2, round(1 / share)), root, seed) == 0
+        of_fold = _grouped(images, strata, max(2, round(1 / share)), root, seed, together) == 0
         return _checked(_divide(images, of_fold if fraction <= 0.5 else ~of_fold), classes)
     numbers, sizes = _number(strata)
     counts = np.minimum(np.maximum((sizes * fraction + 0.5).astype(np.int64), 1), sizes - 1)
     first = np.cumsum(sizes) - sizes
-    return _divide(images, _places(images, numbers, root, seed) - first[numbers] < counts[numbers])
+    places = _places(images, numbers, root, seed)
+    held = places - first[numbers] < counts[numbers]
+    if together is not None:
+        whole = hold_units(held, places, numbers, counts, together)
+        _warn_of_copies(whole, images, classes)
+    return _divide(images, held)
 
 
-def fold(samples: Sequence[Sample], root: Path, number: int, folds: int, seed: int, classes: Sequence[str]) -> Split:
+def fold(
+    samples: Sequence[Sample],
+    root: Path,
+    number: int,
+    folds: int,
+    seed: int,
+    classes: Sequence[str],
+    together: Indices | None = None,
+) -> Split:
     """Split samples for one round of a k-fold cross-validation; every sample is in one round's validation part.
 
     Folds have the same share of each class, as far as its images and groups can be divided.
@@ -65,6 +88,7 @@ def fold(samples: Sequence[Sample], root: Path, number: int, folds: int, seed: i
         folds: Rounds.
         seed: Another seed gives other folds.
         classes: The class names, for messages.
+        together: What :func:`find_copies` returns; these images are in one fold too.
 
     Raises:
         UserError: If a class has a single image, or all of a class's images are of one group.
@@ -73,9 +97,14 @@ def fold(samples: Sequence[Sample], root: Path, number: int, folds: int, seed: i
     strata = _strata(images)
     _check_pairs(images, strata, classes, f"no {folds} folds can be made; add images")
     if images.groups is not None:
-        return _checked(_divide(images, _grouped(images, strata, folds, root, seed) == number), classes)
-    # dealt out like cards, so that classes that do not divide evenly begin at another fold each
-    return _divide(images, _places(images, _number(strata)[0], root, seed) % folds == number)
+        return _checked(_divide(images, _grouped(images, strata, folds, root, seed, together) == number), classes)
+    numbers, _ = _number(strata)
+    places = _places(images, numbers, root, seed)
+    of_fold = places % folds  # dealt out like cards, so that classes that do not divide evenly begin at other folds
+    if together is not None:
+        whole = deal_units(of_fold, places, numbers, folds, together)
+        _warn_of_copies(whole, images, classes)
+    return _divide(images, of_fold == number)
 
 
 def few_shot(samples: Sequence[Sample], root: Path, per_class: int, seed: int, classes: Sequence[str]) -> Samples:
@@ -146,12 +175,28 @@ def _check_pairs(images: Samples, strata: Indices, classes: Sequence[str], reaso
     raise UserError(f"{subject} a single image, of which {reason}.")
 
 
-def _grouped(images: Samples, strata: Indices, folds: int, root: Path, seed: int) -> Indices:
+def _warn_of_copies(whole: NDArray[np.bool_], images: Samples, classes: Sequence[str]) -> None:
+    if whole.any() and is_first_process():
+        names = enumerate_names([classes[label] for label in np.unique(images.take(whole).labels).tolist()])
+        warnings.warn(
+            f"All images of the class {names} are copies of one another, by content or by name, and are divided all "
+            "the same.",
+            stacklevel=3,
+        )
+
+
+def _grouped(images: Samples, strata: Indices, folds: int, root: Path, seed: int, together: Indices | None) -> Indices:
     """The fold of each sample, groups in one piece and classes in even shares as far as that goes."""
     from sklearn.model_selection import StratifiedGroupKFold  # takes a second to import, and few need it
 
     groups = np.unique(list(images.groups or ()), return_inverse=True)[1]
-    count = groups.max() + 1
+    if together is not None:
+        joined = join_groups(groups, together)
+        if len(np.unique(joined)) >= folds:
+            groups = joined
+        elif is_first_process():
+            warnings.warn("So many groups share copies of images that these are divided all the same.", stacklevel=3)
+    count = len(np.unique(groups))
     if count < folds:
         raise UserError(
             f"There are {count} groups of images, which cannot be divided into {folds} folds; choose fewer "
