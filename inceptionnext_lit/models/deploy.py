@@ -75,17 +75,22 @@ def _pads(conv: nn.Conv2d) -> bool:
 
 def _fold_forward(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Conv2d:
     """Take a BatchNorm into the unpadded convolution after it, in double precision."""
-    mean, variance = cast(Tensor, norm.running_mean).double(), cast(Tensor, norm.running_var).double()
+    mean, variance = _double(cast(Tensor, norm.running_mean)), _double(cast(Tensor, norm.running_var))
     scale = (variance + norm.eps).rsqrt()
     if norm.affine:
-        scale = scale * norm.weight.double()
+        scale = scale * _double(norm.weight)
     shift = -mean * scale
     if norm.affine:
-        shift = shift + norm.bias.double()
-    weight = conv.weight.double()
+        shift = shift + _double(norm.bias)
+    weight = _double(conv.weight)
     bias = torch.einsum("oikl,i->o", weight, shift)
     if conv.bias is not None:
-        bias = bias + conv.bias.double()
-    conv.weight.copy_(weight * scale.reshape(1, -1, 1, 1))
-    conv.bias = nn.Parameter(bias.to(conv.weight.dtype))
+        bias = bias + _double(conv.bias)
+    conv.weight.copy_((weight * scale.reshape(1, -1, 1, 1)).to(conv.weight.dtype))
+    conv.bias = nn.Parameter(bias.to(conv.weight.dtype).to(conv.weight.device))
     return conv
+
+
+def _double(tensor: Tensor) -> Tensor:
+    """On the CPU: Apple's GPUs have no double precision."""
+    return (tensor if tensor.is_meta else tensor.cpu()).double()

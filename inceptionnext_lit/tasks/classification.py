@@ -17,7 +17,7 @@ from inceptionnext_lit.models.deploy import deploy
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.seeding import VARIABLE, run_seed, seed_generators
 from inceptionnext_lit.tasks.backbone import create_backbone, has_weight_source
-from inceptionnext_lit.tasks.counting import MeanLoss
+from inceptionnext_lit.tasks.counting import MeanLoss, exact_dtype
 from inceptionnext_lit.tasks.figures import Figures
 from inceptionnext_lit.tasks.kinds import Kind, MultiLabel, SingleLabel
 from inceptionnext_lit.tasks.optimised import Optimised
@@ -264,10 +264,10 @@ class ClassificationTask(Optimised):
     def setup(self, stage: str) -> None:
         """Agree on one seed for all processes, and compile if that is asked for."""
         os.environ[VARIABLE] = str(self.trainer.strategy.broadcast(run_seed()))
-        if self.trainer.strategy.root_device.type != "mps":  # which has no double precision
-            # sums of single-precision losses are then exact, whatever the order in which processes add them
-            for metric in self.metrics.losses.values():
-                cast(MeanLoss, metric).set_dtype(torch.float64)
+        # in double precision, sums of single-precision losses are exact, in whatever order processes add them
+        dtype = exact_dtype(self.trainer.strategy.root_device)
+        for metric in self.metrics.losses.values():
+            cast(MeanLoss, metric).set_dtype(dtype)
         if stage == "fit":
             self.finetuning.check_weights(are_loaded=self.has_weights or self.trainer.ckpt_path is not None)
             if self.hparams["lr"] == "auto":

@@ -14,6 +14,19 @@ from torchmetrics.classification import MulticlassAccuracy
 from inceptionnext_lit.preprocessing import NOT_COUNTED
 
 
+def exact_dtype(device: torch.device) -> torch.dtype:
+    """The precision for sums: double where the device has it, which Apple's GPUs and some of Intel's do not.
+
+    Args:
+        device: Where the sums are.
+    """
+    try:
+        (torch.ones(1, dtype=torch.float64, device=device) + 1).sum()
+    except (TypeError, RuntimeError):
+        return torch.float32
+    return torch.float64
+
+
 class CountedAccuracy(MulticlassAccuracy):
     """torchmetrics' accuracy; images with the label ``NOT_COUNTED`` are left out.
 

@@ -161,4 +161,7 @@ class MultiLabel:
 
     def average(self, one: Tensor, other: Tensor) -> Tensor:
         """The logit of the mean probability."""
-        return torch.logit((one.double().sigmoid() + other.double().sigmoid()) / 2, eps=1e-12).to(one.dtype)
+        # log p - log(1 - p), twice the mean each: exact in single precision, also where p is 0 or 1 to the last digit
+        return torch.logaddexp(F.logsigmoid(one), F.logsigmoid(other)) - torch.logaddexp(
+            F.logsigmoid(-one), F.logsigmoid(-other)
+        )

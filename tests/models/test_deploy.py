@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from inceptionnext_lit.models import VARIANTS
 from inceptionnext_lit.models.deploy import deploy
+from tests.without_float64 import WithoutFloat64
 
 SMALL = {"depths": (1, 1, 2, 1), "dims": (16, 24, 32, 40)}
 
@@ -78,3 +79,14 @@ def test_layers_that_do_more_than_their_weights_say_stay() -> None:
         adapted.stages[0].blocks[0].mlp.fc2 = nn.Sequential(fc2, nn.Tanh())
         images = torch.randn(1, 3, 64, 64, generator=generator)
         assert relative_error(deploy(adapted)(images), adapted(images)) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["inceptionnext_tiny", "inceptionnext_iso_small", "convnext_iso_small"])
+def test_a_device_without_double_precision(name: str) -> None:
+    model = narrow(name)
+    with WithoutFloat64():
+        folded = deploy(model)
+    expected = deploy(model).state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in folded.state_dict().items())
+    with pytest.raises(TypeError, match="has no float64"), WithoutFloat64():
+        model.double()

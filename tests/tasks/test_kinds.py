@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from inceptionnext_lit.tasks.kinds import Kind, MultiLabel, SingleLabel
+from tests.without_float64 import WithoutFloat64
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 30.0, -30.0]])
 OTHER = torch.tensor([[-1.0, 0.0, 3.0], [1.0, 2.0, 3.0]])
@@ -29,3 +30,13 @@ def test_small_logits_of_several_labels_are_not_taken_for_probabilities() -> Non
     f1 = kind.metrics()["of_train"]
     f1.update(kind.scored(logits), labels)
     assert float(f1.compute()["train/f1"]) == pytest.approx(2 / 3)
+
+
+def test_the_mean_of_several_labels_needs_no_double() -> None:
+    values = torch.tensor([-80.0, -30.0, -3.0, -1e-3, 0.0, 0.5, 7.0, 20.0, 80.0])
+    one, other = torch.cartesian_prod(values, values).unbind(1)
+    with WithoutFloat64():
+        mean = MultiLabel("a").average(one, other)
+    # log p - log(1 - p), with 1 - p as the sum of the two small numbers that it is
+    present, absent = (a.double().sigmoid() + b.double().sigmoid() for a, b in ((one, other), (-one, -other)))
+    torch.testing.assert_close(mean.double(), present.log() - absent.log(), rtol=1e-6, atol=1e-6)
