@@ -41,7 +41,7 @@ def test_its_fold_saves_and_ends_with_it(
     assert 3 <= stored["global_step"] < 200
     assert not (tmp_path / "runs/quickstart_fold1").exists()
     if code > 0:
-        assert f"Stopped by {name} in fold 1 of 2; continue with --ckpt_path last." in done.stdout
+        assert f"Stopped by {name} in fold 1 of 2; the same command with --ckpt_path last continues." in done.stdout
 
 
 def test_a_fold_that_was_never_validated(tmp_path: Path) -> None:
