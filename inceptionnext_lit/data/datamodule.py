@@ -50,10 +50,11 @@ _BATCH_SIZE = 64  # where it is to be derived and nothing is trained
 class ImageFolderDataModule(LightningDataModule):
     """Images in class folders or in a manifest, for training, evaluation and prediction.
 
-    The folder holds ``train/CLASS/*.jpg``, and beside ``train`` a ``val`` and a ``test`` folder of the same kind if there
-    are any, also under their other usual names (:func:`split_named`); or class folders alone. A manifest is a table with
-    the columns ``path`` and ``label``, and perhaps ``split``, ``weight`` and ``group``; see :func:`read_manifest`.
-    Without a validation split, a part of each class is held back, groups and copies in one piece.
+    The folder holds ``train/CLASS/*.jpg``, and beside ``train`` a ``val`` and a ``test`` folder of the same kind if
+    there are any, also under their other usual names (:func:`split_named`); or class folders alone. A manifest is a
+    table with the columns ``path`` and ``label``, and perhaps ``split``, ``weight`` and ``group``; see
+    :func:`read_manifest`. Without a validation split, a part of each class is held back, groups and copies in one
+    piece.
 
     The loaders themselves give pixels, :class:`RawImages` in the place of images, which
     :meth:`on_after_batch_transfer` makes a model's input of on the device.
