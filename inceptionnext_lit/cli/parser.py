@@ -6,11 +6,12 @@ import inspect
 import re
 import sys
 from dataclasses import fields
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
 from inceptionnext_lit.cli.help import command_page, nested_dataclasses
+from inceptionnext_lit.cli.recipe_yaml import install
 from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.tasks import ClassificationTask
 
@@ -19,6 +20,10 @@ DEFAULT_CLASSES: dict[str, type] = {"data": ImageFolderDataModule, "model": Clas
 
 class CommandParser(LightningArgumentParser):
     """LightningCLI's parser with readable help and one-sentence errors."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        install()
+        super().__init__(*args, **kwargs)
 
     def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
         """Help text of a command; that of the whole program is printed before this parser exists."""
@@ -91,6 +96,8 @@ def explain(message: str, ex: BaseException | None, known: list[str]) -> str:
         if alternatives := re.findall(r"^\s*- (Expected .+)$", str(parent), re.MULTILINE):
             value = re.search(r"Given value: (.*)", str(parent))
             reason = " or ".join(alternatives) + (f". Got value: {value[1]}" if value else "")
+        if re.search(r"Expected a <class 'str'>\. Got value: (True|False|None|[-+.\d])", str(parent) + reason):
+            reason += "; put quotes around a text that YAML takes for a number or a truth value, such as 'no'"
         return f"{place}: {_plain_types(reason)}"
     return re.sub(r"\s*\n\s*", " ", message.strip())
 

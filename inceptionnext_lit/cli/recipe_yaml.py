@@ -1,0 +1,87 @@
+"""YAML as recipes are meant: a key stands once, names stay text, and a leading zero makes no octal number."""
+
+import re
+from typing import Any, ClassVar
+
+import yaml
+from jsonargparse import _loaders_dumpers, set_loader
+
+from inceptionnext_lit.errors import UserError
+
+_INT = "tag:yaml.org,2002:int"
+_MERGE = "tag:yaml.org,2002:merge"
+_LISTS_OF_NAMES = ("class_names",)
+_library: Any = _loaders_dumpers  # which has no types
+_Base: Any = _library.get_yaml_default_loader()
+
+
+class RecipeLoader(_Base):  # type: ignore[misc]
+    """The parser's own loader, but for what YAML 1.1 would make of names such as ``no`` and ``0010``."""
+
+    # YAML 1.1 takes 0010 for 8 and 1:30 for 90
+    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != _INT]
+        for first, resolvers in _Base.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """A mapping whose keys are texts.
+
+        Raises:
+            UserError: If a key stands twice.
+        """
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
+                continue
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise UserError(
+                    f"the key {key.value!r} stands twice, in lines {lines[key.value]} and {line}; remove one"
+                )
+            lines[key.value] = line
+        self.flatten_mapping(node)  # which takes in what <<: *anchor stands for; own keys come last and win
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            key.tag = "tag:yaml.org,2002:str"
+            if key.value in _LISTS_OF_NAMES and isinstance(value, yaml.SequenceNode):
+                for item in value.value:
+                    item.tag = "tag:yaml.org,2002:str"
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+def _construct_int(loader: Any, node: Any) -> int:
+    text = loader.construct_scalar(node).replace("_", "")
+    return int(text, 0) if re.match(r"[-+]?0[xb]", text) else int(text)
+
+
+_WHOLE_NUMBER = re.compile(r"[-+]?(?:[0-9][0-9_]*|0x[0-9a-fA-F_]+|0b[01_]+)$")
+RecipeLoader.add_implicit_resolver(_INT, _WHOLE_NUMBER, list("-+0123456789"))
+RecipeLoader.add_constructor(_INT, _construct_int)
+
+
+def load_recipe(text: str, path: str = "") -> Any:
+    """What a recipe or a value of the command line says.
+
+    Args:
+        text: YAML.
+        path: The recipe's file, for messages; empty for a value of the command line.
+
+    Raises:
+        UserError: If a key stands twice.
+        yaml.YAMLError: If it is no YAML.
+    """
+    value = _library.yaml_load(text)
+    if not isinstance(value, dict | list):  # of plain values the parser keeps the text, where it takes texts
+        return value
+    try:
+        return yaml.load(text, Loader=RecipeLoader)
+    except UserError as error:
+        raise UserError(f"{path or text}: {error}.") from error
+
+
+def install() -> None:
+    """Let all parsers read YAML in this way."""
+    set_loader("yaml", load_recipe, exceptions=(yaml.YAMLError,))

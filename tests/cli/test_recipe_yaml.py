@@ -1,0 +1,79 @@
+"""YAML that would say something else than what was meant."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from inceptionnext_lit.cli.recipe_yaml import load_recipe
+from inceptionnext_lit.errors import UserError
+from tests.recipes import SMALL
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("class_names: [no, yes, 0010, 1e3, null, 2024-01-01, '7']",
+         {"class_names": ["no", "yes", "0010", "1e3", "null", "2024-01-01", "7"]}),
+        ("class_weights: {no: 2, 0010: 0.5, on: 1}", {"class_weights": {"no": 2, "0010": 0.5, "on": 1}}),
+        ("{no: 2, 1: 3}", {"no": 2, "1": 3}),
+        ("a: [0010, 0x1F, 0b11, -7, +08, 1_000]", {"a": [10, 31, 3, -7, 8, 1000]}),
+        ("a: [1:30, 12:00:00]", {"a": ["1:30", "12:00:00"]}),
+        ("a: [yes, off, 1e-3, 3.5, .5]", {"a": [True, False, 1e-3, 3.5, 0.5]}),
+        ("base: &b {x: 1, y: 2}\nown: {<<: *b, y: 3}", {"base": {"x": 1, "y": 2}, "own": {"x": 1, "y": 3}}),
+        ("class_names:\nx: 1", {"class_names": None, "x": 1}),
+        ("a.b", "a.b"),
+    ],
+)  # fmt: skip
+def test_values(text: str, value: Any) -> None:
+    assert load_recipe(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "model:\n  lr: 1\n  name: x\n  lr: 2\n",
+            r"^r\.yaml: the key 'lr' stands twice, in lines 2 and 4; remove one\.$",
+        ),
+        ("data: {}\nmodel: {}\ndata: {}\n", r"^r\.yaml: the key 'data' stands twice, in lines 1 and 3; remove one\.$"),
+        ("class_weights: {no: 1, 'no': 2}", r"the key 'no' stands twice, in lines 1 and 1"),
+        ("a: [{x: 1, x: 1}]", r"the key 'x' stands twice"),
+    ],
+)
+def test_a_key_stands_once(text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_recipe(text, "r.yaml")
+
+
+@pytest.mark.parametrize("command", ["fit", "cross_validate"])
+def test_a_key_twice_in_a_recipe(
+    command: str, cli: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "r.yaml").write_text("trainer:\n  max_epochs: 1\n  max_epochs: 2\n")
+    with pytest.raises(SystemExit) as exit_:
+        cli(command, "--config", "r.yaml", "--data.root", "sample", *(["--data.num_folds", 2] * (command != "fit")))
+    assert exit_.value.code == 1
+    assert (
+        capsys.readouterr().err == "error: r.yaml: the key 'max_epochs' stands twice, in lines 2 and 3; remove one.\n"
+    )
+
+
+def test_names_on_the_command_line(
+    cli: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "r.yaml").write_text("data:\n  class_names: [no, 0010]\n  class_weights: {no: 2, 0010: 3}\n")
+    words = ["fit", *SMALL, "--config", "r.yaml"]
+    with pytest.raises(SystemExit):
+        cli(*words, "--data.class_weights", "{0010: 0010, yes: 2}", "--print_config")
+    printed = yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]
+    assert printed["class_names"] == ["no", "0010"]
+    assert printed["class_weights"] == {"0010": 10.0, "yes": 2.0}
+    with pytest.raises(SystemExit) as exit_:
+        cli(*words, "--data.class_names", "[no, yes]")
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err.endswith(
+        "; put quotes around a text that YAML takes for a number or a truth value, such as 'no'\n"
+    )
