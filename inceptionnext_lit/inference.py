@@ -14,11 +14,11 @@ from lightning.pytorch.cli import instantiate_module
 from PIL import Image, ImageFile
 from torch import Tensor
 
-from inceptionnext_lit.data.arrays import as_channels
+from inceptionnext_lit.data.arrays import StoredArray, as_floats, channels_first
 from inceptionnext_lit.data.device_batch import ToInput, stack_pixels
-from inceptionnext_lit.data.loading import load_image, upright
+from inceptionnext_lit.data.loading import upright
 from inceptionnext_lit.data.opening import FORMATS, HEIF, MAX_PIXELS, check_size
-from inceptionnext_lit.data.transforms import eval_transform
+from inceptionnext_lit.data.transforms import eval_transform, reader
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.compiled import Compiled
 from inceptionnext_lit.models.deploy import deploy
@@ -80,7 +80,7 @@ class Classifier:
         self.preprocessing: Preprocessing = task.preprocessing
         self.device = device
         self._max_pixels = max_pixels
-        self._channels = len(task.preprocessing["mean"])
+        self._load = reader(task.preprocessing, max_pixels)
         self._transform = eval_transform(task.preprocessing)
         self._to_input = ToInput(task.preprocessing)
         task.model, task.model_ema = deploy(task.inference_model), None  # other weights are not needed again
@@ -121,7 +121,9 @@ class Classifier:
         return predictions
 
     def _picture(self, image: ImageLike) -> Image.Image | Tensor:
-        return _as_picture(image, self._channels, self._max_pixels)
+        if isinstance(image, (str, Path)):
+            return self._load(str(image))
+        return _as_picture(image, self.preprocessing, self._max_pixels)
 
     def _label(self, images: list[ImageLike], before: int) -> Iterator[Prediction]:
         pixels = stack_pixels([self._transform(self._picture(image)) for image in images])
@@ -196,10 +198,10 @@ def _name(image: ImageLike, place: int) -> str:
     return str(image) if isinstance(image, (str, Path)) else f"image {place + 1}"
 
 
-def _as_picture(image: ImageLike, channels: int, max_pixels: int) -> Image.Image | Tensor:
+def _as_picture(image: ImageLike, preprocessing: Preprocessing, max_pixels: int) -> Image.Image | Tensor:
     """What :func:`load_image` would make of the image's file."""
-    if isinstance(image, (str, Path)):
-        return load_image(image, channels, max_pixels)
+    mean, nodata = preprocessing["mean"], preprocessing.get("nodata")
+    channels = len(mean)
     if isinstance(image, Tensor):
         _check_pixels("tensor", image.dtype, image.dtype == torch.uint8)
         if image.ndim != 3 or len(image) not in (3, channels) or image.numel() == 0:
@@ -208,7 +210,7 @@ def _as_picture(image: ImageLike, channels: int, max_pixels: int) -> Image.Image
     if isinstance(image, np.ndarray):
         _check_pixels("array", image.dtype, image.dtype == np.uint8)
         if image.size and image.shape[2:] == (channels,) and channels not in (3, 4):
-            return torch.from_numpy(as_channels(image, channels))
+            return torch.from_numpy(as_floats(StoredArray(channels_first(image, channels)), nodata, mean))
         if image.size == 0 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,), (4,)):
             raise ValueError(
                 f"An array of shape {image.shape} was given; one image has the shape (H, W), (H, W, 3) or (H, W, 4)."
@@ -221,7 +223,7 @@ def _as_picture(image: ImageLike, channels: int, max_pixels: int) -> Image.Image
             _check_format(image)
         check_size(image.size, max_pixels)
         with _pillow:
-            return upright(image, channels)
+            return upright(image, channels, nodata, mean)
     except (OSError, ValueError) as error:
         raise UserError(f"The PIL image {_described(image)} cannot be used: {error}.") from error
 

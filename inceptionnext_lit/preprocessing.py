@@ -21,6 +21,7 @@ class Preprocessing(TypedDict):
         crop_mode: What becomes of an image that is no square: ``"center"`` resizes its shorter side and cuts the longer
             one, ``"squash"`` resizes both, and ``"border"`` resizes the longer side and fills up with the mean. Without
             it: ``"center"``.
+        nodata: The value of pixels without data, which become 0; absent where it was not given.
     """
 
     image_size: int
@@ -29,3 +30,4 @@ class Preprocessing(TypedDict):
     mean: list[float]
     std: list[float]
     crop_mode: NotRequired[CropMode]
+    nodata: NotRequired[float]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 import yaml
 from PIL import Image
@@ -67,6 +68,35 @@ def test_a_short_run_resolves_its_defaults_and_can_be_repeated_exactly(
     assert column(again, "train/loss") == column(run, "train/loss")
     first, second = (read_checkpoint(path / "checkpoints/last.ckpt")["state_dict"] for path in (run, again))
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+def channels_folder(root: Path, channels: int) -> Path:
+    for label, name in enumerate("ab"):
+        (root / name).mkdir(parents=True)
+        for number in range(5):
+            values = np.full((30, 28, channels), 100 * label + number, np.uint8)
+            if channels == 5:
+                tifffile.imwrite(root / name / f"{number}.tif", values, photometric="minisblack", planarconfig="contig")
+            else:
+                Image.fromarray(values.squeeze(), {1: "L", 4: "RGBA"}[channels]).save(root / name / f"{number}.png")
+    return root
+
+
+OTHER_CHANNELS = [(RECIPES[n % len(RECIPES)], (1, 4, 5)[n % 3]) for n in range(7)]
+
+
+@pytest.mark.parametrize(("recipe", "channels"), OTHER_CHANNELS, ids=lambda value: getattr(value, "stem", value))
+def test_every_recipe_takes_other_channels(
+    recipe: Path, channels: int, cli: Callable[..., None], trained: Path, tmp_path: Path
+) -> None:
+    root = channels_folder(tmp_path / "data", channels)
+    options = ["--data.in_chans", channels, "--trainer.max_epochs", 1, "--run_name", "a"]
+    cli("fit", *words(recipe, root, trained), *options)
+    stored = read_checkpoint(tmp_path / "runs/a/version_0/checkpoints/last.ckpt")
+    preprocessing = stored["hyper_parameters"]["preprocessing"]
+    assert (len(preprocessing["mean"]), len(preprocessing["std"])) == (channels, channels)
+    assert len(set(preprocessing["mean"])) == 1
+    assert stored["state_dict"]["model.stem.weight"].shape[1] == channels
 
 
 @pytest.mark.slow

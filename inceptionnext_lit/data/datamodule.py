@@ -2,9 +2,9 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from inceptionnext_lit.data.array_checks import check_arrays
 from inceptionnext_lit.data.augmentation import LEVELS, Augmentation, Level
 from inceptionnext_lit.data.bad_images import BadImages, check_headers, hold_back_readable
 from inceptionnext_lit.data.balance import ClassWeights, image_weights, images_by_class
@@ -30,7 +31,7 @@ from inceptionnext_lit.data.device_batch import RawImages, ToInput
 from inceptionnext_lit.data.global_batch import plan_accumulation
 from inceptionnext_lit.data.inputs import resolve_inputs
 from inceptionnext_lit.data.loaders import build_loader
-from inceptionnext_lit.data.loading import image_suffixes, load_image
+from inceptionnext_lit.data.loading import image_suffixes
 from inceptionnext_lit.data.opening import MAX_PIXELS
 from inceptionnext_lit.data.rules import SplitRules, rules_of_own_run
 from inceptionnext_lit.data.sample import SAMPLE, data_folder, unpack_sample
@@ -39,7 +40,8 @@ from inceptionnext_lit.data.samples import Samples
 from inceptionnext_lit.data.seen_pixels import SeenPixels
 from inceptionnext_lit.data.selection import Split
 from inceptionnext_lit.data.splits import Source, open_source
-from inceptionnext_lit.data.transforms import Transform, eval_transform, input_format, train_transform
+from inceptionnext_lit.data.texts import Texts
+from inceptionnext_lit.data.transforms import Transform, eval_transform, input_format, reader, train_transform
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import CropMode, Interpolation, Preprocessing
 from inceptionnext_lit.seeding import run_seed
@@ -95,6 +97,8 @@ class ImageFolderDataModule(LightningDataModule):
             megabyte can hold more pixels than a machine has memory for. Reading takes about 14 bytes a pixel.
         augmentation: What is drawn at random in training: ``none``, ``light``, ``medium``, ``strong``, or keys of
             :class:`Augmentation` one by one.
+        nodata: The value of pixels without data, as it is stored in the files, which become 0 after normalising; NaN is
+            written ``.nan``. ``None``: what the tag of a TIFF file (GDAL's) says, if it has one.
         mean: Mean per channel for pixels in [0, 1]; ``None``: that of the pretrained weights if there are any,
             otherwise ImageNet's, averaged if not RGB.
         std: Standard deviation per channel, likewise.
@@ -140,6 +144,7 @@ class ImageFolderDataModule(LightningDataModule):
         max_bad_images: int = 100,
         max_pixels: int = MAX_PIXELS,
         augmentation: Level | Augmentation = "light",
+        nodata: float | None = None,
         mean: list[float] | None = None,
         std: list[float] | None = None,
         crop_pct: float | None = None,
@@ -189,6 +194,9 @@ class ImageFolderDataModule(LightningDataModule):
             interpolation=interpolation,
             crop_mode=crop_mode,
         )
+        if nodata is not None:
+            self.preprocessing["nodata"] = nodata
+        self._has_statistics = mean is not None or std is not None
         self._to_input = ToInput(self.preprocessing)
         self._seen = SeenPixels(self.preprocessing)
 
@@ -234,6 +242,7 @@ class ImageFolderDataModule(LightningDataModule):
         evaluation = eval_transform(self.preprocessing, self.max_pixels)
         if stage == "predict":
             self.predict_set = UnlabelledImages(self._unlabelled(), evaluation)
+            self._check_arrays(self.predict_set.paths)
         elif stage == "fit":
             train, val = self._training_samples()
             transform = train_transform(self.augmentation, self.preprocessing, self.max_pixels)
@@ -248,9 +257,11 @@ class ImageFolderDataModule(LightningDataModule):
         elif stage == "validate":
             val = self.rules.validation(self._source, self._class_names, own=self._own)
             self.val_set = self._labelled(self._readable(Samples.of([]), val)[1], evaluation)
+            self._check_arrays(val.paths)
         elif stage == "test":
             test = self.rules.test(self._source, self._class_names, own=self._own)
             self.test_set = self._labelled(test, evaluation)
+            self._check_arrays(test.paths)
         self._scanned.add(stage)
 
     def evaluates_run(self, run: Mapping[str, Any]) -> None:
@@ -389,14 +400,18 @@ class ImageFolderDataModule(LightningDataModule):
         warn_of_twins(self.classes)
         if not self.skips:
             check_headers(train.paths + val.paths, self.max_pixels)
+        self._check_arrays(train.paths + val.paths)
         return self._readable(train, val)
 
     def _readable(self, train: Samples, val: Samples) -> Split:
         if not self.skips:
             return train, val
-        load = partial(load_image, channels=self.in_chans, max_pixels=self.max_pixels)
+        load = reader(self.preprocessing, self.max_pixels)
         may_move = self._own and self.rules.hold_back(self._source, self._class_names)
         return hold_back_readable(train, val, load, may_move=may_move)
+
+    def _check_arrays(self, paths: Texts | Sequence[str]) -> None:
+        check_arrays(paths, self.preprocessing, self.max_pixels, has_statistics=self._has_statistics)
 
     def _labelled(self, samples: Samples, transform: Transform) -> LabelledImages:
         num_labels = self.num_classes if self.multi_label else None

@@ -2,20 +2,24 @@
 
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, overload
 
-from PIL import Image, ImageMath, ImageOps
+import numpy as np
+from PIL import ExifTags, Image, ImageMath, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 
-from inceptionnext_lit.data.arrays import read_array
+from inceptionnext_lit.data.arrays import GDAL_NODATA, as_floats, find_missing, parse_nodata, read_array
 from inceptionnext_lit.data.files import IMAGE_SUFFIXES
 from inceptionnext_lit.data.opening import MAX_PIXELS, TooManyPixelsError, open_image
 from inceptionnext_lit.errors import UserError
 
 if TYPE_CHECKING:  # the doctor reads images without torch
     from torch import Tensor
+
+ORIENTATION = ExifTags.Base.Orientation
 
 _PLAIN_MODES = {"1", "L", "RGB", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"}
 _ALPHA_MODES = {"P", "LA", "PA", "RGBA", "RGBa"}
@@ -24,25 +28,47 @@ _MAX_16_BIT = 65535
 
 
 @overload
-def load_image(path: str | Path, channels: Literal[3] = 3, max_pixels: int = MAX_PIXELS) -> Image.Image: ...
+def load_image(
+    path: str | Path,
+    channels: Literal[3] = 3,
+    max_pixels: int = MAX_PIXELS,
+    nodata: float | None = None,
+    fill: Sequence[float] = (),
+) -> Image.Image: ...
 
 
 @overload
-def load_image(path: str | Path, channels: int, max_pixels: int = MAX_PIXELS) -> "Image.Image | Tensor": ...
+def load_image(
+    path: str | Path,
+    channels: int,
+    max_pixels: int = MAX_PIXELS,
+    nodata: float | None = None,
+    fill: Sequence[float] = (),
+) -> "Image.Image | Tensor": ...
 
 
-def load_image(path: str | Path, channels: int = 3, max_pixels: int = MAX_PIXELS) -> "Image.Image | Tensor":
+def load_image(
+    path: str | Path,
+    channels: int = 3,
+    max_pixels: int = MAX_PIXELS,
+    nodata: float | None = None,
+    fill: Sequence[float] = (),
+) -> "Image.Image | Tensor":
     """Reads an image file as an upright picture with the channels that a model takes.
 
     EXIF's orientation is applied; 16-bit grey is scaled to 8 bits (65535 becomes 255); of an animation or a multi-page
     file, the first picture counts. In RGB and grey, transparent pixels show white; with 4 channels the fourth is alpha.
-    What Pillow has no mode for comes as a tensor: another number of channels, and a TIFF's 4 that are not RGBA.
+    What Pillow has no mode for comes as a tensor: another number of channels, a TIFF's 4 that are not RGBA, and floats.
 
     Args:
         path: The image file; its content, not its name, tells the format. Arrays of NumPy are told by ``.npy``.
         channels: 1, 3 or 4 for grey, RGB and RGBA. Any other number takes a TIFF or an array of shape (H, W, C) or
             (C, H, W) with so many, of unsigned integers, whose largest value becomes 1, or of floats, as they are.
         max_pixels: The most pixels that it may have; a file with more is refused from its header.
+        nodata: The value of pixels without data; ``None`` takes the one that a TIFF's own tag (GDAL's) says, if any. In
+            arrays and TIFFs of other channels, each channel's values count; in pictures, pixels all of whose colours
+            have it.
+        fill: What such pixels show, per channel, for values in [0, 1]; 0 if not given.
 
     Returns:
         The picture in mode L, RGB or RGBA; otherwise a float32 tensor (C, H, W).
@@ -52,33 +78,69 @@ def load_image(path: str | Path, channels: int = 3, max_pixels: int = MAX_PIXELS
             brightness, or it has too many of them.
     """
     with reading(path):
-        if channels != 3 and (pixels := read_array(str(path), channels, max_pixels)) is not None:
+        if channels != 3 and (stored := read_array(str(path), channels, max_pixels)) is not None:
             from torch import from_numpy  # which RGB pictures do without
 
-            return from_numpy(pixels)
+            return from_numpy(as_floats(stored, nodata, fill))
         with open_image(path, max_pixels) as image:
-            return upright(image, channels)
+            return upright(image, channels, nodata, fill)
 
 
-def upright(image: Image.Image, channels: int = 3) -> Image.Image:
+def upright(
+    image: Image.Image, channels: int = 3, nodata: float | None = None, fill: Sequence[float] = ()
+) -> Image.Image:
     """Turns any picture of Pillow's into what :func:`load_image` makes of its file.
 
     Args:
         image: The picture.
         channels: 1, 3 or 4, as in :func:`load_image`.
+        nodata: The value of pixels without data, likewise.
+        fill: What these show, likewise.
 
     Raises:
         ValueError: If its pixel values have no defined brightness, or the channels are others.
     """
     image.load()
     picture = ImageOps.exif_transpose(image)
-    if channels == 3:
-        return _to_rgb(picture)
-    if channels == 1:
-        return _to_grey(picture)
-    if channels == 4:
-        return _to_rgba(picture)
-    raise ValueError(f"it is a picture of mode {picture.mode}, not one of {channels} channels (data.in_chans)")
+    if channels not in (1, 3, 4):
+        raise ValueError(f"it is a picture of mode {picture.mode}, not one of {channels} channels (data.in_chans)")
+    missing = _find_missing(image, nodata)
+    picture = {1: _to_grey, 3: _to_rgb, 4: _to_rgba}[channels](picture)
+    if missing is not None:
+        levels = tuple(round(255 * value) for value in fill or [0.0] * channels)
+        picture.paste(levels if channels > 1 else levels[0], mask=missing)
+    return picture
+
+
+def stored_nodata(image: Image.Image) -> float | None:
+    """The value of pixels without data, as a TIFF's own tag has it."""
+    return parse_nodata(image.tag_v2.get(GDAL_NODATA)) if isinstance(image, TiffImageFile) else None
+
+
+def marks_nodata(image: Image.Image) -> bool:
+    """Whether a TIFF's own tag marks some of its pixels as without data."""
+    return _find_missing(image, None) is not None
+
+
+def _find_missing(image: Image.Image, nodata: float | None) -> Image.Image | None:
+    """A mask of the pixels without data, upright; None if there are none."""
+    nodata = stored_nodata(image) if nodata is None else nodata
+    if nodata is None:
+        return None
+    values = np.asarray(image)
+    if values.ndim == 2:
+        values = values[..., None]
+    elif image.mode in _ALPHA_MODES:
+        values = values[..., :-1]
+    found = find_missing(values, nodata)
+    if found is None:
+        return None
+    whole = np.logical_and.reduce(found, axis=2)
+    if not whole.any():
+        return None
+    mask = Image.fromarray(whole.astype(np.uint8) * 255)
+    mask.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
+    return ImageOps.exif_transpose(mask)
 
 
 @contextmanager

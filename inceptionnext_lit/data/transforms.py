@@ -6,7 +6,9 @@ of them is done on whole batches: see :mod:`device_batch`.
 
 import math
 import random
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,15 +23,28 @@ from torchvision.transforms.functional import resized_crop, to_tensor
 
 from inceptionnext_lit.data.augmentation import Augmentation
 from inceptionnext_lit.data.checks import check
-from inceptionnext_lit.data.jpeg import open_jpeg
+from inceptionnext_lit.data.jpeg import Jpeg, open_jpeg
 from inceptionnext_lit.data.loading import load_image
 from inceptionnext_lit.data.opening import MAX_PIXELS
 from inceptionnext_lit.data.rand_augment import rand_augment
-from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.data.scan import is_first_process
 from inceptionnext_lit.preprocessing import CropMode, Interpolation, Preprocessing
 
 Picture = Image.Image | Tensor
 """An image as :func:`load_image` gives it."""
+Reader = Callable[[str], Picture]
+FastReader = Callable[[str], Jpeg | None]
+
+
+def reader(preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS) -> Reader:
+    """Reads image files for a model; pixels without data get the mean, so that normalising makes them 0.
+
+    Args:
+        preprocessing: What the model expects.
+        max_pixels: The most pixels that a file may have.
+    """
+    mean, nodata = preprocessing["mean"], preprocessing.get("nodata")
+    return partial(load_image, channels=len(mean), max_pixels=max_pixels, nodata=nodata, fill=mean)
 
 
 class Transform:
@@ -37,22 +52,22 @@ class Transform:
 
     Args:
         steps: Called one after the other.
-        channels: Channels of the pictures.
+        load: Reads an image file, see :func:`reader`.
         crop: A random crop that comes first.
-        max_pixels: The most pixels that an image file may have.
+        open_fast: Opens JPEG files so that no more is decoded than the crop needs; None where that is not possible.
     """
 
     def __init__(
         self,
         steps: list[Callable[[Any], Any]],
-        channels: int,
+        load: "Reader",
         crop: "RandomCrop | None" = None,
-        max_pixels: int = MAX_PIXELS,
+        open_fast: "FastReader | None" = None,
     ) -> None:
         self._steps = steps
-        self._channels = channels
+        self._load = load
         self._crop = crop
-        self._max_pixels = max_pixels
+        self._open_fast = open_fast
 
     def __call__(self, picture: Picture) -> Tensor:
         """Pixels (C, S, S) of a picture: uint8 if RGB, float32 in [0, 1] otherwise."""
@@ -64,9 +79,9 @@ class Transform:
         Raises:
             UserError: If it cannot be read; see :func:`load_image`.
         """
-        if self._crop is not None and self._channels == 3:
-            return self._run(self._crop.read(path, self._max_pixels))
-        return self(load_image(path, self._channels, self._max_pixels))
+        if self._crop is not None and self._open_fast is not None:
+            return self._run(self._crop.read(path, self._load, self._open_fast))
+        return self(self._load(path))
 
     def _run(self, image: Picture) -> Tensor:
         result: Any = image
@@ -131,17 +146,11 @@ def train_transform(
         augmentation: What is drawn at random; erasing is done on batches.
         preprocessing: The evaluation transform, whose size and mean hold here too.
         max_pixels: The most pixels that an image file may have.
-
-    Raises:
-        UserError: If the images have other channels than RGB and RandAugment or colour jitter is on.
     """
     size = preprocessing["image_size"]
     channels = len(preprocessing["mean"])
-    if channels != 3 and (augmentation.rand_augment_magnitude is not None or augmentation.color_jitter > 0):
-        raise UserError(
-            f"RandAugment and colour jitter are for RGB images, not for {channels} channels (data.in_chans); choose "
-            "--data.augmentation light, or switch data.augmentation.rand_augment_magnitude and .color_jitter off."
-        )
+    if channels != 3:
+        augmentation = _without_colour(augmentation, channels)
     crop, steps = None, list[Callable[[Any], Any]]()
     if augmentation.pad_crop or augmentation.scale is None:
         steps += _resize_and_crop(preprocessing, crop_pct=1.0 if augmentation.pad_crop else preprocessing["crop_pct"])
@@ -155,7 +164,27 @@ def train_transform(
         steps.append(rand_augment(augmentation, preprocessing["mean"]))
     elif augmentation.color_jitter > 0:
         steps.append(partial(_with_pillow, v2.ColorJitter(*[augmentation.color_jitter] * 3)))
-    return Transform(steps, channels, crop, max_pixels)
+    is_plain = (
+        channels == 3 and "nodata" not in preprocessing
+    )  # lossy files are compared with it as a whole or not at all
+    open_fast = partial(open_jpeg, max_pixels=max_pixels) if is_plain else None
+    return Transform(steps, reader(preprocessing, max_pixels), crop, open_fast)
+
+
+def _without_colour(augmentation: Augmentation, channels: int) -> Augmentation:
+    """Leaves out, with a warning, what there is for RGB images only."""
+    left_out = {
+        "RandAugment": augmentation.rand_augment_magnitude is not None,
+        "colour jitter": augmentation.color_jitter > 0,
+    }
+    names = [name for name, is_on in left_out.items() if is_on]
+    if names and is_first_process():
+        warnings.warn(
+            f"Left out of the augmentation, since it is for RGB images and these have {channels} channels: "
+            f"{' and '.join(names)}.",
+            stacklevel=2,
+        )
+    return replace(augmentation, rand_augment_magnitude=None, color_jitter=0)
 
 
 def eval_transform(preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS) -> Transform:
@@ -169,7 +198,7 @@ def eval_transform(preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS) -
         max_pixels: The most pixels that an image file may have.
     """
     steps = _resize_and_crop(preprocessing, preprocessing["crop_pct"])
-    return Transform([*steps, _to_pixels], channels=len(preprocessing["mean"]), max_pixels=max_pixels)
+    return Transform([*steps, _to_pixels], reader(preprocessing, max_pixels))
 
 
 class _Drawn(NamedTuple):
@@ -207,23 +236,24 @@ class RandomCrop:
         size = picture.size if isinstance(picture, Image.Image) else (picture.shape[-1], picture.shape[-2])
         return self._crop(picture, self._draw(*size, is_tensor=isinstance(picture, Tensor)))
 
-    def read(self, path: str, max_pixels: int = MAX_PIXELS) -> Picture:
+    def read(self, path: str, load: Reader = load_image, open_fast: FastReader = open_jpeg) -> Picture:
         """Crops and resizes an image file; the same draws as of its picture.
 
         Args:
             path: The file.
-            max_pixels: The most pixels that it may have.
+            load: Reads it.
+            open_fast: Opens it if it is a JPEG.
 
         Raises:
             UserError: If it cannot be read.
         """
-        jpeg = open_jpeg(path, max_pixels)
+        jpeg = open_fast(path)
         if jpeg is None:
-            return self(load_image(path, max_pixels=max_pixels))
+            return self(load(path))
         drawn = self._draw(*jpeg.size)
         pixels = jpeg.crop(*drawn[:4], at_least=self._size)
         if pixels is None:
-            return self._crop(load_image(path, max_pixels=max_pixels), drawn)
+            return self._crop(load(path), drawn)
         batch = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)  # (H, W, 3) -> (1, 3, H, W), channels last
         size, mode = (self._size, self._size), drawn.interpolation.value
         return torch.nn.functional.interpolate(batch, size, mode=mode, antialias=True)[0]

@@ -22,6 +22,7 @@ _NOTES = {
     "sixteen_bit": "of 16 bits per channel",
     "rotated": "to be turned by EXIF",
     "transparent": "with transparent pixels",
+    "nodata": "with pixels without data",
     "animated": "of several pictures each",
     "tiny": "of very few pixels",
     "extreme_shape": f"at least {_EXTREME} times as long as wide",
@@ -39,6 +40,7 @@ def diagnose(listing: Listing, examinations: Sequence[Examination]) -> list[Find
     counts = count_images(listing)
     findings = [*listing.findings, *_judge_names(counts), *_judge_counts(counts)]
     findings += _judge_files(listing, examinations)
+    findings += _judge_arrays(listing, examinations)
     findings += _judge_duplicates(listing, examinations)
     order = {kind: place for place, kind in enumerate(KINDS)}
     return sorted(findings, key=lambda finding: order[finding.kind])
@@ -136,6 +138,7 @@ def _judge_files(listing: Listing, examinations: Sequence[Examination]) -> list[
             "sixteen_bit": examination.is_16_bit,
             "rotated": examination.orientation != 1,
             "transparent": examination.is_transparent,
+            "nodata": examination.has_nodata,
             "animated": examination.is_animated,
             "tiny": short < tiny,
             "extreme_shape": long >= _EXTREME * short,
@@ -147,6 +150,27 @@ def _judge_files(listing: Listing, examinations: Sequence[Examination]) -> list[
         if paths:
             message = f"{count(len(paths), 'image')} {_NOTES[kind]}: {listed(paths)}."
             findings.append(Finding(kind, message, tuple(paths)))
+    return findings
+
+
+def _judge_arrays(listing: Listing, examinations: Sequence[Examination]) -> list[Finding]:
+    modes: dict[str, list[str]] = {}
+    outside: dict[str, tuple[float, float]] = {}
+    for examination in examinations:
+        if examination.channels:
+            path = below(examination.path, listing.root)
+            modes.setdefault(examination.mode, []).append(path)
+            if examination.values and not 0 <= examination.values[0] <= examination.values[1] <= 1:
+                outside[path] = examination.values
+    findings = []
+    for mode, paths in modes.items():
+        channels, _, dtype = mode.partition(" × ")
+        of = f"{count(len(paths), 'file')} of {count(int(channels), 'channel')} of {dtype}"
+        findings.append(Finding("array", f"{of}: {listed(paths)}.", tuple(paths)))
+    if outside:
+        low, high = min(ends[0] for ends in outside.values()), max(ends[1] for ends in outside.values())
+        of = f"{count(len(outside), 'file')} of floats from {low:g} to {high:g}"
+        findings.append(Finding("value_range", f"{of}: {listed(list(outside))}.", tuple(outside)))
     return findings
 
 

@@ -7,11 +7,13 @@ import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedReader, BytesIO
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
-from inceptionnext_lit.data.loading import upright
+from inceptionnext_lit.data.arrays import TENSOR_SUFFIXES, as_floats, find_missing, read_array
+from inceptionnext_lit.data.loading import marks_nodata, upright
 from inceptionnext_lit.data.opening import HEIF, MAX_PIXELS, TooManyPixelsError, identify
 
 THUMBNAIL_SIDE = 24
@@ -40,6 +42,9 @@ class Examination:
         colour: Mean red, green and blue, 0 to 255.
         error: Why it cannot be read, as the end of a sentence; empty if it can.
         is_too_large: Whether that is because it has too many pixels.
+        channels: Of an array of other channels than Pillow has a mode for, how many it has; 0 for a picture.
+        values: The least and the greatest value of an array of floats; None for anything else.
+        has_nodata: Whether some of its pixels are marked as without data by a TIFF's own tag.
     """
 
     path: str
@@ -56,6 +61,9 @@ class Examination:
     colour: tuple[float, float, float] = (0.0, 0.0, 0.0)
     error: str = ""
     is_too_large: bool = False
+    channels: int = 0
+    values: tuple[float, float] | None = None
+    has_nodata: bool = False
 
 
 def examine(path: str, max_pixels: int = MAX_PIXELS) -> Examination:
@@ -73,17 +81,34 @@ def examine(path: str, max_pixels: int = MAX_PIXELS) -> Examination:
             return Examination(path, error="the file is empty (0 bytes)")
         with open(path, "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on odd metadata; what matters is a finding
-            return _decode(path, file if status.st_size > _IN_MEMORY else BytesIO(file.read()), max_pixels)
+            content = file if status.st_size > _IN_MEMORY else BytesIO(file.read())
+            digest = hashlib.file_digest(content, "blake2b").digest()[:16]
+            content.seek(0)
+            return _decode(path, digest, content, max_pixels)
     except TooManyPixelsError as error:
         return Examination(path, error=str(error), is_too_large=True)
     except Exception as error:  # Pillow's decoders raise almost any type on damaged data
         return Examination(path, error=_reason(path, error))
 
 
-def _decode(path: str, file: BytesIO | BufferedReader, max_pixels: int) -> Examination:
-    digest = hashlib.file_digest(file, "blake2b").digest()[:16]
-    file.seek(0)
-    with identify(file, max_pixels) as image:
+def _decode(path: str, digest: bytes, file: BytesIO | BufferedReader, max_pixels: int) -> Examination:
+    """A picture, or an array where Pillow has no mode for it."""
+    if path.lower().endswith(".npy"):
+        return _decode_array(path, digest, max_pixels)
+    may_be_array = path.lower().endswith(TENSOR_SUFFIXES)
+    try:
+        image = identify(file, max_pixels)
+    except UnidentifiedImageError:
+        if not may_be_array:
+            raise
+        return _decode_array(path, digest, max_pixels)
+    if may_be_array and image.mode == "F":
+        return _decode_array(path, digest, max_pixels)
+    return _decode_picture(path, digest, image)
+
+
+def _decode_picture(path: str, digest: bytes, image: ImageFile.ImageFile) -> Examination:
+    with image:
         size, mode, kind = image.size, image.mode, image.format
         # of colour images, Pillow's mode does not tell, but the layout of the stored data does
         is_16_bit = mode.startswith("I") or any(";16" in str(tile[3]) for tile in image.tile)
@@ -91,11 +116,7 @@ def _decode(path: str, file: BytesIO | BufferedReader, max_pixels: int) -> Exami
         orientation = image.getexif().get(_ORIENTATION, 1)
         is_transparent = _is_transparent(image)
         is_animated = _is_animated(image)
-    histogram = np.array(rgb.histogram()).reshape(3, 256)
-    colour = histogram @ np.arange(256) / histogram[0].sum()
-    # of all filters, this one keeps copies of other sizes most alike, and different pictures most different
-    side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
-    thumbnail = rgb.resize(side, Image.Resampling.HAMMING, reducing_gap=4).convert("L")
+        has_nodata = marks_nodata(image)
     return Examination(
         path,
         digest,
@@ -104,12 +125,46 @@ def _decode(path: str, file: BytesIO | BufferedReader, max_pixels: int) -> Exami
         kind or "unknown",
         is_16_bit,
         orientation if orientation in range(1, 9) else 1,
-        _is_plain(histogram),
-        is_animated,
-        is_transparent,
-        thumbnail.tobytes(),
-        (float(colour[0]), float(colour[1]), float(colour[2])),
+        is_animated=is_animated,
+        is_transparent=is_transparent,
+        has_nodata=has_nodata,
+        **_looks(rgb),
     )
+
+
+def _decode_array(path: str, digest: bytes, max_pixels: int) -> Examination:
+    stored = read_array(path, None, max_pixels)
+    assert stored is not None  # of these endings
+    missing = find_missing(stored.pixels, stored.nodata)
+    floats = as_floats(stored)
+    channels, height, width = floats.shape
+    counted = floats if missing is None else floats[~missing]
+    low, high = (float(counted.min()), float(counted.max())) if counted.size else (0.0, 0.0)
+    colours = floats[:3] if channels >= 3 else floats[:1].repeat(3, axis=0)
+    levels = np.clip((colours - low) / ((high - low) or 1.0), 0, 1) * 255
+    dtype = stored.pixels.dtype
+    return Examination(
+        path,
+        digest,
+        (width, height),
+        f"{channels} × {dtype.name}",
+        "NPY" if path.lower().endswith(".npy") else "TIFF",
+        is_16_bit=False,
+        channels=channels,
+        values=(low, high) if dtype.kind == "f" else None,
+        has_nodata=missing is not None,
+        **_looks(Image.fromarray(levels.transpose(1, 2, 0).astype(np.uint8))),
+    )
+
+
+def _looks(rgb: Image.Image) -> dict[str, Any]:
+    """What a picture looks like: the fields ``is_plain``, ``thumbnail`` and ``colour``."""
+    histogram = np.array(rgb.histogram()).reshape(3, 256)
+    colour = histogram @ np.arange(256) / histogram[0].sum()
+    # of all filters, this one keeps copies of other sizes most alike, and different pictures most different
+    side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    thumbnail = rgb.resize(side, Image.Resampling.HAMMING, reducing_gap=4).convert("L")
+    return {"is_plain": _is_plain(histogram), "thumbnail": thumbnail.tobytes(), "colour": tuple(map(float, colour))}
 
 
 def _is_plain(histogram: np.ndarray) -> bool:

@@ -134,6 +134,23 @@ KINDS = {  # in the order of the report
         "images with an EXIF orientation",
         "Nothing needs to be done: they are turned upright as they are read; other programs may not do that.",
     ),
+    "array": Kind(
+        "note",
+        "arrays and TIFFs of other channels than pictures have",
+        "Train on them with --data.in_chans and their number of channels; at the default of 3, fit leaves .npy files "
+        "out and cannot read such TIFFs.",
+    ),
+    "value_range": Kind(
+        "note",
+        "floats that are not in [0, 1]",
+        "They are taken as they are: scale them, or give --data.mean and --data.std of the data, and --data.nodata if "
+        "some stand for no data.",
+    ),
+    "nodata": Kind(
+        "note",
+        "pixels that a TIFF's own tag marks as without data",
+        "Nothing needs to be done: they become 0 after normalising.",
+    ),
     "transparent": Kind(
         "note",
         "images with transparent pixels",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from inceptionnext_lit.data.columns import ColumnNames
 from inceptionnext_lit.data.files import (
+    IMAGE_SUFFIXES,
     UNREAD_SUFFIXES,
     is_image_file,
     natural_key,
@@ -25,6 +26,7 @@ WHOLE = "all"
 """The name of the split in a folder that has no splits."""
 NO_LABEL = ""
 NO_SPLIT = ""
+_SUFFIXES = IMAGE_SUFFIXES | {".npy"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +203,7 @@ def _images_below(listing: Listing, folder: str) -> list[str]:
             listing.add("symlink_loop", message, path)
 
     for path in walk_files(folder, note_error, note_revisit, listing.scan):
-        if is_image_file(path):
+        if is_image_file(path, _SUFFIXES):
             images.append(path)
         elif os.path.splitext(path)[1].lower() in UNREAD_SUFFIXES:
             unread.append(path)
@@ -215,7 +217,9 @@ def _images_below(listing: Listing, folder: str) -> list[str]:
 
 def _add_loose(listing: Listing, place: Path, split: str, beside: str) -> None:
     """Examines the images that lie in a folder of folders too."""
-    loose = [entry.path for entry in visible_entries(place) if not entry.is_dir() and is_image_file(entry.path)]
+    loose = [
+        entry.path for entry in visible_entries(place) if not entry.is_dir() and is_image_file(entry.path, _SUFFIXES)
+    ]
     if loose:
         where = printable(below(place, listing.root))
         where = "the folder itself" if where == os.curdir else where

@@ -64,7 +64,11 @@ def test_floats_come_as_they_are(tmp_path: Path) -> None:
     ("array", "channels", "message"),
     [
         (np.zeros((4, 5, 3), np.uint8), 6, r"array of shape \(4, 5, 3\), not one of 6 channels \(data\.in_chans\)"),
-        (np.full((4, 5, 2), np.nan), 2, r"values of type float64 are neither unsigned integers nor finite floats"),
+        (
+            np.full((4, 5, 2), np.nan),
+            2,
+            r"some of its values of type float64 are not finite floats \(see data\.nodata\)",
+        ),
         (np.zeros((4, 5, 2), np.int64), 2, r"values of type int64 are neither"),
         (np.array([{}]), 2, r"Cannot read the image .*a\.npy"),  # a pickle, which is never run
     ],
@@ -114,9 +118,50 @@ def test_normalisation_of_other_channels_is_imagenets_mean(tmp_path: Path) -> No
     assert data.preprocessing["std"] == [0.226] * 2
 
 
-def test_colour_augmentation_of_other_channels_is_refused(tmp_path: Path) -> None:
-    data = ImageFolderDataModule(str(folder(tmp_path, 6)), in_chans=6, augmentation="strong", num_workers=0)
-    with pytest.raises(UserError, match=r"RandAugment and colour jitter are for RGB images, not for 6 channels"):
+def test_colour_augmentation_of_other_channels_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    data = ImageFolderDataModule(
+        str(folder(tmp_path, 6)), in_chans=6, augmentation="strong", num_workers=0, batch_size=2
+    )
+    with pytest.warns(UserWarning, match="these have 6 channels: RandAugment and colour jitter"):
         data.setup("fit")
+    assert len(data.train_set[0].pixels) == 6
     with pytest.raises(UserError, match=r"data\.mean is \[0\.5\], but must be 2 numbers, one per channel"):
         ImageFolderDataModule(in_chans=2, mean=[0.5])
+
+
+def test_colour_tiffs_become_grey_and_opaque_as_other_pictures_do(tmp_path: Path) -> None:
+    Image.new("RGB", (2, 1), (255, 0, 0)).save(tmp_path / "red.tif")
+    Image.new("CMYK", (2, 1), (0, 255, 255, 0)).save(tmp_path / "print.tif")
+    assert [list(load_image(tmp_path / name, 1).tobytes()) for name in ("red.tif", "print.tif")] == [[76, 76]] * 2
+    assert load_image(tmp_path / "red.tif", 4).getpixel((0, 0)) == (255, 0, 0, 255)
+
+
+def test_a_float_tiff_of_one_channel(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.array([[0.25, 3.5]], np.float32))
+    assert torch.equal(load_image(tmp_path / "a.tif", 1), torch.tensor([[[0.25, 3.5]]]))
+
+
+def test_pages_as_channels(tmp_path: Path) -> None:
+    values = np.arange(4 * 6 * 7, dtype=np.uint8).reshape(4, 6, 7)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack")
+    torch.testing.assert_close(load_image(tmp_path / "a.tif", 4), torch.from_numpy(values / np.float32(255)))
+    assert load_image(tmp_path / "a.tif", 1).size == (7, 6)  # the first page
+
+
+def test_a_compression_that_takes_a_package_is_named_with_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.tif", compression="tiff_lzw")
+
+    def refuse(page: tifffile.TiffPage) -> None:
+        raise ValueError(f"{page.compression!r} requires the 'imagecodecs' package")
+
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", refuse)
+    with pytest.raises(UserError, match=r"a\.tif: its compression LZW can be read after: pip install imagecodecs"):
+        load_image(tmp_path / "a.tif", 5)
+
+
+def test_a_file_that_is_no_tiff(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_text("no picture")
+    with pytest.raises(UserError, match=r"a\.tif: its content is no image of a known format"):
+        load_image(tmp_path / "a.tif", 5)

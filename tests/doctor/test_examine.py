@@ -102,7 +102,7 @@ def test_what_is_no_image(tmp_path: Path) -> None:
         "self.jpg": "Too many levels of symbolic links",
         "folder.jpg": "it is not a regular file",
         "pipe.jpg": "it is not a regular file",
-        "float.tif": "its pixel mode F has no defined brightness; save it as 8-bit or 16-bit",
+        "float.tif": "",
     }
     assert examine(str(tmp_path / "gone.jpg")).error == "the file is gone"
 

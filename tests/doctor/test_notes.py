@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from PIL import Image
 
+from inceptionnext_lit.data.arrays import GDAL_NODATA
 from inceptionnext_lit.doctor.diagnosis import diagnose
 from inceptionnext_lit.doctor.examine import Examination, examine
-from inceptionnext_lit.doctor.listing import Item, Listing
+from inceptionnext_lit.doctor.listing import Item, Listing, list_folder
 from tests.doctor.folders import picture, save
 
 
@@ -70,3 +72,43 @@ def test_sizes_and_shapes() -> None:
     assert found["extreme_shape"][1:] == ["a.png", "c.png"]
     found = notes([*ordinary, of_size("huge.png", 10_000, 5001), of_size("large.png", 10_000, 5000)])
     assert found["huge"] == ["1 image of more than 50,000,000 pixels: huge.png.", "huge.png"]
+
+
+def test_arrays_are_read_and_said(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    np.save(tmp_path / "a.npy", draw.integers(0, 256, (40, 50, 5), np.uint8))
+    np.save(tmp_path / "b.npy", draw.random((5, 40, 50), np.float32) * 300 - 20)
+    values = draw.integers(0, 10_000, (40, 50, 5), np.uint16)
+    values[:20] = 0
+    tag = [(GDAL_NODATA, "s", 0, "0", True)]
+    tifffile.imwrite(tmp_path / "c.tif", values, photometric="minisblack", planarconfig="contig", extratags=tag)
+    tifffile.imwrite(tmp_path / "d.tif", draw.random((40, 50), np.float32))
+    np.save(tmp_path / "e.npy", np.array([[np.nan, 0.5]]))
+    np.save(tmp_path / "f.npy", draw.integers(0, 9, (40, 50), np.int16))
+    tifffile.imwrite(
+        tmp_path / "g.tif", np.zeros((90, 90, 6), np.uint8), photometric="minisblack", planarconfig="contig"
+    )
+    seen = [examine(str(path), 8000) for path in sorted(tmp_path.iterdir())]
+    assert [(it.mode, it.format, it.size, it.channels) for it in seen[:4]] == [
+        ("5 × uint8", "NPY", (50, 40), 5), ("5 × float32", "NPY", (50, 40), 5),
+        ("5 × uint16", "TIFF", (50, 40), 5), ("1 × float32", "TIFF", (50, 40), 1),
+    ]  # fmt: skip
+    assert [it.error for it in seen] == [
+        "", "", "", "", "some of its values of type float64 are not finite floats (see data.nodata)",
+        "its values of type int16 are neither unsigned integers nor floats",
+        "it has 90×90 pixels, more than data.max_pixels allows (8,000)",
+    ]  # fmt: skip
+    assert not any(it.is_plain for it in seen)
+    listing = Listing(tmp_path, [Item(it.path, "all", "a") for it in seen], {"all": ["a"]})
+    found = [(f.kind, f.message) for f in diagnose(listing, seen) if f.kind in ("array", "value_range", "nodata")]
+    low, high = seen[1].values or (0, 0)
+    assert found == [
+        ("array", "1 file of 5 channels of uint8: a.npy."),
+        ("array", "1 file of 5 channels of float32: b.npy."),
+        ("array", "1 file of 5 channels of uint16: c.tif."),
+        ("array", "1 file of 1 channel of float32: d.tif."),
+        ("value_range", f"1 file of floats from {low:g} to {high:g}: b.npy."),
+        ("nodata", "1 image with pixels without data: c.tif."),
+    ]
+    assert low < 0 < 1 < high
+    assert [item.path for item in list_folder(tmp_path).items] == [it.path for it in seen]
