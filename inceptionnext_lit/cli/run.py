@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from inceptionnext_lit.cli.announcing import announce, begin_evaluation
+from inceptionnext_lit.cli.changes import check_fit, leave_out_pretrained
 from inceptionnext_lit.cli.checkpoint_defaults import LINKED, checkpoint_defaults
 from inceptionnext_lit.cli.checks import check_continuation, check_modes, check_start_method, choose_monitor
 from inceptionnext_lit.cli.continuing import LAST, find_continuation, is_finished, remove_leftovers, run_name, say
@@ -83,6 +84,7 @@ class CommandLine(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; where a checkpoint is named, parse again with its own arguments as the defaults."""
+        self._checkpoint: dict[str, Any] | None = None
         inputs, args = take_inputs(args)
         super().parse_arguments(parser, args)
         command = self.config["subcommand"]
@@ -100,7 +102,7 @@ class CommandLine(LightningCLI):
             self.config[command].seed_everything = run_seed()
 
     def _parse_with_defaults_of(self, path: str, command: str, parser: LightningArgumentParser, args: ArgsType) -> None:
-        checkpoint = read_checkpoint(path, mmap=True)
+        checkpoint = self._checkpoint = read_checkpoint(path, mmap=True)
         check_finite(checkpoint["state_dict"], f"The checkpoint {path}")
         self._subcommand_parsers[command].set_defaults(
             checkpoint_defaults(checkpoint, path, self.config[command].model)
@@ -152,6 +154,7 @@ class CommandLine(LightningCLI):
         if self.subcommand == "fit":
             config = self.config["fit"]
             config.run_name = run_name(config)
+            self._pretrained = leave_out_pretrained(config.model.init_args, self._checkpoint)
             self._input_taken = settle_input(config.model.init_args, config.data.init_args)
             if self._continued is None:
                 self._run_folder.claim(Path(config.trainer.default_root_dir, config.run_name))
@@ -169,6 +172,8 @@ class CommandLine(LightningCLI):
             if self.subcommand == "fit":
                 # what is saved for a repetition holds neither this run's places nor its checkpoint
                 config.trainer.logger = as_given
+                if self._pretrained is not None:
+                    config.model.init_args.pretrained = self._pretrained
                 config.ckpt_path = None if self._continued is not None else config.ckpt_path
         except ValueError as error:
             if (cause := user_error_behind(error)) is None:
@@ -177,6 +182,9 @@ class CommandLine(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer with this toolkit's loggers, callbacks and checkpoint files."""
+        check_fit(
+            self._checkpoint, self.model, self._get(self.config, "ckpt_path"), is_training=self.subcommand == "fit"
+        )
         config = self._get(self.config_init, "trainer")
         callbacks: list[Callback] = list(config.callbacks or [])
         check_modes(callbacks, self.model)
@@ -236,7 +244,10 @@ class CommandLine(LightningCLI):
         self.datamodule.setup("fit")
         announce(self.datamodule, "fit")
         derived = derive(self.config["fit"], self.model, self.datamodule, self.trainer)
-        if self._get(self.config, "find_lr") and not self._get(self.config_init, "ckpt_path"):
+        if self._get(self.config, "find_lr") and self._checkpoint is not None:
+            rate = self._checkpoint["hyper_parameters"]["lr"]  # as it was found when the run began
+            self.model.hparams["lr"] = self.config["fit"].model.init_args.lr = rate
+        elif self._get(self.config, "find_lr"):
             rate = find_lr(self.model, self.datamodule, self.trainer)
             self.model.hparams["lr"] = self.config["fit"].model.init_args.lr = rate
             self.config["fit"].find_lr = False  # what is saved repeats this run, without another trial

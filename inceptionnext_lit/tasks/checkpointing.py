@@ -1,9 +1,11 @@
 """Checkpoints that hold all that evaluation, prediction and conversion need."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.safe_load import check_finite
@@ -57,6 +59,17 @@ class SelfContained(LightningModule):
             UserError: If its classes are not this task's, in this order, or a weight is NaN or infinite.
         """
         check_finite(checkpoint["state_dict"], "The checkpoint")
+        self.check_classes(checkpoint)
+
+    def check_classes(self, checkpoint: Mapping[str, Any]) -> None:
+        """Refuse a checkpoint of other classes.
+
+        Args:
+            checkpoint: Lightning's dictionary.
+
+        Raises:
+            UserError: If its classes are not this task's, in this order.
+        """
         stored = checkpoint.get("hyper_parameters", {}).get("class_names")
         if stored is not None and stored != self.class_names:
             raise UserError(
@@ -64,3 +77,21 @@ class SelfContained(LightningModule):
                 f"{', '.join(self.class_names)}. Use the data that it was trained on, or start a new head from its "
                 "weights with --model.pretrained CHECKPOINT in the place of --ckpt_path."
             )
+
+
+def match_average(checkpoint: dict[str, Any], *, wanted: bool) -> None:
+    """Begin the average of the weights in a checkpoint that has none, or leave it out, and say so.
+
+    Args:
+        checkpoint: Lightning's dictionary, changed in place.
+        wanted: Whether the task keeps an average.
+    """
+    state, average = checkpoint["state_dict"], "model_ema.module."
+    stored = [key for key in state if key.startswith(average)]
+    if stored and not wanted:
+        rank_zero_info("model.ema_decay is off: the checkpoint's averaged weights are not used.")
+        checkpoint["state_dict"] = {key: value for key, value in state.items() if key not in stored}
+    elif wanted and not stored:
+        rank_zero_info("model.ema_decay is on: the average starts from the checkpoint's weights, which have none.")
+        weights = {key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")}
+        checkpoint["state_dict"] = state | {average + key: value for key, value in weights.items()}

@@ -17,6 +17,7 @@ from inceptionnext_lit.models.deploy import deploy
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.seeding import VARIABLE, run_seed, seed_generators
 from inceptionnext_lit.tasks.backbone import create_backbone, has_weight_source
+from inceptionnext_lit.tasks.checkpointing import match_average
 from inceptionnext_lit.tasks.counting import MeanLoss, exact_dtype
 from inceptionnext_lit.tasks.figures import Figures
 from inceptionnext_lit.tasks.kinds import Kind, MultiLabel, SingleLabel
@@ -256,6 +257,18 @@ class ClassificationTask(Optimised):
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Begin the average of the weights, or leave it out, where this task and the checkpoint differ in that.
+
+        Args:
+            checkpoint: Lightning's dictionary.
+
+        Raises:
+            UserError: If its classes are not this task's, in this order.
+        """
+        super().on_load_checkpoint(checkpoint)
+        match_average(checkpoint, wanted=self.model_ema is not None)
 
     def configure_callbacks(self) -> list[Callback]:
         """What belongs to this task on every trainer: exact continuation, a record of the settings, a finite loss."""

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks.checkpointing import SelfContained
 from inceptionnext_lit.training.finetuning import Finetuning, Phases, classifier_parameters, trainable
-from inceptionnext_lit.training.optim import OptimizerOptions, default_lr, leave_unscaling_to_others
+from inceptionnext_lit.training.optim import OWN_WAY, OptimizerOptions, default_lr, leave_unscaling_to_others
 from inceptionnext_lit.training.resume import KEY as POSITION
 from inceptionnext_lit.training.schedule import Probe, Schedule
 
@@ -35,6 +35,11 @@ class Optimised(SelfContained):
     finetuning: Finetuning
     phases: Phases
     has_weights: bool
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._own_options: list[dict[str, Any]] = []
+        self._stored_kwargs: dict[str, Any] = {}
 
     def derive_lr(self, data: Any) -> None:
         """Put a number in the place of a rate that is to be derived.
@@ -62,7 +67,7 @@ class Optimised(SelfContained):
             optimizer = self.optimizer.build(self.model, self.hparams["lr"], self.hparams["weight_decay"], head)
         if self.trainer.gradient_clip_val:
             leave_unscaling_to_others(optimizer)
-        self._peaks = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
+        self._own_options = [{key: group[key] for key in group if key != "params"} for group in optimizer.param_groups]
         self.trainer.fit_loop.setup_data()  # else the batches per epoch are not known yet where max_steps is set
         total_steps = int(self.trainer.estimated_stepping_batches)
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
@@ -88,9 +93,36 @@ class Optimised(SelfContained):
         scheduler = self.lr_schedulers()
         if not isinstance(scheduler, LambdaLR):  # a range test for the rate, with a schedule of its own
             return
-        scheduler.base_lrs = [lr for lr, _ in self._peaks]
-        for group, (lr, decay), factor in zip(optimizer.param_groups, self._peaks, scheduler.lr_lambdas, strict=True):
-            group.update(initial_lr=lr, weight_decay=decay, lr=lr * factor(scheduler.last_epoch))
+        scheduler.base_lrs = [own["lr"] for own in self._own_options]
+        stored, given = self._stored_kwargs, self.optimizer.kwargs or {}
+        changed = {key for key in stored.keys() | given.keys() if stored.get(key) != given.get(key)} - set(OWN_WAY)
+        groups = zip(optimizer.param_groups, self._own_options, scheduler.lr_lambdas, strict=True)
+        for group, own, factor in groups:
+            lr = own["lr"]
+            group.update(initial_lr=lr, weight_decay=own["weight_decay"], lr=lr * factor(scheduler.last_epoch))
+            group.update({key: own[key] for key in changed if key in own})
+
+    def try_state(self, state: dict[str, Any], *, with_step: bool) -> str | None:
+        """Try whether the optimizer can go on from a state.
+
+        Args:
+            state: Its state as a checkpoint holds it.
+            with_step: Whether to step a copy of a parameter too, since the optimizer's own arguments have changed.
+
+        Returns:
+            What went wrong, if anything did.
+        """
+        head = classifier_parameters(self.model) if self.optimizer.head_lr_factor != 1 or self.phases.later else ()
+        with trainable(self.model, self.phases.later):
+            groups = self.optimizer.build(self.model, 1.0, 0.0, head).param_groups
+        sizes = [[len(group["params"]) for group in of] for of in (state["param_groups"], groups)]
+        if sizes[0] != sizes[1]:
+            return f"its groups have {sizes[0]} parameters, those of this run {sizes[1]}"
+        parameters = [parameter for group in groups for parameter in group["params"]]
+        index = next(iter(state["state"]), None)
+        if not with_step or index is None:
+            return None
+        return self.optimizer.try_step(parameters[index], state["state"][index])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that does not fit, and go on in the phase in which it was written.
@@ -103,5 +135,6 @@ class Optimised(SelfContained):
         """
         super().on_load_checkpoint(checkpoint)
         self.has_weights = True
+        self._stored_kwargs = checkpoint.get("hyper_parameters", {}).get("optimizer", {}).get("kwargs") or {}
         if self.phases.probing:
             self.phases.begin(checkpoint.get(POSITION, {}).get("epoch", checkpoint["epoch"]))

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, cast
 
+import torch
 from timm.optim import (
     create_optimizer_v2,
     get_optimizer_class,
@@ -21,7 +23,7 @@ from inceptionnext_lit.errors import UserError
 
 _FUSED = (Adam, AdamW, SGD)  # in one pass over the parameters, in every release of torch that this works with
 _FUSED_DEVICES = ("cpu", "cuda")
-_OWN_WAY = ("fused", "foreach", "differentiable")  # arguments by which a person chooses how a step is computed
+OWN_WAY = ("fused", "foreach", "differentiable")  # arguments by which a person chooses how a step is computed
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,32 @@ class OptimizerOptions:
         except (TypeError, ValueError, AssertionError) as error:
             raise UserError(f"The optimiser {self.name!r} does not take model.optimizer.kwargs: {error}.") from error
         optimizer.register_load_state_dict_pre_hook(_keep_way_of_computing)
+        optimizer.register_load_state_dict_post_hook(_lay_out_state)
         return optimizer
 
+    def try_step(self, parameter: nn.Parameter, state: dict[str, Any]) -> str | None:
+        """Step a copy of a parameter from a state that an optimiser with other arguments has left.
+
+        Args:
+            parameter: The parameter; stays as it is.
+            state: Its part of the optimiser's state; stays as it is.
+
+        Returns:
+            What went wrong, if anything did.
+        """
+        alone = nn.Module()
+        alone.weight = nn.Parameter(parameter.detach().cpu().clone())
+        trial = replace(self, layer_decay=1.0).build(alone, lr=1.0, weight_decay=0.0)
+        trial.state[alone.weight].update(deepcopy(state))
+        alone.weight.grad = torch.zeros_like(alone.weight)
+        try:
+            trial.step()
+        except Exception as error:  # each optimizer fails in its own way
+            return f"{type(error).__name__}: {error}"
+        return None
+
     def _can_fuse(self, parameters: list[Tensor]) -> bool:
-        if any(key in (self.kwargs or {}) for key in _OWN_WAY):
+        if any(key in (self.kwargs or {}) for key in OWN_WAY):
             return False
         if get_optimizer_class(self.name, bind_defaults=False) not in _FUSED:
             return False
@@ -110,18 +134,18 @@ class OptimizerOptions:
         ask: Callable[[], Collection[str]] | None = getattr(model, "no_weight_decay", None)
         spared = ask() if ask is not None else ()
         groups: list[dict[str, Any]]
+        # of no decay at all, timm would make other groups, and a run that is continued could not change to it
+        decay = weight_decay or 1.0
         if self.layer_decay == 1:
-            groups = param_groups_weight_decay(model, weight_decay, no_weight_decay_list=spared)
-            return groups
-        if not hasattr(model, "group_matcher"):
+            groups = param_groups_weight_decay(model, decay, no_weight_decay_list=spared)
+        elif hasattr(model, "group_matcher"):
+            groups = param_groups_layer_decay(model, decay, no_weight_decay_list=spared, layer_decay=self.layer_decay)
+        else:
             raise UserError(
                 f"{type(model).__name__} does not say which layers it has (group_matcher); "
                 "leave out model.optimizer.layer_decay."
             )
-        groups = param_groups_layer_decay(
-            model, weight_decay, no_weight_decay_list=spared, layer_decay=self.layer_decay
-        )
-        return groups
+        return [group | {"weight_decay": weight_decay if group["weight_decay"] else 0.0} for group in groups]
 
 
 def default_lr(images_per_step: int, width: int) -> float:
@@ -162,6 +186,14 @@ def _keep_way_of_computing(optimizer: Optimizer, state: dict[str, Any]) -> dict[
         ways["fused"] = None
         leave_unscaling_to_others(optimizer)
     return state | {"param_groups": [group | ways for group in state["param_groups"]]}
+
+
+def _lay_out_state(optimizer: Optimizer) -> None:
+    """Lay a restored state out as its parameters are; fused steps go through the memory of both side by side."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _apart(groups: list[dict[str, Any]], head: set[int]) -> list[dict[str, Any]]:

@@ -78,3 +78,18 @@ class At(Callback):
         else:
             to_parent, _, name = self.what.rpartition(":")
             os.kill(os.getppid() if to_parent else os.getpid(), getattr(signal, name))
+
+
+class Seen(Callback):
+    """Keeps the trainer and the task as the first batch of the second epoch finds them."""
+
+    trainer: Any
+    task: Any
+    average: dict[str, torch.Tensor] | None
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 0 and trainer.current_epoch == 1:
+            Seen.trainer, Seen.task = trainer, pl_module
+            average = Seen.task.model_ema
+            state = {} if average is None else average.module.state_dict()
+            Seen.average = {key: value.clone() for key, value in state.items()}

@@ -217,3 +217,37 @@ def test_fused_steps_and_clipping_go_together_in_half_precision(
     assert not torch.equal(task.model.head.weight, before)
     assert len(norms) == 1  # of the first step, before the second
     assert norms[0] == pytest.approx(1e-3, rel=1e-3) if clip else norms[0] > 0.1
+
+
+def test_a_restored_state_is_laid_out_like_its_parameter() -> None:
+    """Fused steps of AdamW go through the memory of both side by side, whatever their strides."""
+
+    def stepped(fused: bool) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(3)
+        weight, gradient, mean, square = (torch.rand(4, 3, 5, 5, generator=generator) for _ in range(4))
+        model = nn.Module()
+        model.weight = nn.Parameter(weight.to(memory_format=torch.channels_last))
+        model.weight.grad = gradient.to(memory_format=torch.channels_last)
+        optimizer = OptimizerOptions(kwargs={"fused": fused}).build(model, lr=0.1, weight_decay=0.0)
+        state = {0: {"step": torch.tensor(3.0), "exp_avg": mean, "exp_avg_sq": square}}
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        optimizer.step()
+        return model.weight.detach()
+
+    torch.testing.assert_close(stepped(True), stepped(False), rtol=0, atol=1e-6)
+
+
+def test_no_decay_at_all_leaves_the_groups_as_they_are() -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2))
+    groups = [OptimizerOptions().build(model, lr=0.1, weight_decay=decay).param_groups for decay in (0.0, 0.1)]
+    assert [[len(group["params"]) for group in of] for of in groups] == [[3, 1], [3, 1]]
+    assert [group["weight_decay"] for group in groups[0]] == [0.0, 0.0]
+
+
+def test_changed_arguments_are_tried_on_a_state() -> None:
+    weight = nn.Parameter(torch.ones(2, 2))
+    state = {"step": torch.tensor(1.0), "exp_avg": torch.ones(2, 2), "exp_avg_sq": torch.ones(2, 2)}
+    assert OptimizerOptions(kwargs={"betas": (0.5, 0.5)}).try_step(weight, state) is None
+    assert OptimizerOptions(kwargs={"amsgrad": True}).try_step(weight, state) == "KeyError: 'max_exp_avg_sq'"
+    assert OptimizerOptions("sgd", kwargs={"momentum": 0.5}).try_step(weight, {}) is None
+    assert torch.equal(weight, torch.ones(2, 2))

@@ -1,0 +1,150 @@
+"""What may change between a checkpoint's run and the one that continues it.
+
+An option either takes effect or is refused here, before anything is trained. Refused is what the state of the optimizer
+and the shapes of the weights do not allow.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import LightningModule
+
+from inceptionnext_lit.cli.continuing import say
+from inceptionnext_lit.errors import SharedError
+from inceptionnext_lit.tasks.checkpointing import SelfContained
+from inceptionnext_lit.tasks.optimised import Optimised
+
+_OF_AVERAGE = "model_ema."  # which a continued run begins or leaves out, as it is told
+
+
+def leave_out_pretrained(arguments: Any, checkpoint: Mapping[str, Any] | None) -> Any:
+    """Fetch no weights that those of a checkpoint would replace, and say so.
+
+    Args:
+        arguments: The model's parsed arguments, changed in place.
+        checkpoint: What :func:`read_checkpoint` returns, if there is one.
+
+    Returns:
+        Where the weights were to come from.
+    """
+    pretrained = arguments.get("pretrained")
+    if pretrained and checkpoint is not None:
+        say(f"Not used:   model.pretrained {pretrained}; the weights are those of the checkpoint")
+        arguments.pretrained = False
+    return pretrained
+
+
+def check_fit(
+    checkpoint: Mapping[str, Any] | None, model: LightningModule, path: str | None, *, is_training: bool
+) -> None:
+    """Refuse a checkpoint that does not go with the model, or with its optimizer if it is to be trained on.
+
+    Args:
+        checkpoint: What :func:`read_checkpoint` returns, if there is one.
+        model: The model.
+        path: The file.
+        is_training: Whether it is.
+
+    Raises:
+        SharedError: As :func:`check_weights` and :func:`check_options`.
+    """
+    if checkpoint is not None:
+        check_weights(checkpoint, model, str(path))
+        if is_training:
+            check_options(checkpoint, model, str(path))
+
+
+def check_weights(checkpoint: Mapping[str, Any], model: LightningModule, path: str) -> None:
+    """Refuse a checkpoint whose classes or weights do not fit the model.
+
+    Args:
+        checkpoint: What :func:`read_checkpoint` returns.
+        model: The model that is to take its weights.
+        path: The file, for the way out.
+
+    Raises:
+        SharedError: If they do not fit.
+    """
+    stored, own = checkpoint["state_dict"], model.state_dict()
+    if isinstance(model, SelfContained):
+        model.check_classes(checkpoint)
+    keys = [key for key in (*own, *(key for key in stored if key not in own)) if not key.startswith(_OF_AVERAGE)]
+    for key in keys:
+        shapes = [tuple(state[key].shape) if key in state else None for state in (stored, own)]
+        if shapes[0] != shapes[1]:
+            there, here = (f"of shape {shape}" if shape is not None else "missing" for shape in shapes)
+            raise SharedError(
+                f"The weights of {path} do not fit the model: {key} is {there} in the checkpoint and {here} in the "
+                f"model. {_causes(checkpoint, model)}{_way_out(path)}"
+            )
+
+
+def check_options(checkpoint: Mapping[str, Any], model: LightningModule, path: str) -> None:
+    """Refuse options of the optimizer with which its state cannot be used on.
+
+    Args:
+        checkpoint: What :func:`read_checkpoint` returns, with the state of an optimizer.
+        model: The model that is to be trained on.
+        path: The file, for the way out.
+
+    Raises:
+        SharedError: If an option has changed that must not.
+    """
+    if not isinstance(model, Optimised):
+        return
+    before, now = dict(checkpoint["hyper_parameters"]), model.plain_hparams
+    for key, reason in _refused(before, now).items():
+        group, _, name = key.removeprefix("model.").partition(".")
+        raise SharedError(
+            f"{key} is {now[group][name]} and was {before[group][name]} in the checkpoint's run, but {reason}. Leave "
+            f"it as it was.{_way_out(path)}"
+        )
+    was, given = (options["optimizer"]["kwargs"] or {} for options in (before, now))
+    problem = model.try_state(checkpoint["optimizer_states"][0], with_step=was != given)
+    if problem is not None:
+        raise SharedError(
+            f"The optimizer's state in {path} does not go with this run ({problem}); model.optimizer.kwargs is {given} "
+            f"and was {was}. Leave it as it was.{_way_out(path)}"
+        )
+
+
+def _refused(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """The options that must not change but have, each with the reason."""
+    if before["optimizer"]["name"] != now["optimizer"]["name"]:
+        return {"model.optimizer.name": "one optimizer cannot use the state of another"}
+    reason = "the state of the optimizer is that of other parameter groups"
+    if before["finetuning"]["freeze"] != now["finetuning"]["freeze"]:
+        return {"model.finetuning.freeze": reason}
+    by_layer = [options["optimizer"]["layer_decay"] != 1 for options in (before, now)]
+    if by_layer[0] != by_layer[1]:
+        return {"model.optimizer.layer_decay": reason}
+    probes = [options["finetuning"]["probe_epochs"] > 0 for options in (before, now)]
+    head_apart = [
+        probe or options["optimizer"]["head_lr_factor"] != 1
+        for probe, options in zip(probes, (before, now), strict=True)
+    ]
+    if head_apart[0] != head_apart[1]:
+        key = "model.finetuning.probe_epochs" if probes[0] != probes[1] else "model.optimizer.head_lr_factor"
+        return {key: reason}
+    return {}
+
+
+def _causes(checkpoint: Mapping[str, Any], model: LightningModule) -> str:
+    """Which of the options that decide on shapes have changed."""
+    before = checkpoint.get("hyper_parameters", {})
+    now: dict[str, Any] = getattr(model, "plain_hparams", {})
+    causes = []
+    if (before.get("kwargs") or {}) != (now.get("kwargs") or {}):
+        causes.append(f"model.kwargs is {now.get('kwargs')} and was {before.get('kwargs')}")
+    formats = [options.get("preprocessing") or {"mean": [], "image_size": 0} for options in (before, now)]
+    for key, numbers in {
+        "data.in_chans": [len(of["mean"]) for of in formats],
+        "data.image_size": [of["image_size"] for of in formats],
+    }.items():
+        if numbers[0] != numbers[1]:
+            causes.append(f"{key} is {numbers[1]} and was {numbers[0]}")
+    return f"{'; '.join(causes)}. Leave it as it was." if causes else ""
+
+
+def _way_out(path: str) -> str:
+    return f" Or start a new run from these weights: --model.pretrained {path} in the place of --ckpt_path."

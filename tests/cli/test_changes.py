@@ -1,0 +1,165 @@
+"""Options that change when a run is continued: each takes effect or is refused."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from inceptionnext_lit.cli import main
+from inceptionnext_lit.cli.help import nested_dataclasses
+from inceptionnext_lit.data.augmentation import LEVELS
+from inceptionnext_lit.tasks import ClassificationTask
+from tests.cli.moments import Seen
+from tests.recipes import SMALL
+
+Cli = Callable[..., None]
+
+
+def group(name: str) -> Any:
+    return Seen.trainer.optimizers[0].param_groups[0][name]
+
+
+def rate(step: int) -> float:
+    scheduler = Seen.task.lr_schedulers()
+    return float(scheduler.lr_lambdas[0](step) * scheduler.base_lrs[0])
+
+
+# (key, value on the command line, what the running training then has, what it must be)
+EFFECTS: list[tuple[str, object, Callable[[], Any], Any]] = [
+    ("model.drop_path", 0.3, lambda: Seen.task.model.blocks[-1].drop_path.drop_prob, pytest.approx(0.3)),
+    ("model.loss", "bce", lambda: Seen.task.hparams["loss"], "bce"),
+    ("model.label_smoothing", 0.2, lambda: Seen.task.hparams["label_smoothing"], 0.2),
+    ("model.mix.mixup", 0.3, lambda: Seen.task.mix.mixup, 0.3),
+    ("model.mix.cutmix", 0.4, lambda: Seen.task.mix.cutmix, 0.4),
+    ("model.mix.prob", 0.6, lambda: Seen.task.mix.prob, 0.6),
+    ("model.mix.switch_prob", 0.7, lambda: Seen.task.mix.switch_prob, 0.7),
+    ("model.lr", 0.02, lambda: group("initial_lr"), 0.02),
+    ("model.weight_decay", 0.07, lambda: Seen.trainer.optimizers[0].param_groups[1]["weight_decay"], 0.07),
+    ("model.optimizer.kwargs", "{betas: [0.5, 0.6], eps: 0.001}", lambda: (*group("betas"), group("eps")),
+     (0.5, 0.6, 0.001)),
+    ("model.schedule.warmup_epochs", 4, lambda: rate(1), pytest.approx(0.01, rel=1e-3)),
+    ("model.schedule.warmup_lr", 1e-6, lambda: Seen.task.schedule.warmup_lr, 1e-6),
+    ("model.schedule.min_lr", 0.004, lambda: rate(10_000), pytest.approx(0.004)),
+    ("model.schedule.cooldown_epochs", 1, lambda: Seen.task.schedule.cooldown_epochs, 1),
+    ("model.ema_decay", 0.9, lambda: Seen.task.model_ema.decay, 0.9),
+    ("model.test_time_flip", "true", lambda: Seen.task.hparams["test_time_flip"], True),
+    ("model.execution.channels_last", "false", lambda: Seen.task.execution.channels_last, False),
+    ("model.execution.grad_checkpointing", "true", lambda: Seen.task.model.grad_checkpointing, True),
+    ("model.finetuning.probe_lr", 0.5, lambda: Seen.task.finetuning.probe_lr, 0.5),
+    ("data.batch_size", 15, lambda: Seen.trainer.train_dataloader.batch_size, 15),
+    ("data.image_size", 32, lambda: Seen.task.preprocessing["image_size"], 32),
+    ("data.sampler", "balanced", lambda: len(Seen.trainer.train_dataloader.sampler.balanced), 3),
+    ("data.class_weights", "auto", lambda: Seen.trainer.datamodule.class_weights, "auto"),
+    ("data.augmentation", "none", lambda: Seen.trainer.datamodule.augmentation, LEVELS["none"]),
+    ("trainer.gradient_clip_val", 1.5, lambda: Seen.trainer.gradient_clip_val, 1.5),
+    ("trainer.accumulate_grad_batches", 2, lambda: Seen.trainer.accumulate_grad_batches, 2),
+]  # fmt: skip
+
+# (key, value, what the message says); the way out is the same in all but the first
+REFUSALS: list[tuple[str, object, str]] = [
+    ("model.name", "inceptionnext_iso_nano", "holds the model 'inceptionnext_iso_micro'"),
+    ("model.kwargs", "{dim: 24}", "model.kwargs is {'dim': 24} and was {}. Leave it as it was."),
+    ("data.in_chans", [1, "--data.mean", "[0.5]", "--data.std", "[0.5]"], "data.in_chans is 1 and was 3."),
+    ("data.class_names", "[bag, sandal, coat]", "was trained on the classes bag, coat, sandal"),
+    ("model.optimizer.name", "lion", "model.optimizer.name is lion and was adamw"),
+    ("model.optimizer.kwargs", "{amsgrad: true}", "does not go with this run (KeyError: 'max_exp_avg_sq')"),
+    ("model.optimizer.layer_decay", 0.7, "model.optimizer.layer_decay is 0.7 and was 1.0"),
+    ("model.optimizer.head_lr_factor", 5, "model.optimizer.head_lr_factor is 5.0 and was 1.0"),
+    ("model.finetuning.freeze", "stem", "model.finetuning.freeze is stem and was None"),
+    ("model.finetuning.probe_epochs", 2, "model.finetuning.probe_epochs is 2 and was 0"),
+]
+
+OTHERWISE = {
+    "model.pretrained": "spent; the run says so",
+    "model.num_classes": "from the data, as the class names",
+    "model.class_names": "from the data, see data.class_names",
+    "model.preprocessing": "from the data, see data.image_size",
+    "model.multi_label": "from the data",
+    "model.finetuning.allow_random": "a checkpoint's weights are not random",
+    "model.execution.compile": "compiles the model that was restored",
+}
+
+
+def test_every_option_of_the_task_is_decided_on() -> None:
+    nested = nested_dataclasses(ClassificationTask)
+    options = {f"model.{name}" for name in inspect.signature(ClassificationTask).parameters if name not in nested}
+    options |= {f"model.{name}.{field.name}" for name, option in nested.items() for field in fields(option)}
+    assert options == {key for key, *_ in (*EFFECTS, *REFUSALS) if key.startswith("model.")} | {
+        key for key in OTHERWISE if key.startswith("model.")
+    }
+
+
+@pytest.fixture(scope="module")
+def words(make_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> list[object]:
+    """One epoch of three steps of AdamW; ends with the checkpoint to continue from."""
+    folder = tmp_path_factory.mktemp("run")
+    root = make_folder(folder / "data", {"train": 10, "val": 2})
+    words = [
+        "fit", *SMALL, "--data.root", root, "--data.batch_size", 10, "--trainer.max_epochs", 1, "--model.lr", 0.01,
+        "--trainer.accelerator", "cpu", "--trainer.default_root_dir", folder / "runs", "--model.mix.mixup", 0,
+        "--model.ema_decay", "null", "--model.schedule.warmup_epochs", 0,
+    ]  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["cli.py"])
+        main([str(word) for word in words])
+    return [
+        *words,
+        "--trainer.max_epochs",
+        3,
+        "--ckpt_path",
+        folder / "runs/quickstart/version_0/checkpoints/last.ckpt",
+    ]
+
+
+def test_what_takes_effect(cli: Cli, words: list[object], caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    caplog.set_level("INFO")
+    changed = [word for key, value, *_ in EFFECTS for word in (f"--{key}", value)]
+    cli(*words, *changed, "--trainer.default_root_dir", tmp_path, "--trainer.callbacks+=tests.cli.moments.Seen")
+    for key, _, actual, expected in EFFECTS:
+        assert actual() == expected, key
+    assert "the average starts from the checkpoint's weights" in caplog.text
+    stored = torch.load(words[-1], weights_only=True)["state_dict"]
+    assert all(torch.equal(value, stored[f"model.{key}"]) for key, value in (Seen.average or {}).items())
+    assert len(Seen.average or {}) == len(stored)
+
+
+@pytest.mark.parametrize(("key", "value", "message"), REFUSALS, ids=[f"{key} {value}" for key, value, _ in REFUSALS])
+def test_what_is_refused(
+    cli: Cli, words: list[object], capsys: pytest.CaptureFixture[str], tmp_path: Path, key: str, value: object,
+    message: str,
+) -> None:  # fmt: skip
+    with pytest.raises(SystemExit) as exit_:
+        cli(
+            *words,
+            "--trainer.default_root_dir",
+            tmp_path / "runs",
+            f"--{key}",
+            *(value if isinstance(value, list) else [value]),
+        )
+    assert exit_.value.code == 1
+    [error] = capsys.readouterr().err.splitlines()
+    assert message in error
+    assert f"--model.pretrained {words[-1]}" in error or "--model.pretrained CHECKPOINT" in error or key == "model.name"
+    assert not list(tmp_path.glob("runs/**/version_*/*"))
+
+
+def test_the_average_is_left_out(cli: Cli, words: list[object], trained: Path, tmp_path: Path) -> None:
+    averaged = trained / "checkpoints/last.ckpt"
+    more = ["--model.ema_decay", "null", "--trainer.max_epochs", 3, "--trainer.limit_train_batches", 1]
+    cli("fit", *SMALL, *more, "--trainer.default_root_dir", tmp_path, "--ckpt_path", averaged)
+    [path] = tmp_path.glob("**/last.ckpt")
+    state = torch.load(path, weights_only=True)["state_dict"]
+    assert not any(key.startswith("model_ema") for key in state)
+    assert any(key.startswith("model_ema") for key in torch.load(averaged, weights_only=True)["state_dict"])
+
+
+def test_pretrained_is_spent(cli: Cli, words: list[object], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    limit = ["--trainer.limit_train_batches", 1, "--trainer.max_epochs", 2, "--trainer.default_root_dir", tmp_path]
+    cli(*words, "--model.pretrained", "gone.safetensors", *limit)
+    assert "Not used:   model.pretrained gone.safetensors" in capsys.readouterr().out
+    [saved] = tmp_path.glob("**/config.yaml")
+    assert "pretrained: gone.safetensors" in saved.read_text()
