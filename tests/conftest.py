@@ -40,6 +40,11 @@ def _one_thread() -> None:
     torch.set_num_threads(1)  # these models are too small to gain from more, and the tests run side by side
 
 
+@pytest.fixture(autouse=True)
+def _called_as_in_a_clone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["cli.py"])  # by which messages name the program
+
+
 @pytest.fixture(scope="session")
 def sample() -> Path:
     """The embedded images, unpacked."""
@@ -68,7 +73,6 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Runs the command line in this process, in an empty folder, as ``python cli.py WORDS`` would."""
 
     def run(*words: object) -> None:
-        monkeypatch.setattr(sys, "argv", ["cli.py"])
         main([str(word) for word in words])
 
     monkeypatch.chdir(tmp_path)

@@ -136,16 +136,34 @@ def test_early_stopping_ends_a_run_and_continuing_it_says_so(
 
 
 def test_the_rate_is_found_and_saved(
-    cli: Callable[..., None], digits: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cli: Callable[..., None], all_digits: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cli("fit", *words(REPO / "configs/finetune/folder.yaml", digits, trained), "--find_lr", "--trainer.max_epochs", 1)
-    assert "(by a range test)" in capsys.readouterr().out
+    given = [*words(REPO / "configs/finetune/folder.yaml", all_digits, trained), "--data.batch_size", 4]
+    cli("fit", *given, "--find_lr", "true", "--trainer.max_epochs", 1, "--trainer.limit_train_batches", 4)
+    output, error = capsys.readouterr()
+    assert "(by a range test)" in output
+    assert error == ""  # no bar and no remark of the range test where the output is no terminal
     run = tmp_path / "runs/folder/version_0"
     saved = yaml.safe_load((run / "config.yaml").read_text())
     assert saved["find_lr"] is False
     assert 1e-5 < saved["model"]["init_args"]["lr"] < 1
     assert read_checkpoint(run / "checkpoints/last.ckpt")["hyper_parameters"]["lr"] == saved["model"]["init_args"]["lr"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
+
+
+def test_too_few_images_tell_no_rate(
+    cli: Callable[..., None], digits: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [*words(REPO / "configs/finetune/folder.yaml", digits, trained), "--trainer.max_epochs", 1]
+    with pytest.raises(SystemExit) as exit_:
+        cli("fit", *given, "--find_lr")
+    assert exit_.value.code == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: --find_lr needs 200 steps' worth of images, 1,600 at 8 a step, to tell a good rate from a bad one; "
+        "there are 160. Leave it out and keep the recipe's model.lr, or give a smaller --data.batch_size."
+    )
+    assert list(tmp_path.glob("runs/*/*")) == []
+    cli("fit", *given, "--find_lr", "false", "--trainer.limit_train_batches", 1)
 
 
 def test_cross_validation(

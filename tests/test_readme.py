@@ -136,7 +136,7 @@ def test_every_overlay(place: Path, words: list[str]) -> None:
 @pytest.mark.parametrize("words", SMALL_SCALE, ids=lambda words: words[words.index("--model.name") + 1])
 def test_every_run_on_small_images(place: Path, words: list[str]) -> None:
     output = start([*words, *SHORT, "--trainer.max_epochs", "1"], place)
-    assert "64 a step = 64 × 1 devices × 1 accumulated, lr 0.001" in output  # the recipe's, and 0.0015 of the first
+    assert "64 a step = 64 × 1 device × 1 accumulated, lr 0.001" in output  # the recipe's, and 0.0015 of the first
 
 
 def test_torchrun_starts_the_processes(place: Path) -> None:

@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -16,8 +17,12 @@ from typing import NoReturn
 from inceptionnext_lit import __version__
 from inceptionnext_lit.cli.output import outliving_readers
 from inceptionnext_lit.errors import SharedError, UserError
+from inceptionnext_lit.printing import print_error
+from inceptionnext_lit.program import as_called
+from inceptionnext_lit.wording import printable_lines
 
 INTERRUPTED = 130  # a shell's own code for Ctrl-C
+DEBUG = "INCEPTIONNEXT_LIT_DEBUG"  # set to 1, errors come with their traceback
 COMMANDS = {
     "fit": "train: a recipe from configs/, on ImageNet or a folder of your own images",
     "validate": "figures of a checkpoint on the validation split",
@@ -30,27 +35,29 @@ TOOLS = {  # commands without a trainer, each a module of this package
     "budget": "parameters, MACs and activations of any model, beside the paper's tables",
     "convert": "a checkpoint's weights as a .safetensors file under public names",
     "doctor": "what is wrong with a folder of images, before you train on it",
+    "recipes": "the recipes that ship with the toolkit, for --config",
 }
 
 OVERVIEW = f"""\
 Train, evaluate and apply the InceptionNeXt family of image models.
 
-usage: python cli.py COMMAND [--config FILE.yaml] [--KEY VALUE ...]
+usage: python cli.py COMMAND [--config RECIPE] [--KEY VALUE ...]
 
 commands:
 {chr(10).join(f"  {name:<14} {meaning}" for name, meaning in (COMMANDS | TOOLS).items())}
 
 examples:
-  python cli.py fit --config configs/quickstart.yaml
-  python cli.py fit --config configs/finetune/folder.yaml --data.root MY_IMAGES
-  python cli.py fit --config configs/iso_s.yaml --data.root IMAGENET
+  python cli.py fit --config quickstart
+  python cli.py fit --config finetune/folder --data.root MY_IMAGES
+  python cli.py fit --config iso_s --data.root IMAGENET
   python cli.py validate --ckpt_path runs/quickstart/version_0/checkpoints/best.ckpt --data.root sample
   python cli.py predict PHOTOS_OR_FOLDERS --ckpt_path best.ckpt --output labels.csv
   python cli.py budget inceptionnext_iso_small --by_module 1
   python cli.py convert best.ckpt --output best.safetensors
   python cli.py doctor MY_IMAGES --output report.html
 
-python cli.py COMMAND --help lists a command's keys; --version prints the version.
+python cli.py COMMAND --help lists what people set most, --help all every key; --version prints the version.
+With --debug, or INCEPTIONNEXT_LIT_DEBUG=1, an error comes with its traceback.
 """
 
 
@@ -64,16 +71,24 @@ def main(args: list[str] | None = None) -> None:
         SystemExit: With code 1 after an error that the user can mend, 2 after a command line that is wrong.
     """
     words = sys.argv[1:] if args is None else args
+    if "--debug" in words:
+        os.environ[DEBUG] = "1"  # so that processes that this one starts have it too
+        words = [word for word in words if word != "--debug"]
     with outliving_readers(goes_on=words[:1] in (["fit"], ["cross_validate"])):
-        code = _answer(words, args)
+        code = _answer(words, is_program=args is None)
     if code:
         sys.exit(code)
 
 
-def _answer(words: list[str], args: list[str] | None) -> int:
-    """Run a command, and say in a word what ended it; the exit code."""
+def _answer(words: list[str], *, is_program: bool) -> int:
+    """Answer a command line; the exit code.
+
+    Args:
+        words: Words after the program's name.
+        is_program: Whether this process has no other purpose than the command.
+    """
     if not words or words[0] in ("-h", "--help"):
-        print(OVERVIEW, end="")
+        print(as_called(OVERVIEW), end="")
         return 0
     if words[0] == "--version":
         print(f"inceptionnext-lit {__version__}")
@@ -81,17 +96,27 @@ def _answer(words: list[str], args: list[str] | None) -> int:
     if words[0] not in COMMANDS | TOOLS:
         near = difflib.get_close_matches(words[0], COMMANDS | TOOLS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"the first word is one of {', '.join(COMMANDS | TOOLS)}."
-        print(f"error: There is no command {words[0]!r}; {hint}", file=sys.stderr)
+        print_error(f"There is no command {words[0]!r}; {hint}")
         return 2
+    if words[0] in COMMANDS and words[1:] in (["-h"], ["--help"]):
+        print(import_module(f"{__name__}.screens").first_screen(words[0]), end="")
+        return 0
+    return _run_command(words, is_program=is_program)
+
+
+def _run_command(words: list[str], *, is_program: bool) -> int:
+    """Run a command, and say in a word what ended it; the exit code."""
     try:
-        with _interrupts_end(is_program=args is None):
+        with _interrupts_end(is_program=is_program):
             module = import_heavy(f"{__name__}.{words[0] if words[0] in TOOLS else 'start'}")
-        code: int | None = module.run(words[1:] if words[0] in TOOLS else args)
+        code: int | None = module.run(words[1:] if words[0] in TOOLS else words)
     except UserError as error:
+        if os.environ.get(DEBUG, "0") not in ("", "0"):
+            print(printable_lines("".join(traceback.format_exception(error))), end="", file=sys.stderr)
         process = int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0)
         if process == 0 or not isinstance(error, SharedError):
-            print(f"error{f' (process {process})' * (process > 0)}: {_message(error)}", file=sys.stderr)
-        code = 1
+            print_error(_message(error), process)
+        code = error.code
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         code = INTERRUPTED
@@ -99,7 +124,7 @@ def _answer(words: list[str], args: list[str] | None) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         place = error.filename or "A file"
-        print(f"error: {place} could not be written: {error.strerror}. Make room, then try again.", file=sys.stderr)
+        print_error(f"{place} could not be written: {error.strerror}. Make room, then try again.")
         code = 1
     return code or 0
 

@@ -30,6 +30,40 @@ def check_continuation(checkpoint: dict[str, Any], config: Any, *, is_training: 
         raise UserError(f"The checkpoint {done}.")
 
 
+def check_images(config: Any) -> None:
+    """Refuse a ``fit`` of which nothing says on what.
+
+    Args:
+        config: Its parsed arguments.
+
+    Raises:
+        UserError: If there are neither images nor a recipe or checkpoint that may name them.
+    """
+    root = (config.data.get("init_args") or {}).get("root")
+    if not (config.config or config.ckpt_path or root):
+        raise UserError(
+            "fit needs images: --data.root MY_IMAGES fine-tunes on a folder of your own, and --config quickstart "
+            "trains on the embedded ones."
+        )
+
+
+def check_end(trainer: Any) -> None:
+    """Refuse a run without a planned end, which the schedule of the learning rate needs.
+
+    Args:
+        trainer: The trainer's parsed arguments.
+
+    Raises:
+        UserError: If there is neither a number of epochs nor of steps.
+    """
+    epochs = -1 if trainer.max_epochs is None and trainer.max_time is not None else trainer.max_epochs
+    if epochs == -1 and trainer.max_steps == -1:
+        raise UserError(
+            "The learning rate falls until the planned end of a run, and this one has none; give --trainer.max_epochs "
+            "or --trainer.max_steps. With trainer.max_time too, it may end earlier."
+        )
+
+
 def choose_monitor(monitor: str, model: LightningModule) -> str:
     """The figure by which the best epoch is chosen; one that will never be logged is refused.
 

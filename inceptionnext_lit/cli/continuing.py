@@ -12,6 +12,7 @@ from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 from inceptionnext_lit.training.checkpoints import FOLDER, find_last
 from inceptionnext_lit.training.curve import KEY as CURVE
 from inceptionnext_lit.training.resume import KEY
+from inceptionnext_lit.wording import count, printable_lines
 
 LAST = "last"
 
@@ -94,15 +95,15 @@ def is_finished(checkpoint: dict[str, Any], trainer: Any, kept: Any) -> str | No
         epochs = checkpoint["epoch"] + bool(progress["is_last_batch"])
     steps = checkpoint["global_step"]
     if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= epochs:
-        return f"has {epochs} epochs already; give --trainer.max_epochs more than {trainer.max_epochs}"
+        return f"has {count(epochs, 'epoch')} already; give --trainer.max_epochs more than {trainer.max_epochs}"
     if 0 <= trainer.max_steps <= steps:
-        return f"has {steps} steps already; give --trainer.max_steps more than {trainer.max_steps}"
+        return f"has {count(steps, 'step')} already; give --trainer.max_steps more than {trainer.max_steps}"
     for name, state in checkpoint.get("callbacks", {}).items():
         # the name ends in a dictionary: StopEarly{'monitor': 'val/acc1', 'mode': 'max'}
         is_ours = name.startswith("StopEarly") and (kept.monitor == "auto" or f"'monitor': {kept.monitor!r}" in name)
         waited = is_ours and kept.patience is not None and state["wait_count"] >= kept.patience
         if waited and epochs >= (trainer.min_epochs or 0) and steps >= (trainer.min_steps or 0):
-            return f"was stopped early, after {state['wait_count']} validations without a better figure"
+            return f"was stopped early, after {count(state['wait_count'], 'validation')} without a better figure"
     return None
 
 
@@ -115,4 +116,4 @@ def remove_leftovers(run_folder: Path) -> None:
 @rank_zero_only
 def say(text: str) -> None:
     """Print, once for all processes."""
-    print(text, flush=True)
+    print(printable_lines(text), flush=True)

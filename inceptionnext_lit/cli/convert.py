@@ -8,7 +8,9 @@ from inceptionnext_lit.cli import TOOLS
 from inceptionnext_lit.cli.quiet import silence_library_chatter
 from inceptionnext_lit.cli.tools import ToolParser, sentence
 from inceptionnext_lit.models.formats import WeightSet
+from inceptionnext_lit.program import exact_name
 from inceptionnext_lit.tasks.conversion import convert_checkpoint
+from inceptionnext_lit.wording import printable_lines
 
 EXAMPLES = """\
 The names are those under which the model's authors, or timm, publish its weights, so that their tools read the file.
@@ -33,10 +35,10 @@ def run(words: list[str]) -> None:
     options = _parse(words)
     silence_library_chatter()
     report = convert_checkpoint(options.ckpt, options.output, options.weights)
-    print(report)
+    print(printable_lines(str(report)))
     if options.details:
-        print(report.loaded.details())
-    print(f"Next: python cli.py fit {report.fit_arguments()} --data.root FOLDER")
+        print(printable_lines(report.loaded.details()))
+    print(f"Next: {exact_name()} fit {report.fit_arguments()} --data.root FOLDER")
 
 
 def _parse(words: list[str]) -> argparse.Namespace:

@@ -16,17 +16,21 @@ from typing import Any
 import yaml
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from inceptionnext_lit.cli import TOOLS
+from inceptionnext_lit.cli.default_recipe import add_default_recipe, say_recipe
 from inceptionnext_lit.cli.relay import Relay
 from inceptionnext_lit.cli.run_folder import TELL
 from inceptionnext_lit.cli.tools import sentence
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.program import as_called, restart_command
 from inceptionnext_lit.safe_save import replacing
+from inceptionnext_lit.wording import printable
 
 FOLDS = 5
 HELP = f"""\
-usage: python cli.py cross_validate [--config FILE.yaml] [--data.num_folds N] [--KEY VALUE ...]
+usage: python cli.py cross_validate [--config RECIPE] [--data.num_folds N] [--KEY VALUE ...]
 
 {sentence(TOOLS["cross_validate"])}
 
@@ -35,7 +39,7 @@ command line says otherwise. Each fold is a run of its own, NAME_fold0 and so on
 of each fold are those of its best epoch. With --ckpt_path last, finished folds are kept and the others continued.
 
 example:
-  python cli.py cross_validate --config configs/finetune/small_data.yaml --data.root MY_IMAGES --data.num_folds 5
+  python cli.py cross_validate --config finetune/small_data --data.root MY_IMAGES --data.num_folds 5
 """
 
 
@@ -53,10 +57,13 @@ def run(words: list[str]) -> int:
         SystemExit: With code 2 if the command line cannot be parsed.
     """
     if any(word in ("-h", "--help") for word in words):
-        print(HELP, end="")
+        print(as_called(HELP), end="")
         return 0
     if any(re.match(r"--data\.fold(=|$)", word) for word in words):
         raise UserError("cross_validate runs all folds; leave out --data.fold, or train one fold with fit.")
+    [_, *words], recipe = add_default_recipe(["fit", *words])
+    if recipe is not None:
+        say_recipe(recipe, words)
     config = _resolve(words)
     folds = config["data"]["init_args"]["num_folds"] or FOLDS
     if folds < 2:
@@ -71,7 +78,7 @@ def run(words: list[str]) -> int:
     with replacing(path) as partial:
         partial.write_text(json.dumps(_with_nulls(report), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     show(report)
-    print(f"Written to {path}")
+    print(f"Written to {printable(str(path))}")
     return 0
 
 
@@ -83,7 +90,7 @@ def _train(words: list[str], name: str, folds: int) -> tuple[list[dict[str, Any]
             print(f"Fold {fold + 1} of {folds}", flush=True)
             added = ["--data.num_folds", str(folds), "--data.fold", str(fold), "--run_name", f"{name}_fold{fold}"]
             place = Path(told, str(fold))
-            code = relay.run([sys.executable, sys.argv[0], "fit", *words, *added], {TELL: str(place)})
+            code = relay.run([*restart_command(), "fit", *words, *added], {TELL: str(place)})
             if relay.received is not None:
                 by = signal.Signals(relay.received).name
                 print(
@@ -146,7 +153,7 @@ def show(report: dict[str, Any]) -> None:
     table = Table("figure", "mean ± std", "folds")
     for name in sorted(report["mean"], key=lambda name: name != report["monitor"]):
         of_folds = " ".join(f"{fold['figures'][name]:.4f}" for fold in report["folds"])
-        table.add_row(name, f"{report['mean'][name]:.4f} ± {report['std'][name]:.4f}", of_folds)
+        table.add_row(Text(printable(name)), f"{report['mean'][name]:.4f} ± {report['std'][name]:.4f}", of_folds)
     Console().print(table)
 
 

@@ -18,6 +18,7 @@ from inceptionnext_lit.data.tables import is_table
 from inceptionnext_lit.doctor.listing import list_folder, list_manifest
 from inceptionnext_lit.doctor.report import Report, check_output, examine_listing, write_report
 from inceptionnext_lit.doctor.terminal import print_report
+from inceptionnext_lit.wording import printable
 
 EXAMPLES = """\
 Every image is read once, and nothing is changed. Exit code 0 if all is well, 1 with problems.
@@ -58,7 +59,7 @@ def run(words: list[str]) -> int:
         print_report(report, console)
         if options.output is not None:
             write_report(report, options.output)
-            print(f"Report: {options.output}")
+            print(f"Report: {printable(str(options.output))}")
     except KeyboardInterrupt:
         print("Interrupted; nothing was changed.", file=sys.stderr)
         return _INTERRUPTED

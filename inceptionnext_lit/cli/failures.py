@@ -7,8 +7,10 @@ from pathlib import Path
 
 import torch
 
+from inceptionnext_lit.cli.settings import explain_setting
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.training.clock import format_seconds
+from inceptionnext_lit.wording import count
 
 
 def explain_failure(
@@ -35,9 +37,10 @@ def explain_failure(
         return full
     text = str(error)
     if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: " in text:
+        of_images = "this batch" if batch_size is None else f"batches of {count(batch_size, 'image')}"
         smaller = "" if batch_size is None or batch_size < 2 else f" {batch_size // 2}"
         return UserError(
-            f"Out of memory with batches of {batch_size} images (data.batch_size). Two knobs help: --data.batch_size"
+            f"Out of memory with {of_images} (data.batch_size). Two knobs help: --data.batch_size"
             f"{smaller}, with which the images per step stay the same if the recipe has a data.global_batch_size, and "
             "--model.execution.grad_checkpointing true, which computes activations twice instead of keeping them."
         )
@@ -47,7 +50,7 @@ def explain_failure(
             "out; try fewer of them with --data.num_workers. The run continues with --ckpt_path last."
         )
     if not isinstance(error, torch.distributed.DistError) and not re.search(_LOST_PEER, text):
-        return None
+        return explain_setting(error)
     if silent is not None:
         return UserError(f"{silent}, so this run ends. See whether it was stopped or its machine is gone. {_PATIENCE}")
     if found := re.search(r"(\d+)/(\d+) clients joined", text):

@@ -1,4 +1,4 @@
-"""The page that ``COMMAND --help`` prints: what a person sets most first, and no library's markup."""
+"""The page that ``COMMAND --help all`` prints: every key, what a person sets most first, and no library's markup."""
 
 import argparse
 import inspect
@@ -6,7 +6,11 @@ import re
 from dataclasses import is_dataclass
 from typing import Any, get_args
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ActionYesNo, ArgumentParser
+
+from inceptionnext_lit.cli import COMMANDS
+from inceptionnext_lit.cli.screens import usage
+from inceptionnext_lit.cli.tools import sentence
 
 # set by the data or by a checkpoint, not by people
 _LINKED = {"data": {"class_names"}, "model": {"num_classes", "class_names", "preprocessing", "multi_label"}}
@@ -17,11 +21,11 @@ _FIRST = (
     "ckpt_path",
     "output",
     "resume",
+    "overwrite",
     "compile",
     "seed_everything",
     "find_lr",
 )
-_WORDS = {"predict": "[IMAGE_OR_FOLDER_OR_PATTERN_OR_MANIFEST ...] "}
 _TITLES = {"checkpoint": "Which epoch is kept as best.ckpt", "trainer": "Lightning's Trainer"}
 # what the toolkit does in its own way, or what is for no user of a command line; accepted all the same
 _UNLISTED = {
@@ -34,7 +38,7 @@ _UNLISTED = {
     "trainer.use_distributed_sampler",
 }
 _HELP = {
-    "config": "Recipe, a YAML file. Given twice, the later file wins; keys on the command line win over both.",
+    "config": "Recipe: a YAML file, or a name that the command recipes lists. Later ones win, and keys win over all.",
     "print_config": "Print the resolved recipe and stop.",
     "ckpt_path": "Checkpoint: to continue a run in fit, to evaluate or apply in the other commands.",
     "seed_everything": "Seed of everything random; true draws one.",
@@ -62,18 +66,22 @@ def command_page(parser: argparse.ArgumentParser, classes: dict[str, type]) -> s
         The page, ready to be printed.
     """
     command = parser.prog.rsplit(" ", 1)[-1]
-    page = ArgumentParser(
-        prog=f"cli.py {command}",
-        usage=f"python cli.py {command} {_WORDS.get(command, '')}[--config FILE.yaml] [--KEY VALUE ...]",
-        description=parser.description,
-        add_help=False,
-    )
+    page = _all_keys(parser, classes, command)
+    for action in page._actions:
+        action.help = _without_markup(action.help) if action.help != argparse.SUPPRESS else action.help
+        if action.dest in classes:
+            action.help = argparse.SUPPRESS  # a file for one class alone: --config does it all
+    return str(page.format_help())
+
+
+def _all_keys(parser: argparse.ArgumentParser, classes: dict[str, type], command: str) -> ArgumentParser:
+    """A page of every key that the command takes and a person may want to set."""
+    page = ArgumentParser(prog=command, usage=usage(command), description=sentence(COMMANDS[command]), add_help=False)
     actions = {action.dest: action for action in parser._actions}
     fit_only: set[str] = set() if command == "fit" else {"run_name", "checkpoint", "find_lr"}
     for key in _FIRST:
         if key in actions and key not in fit_only:
-            meaning, default = _HELP.get(key, actions[key].help), actions[key].default
-            page.add_argument(f"--{key}", metavar=key.upper(), help=meaning, default=default)
+            _add(page, key, _HELP.get(key, actions[key].help), actions[key])
     for key, cls in classes.items():
         nested = nested_dataclasses(cls)
         described = ArgumentParser(add_help=False)
@@ -87,15 +95,16 @@ def command_page(parser: argparse.ArgumentParser, classes: dict[str, type]) -> s
         section = page.add_argument_group(_TITLES[group])
         for dest, action in actions.items():
             if dest.startswith(f"{group}.") and not dest.endswith(".help") and dest not in _UNLISTED:
-                name = dest.rpartition(".")[2].upper()
-                section.add_argument(
-                    f"--{dest}", metavar=name, help=_first_sentence(action.help), default=action.default
-                )
-    for action in page._actions:
-        action.help = _without_markup(action.help) if action.help != argparse.SUPPRESS else action.help
-        if action.dest in classes:
-            action.help = argparse.SUPPRESS  # a file for one class alone: --config does it all
-    return str(page.format_help())
+                _add(section, dest, _first_sentence(action.help), action)
+    return page
+
+
+def _add(page: Any, key: str, meaning: str | None, action: argparse.Action) -> None:
+    """Show a key with its default; a switch as a flag."""
+    if isinstance(action, ActionYesNo) or action.nargs == 0:
+        page.add_argument(f"--{key}", action="store_true", help=meaning)
+    else:
+        page.add_argument(f"--{key}", metavar=key.rpartition(".")[2].upper(), help=meaning, default=action.default)
 
 
 def _without_markup(text: Any) -> str:

@@ -13,6 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from inceptionnext_lit.cli.help import command_page, nested_dataclasses
 from inceptionnext_lit.cli.recipe_yaml import install
 from inceptionnext_lit.data import ImageFolderDataModule
+from inceptionnext_lit.printing import print_error
 from inceptionnext_lit.tasks import ClassificationTask
 
 DEFAULT_CLASSES: dict[str, type] = {"data": ImageFolderDataModule, "model": ClassificationTask}
@@ -41,7 +42,7 @@ class CommandParser(LightningArgumentParser):
         if not self.exit_on_error:  # a parser within the parser; the outer one explains
             super().error(message, ex)
         parser = getattr(ex, "subcommand_parser", None) or self
-        print(f"error: {explain(message, ex, known_keys(parser))}", file=sys.stderr)
+        print_error(explain(message, ex, known_keys(parser)))
         sys.exit(2)
 
 
@@ -80,15 +81,13 @@ def explain(message: str, ex: BaseException | None, known: list[str]) -> str:
         # 'trainer.max_epoch' comes whole, a key of a class comes without the class's own place
         key = ".".join([place, unknown]) if place and not unknown.startswith(place) else unknown
         near = nearest_keys(key, known)
-        hint = f"did you mean {' or '.join(near)}?" if near else "the command's --help lists all keys."
+        hint = f"did you mean {' or '.join(near)}?" if near else "the command's --help all lists every key."
         return f"There is no key {key!r}; {hint}"
     if found := re.search(r"unrecognized arguments: ([^-\s]\S*)", message):
         return (
             f"The word {found[1]!r} stands where a key is expected; keys begin with --, and images come right after "
             "the word predict."
         )
-    if found := re.search(r"File does not exist: '?([^'\n]+)'?", message):
-        return f"There is no file {found[1]}; check the path given as --config."
     if place in DEFAULT_CLASSES and (found := re.search(r"dot import path string: (\S+)", message)):
         return f"{place} names no class that is known here: {found[1]!r}; use {DEFAULT_CLASSES[place].__name__}."
     if place:

@@ -9,6 +9,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks.predictions import PredictionWriter
 
+OUTPUT_KEYS = ("output", "resume", "overwrite")  # what PredictionWriter takes
 _RESUME = (
     "Go on with the output: images that it has already are skipped, and so are those in its list of unreadable ones, "
     "which are tried again if that list is deleted."
@@ -24,9 +25,15 @@ def add_arguments(parser: LightningArgumentParser) -> None:
     parser.add_argument(
         "--output", type=str, default="predictions.csv", help="Target, .csv, .jsonl, .json or .parquet."
     )
-    parser.add_argument("--resume", action=ActionYesNo, nargs="?", default=False, help=_RESUME)
-    parser.add_argument("--compile", action=ActionYesNo, nargs="?", default=False, help=_COMPILE)
+    add_switch(parser, "--resume", _RESUME)
+    add_switch(parser, "--overwrite", "Replace the output if it is there.")
+    add_switch(parser, "--compile", _COMPILE)
     parser.set_defaults({"trainer.devices": 1})
+
+
+def add_switch(parser: LightningArgumentParser, key: str, meaning: str) -> None:
+    """Add a flag that also takes ``true`` and ``false``, as a recipe gives it."""
+    parser.add_argument(key, action=ActionYesNo, nargs="?", default=False, help=meaning)
 
 
 def take_inputs(args: ArgsType) -> tuple[list[str], ArgsType]:

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 import inceptionnext_lit
+from inceptionnext_lit.wording import printable, printable_lines
 
 # (beginning of the message as a regular expression, reason)
 WARNINGS = [
@@ -50,6 +51,8 @@ INFO = (
 
 
 def _is_news(record: logging.LogRecord) -> bool:
+    """Whether to log a record; what is foreign in it comes as escapes."""
+    record.msg, record.args = printable_lines(record.getMessage()), ()
     return not re.sub(r"^\[rank: \d+\] ", "", record.getMessage()).startswith(INFO)
 
 
@@ -62,8 +65,8 @@ def _format_warning(
 ) -> str:
     """Our own warnings are for people: the sentence alone, without a line of code."""
     if Path(filename).is_relative_to(_PACKAGE):
-        return f"warning: {message}\n"
-    return _library_format(message, category, filename, lineno, line)
+        return f"warning: {printable(str(message))}\n"
+    return printable_lines(_library_format(message, category, filename, lineno, line))
 
 
 def silence_library_chatter() -> None:

@@ -10,21 +10,28 @@ from typing import Any, cast
 
 from jsonargparse.typing import PositiveFloat
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from inceptionnext_lit.cli.announcing import announce, begin_evaluation
 from inceptionnext_lit.cli.changes import check_fit, leave_out_pretrained
 from inceptionnext_lit.cli.checkpoint_defaults import LINKED, checkpoint_defaults
-from inceptionnext_lit.cli.checks import check_continuation, check_modes, check_start_method, choose_monitor
+from inceptionnext_lit.cli.checks import (
+    check_continuation,
+    check_end,
+    check_images,
+    check_modes,
+    check_start_method,
+    choose_monitor,
+)
 from inceptionnext_lit.cli.continuing import LAST, find_continuation, is_finished, remove_leftovers, run_name, say
+from inceptionnext_lit.cli.evaluating import print_figures
 from inceptionnext_lit.cli.failures import explain_failure, user_error_behind
 from inceptionnext_lit.cli.loggers import all_loggers, folder_loggers, give_defaults
 from inceptionnext_lit.cli.parser import DEFAULT_CLASSES
-from inceptionnext_lit.cli.predicting import add_arguments, leave_out_done, take_inputs
+from inceptionnext_lit.cli.predicting import OUTPUT_KEYS, add_arguments, add_switch, leave_out_done, take_inputs
 from inceptionnext_lit.cli.pretrained import describe_input, settle_input
 from inceptionnext_lit.cli.run_folder import RunFolder
-from inceptionnext_lit.cli.tuning import derive, find_lr
+from inceptionnext_lit.cli.tuning import derive, take_found_lr
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports.counting import image_macs
 from inceptionnext_lit.safe_load import check_finite
@@ -37,6 +44,7 @@ from inceptionnext_lit.training.checkpoints import Checkpoints, best_mode
 from inceptionnext_lit.training.peers import TIMEOUT_HELP, TIMEOUT_S, Peers, set_timeout
 from inceptionnext_lit.training.processes import SIGNALS
 from inceptionnext_lit.training.progress import RunProgressBar
+from inceptionnext_lit.training.rates import RateMonitor
 from inceptionnext_lit.training.signals import SaveOnSignal
 from inceptionnext_lit.training.summary import RunSummary
 
@@ -72,12 +80,8 @@ class CommandLine(LightningCLI):
         # Recipes name these; the other commands accept them so that a recipe can be given to them too.
         parser.add_class_arguments(Checkpoints, "checkpoint")
         parser.add_argument("--strategy_timeout", type=PositiveFloat, default=TIMEOUT_S, help=TIMEOUT_HELP)
-        parser.add_argument(
-            "--run_name", type=str | None, help="Name below runs/; the recipe's file name if not given."
-        )
-        parser.add_argument(
-            "--find_lr", action="store_true", help="Find model.lr by a range test of 100 steps before training."
-        )
+        parser.add_argument("--run_name", type=str | None, help="Name below runs/; the recipe's if not given.")
+        add_switch(parser, "--find_lr", "Find model.lr by a range test of 100 steps before training.")
         if subcommand == "predict":
             add_arguments(parser)
         return parser
@@ -88,6 +92,8 @@ class CommandLine(LightningCLI):
         inputs, args = take_inputs(args)
         super().parse_arguments(parser, args)
         command = self.config["subcommand"]
+        if command == "fit":
+            check_images(self.config.fit)
         seed = self.config[command].seed_everything
         if not 0 <= seed < 2**32:  # true and false lie in it
             raise UserError(f"seed_everything is {seed}; it must be 0 to {2**32 - 1}, or true for a random one.")
@@ -164,6 +170,8 @@ class CommandLine(LightningCLI):
     def instantiate_classes(self) -> None:
         """Instantiate; what a constructor says of a wrong value comes out as it was said."""
         config = self.config[self.subcommand]
+        if self.subcommand == "fit":
+            check_end(config.trainer)
         as_given = deepcopy(config.trainer.logger)
         try:
             if self.subcommand == "fit":
@@ -186,7 +194,8 @@ class CommandLine(LightningCLI):
             self._checkpoint, self.model, self._get(self.config, "ckpt_path"), is_training=self.subcommand == "fit"
         )
         config = self._get(self.config_init, "trainer")
-        callbacks: list[Callback] = list(config.callbacks or [])
+        named = config.callbacks or []
+        callbacks: list[Callback] = [named] if isinstance(named, Callback) else list(named)
         check_modes(callbacks, self.model)
         if config.enable_progress_bar is not False:
             callbacks.append(RunProgressBar())
@@ -207,12 +216,12 @@ class CommandLine(LightningCLI):
                 callbacks += [*kept.callbacks(), self._signals, RunSummary(image_macs)]
             callbacks.append(self._peers)
             if logger:
-                callbacks.append(LearningRateMonitor(logging_interval="step"))
+                callbacks.append(RateMonitor())
         else:
             logger = logger or False
             self.save_config_callback = None  # only training leaves a run folder to be repeated from
         if self.subcommand == "predict":
-            self._writer = PredictionWriter(*(self._get(self.config_init, key) for key in ("output", "resume")))
+            self._writer = PredictionWriter(*(self._get(self.config_init, key) for key in OUTPUT_KEYS))
             callbacks.append(self._writer)
             self.model.compiles_prediction = self._get(self.config_init, "compile")
         trainer = super().instantiate_trainer(callbacks=callbacks, logger=logger, **kwargs)
@@ -244,14 +253,8 @@ class CommandLine(LightningCLI):
         self.datamodule.setup("fit")
         announce(self.datamodule, "fit")
         derived = derive(self.config["fit"], self.model, self.datamodule, self.trainer)
-        if self._get(self.config, "find_lr") and self._checkpoint is not None:
-            rate = self._checkpoint["hyper_parameters"]["lr"]  # as it was found when the run began
-            self.model.hparams["lr"] = self.config["fit"].model.init_args.lr = rate
-        elif self._get(self.config, "find_lr"):
-            rate = find_lr(self.model, self.datamodule, self.trainer)
-            self.model.hparams["lr"] = self.config["fit"].model.init_args.lr = rate
-            self.config["fit"].find_lr = False  # what is saved repeats this run, without another trial
-            derived.append(f"model.lr {rate:g} (by a range test)")
+        if self._get(self.config, "find_lr"):
+            derived += take_found_lr(self.config["fit"], self.model, self.datamodule, self.trainer, self._checkpoint)
         if hasattr(self.datamodule, "preprocessing"):
             say(describe_input(self.datamodule.preprocessing, self._input_taken))
         if derived:
@@ -282,6 +285,14 @@ class CommandLine(LightningCLI):
     def before_test(self) -> None:
         """Choose the images that go with the checkpoint."""
         begin_evaluation(self.datamodule, self.trainer, self._run_settings, "test")
+
+    def validate(self, **kwargs: Any) -> None:
+        """Validate, and print the figures."""
+        print_figures(self.model, self.trainer.validate(**kwargs, verbose=False))
+
+    def test(self, **kwargs: Any) -> None:
+        """Test, and print the figures."""
+        print_figures(self.model, self.trainer.test(**kwargs, verbose=False))
 
     def before_predict(self) -> None:
         """Refuse several processes before they are started; leave out what the output has already."""

@@ -10,9 +10,12 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from inceptionnext_lit.allocator import keep_memory
 from inceptionnext_lit.cli import COMMANDS
 from inceptionnext_lit.cli.continuing import say
+from inceptionnext_lit.cli.default_recipe import add_default_recipe, say_recipe
 from inceptionnext_lit.cli.parser import CommandParser
 from inceptionnext_lit.cli.quiet import silence_library_chatter
+from inceptionnext_lit.cli.recipes import resolve_configs
 from inceptionnext_lit.cli.run import CommandLine
+from inceptionnext_lit.cli.settings import explain_setting
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.training.processes import end_with_parent
 from inceptionnext_lit.training.signals import Interrupted
@@ -28,10 +31,15 @@ def run(args: list[str] | None = None) -> None:
         UserError: For anything that the user can mend.
         SystemExit: With code 2 if the command line cannot be parsed.
     """
-    words = sys.argv[1:] if args is None else args
+    words = list(sys.argv[1:] if args is None else args)
+    if words[1:] == ["--help", "all"]:
+        words.pop()
     silence_library_chatter()
     keep_memory()
     end_with_parent()
+    words, recipe = add_default_recipe(resolve_configs(words))
+    if recipe is not None:
+        say_recipe(recipe, words)
     try:
         with ExitStack() as until_end:
             CommandLine(
@@ -50,14 +58,16 @@ def run(args: list[str] | None = None) -> None:
                     **{name: {"description": text} for name, text in COMMANDS.items()},
                 },
                 trainer_defaults={"default_root_dir": "runs", "enable_model_summary": False},
-                args=args,
+                args=words,
             )
     except Interrupted as interruption:
-        is_training = isinstance(words, list) and words[:1] == ["fit"]
+        is_training = words[:1] == ["fit"]
         say(f"\n{interruption}" if is_training else f"Stopped by {signal.Signals(interruption.signum).name}.")
         raise
-    except MisconfigurationException as error:  # Lightning's own word for a mistake in the arguments
-        raise UserError(str(error)) from error
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        if (known := explain_setting(error)) is None:
+            raise
+        raise known from error
     except KeyError as error:
         if not str(error.args[0]).startswith("SLURM_"):
             raise

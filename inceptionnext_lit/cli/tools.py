@@ -1,10 +1,13 @@
-"""The parser of the commands that need no trainer: ``budget``, ``convert`` and ``doctor``."""
+"""The parser of the commands that need no trainer."""
 
 import argparse
 import difflib
 import re
 import sys
 from typing import NoReturn
+
+from inceptionnext_lit.printing import print_error
+from inceptionnext_lit.program import as_called, usage_name
 
 
 class ToolParser(argparse.ArgumentParser):
@@ -17,8 +20,8 @@ class ToolParser(argparse.ArgumentParser):
 
     def __init__(self, command: str, description: str) -> None:
         super().__init__(
-            prog=f"python cli.py {command}",
-            description=description,
+            prog=f"{usage_name()} {command}",
+            description=as_called(description),
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
@@ -40,7 +43,7 @@ class ToolParser(argparse.ArgumentParser):
             message = f"{found[1].split('/')[-1]}: {found[2].rstrip('.')}."
         elif found := re.match(r"the following arguments are required: (.*)", message):
             message = f"{self.prog} needs {found[1]}; see its --help."
-        print(f"error: {message}", file=sys.stderr)
+        print_error(message)
         sys.exit(2)
 
 

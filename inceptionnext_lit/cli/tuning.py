@@ -1,12 +1,15 @@
 """Settings that a recipe leaves to the data, to memory, or to a trial."""
 
+import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import partial
 from typing import Any, cast
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.tuner import lr_finder
 from lightning.pytorch.tuner.tuning import Tuner
 
 from inceptionnext_lit.errors import UserError
@@ -14,6 +17,7 @@ from inceptionnext_lit.tasks import ClassificationTask
 
 _SMALLEST_BATCH = 4
 _TRIAL_STEPS = 100
+_FEWEST_STEPS = 2 * _TRIAL_STEPS  # with fewer, the same images come back, and the loss falls by memory
 
 
 def derive(config: Any, model: LightningModule, data: Any, trainer: Trainer) -> list[str]:
@@ -74,11 +78,18 @@ def find_lr(model: LightningModule, data: Any, trainer: Trainer) -> float:
         trainer: The trainer of the run, of which the trial takes device and precision.
 
     Raises:
-        UserError: If there are several devices, or no rate stands out.
+        UserError: If there are several devices, too few images, or no rate stands out.
     """
     if trainer.world_size > 1:
         raise UserError("--find_lr runs on one device; find it with --trainer.devices 1, then give it as model.lr.")
-    with _trial(trainer) as trial:
+    images, needed = len(data.train_set), _FEWEST_STEPS * data.step_size
+    if images < needed:
+        raise UserError(
+            f"--find_lr needs {_FEWEST_STEPS} steps' worth of images, {needed:,} at {data.step_size} a step, to tell a "
+            f"good rate from a bad one; there are {images:,}. Leave it out and keep the recipe's model.lr, or give a "
+            "smaller --data.batch_size."
+        )
+    with _trial(trainer) as trial, _without_bar():
         copy = _without_callbacks(model)
         finder = Tuner(trial).lr_find(
             copy, datamodule=data, min_lr=1e-5, num_training=_TRIAL_STEPS, update_attr=False, attr_name="lr"
@@ -88,6 +99,30 @@ def find_lr(model: LightningModule, data: Any, trainer: Trainer) -> float:
     if found is None:
         raise UserError("--find_lr found no rate at which the loss falls; give model.lr a number.")
     return float(f"{found:.2g}")
+
+
+def take_found_lr(
+    config: Any, model: LightningModule, data: Any, trainer: Trainer, checkpoint: dict[str, Any] | None
+) -> list[str]:
+    """Find a peak learning rate, and put it into the task and into the configuration that is saved.
+
+    Args:
+        config: The command's parsed arguments, changed in place, so that they repeat this run without another trial.
+        model: The task.
+        data: The data module, whose fit stage is set up.
+        trainer: The trainer of the run.
+        checkpoint: Of a run that is continued, which has found its rate when it began; None for a new one.
+
+    Returns:
+        What was found, as ``key value``.
+    """
+    if checkpoint is not None:
+        model.hparams["lr"] = config.model.init_args.lr = checkpoint["hyper_parameters"]["lr"]
+        return []
+    rate = find_lr(model, data, trainer)
+    model.hparams["lr"] = config.model.init_args.lr = rate
+    config.find_lr = False
+    return [f"model.lr {rate:g} (by a range test)"]
 
 
 @contextmanager
@@ -105,6 +140,21 @@ def _trial(trainer: Trainer) -> Iterator[Trainer]:
             enable_model_summary=False,
             default_root_dir=folder,
         )
+
+
+@contextmanager
+def _without_bar() -> Iterator[None]:
+    """Leave the range test's own progress bar out where the output is no terminal, and its remarks everywhere."""
+    remarks, module = logging.getLogger(lr_finder.__name__), cast(Any, lr_finder)
+    bar = module.tqdm
+    level = remarks.level
+    remarks.setLevel(logging.ERROR)
+    module.tqdm = partial(bar, disable=None)
+    try:
+        yield
+    finally:
+        module.tqdm = bar
+        remarks.setLevel(level)
 
 
 def _without_callbacks(model: LightningModule) -> LightningModule:

@@ -18,6 +18,7 @@ from inceptionnext_lit.data.samples import Samples
 from inceptionnext_lit.data.selection import Split
 from inceptionnext_lit.data.texts import Texts
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.wording import count
 
 _LOOKED_AT = 2000
 _SHOWN = 5
@@ -63,8 +64,9 @@ class BadImages:
             self._append(path, str(reason))
         if len(self._noted) > self.most:
             where = "" if self.path is None else f"; they are listed in {self.path}"
+            most = count(self.most, "training image")
             raise UserError(
-                f"More than {self.most} training images cannot be read (data.max_bad_images){where}. Look at the whole "
+                f"More than {most} cannot be read (data.max_bad_images){where}. Look at the whole "
                 "folder with the subcommand doctor, and replace or remove them."
             )
 
@@ -103,8 +105,9 @@ def check_headers(paths: Texts, max_pixels: int) -> None:
         more = "" if len(found) <= _SHOWN else f" (and {len(found) - _SHOWN} more)"
         looked = "" if step == 1 else f" of the {len(looked_at):,} that were looked at"
         raise UserError(
-            f"{len(found)} images{looked} cannot be read: {' '.join(str(error) for error in found[:_SHOWN])}{more} The "
-            "subcommand doctor lists all; --data.on_bad_image skip trains without them."
+            f"{count(len(found), 'image')}{looked} cannot be read: "
+            f"{' '.join(str(error) for error in found[:_SHOWN])}{more} The subcommand doctor lists all; "
+            "--data.on_bad_image skip trains without them."
         )
 
 
@@ -132,7 +135,7 @@ def hold_back_readable(train: Samples, val: Samples, load: Callable[[str], objec
     found = [error for error in errors if error is not None]
     if found and not may_move:
         raise UserError(
-            f"{len(found)} validation images cannot be read, and an evaluation skips none: "
+            f"{count(len(found), 'validation image')} cannot be read, and an evaluation skips none: "
             f"{' '.join(str(error) for error in found[:_SHOWN])}"
         )
     bad = np.array([error is not None for error in errors], dtype=bool)

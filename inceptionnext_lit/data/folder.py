@@ -16,6 +16,7 @@ from inceptionnext_lit.data.scan import Scan
 from inceptionnext_lit.data.split_names import SYNONYMS, SplitName, split_named
 from inceptionnext_lit.data.texts import Texts
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.wording import count
 
 _LONG: dict[SplitName, str] = {"train": "training", "val": "validation", "test": "test"}
 _HOW_TO = (
@@ -151,7 +152,7 @@ def list_classes(split: Path, scan: Scan | None = None) -> list[str]:
     classes = [folder.name for folder in visible_folders(split, scan)]
     if not classes:
         loose = sum(1 for entry in visible_entries(split) if is_image_file(entry.path))
-        found = f"{loose} images lie loose in it" if loose else "no images either"
+        found = f"{count(loose, 'loose image')} in it" if loose else "no images either"
         raise UserError(f"{split} has no class folders ({found}). {_HOW_TO}")
     return classes
 

@@ -6,8 +6,9 @@ from statistics import median
 from inceptionnext_lit.data.checks import twin_key
 from inceptionnext_lit.doctor.duplicates import duplicate_groups
 from inceptionnext_lit.doctor.examine import Examination
-from inceptionnext_lit.doctor.findings import KINDS, Finding, below, count, listed, printable
+from inceptionnext_lit.doctor.findings import KINDS, Finding, below
 from inceptionnext_lit.doctor.listing import NO_LABEL, NO_SPLIT, WHOLE, Item, Listing, is_training, is_validation
+from inceptionnext_lit.wording import count, listed, printable
 
 Counts = dict[str, dict[str, int]]
 """Images per class in each split."""

@@ -1,7 +1,6 @@
 """What the doctor may find: a table with a row per kind, and how a finding is worded."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -30,7 +29,8 @@ KINDS = {  # in the order of the report
     "unreadable": Kind(
         "problem",
         "unreadable or truncated files",
-        "Replace them with intact images or remove them; --data.on_bad_image skip trains without them.",
+        "Replace them with intact images or remove them; --data.on_bad_image skip trains without them, but in your own "
+        "val/ or test/ they stay an error.",
     ),
     "too_large": Kind(
         "problem",
@@ -198,22 +198,6 @@ class Finding:
     def remedy(self) -> str:
         """The way out."""
         return KINDS[self.kind].remedy
-
-
-def printable(text: str) -> str:
-    """A name with what would spoil a line or hide (control signs, odd spaces, undecodable bytes) as escapes."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
-
-
-def listed(names: Sequence[str], limit: int = 3) -> str:
-    """The first names, printable, and how many more there are."""
-    shown = ", ".join(printable(name) for name in names[:limit])
-    return shown + (f" and {len(names) - limit:,} more" if len(names) > limit else "")
-
-
-def count(number: int, noun: str, plural: str | None = None) -> str:
-    """A number with its noun."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def below(path: str | os.PathLike[str], root: str | os.PathLike[str]) -> str:

@@ -19,8 +19,9 @@ from inceptionnext_lit.data.folder import find_layout, unwrap
 from inceptionnext_lit.data.manifest import read_manifest
 from inceptionnext_lit.data.scan import Scan, describe_ignored
 from inceptionnext_lit.data.split_names import SplitName, split_named
-from inceptionnext_lit.doctor.findings import Finding, below, count, listed, printable
+from inceptionnext_lit.doctor.findings import Finding, below
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.wording import count, listed, printable
 
 WHOLE = "all"
 """The name of the split in a folder that has no splits."""

@@ -6,10 +6,11 @@ import io
 from itertools import groupby
 
 from inceptionnext_lit.data.loading import load_image
-from inceptionnext_lit.doctor.findings import KINDS, Finding, count, printable
+from inceptionnext_lit.doctor.findings import KINDS, Finding
 from inceptionnext_lit.doctor.report import Report
 from inceptionnext_lit.doctor.terminal import label_name, summary_lines
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.wording import count, printable
 
 _PICTURED = {"leak", "contradiction", "duplicate", "near_duplicate", "one_colour"}
 _PICTURES = 60  # in all

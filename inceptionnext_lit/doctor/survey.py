@@ -12,8 +12,8 @@ from multiprocessing.connection import wait as wait_for
 
 from inceptionnext_lit.data.opening import MAX_PIXELS
 from inceptionnext_lit.doctor.examine import Examination, examine
-from inceptionnext_lit.doctor.findings import printable
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.wording import printable
 
 _CHUNK = 16  # files a time: enough to make the exchange cheap, few enough for a smooth bar
 _AHEAD = 4  # chunks per process that wait or are read

@@ -7,9 +7,10 @@ from rich.table import Table
 from rich.text import Text
 
 from inceptionnext_lit.doctor.diagnosis import imbalance
-from inceptionnext_lit.doctor.findings import KINDS, Finding, count, printable
+from inceptionnext_lit.doctor.findings import KINDS, Finding
 from inceptionnext_lit.doctor.listing import NO_LABEL
 from inceptionnext_lit.doctor.report import Report
+from inceptionnext_lit.wording import count, printable
 
 _CLASSES = 30  # a split's largest and smallest ones, where there are more
 _LINES = 10  # per kind of finding

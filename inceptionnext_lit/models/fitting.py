@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from inceptionnext_lit.models.formats import fit_shapes, rename
 from inceptionnext_lit.models.variants import VARIANTS
+from inceptionnext_lit.wording import count
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def suggest(tensors: Mapping[str, Tensor], asked: str, written_for: str | None) 
     if written_for == asked:
         return f"It was saved from {asked} as well, but one built with other arguments."
     if written_for is not None:
-        return f"It was saved from {written_for}."
+        return f"It was saved from {written_for} (--model.name {written_for})."
     renamed = rename(tensors)
     fits = {}
     for row in VARIANTS:
@@ -96,11 +97,11 @@ def suggest(tensors: Mapping[str, Tensor], asked: str, written_for: str | None) 
             model = timm.create_model(row.name)
         fits[row.name] = fit(renamed, model)
     if complete := [name for name, one in fits.items() if one.mismatches == 0]:
-        return f"It fits {' or '.join(complete)}."
+        return f"It fits {' or '.join(f'{name} (--model.name {name})' for name in complete)}."
     nearest = max(fits, key=lambda name: len(fits[name].copies) - fits[name].mismatches)
     good, bad = len(fits[nearest].copies), fits[nearest].mismatches
     if nearest == asked:
-        return f"All its other {good} tensors fit {asked}."
+        return f"All its other {count(good, 'tensor')} fit {asked}."
     if good == 0:
         return "It fits no model of this family."
     return f"The nearest model of this family is {nearest}: {good} tensors fit it and {bad} do not."

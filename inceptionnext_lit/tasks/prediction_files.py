@@ -46,6 +46,11 @@ class PredictionFile:
         self.count = 0
 
     @property
+    def existing(self) -> Path | None:
+        """What is there already of the output: the file, or what a killed run has left beside it."""
+        return self.output if self.output.is_file() else self.leftover
+
+    @property
     def leftover(self) -> Path | None:
         """What a killed run has left beside the output."""
         partial = self._rows.path

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import Any, TypedDict, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from rich.console import Console
 from torch import Tensor
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.printing import LineConsole
 from inceptionnext_lit.tasks.prediction_files import PredictionFile, identity
 from inceptionnext_lit.tasks.row_files import Row, RowFile
+from inceptionnext_lit.wording import count
 
 _TOP = 5
 _DIGITS = 6
@@ -90,14 +91,23 @@ class PredictionWriter(Callback):
 
     Args:
         output: Target file, ``.csv``, ``.jsonl``, ``.json`` or ``.parquet``; see :class:`PredictionFile`.
-        resume: Add to what is there instead of replacing it, once the first rows are ready.
+        resume: Add to what is there.
+        overwrite: Replace what is there, once the first rows are ready.
 
     Raises:
-        UserError: If the ending is another, or the target is a folder.
+        UserError: If the ending is another, the target is a folder, or it is there and neither to be continued nor
+            to be replaced.
     """
 
-    def __init__(self, output: str, resume: bool = False) -> None:
+    def __init__(self, output: str, resume: bool = False, overwrite: bool = False) -> None:
         self._file = PredictionFile(output)
+        if resume and overwrite:
+            raise UserError("--resume keeps the output and --overwrite replaces it; leave out one of them.")
+        if (existing := self._file.existing) is not None and not (resume or overwrite):
+            raise UserError(
+                f"{existing} is there already; add --resume to go on with it, --overwrite to replace it, or give "
+                "another --output."
+            )
         self._resume = resume
         name = f"{self._file.output.stem}.unreadable.csv"
         self._unreadable = RowFile(self._file.output.with_name(name), ("path", "reason"))
@@ -106,7 +116,7 @@ class PredictionWriter(Callback):
         self._earlier = 0
         self._begun = resume
         self._waiting: tuple[Predictions, Sequence[str]] | None = None
-        self._out = Console(soft_wrap=True, highlight=False, markup=False)
+        self._out = LineConsole()
 
     def remaining(self, paths: Sequence[str], class_names: Sequence[str]) -> list[str]:
         """What is left to do of some images, of which ``resume`` leaves out those that are written or listed already.
@@ -119,10 +129,6 @@ class PredictionWriter(Callback):
             UserError: If the files that are there cannot be continued.
         """
         if not self._resume:
-            if (leftover := self._file.leftover) is not None:
-                self._out.print(
-                    f"{leftover} is left from a run that was stopped; it is replaced, since --resume was not given."
-                )
             return list(paths)
         done = self._file.resume(class_names)
         self._earlier = self._file.count
@@ -130,10 +136,9 @@ class PredictionWriter(Callback):
         self._failed = len(listed)
         left = [path for path in paths if (key := identity(path)) not in done and key not in listed]
         if self._earlier or listed:
-            self._out.print(
-                f"Going on with {self._file.output}: {self._earlier} predictions and {len(listed)} unreadable images "
-                f"are there, {len(left)} of {len(paths)} images are left."
-            )
+            there = f"{count(self._earlier, 'prediction')} and {count(len(listed), 'unreadable image')}"
+            to_do = f"{len(left)} of {count(len(paths), 'image')}"
+            self._out.print(f"Going on with {self._file.output}: it has {there}; {to_do} left to do.")
         return left
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -175,7 +180,8 @@ class PredictionWriter(Callback):
             return
         self._flush()
         self._file.close()
-        self._out.print(f"Stopped; {self._file.count} predictions are written. The same command with --resume goes on.")
+        kept = count(self._file.count, "prediction")
+        self._out.print(f"Stopped; {kept} written. The same command with --resume goes on.")
 
     def finish(self) -> None:
         """Write what is left and say where it is.
@@ -187,15 +193,15 @@ class PredictionWriter(Callback):
         self._unreadable.close()
         self._file.finish()
         if self._file.count:
-            total = f" ({self._file.count} in all)" if self._earlier else ""
-            self._out.print(f"{self._file.count - self._earlier} predictions written to {self._file.output}{total}")
+            total = f" ({self._file.count:,} in all)" if self._earlier else ""
+            new = count(self._file.count - self._earlier, "prediction")
+            self._out.print(f"{new} written to {self._file.output}{total}")
         elif failed := self._failed + self._lost:
             outcome = "got a prediction" if self._lost else "could be read"
-            raise UserError(f"None of {failed} images {outcome}; {self._unreadable.path} lists the reasons.")
-        for count, outcome in ((self._failed, "could not be read"), (self._lost, "got NaN or infinite outputs")):
-            if count:
-                some = "1 image" if count == 1 else f"{count} images"
-                self._out.print(f"{some} {outcome}: see {self._unreadable.path}")
+            raise UserError(f"None of {count(failed, 'image')} {outcome}; {self._unreadable.path} lists the reasons.")
+        for number, outcome in ((self._failed, "could not be read"), (self._lost, "got NaN or infinite outputs")):
+            if number:
+                self._out.print(f"{count(number, 'image')} {outcome}: see {self._unreadable.path}")
 
     def _flush(self) -> None:
         if self._waiting is None:

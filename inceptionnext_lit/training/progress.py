@@ -5,11 +5,13 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
-from rich.console import Console
 
+from inceptionnext_lit.printing import LineConsole
 from inceptionnext_lit.training.checkpoints import BestCheckpoint
 from inceptionnext_lit.training.clock import TrainingClock, format_seconds
 from inceptionnext_lit.training.pending import Pending
+from inceptionnext_lit.training.rates import peak_rate
+from inceptionnext_lit.wording import printable
 
 _SIGN_OF_LIFE_S = 300.0
 _REDRAWN_PER_S = 5
@@ -24,7 +26,7 @@ class RunProgressBar(RichProgressBar):
     """
 
     def __init__(self) -> None:
-        self._out = Console(soft_wrap=True, highlight=False, markup=False)
+        self._out = LineConsole()
         super().__init__(refresh_rate=_REDRAWN_PER_S if self._out.is_terminal else 0)
         self._clock = TrainingClock()
         self._run_start = 0.0
@@ -102,7 +104,7 @@ class RunProgressBar(RichProgressBar):
         figures += [f"{name} {value}" for name, value in best_so_far(trainer).items()]
         speed = [f"lr {peak_rate(trainer):.2e}", f"{self._clock.images_per_s:.0f} img/s"]
         console = self._out if self.progress is None else self.progress.console
-        line = "  ".join([place, *figures, *speed, f"{self._time_left(trainer)} left"])
+        line = printable("  ".join([place, *figures, *speed, f"{self._time_left(trainer)} left"]))
         console.print(line, highlight=False, markup=False, soft_wrap=True)
         self._last_line = time.monotonic()
 
@@ -112,11 +114,6 @@ class RunProgressBar(RichProgressBar):
         if done <= 0 or total == float("inf"):
             return "?"
         return format_seconds((time.monotonic() - self._run_start) / done * max(total - done, 0))
-
-
-def peak_rate(trainer: Trainer) -> float:
-    """The greatest learning rate of all groups."""
-    return max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
 
 
 def best_so_far(trainer: Trainer) -> dict[str, str]:

@@ -3,8 +3,8 @@
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from rich.console import Console
 
+from inceptionnext_lit.printing import LineConsole
 from inceptionnext_lit.seeding import run_seed
 
 KEY = "run"
@@ -33,7 +33,7 @@ class RunRecord(Callback):
         changes = differences(self._stored, settings(trainer, pl_module))
         if changes:
             text = "Changed:    " + "; ".join(changes) + " (from the checkpoint's run to this one)"
-            Console(soft_wrap=True, highlight=False, markup=False).print(text)
+            LineConsole().print(text)
 
 
 def settings(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:

@@ -2,21 +2,21 @@
 
 import math
 import shlex
-import shutil
-import sys
 from collections.abc import Callable, Sized
 from pathlib import Path
 from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader
 
+from inceptionnext_lit.printing import LineConsole
+from inceptionnext_lit.program import exact_name, relative
 from inceptionnext_lit.training.bottleneck import WaitingClock, verdict
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 from inceptionnext_lit.training.checkpoints import BestCheckpoint, LastCheckpoint
 from inceptionnext_lit.training.clock import TrainingClock, format_seconds
+from inceptionnext_lit.wording import count
 
 _ESTIMATE_AFTER = 50
 
@@ -32,10 +32,11 @@ class RunSummary(Callback):
     """
 
     def __init__(self, count_macs: Callable[[nn.Module, tuple[int, int, int]], int | None] | None = None) -> None:
-        self._out = Console(soft_wrap=True, highlight=False, markup=False)
+        self._out = LineConsole()
         self._count_macs = count_macs
         self._macs: int | None = None
         self._clock = TrainingClock()
+        self._began = False
         self._first_step = 0
         self._estimated = False
         self._waiting = WaitingClock()
@@ -51,6 +52,7 @@ class RunSummary(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print what is about to happen, on the first process."""
+        self._began = True
         folder = trainer.log_dir  # a broadcast: every process has to ask
         self._first_step = trainer.global_step
         self._clock.reset()
@@ -67,14 +69,14 @@ class RunSummary(Callback):
         device = f"on {pl_module.device}, {trainer.precision}"
         self._out.print(f"Model:      {name}, {params / 1e6:.2f} M parameters{part}{macs}, {device}")
         self._out.print(
-            f"Data:       {len(cast(Sized, cast(DataLoader[Any], loader).dataset))} training images"
-            + ("; " if classes is None else f" of {classes} classes; ")
+            f"Data:       {count(len(cast(Sized, cast(DataLoader[Any], loader).dataset)), 'training image')}"
+            + ("; " if classes is None else f" of {count(classes, 'class', 'classes')}; ")
             + step_arithmetic(trainer)
             + ("; " if rate is None else f", lr {rate:g} for them; ")
             + _steps(trainer)
         )
         if folder is not None:
-            self._out.print(f"Run folder: {_relative(folder)}")
+            self._out.print(f"Run folder: {relative(folder)}")
         if self._first_step:
             epoch = trainer.current_epoch + 1
             self._out.print(f"Continues:  {trainer.ckpt_path} after step {self._first_step}, in epoch {epoch}")
@@ -92,7 +94,8 @@ class RunSummary(Callback):
         steps = trainer.estimated_stepping_batches - self._first_step
         if trainer.is_global_zero and steps >= 2 * _ESTIMATE_AFTER and math.isfinite(steps):
             duration = format_seconds(self._clock.seconds / done * steps)
-            self._out.print(f"Estimate:   {duration} for {steps} steps at {self._clock.images_per_s:.0f} img/s")
+            speed = f"{self._clock.images_per_s:.0f} img/s"
+            self._out.print(f"Estimate:   {duration} for {count(int(steps), 'step')} at {speed}")
             self._judge(trainer)
 
     def _judge(self, trainer: Trainer) -> None:
@@ -126,8 +129,13 @@ class RunSummary(Callback):
             self._judge(trainer)
         bad_images = getattr(getattr(trainer, "datamodule", None), "bad_images", None)
         if bad_images is not None and (skipped := bad_images.read()):
-            listed = _relative(str(bad_images.path))
-            self._out.print(f"Skipped:    {len(skipped)} images that cannot be read, listed in {listed}")
+            listed = relative(str(bad_images.path))
+            self._out.print(f"Skipped:    {count(len(skipped), 'unreadable image')}, listed in {listed}")
+        if not self._began:
+            self._out.print(
+                "Nothing was trained: the run has no step to do by its trainer.max_epochs, max_steps or "
+                "limit_train_batches."
+            )
         best = next((c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)), None)
         last = next((c for c in trainer.checkpoint_callbacks if isinstance(c, LastCheckpoint)), None)
         checkpoint = last.best_model_path if last is not None else ""
@@ -136,16 +144,18 @@ class RunSummary(Callback):
             epoch = read_checkpoint(checkpoint, mmap=True)["epoch"] + 1
             self._out.print(f"Best:       {best.monitor} {float(best.best_model_score):.4f} in epoch {epoch}")
         if checkpoint:
-            path = shlex.quote(_relative(checkpoint))
+            path = shlex.quote(relative(checkpoint))
             self._out.print(f"Checkpoint: {path}")
-            self._out.print(f"Next:       {_program()} predict --ckpt_path {path} --data.root FOLDER_OR_IMAGE")
+            words = f"predict FOLDER_OR_IMAGE --ckpt_path {path} --output labels.csv"
+            self._out.print(f"Next:       {exact_name()} {words}")
 
 
 def step_arithmetic(trainer: Trainer) -> str:
     """How the images of an optimiser step come about."""
     size, accumulated = cast(Any, trainer.train_dataloader).batch_size, trainer.accumulate_grad_batches
     total = size * trainer.world_size * accumulated
-    return f"{total} a step = {size} × {trainer.world_size} devices × {accumulated} accumulated"
+    devices = count(trainer.world_size, "device")
+    return f"{total} a step = {size} × {devices} × {accumulated} accumulated"
 
 
 def _count(module: nn.Module, *, trained: bool) -> int:
@@ -153,24 +163,9 @@ def _count(module: nn.Module, *, trained: bool) -> int:
 
 
 def _steps(trainer: Trainer) -> str:
-    total = f"{trainer.estimated_stepping_batches:.0f} steps"
+    steps = trainer.estimated_stepping_batches
+    total = count(int(steps), "step") if math.isfinite(steps) else "steps without an end"
     if trainer.max_steps != -1 or trainer.max_epochs in (None, -1):
         return total
     per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-    return f"{trainer.max_epochs} epochs × {per_epoch} = {total}"
-
-
-def _program() -> str:
-    """How this person starts the command line: by its script and an interpreter, or by its installed name."""
-    script = sys.argv[0]
-    if not script.endswith(".py"):
-        return Path(script).name
-    on_path = shutil.which("python")
-    python = "python" if on_path is not None and Path(on_path) == Path(sys.executable) else sys.executable
-    return shlex.join([python if python == "python" else _relative(python, follow=False), _relative(script)])
-
-
-def _relative(path: str, *, follow: bool = True) -> str:
-    """A path as the person in this folder would type it; a virtual environment's python is not to be followed."""
-    absolute = Path(path).resolve() if follow else Path(path).absolute()
-    return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else path
+    return f"{count(trainer.max_epochs, 'epoch')} × {per_epoch} = {total}"

@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from inceptionnext_lit.program import exact_name
 from inceptionnext_lit.tasks import ClassificationTask
 
 MICRO = "inceptionnext_iso_micro"
@@ -70,7 +71,7 @@ def test_a_runs_checkpoint(trained: Path, convert: Convert, tmp_path: Path, name
     before = checkpoint.read_bytes()
     assert convert(checkpoint, "--output", f"new/{name}.safetensors") == [
         f"new/{name}.safetensors: {MICRO}, averaged weights, 10 classes, 59,854 parameters",
-        f"Next: python cli.py fit --model.name {MICRO} --model.pretrained new/{name}.safetensors "
+        f"Next: {exact_name()} fit --model.name {MICRO} --model.pretrained new/{name}.safetensors "
         "--data.image_size 28 --data.root FOLDER",
     ]
     assert [path.name for path in (tmp_path / "new").iterdir()] == [f"{name}.safetensors"]
@@ -106,10 +107,11 @@ def test_the_next_command_runs_as_it_was_printed(
 ) -> None:
     output = tmp_path / "two words.safetensors"
     *_, line = convert(trained / "checkpoints/best.ckpt", "--output", output)
-    words = shlex.split(line.removeprefix("Next: python cli.py ").replace("FOLDER", "sample"))
+    words = shlex.split(line.removeprefix(f"Next: {exact_name()} ").replace("FOLDER", "sample"))
     short = ["--trainer.max_epochs", 1, "--trainer.limit_train_batches", 1, "--trainer.limit_val_batches", 1]
-    cli(*words, *short, "--trainer.accelerator", "cpu", "--data.num_workers", 0, "--model.lr", 1e-9)
-    trained_on = torch.load(tmp_path / f"runs/{MICRO}/version_0/checkpoints/last.ckpt", weights_only=True)
+    still = ["--model.lr", 1e-9, "--model.schedule.warmup_epochs", 0, "--model.schedule.min_lr", 1e-9]
+    cli(*words, *short, "--trainer.accelerator", "cpu", "--data.num_workers", 0, *still)
+    trained_on = torch.load(tmp_path / "runs/folder/version_0/checkpoints/last.ckpt", weights_only=True)
     assert trained_on["global_step"] == 1
     for name, tensor in load_file(output).items():
         if not name.partition(".norm.")[2].startswith(("running_", "num_")):  # one batch has moved these

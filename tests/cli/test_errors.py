@@ -188,7 +188,6 @@ def test_values_of_the_wrong_kind(refused: Callable[..., str]) -> None:
     assert "data.augmentation.hflip is 7.0" in refused("fit", "--data.root", "sample", "--data.augmentation.hflip", 7)
     assert "model.lr is -1.0" in refused("fit", *SMALL, "--model.lr", -1)
     assert "'Foo'" in refused("fit", "--model", "Foo", code=2)
-    assert "nope.yaml" in refused("fit", "--config", "nope.yaml", code=2)
     assert refused("ft", code=2) == "There is no command 'ft'; did you mean fit?"
     message = refused("fit", "--model.ema_decay", "x", code=2)
     assert message == "model.ema_decay: Expected float or null. Got value: x"

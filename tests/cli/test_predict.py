@@ -112,7 +112,7 @@ def test_resume_without_and_with_nothing_left(
     first = Path("out.csv").read_bytes()
     cli("predict", "photos/1?.png", "photos/more", *words(checkpoint, "out.csv", "--resume", "true"))
     assert [line for line in capsys.readouterr().out.splitlines() if "out." in line] == [
-        "Going on with out.csv: 5 predictions and 0 unreadable images are there, 7 of 12 images are left.",
+        "Going on with out.csv: it has 5 predictions and 0 unreadable images; 7 of 12 images left to do.",
         "5 predictions written to out.csv (10 in all)",
         "2 images could not be read: see out.unreadable.csv",
     ]
@@ -128,18 +128,37 @@ def test_resume_without_and_with_nothing_left(
     assert rows("out.csv")[-1]["path"] == "photos/more/empty.jpg"
 
 
-def test_without_resume_everything_is_replaced(
+def test_an_output_is_kept_unless_it_is_to_be_replaced_or_continued(
     photos: Path, checkpoint: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cli("predict", "photos", *words(checkpoint, "out.json"))
+    before = Path("out.json").read_bytes()
+    with pytest.raises(SystemExit) as exit_:
+        cli("predict", "photos/1?.png", *words(checkpoint, "out.json"))
+    assert exit_.value.code == 1
+    assert capsys.readouterr().err == (
+        "error: out.json is there already; add --resume to go on with it, --overwrite to replace it, or give another "
+        "--output.\n"
+    )
+    assert Path("out.json").read_bytes() == before
     assert Path("out.unreadable.csv").exists()
-    Path("out.json.partial.jsonl").write_text('{"path"')
-    capsys.readouterr()
-    cli("predict", "photos/1?.png", *words(checkpoint, "out.json"))
-    output = capsys.readouterr().out
-    assert "out.json.partial.jsonl is left from a run that was stopped; it is replaced, since --resume was no" in output
+    with pytest.raises(SystemExit):
+        cli("predict", "photos/1?.png", *words(checkpoint, "out.json", "--overwrite", "--resume"))
+    assert "--resume keeps the output and --overwrite replaces it; leave out one" in capsys.readouterr().err
+    cli("predict", "photos/1?.png", *words(checkpoint, "out.json", "--overwrite"))
     assert [row["path"] for row in rows("out.json")] == [f"photos/{number}.png" for number in range(10, 20)]
     assert not Path("out.unreadable.csv").exists()
+
+
+def test_what_a_killed_run_has_left_is_kept_too(photos: Path, checkpoint: Path, cli: Cli) -> None:
+    leftover = Path("out.json.partial.jsonl")
+    leftover.write_text('{"path"')
+    with pytest.raises(SystemExit):
+        cli("predict", "photos/1?.png", *words(checkpoint, "out.json"))
+    assert leftover.read_text() == '{"path"'
+    cli("predict", "photos/1?.png", *words(checkpoint, "out.json", "--overwrite", "true"))
+    assert len(rows("out.json")) == 10
+    assert not leftover.exists()
 
 
 def test_what_cannot_be_read_is_listed(
@@ -155,12 +174,12 @@ def test_what_cannot_be_read_is_listed(
     assert listed["photos/gone.png"] == "the file is missing"
     assert [row["path"] for row in rows("out.csv")] == ["photos/9.png"]
     assert capsys.readouterr().out.splitlines()[-2:] == [
-        "1 predictions written to out.csv",
+        "1 prediction written to out.csv",
         "4 images could not be read: see out.unreadable.csv",
     ]
     before = Path("out.csv").read_bytes()
     with pytest.raises(SystemExit) as exit_:
-        cli("predict", "photos/more", *words(checkpoint, "out.csv"))
+        cli("predict", "photos/more", *words(checkpoint, "out.csv", "--overwrite"))
     assert exit_.value.code == 1
     assert "error: None of 2 images could be read; out.unreadable.csv lists the reasons.\n" in capsys.readouterr().err
     assert Path("out.csv").read_bytes() == before
@@ -176,13 +195,13 @@ def test_all_kinds_of_inputs_at_once(photos: Path, checkpoint: Path, cli: Cli) -
         "photos/19.png", "photos/more/x.png", "photos/10.png", "photos/11.png",
         "lists/../photos/12.png", "lists/../photos/13.png",
     ]  # fmt: skip
-    cli("predict", "--data.root", "photos/1[01].png", *words(checkpoint, "out.jsonl"))
+    cli("predict", "--data.root", "photos/1[01].png", *words(checkpoint, "out.jsonl", "--overwrite"))
     assert [row["path"] for row in rows("out.jsonl")] == ["photos/10.png", "photos/11.png"]
     recipe = Path("recipe.yaml")
     recipe.write_text("data: {class_path: ImageFolderDataModule, init_args: {root: [photos/10.png, sample]}}\n")
-    cli("predict", "--config", recipe, "--trainer.limit_predict_batches", 1, *words(checkpoint, "out.jsonl"))
-    assert rows("out.jsonl")[0]["path"] == "photos/10.png"
-    assert len(rows("out.jsonl")) == 4
+    cli("predict", "--config", recipe, "--trainer.limit_predict_batches", 1, *words(checkpoint, "out2.jsonl"))
+    assert rows("out2.jsonl")[0]["path"] == "photos/10.png"
+    assert len(rows("out2.jsonl")) == 4
 
 
 def test_another_checkpoints_output(
@@ -210,10 +229,13 @@ def test_compiled_it_writes_the_same(photos: Path, checkpoint: Path, cli: Cli, m
 
 def test_help_shows_inputs_and_resume(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        cli("predict", "--help")
+        cli("predict", "--help", "all")
     page = " ".join(capsys.readouterr().out.split())
-    assert "cli.py predict [IMAGE_OR_FOLDER_OR_PATTERN_OR_MANIFEST ...] [--config" in page
+    assert "python cli.py predict IMAGE_OR_FOLDER_OR_PATTERN_OR_MANIFEST ... [--config" in page
     assert "which are tried again if that list is deleted" in page
+    assert "--resume Go on with the output" in page  # a flag, without a value
+    assert "--overwrite Replace" in page
+    assert "--compile Compile" in page
 
 
 @pytest.mark.slow
@@ -224,7 +246,7 @@ def test_a_signal_keeps_all_rows(photos: Path, checkpoint: Path, shell: Any, sig
     assert done.returncode == code
     assert "Traceback" not in done.stderr
     written = (photos.parent / "out.jsonl").read_bytes().count(b"\n")
-    assert f"Stopped; {written} predictions are written. The same command with --resume goes on." in done.stdout
+    assert f"Stopped; {written} predictions written. The same command with --resume goes on." in done.stdout
     assert written >= 3
     assert shell(*command, "--resume").returncode == 0
     assert (photos.parent / "out.jsonl").read_bytes().count(b"\n") == 19

@@ -85,7 +85,7 @@ def test_help_keeps_the_lines_of_the_description(capsys: pytest.CaptureFixture[s
             ["--trainer.max_epochs", "3"],
             "There is no command '--trainer.max_epochs'; "
             "the first word is one of fit, validate, test, predict, cross_validate, benchmark, budget, convert, "
-            "doctor.",
+            "doctor, recipes.",
         ),
     ],
 )

@@ -87,7 +87,7 @@ def test_an_evaluation_skips_nothing(tmp_path: Path) -> None:
     colours(tmp_path / "test")
     truncate(tmp_path / "val/b/3.png")
     truncate(tmp_path / "test/b/3.png")
-    with pytest.raises(UserError, match=r"^1 validation images cannot be read, and .* skips none: .*b/3\.png"):
+    with pytest.raises(UserError, match=r"^1 validation image cannot be read, and .* skips none: .*b/3\.png"):
         build(tmp_path, on_bad_image="skip").setup("fit")
     data = build(tmp_path, on_bad_image="skip")
     data.setup("test")
@@ -103,7 +103,7 @@ def test_the_cap(tmp_path: Path) -> None:
     other_process.note("a\nb.jpg", ValueError("seen before: no warning"))
     with (
         pytest.warns(UserWarning, match="Skipped"),
-        pytest.raises(UserError, match=r"^More than 1 training images cannot be read .*listed in .*list\.csv"),
+        pytest.raises(UserError, match=r"^More than 1 training image cannot be read .*listed in .*list\.csv"),
     ):
         other_process.note("c.jpg", ValueError("again"))
     assert bad.read() == ["a\nb.jpg", "c.jpg"]

@@ -81,7 +81,7 @@ def test_folder_without_classes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no class folders \(no images either\)"):
         list_classes(tmp_path)
     touch(tmp_path, "1.jpg", "2.PNG", "notes.txt", ".hidden.jpg")
-    with pytest.raises(UserError, match=r"has no class folders \(2 images lie loose in it\)"):
+    with pytest.raises(UserError, match=r"has no class folders \(2 loose images in it\)"):
         list_classes(tmp_path)
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from inceptionnext_lit.doctor.examine import Examination
-from inceptionnext_lit.doctor.findings import Finding, listed, printable
+from inceptionnext_lit.doctor.findings import Finding
 from inceptionnext_lit.doctor.listing import Item, list_folder
 from inceptionnext_lit.doctor.report import Report, examine_listing
+from inceptionnext_lit.wording import listed, printable
 
 Diagnose = Callable[..., Report]
 

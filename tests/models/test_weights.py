@@ -305,17 +305,23 @@ def test_a_file_of_another_model_names_what_differs_and_what_fits(atto_file: Pat
     assert (
         "; unexpected: stem.0.weight (40×3×4×4), stem.0.bias (40), stem.1.weight (40), stem.1.bias (40) and " in message
     )
-    assert message.endswith(" It fits inceptionnext_atto. Create the model that fits, or give another file.")
+    assert message.endswith(
+        " It fits inceptionnext_atto (--model.name inceptionnext_atto). Create the model that fits, or give another "
+        "file."
+    )
     torch.save(timm.create_model("inceptionnext_tiny_band9").state_dict(), tmp_path / "band9.pth")
     message = refused(timm.create_model("inceptionnext_tiny"), tmp_path / "band9.pth")
     assert ": other shape: stages.0.blocks.0.token_mixer.dwconv_w.weight (file 12×1×1×9, model 12×1×1×11), " in message
-    assert " and 32 more. It fits inceptionnext_tiny_band9." in message
+    assert " and 32 more. It fits inceptionnext_tiny_band9 (--model.name inceptionnext_tiny_band9)." in message
 
 
 def test_the_mapping_of_a_foreign_file_is_applied_to_every_candidate(tmp_path: Path) -> None:
     torch.save({"model": Isotropic(depth=18, classes=21).state_dict()}, tmp_path / "iso.pth")
     message = refused(timm.create_model("inceptionnext_atto", in_chans=1), tmp_path / "iso.pth")
-    assert message.endswith("It fits convnext_iso_small. Create the model that fits, or give another file.")
+    assert message.endswith(
+        "It fits convnext_iso_small (--model.name convnext_iso_small). Create the model that fits, or give another "
+        "file."
+    )
     torch.save({"model": Isotropic(depth=17).state_dict()}, tmp_path / "iso.pth")
     message = refused(timm.create_model("inceptionnext_atto"), tmp_path / "iso.pth")
     assert "The nearest model of this family is convnext_iso_small: 142 tensors fit it and 8 do not." in message
@@ -327,12 +333,12 @@ def test_a_file_that_names_its_model_is_believed(atto_file: Path, tmp_path: Path
     model = timm.create_model("inceptionnext_iso_micro", depth=2)
     save_weights(model, tmp_path / "x.safetensors", {"model": "inceptionnext_iso_micro"})
     message = refused(timm.create_model("inceptionnext_atto"), tmp_path / "x.safetensors")
-    assert "It was saved from inceptionnext_iso_micro. " in message
+    assert "It was saved from inceptionnext_iso_micro (--model.name inceptionnext_iso_micro). " in message
     message = refused(timm.create_model("inceptionnext_iso_micro"), tmp_path / "x.safetensors")
     assert "It was saved from inceptionnext_iso_micro as well, but one built with other arguments. " in message
     checkpoint = {"state_dict": prefixed(model.state_dict(), "model."), "hyper_parameters": {"name": "resnet50"}}
     torch.save(checkpoint, tmp_path / "last.ckpt")
-    assert "It was saved from resnet50. " in refused(model.__class__(), tmp_path / "last.ckpt")
+    assert "It was saved from resnet50 (--model.name resnet50). " in refused(model.__class__(), tmp_path / "last.ckpt")
 
 
 class Dangerous:

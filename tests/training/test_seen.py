@@ -53,11 +53,18 @@ def test_summary_has_parameters_macs_steps_and_rate(tmp_path: Path, capsys: pyte
         "Model:      inceptionnext_iso_micro, 0.06 M parameters, 0.00287 G multiply-adds an image, on cpu, 32-true"
     )
     assert lines[1] == (
-        "Data:       8 training images of 3 classes; 8 a step = 4 × 1 devices × 2 accumulated, lr 0.004 for them; "
+        "Data:       8 training images of 3 classes; 8 a step = 4 × 1 device × 2 accumulated, lr 0.004 for them; "
         "2 epochs × 1 = 2 steps"
     )
     assert trainer.global_step == 2
     assert not [line for line in lines if line.startswith(("Estimate", "Continues"))]
+
+
+def test_a_run_without_a_step_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path, RunSummary(), LastCheckpoint(), max_epochs=0)
+    assert capsys.readouterr().out.splitlines() == [
+        "Nothing was trained: the run has no step to do by its trainer.max_epochs, max_steps or limit_train_batches."
+    ]
 
 
 def test_macs_are_those_of_the_budget() -> None:
@@ -182,6 +189,4 @@ def test_summary_of_another_lightning_module(tmp_path: Path, capsys: pytest.Capt
     trainer.fit(Foreign(), DataLoader(TensorDataset(torch.randn(8, 4)), batch_size=4))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "Model:      Foreign, 0.00 M parameters, on cpu, 32-true"
-    assert lines[1] == (
-        "Data:       8 training images; 4 a step = 4 × 1 devices × 1 accumulated; 1 epochs × 2 = 2 steps"
-    )
+    assert lines[1] == ("Data:       8 training images; 4 a step = 4 × 1 device × 1 accumulated; 1 epoch × 2 = 2 steps")

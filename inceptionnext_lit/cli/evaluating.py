@@ -1,0 +1,21 @@
+"""What ``validate`` and ``test`` print in the end."""
+
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
+
+from lightning.pytorch import LightningModule
+
+from inceptionnext_lit.cli.continuing import say
+from inceptionnext_lit.reports.evaluation import evaluation_lines
+
+
+def print_figures(model: LightningModule, results: Sequence[Mapping[str, float]]) -> None:
+    """Print a line for each kind of weights, and which of them ``predict`` uses.
+
+    Args:
+        model: The task; of another LightningModule than ours nobody knows what it predicts with.
+        results: What Lightning's trainer returns.
+    """
+    has_average = getattr(model, "model_ema", None) is not None if hasattr(model, "inference_model") else None
+    for line in evaluation_lines(ChainMap(*map(dict, results)), has_average=has_average):
+        say(line)

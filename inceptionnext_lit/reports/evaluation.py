@@ -1,0 +1,48 @@
+"""The figures of an evaluation, a line for each split and kind of weights."""
+
+from collections.abc import Mapping
+
+from inceptionnext_lit.wording import printable
+
+_AVERAGED = "_ema"
+
+
+def evaluation_lines(figures: Mapping[str, float], *, has_average: bool | None) -> list[str]:
+    """Lay figures out as a table of four digits.
+
+    Args:
+        figures: Figures by name: ``val/acc1``, ``val_ema/acc1``; those of single labels as ``val/f1/cat``.
+        has_average: Whether the model keeps averaged weights, which ``predict`` then uses; None where nobody knows.
+
+    Returns:
+        The lines: a heading, one for each split, then one for each label where there are such figures.
+    """
+    named = {tuple(name.split("/", 2)): value for name, value in figures.items() if "/" in name}
+    stages = sorted({name[0] for name in named})
+    if not stages:
+        return []
+    plain = sorted(dict.fromkeys(name[1] for name in named if len(name) == 2), key="loss".__eq__)  # the loss comes last
+    rows = [["", *plain], *([stage, *(_digits(named.get((stage, key))) for key in plain)] for stage in stages)]
+    of_labels = list(dict.fromkeys(name[1:] for name in named if len(name) == 3))
+    per_label = [
+        [f"{key}/{printable(label)}", *(_digits(named.get((stage, key, label))) for stage in stages)]
+        for key, label in of_labels
+    ]
+    lines = _table(rows) + (["", *_table([["", *stages], *per_label])] if per_label else [])
+    if has_average is not None:
+        averaged = f"the averaged weights ({stages[0].removesuffix(_AVERAGED)}{_AVERAGED})"
+        lines.append(f"predict uses {averaged if has_average else 'these weights'}.")
+    return lines
+
+
+def _digits(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _table(rows: list[list[str]]) -> list[str]:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *cells]))
+    return lines

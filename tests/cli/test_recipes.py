@@ -1,0 +1,145 @@
+"""Recipes by name, and the program's own name in what it prints."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from inceptionnext_lit import program
+from inceptionnext_lit.cli import main, recipes
+from inceptionnext_lit.errors import UsageError
+from tests.recipes import REPO
+
+ALL = sorted((REPO / "configs").rglob("*.yaml"))
+
+
+def test_recipes_lists_each_with_its_first_line(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["recipes"])
+    listed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.split("\n\n")[0].splitlines())
+    for path in ALL:
+        line = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ").removeprefix("Purpose: ")
+        assert listed.pop(path.relative_to(REPO / "configs").with_suffix("").as_posix()) == line
+        assert line.endswith((".", ")."))
+    assert listed == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        ("quickstart", "quickstart.yaml"),
+        ("quickstart.yaml", "quickstart.yaml"),
+        ("finetune/folder", "finetune/folder.yaml"),
+        ("finetune/folder.yaml", "finetune/folder.yaml"),
+        ("trainer/ddp", "trainer/ddp.yaml"),
+        ("configs/iso_s.yaml", "iso_s.yaml"),  # as README writes it, from any folder
+    ],
+)
+def test_recipes_are_found_by_name_from_any_folder(
+    value: str, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = str(REPO / "configs" / path)
+    assert recipes.resolve_configs(["fit", "--config", value]) == ["fit", "--config", found]
+    words = ["fit", f"--config={value}", "--x", value]
+    assert recipes.resolve_configs(words) == ["fit", f"--config={found}", "--x", value]
+
+
+def test_a_file_in_the_current_folder_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("finetune").mkdir()
+    Path("finetune/folder.yaml").touch()
+    assert recipes.find_config("finetune/folder") == "finetune/folder.yaml"
+    Path("finetune/folder").touch()
+    assert recipes.find_config("finetune/folder") == "finetune/folder"
+    assert recipes.find_config("{trainer: {max_epochs: 3}}") == "{trainer: {max_epochs: 3}}"
+    (tmp_path / "tiny").mkdir()  # a folder is no recipe
+    assert recipes.find_config("tiny") == str(REPO / "configs/tiny.yaml")
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        ("quikstart", "did you mean quickstart?"),
+        ("folder", "did you mean finetune/folder?"),
+        ("finetune/foldr.yaml", "did you mean finetune/folder?"),
+        ("mine/recipe.yaml", "did you mean mine/recipe.yml?"),
+        ("xyzzy", "python cli.py recipes lists the recipes."),
+    ],
+)
+def test_a_wrong_name_lists_the_nearest(value: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/recipe.yml").touch()
+    with pytest.raises(UsageError) as error:
+        recipes.find_config(value)
+    assert str(error.value) == f"There is no file {value}, and no recipe of that name; {hint}"
+
+
+def test_a_folder_is_no_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"^--config is trainer, a folder; name a file in it, such as trainer/cpu_ddp"):
+        recipes.find_config("trainer")
+    with pytest.raises(UsageError, match=r"^--config is \., a folder; name a YAML file\.$"):
+        recipes.find_config(".")
+
+
+def test_a_wrong_name_ends_the_command_with_code_2(
+    cli: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in ("fit", "validate", "test", "predict", "cross_validate"):
+        with pytest.raises(SystemExit) as exit_:
+            cli(command, "--config", "nope.yaml")
+        assert exit_.value.code == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: There is no file nope.yaml, and no recipe of that name; ")
+        assert error.count("\n") == 1
+
+
+def test_a_recipe_by_name_names_the_run(cli: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli("fit", "--config", "finetune/linear_probe", "--print_config")
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["model"]["init_args"]["finetuning"]["freeze"] == "backbone"
+
+
+@pytest.mark.parametrize(
+    ("called", "usage", "restart"),
+    [
+        ("cli.py", "python cli.py", [sys.executable, "cli.py"]),
+        ("/opt/bin/inceptionnext-lit", "inceptionnext-lit", [sys.executable, "/opt/bin/inceptionnext-lit"]),
+        (
+            str(REPO / "inceptionnext_lit/__main__.py"),
+            "python -m inceptionnext_lit",
+            [sys.executable, "-m", "inceptionnext_lit"],
+        ),
+    ],
+)
+def test_usage_lines_name_the_program_that_was_called(
+    called: str, usage: str, restart: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [called])
+    main(["--help"])
+    page = capsys.readouterr().out
+    assert f"usage: {usage} COMMAND " in page
+    assert f"\n  {usage} fit --config quickstart\n" in page
+    assert page.count(usage) == 10
+    for command in ("doctor", "budget", "convert", "benchmark", "recipes", "cross_validate"):
+        with contextlib.suppress(SystemExit):
+            main([command, "--help"])
+        page = capsys.readouterr().out
+        assert page.startswith(f"usage: {usage} {command} ")
+        assert usage == "python cli.py" or "cli.py" not in page
+    assert program.restart_command() == restart
+
+
+def test_the_exact_name_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "my tools" / "cli.py")])
+    monkeypatch.setenv("PATH", "")
+    assert program.exact_name() == f"{sys.executable} 'my tools/cli.py'"
+    monkeypatch.setenv("PATH", os.path.dirname(sys.executable))
+    assert program.exact_name() == "python 'my tools/cli.py'"

@@ -1,0 +1,109 @@
+"""Settings that Lightning or torch cannot use: one sentence each, or they work; --debug shows the traceback."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader, TensorDataset
+
+from inceptionnext_lit.cli.failures import explain_failure
+from inceptionnext_lit.cli.settings import explain_setting
+from tests.cli.test_commands import metrics_of
+from tests.recipes import SMALL
+
+Cli = Callable[..., None]
+SHORT = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1"]
+
+
+@pytest.fixture
+def error_of(cli: Cli, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command that must fail; returns what it says on stderr, which is one line."""
+
+    def run(*words: object) -> str:
+        with pytest.raises(SystemExit) as exit_:
+            cli(*words)
+        assert exit_.value.code == 1
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        return error.removeprefix("error: ").rstrip("\n")
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--trainer.max_epochs", -1, "--trainer.max_time", "00:00:01:00"],
+            "The learning rate falls until the planned end of a run, and this one has none; give --trainer.max_epochs "
+            "or --trainer.max_steps. With trainer.max_time too, it may end earlier.",
+        ),
+        (["--trainer.strategy", "dpp"], "There is no trainer.strategy 'dpp'; choose ddp."),
+        (
+            ["--trainer.barebones", "true"],
+            "trainer.barebones switches off the logs, checkpoints and progress that belong to every run here; leave it "
+            "out.",
+        ),
+        (
+            ["--trainer.val_check_interval", 100, "--trainer.limit_train_batches", 2],
+            "trainer.val_check_interval is 100, but an epoch has only 2 batches; choose 2 or less, or count over "
+            "epochs with --trainer.check_val_every_n_epoch null.",
+        ),
+        (
+            ["--trainer.limit_val_batches", -3],
+            "You have passed invalid value -3.0 for limit_val_batches, it has to be in [0.0, 1.0] or an int. (An error "
+            "of lightning; --debug shows where it comes from.)",
+        ),
+    ],
+)
+def test_a_setting_that_cannot_be_used(error_of: Callable[..., str], words: list[object], message: str) -> None:
+    said = error_of("fit", *SMALL, *words)
+    assert said.startswith(message)
+    assert len(said) < len(message) + 60
+
+
+def test_a_single_value_for_batch_norm(
+    error_of: Callable[..., str], make_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = make_folder(tmp_path / "data", {"train": 2, "val": 1})
+    tiny = ["--model.name", "inceptionnext_nano", "--data.image_size", 32, "--data.batch_size", 1, *SHORT]
+    assert error_of("fit", *SMALL, *tiny, "--data.root", root) == (
+        "BatchNorm cannot train on a single value per channel, which is what a batch of 1 image has on a feature map "
+        "of 1×1; choose a --data.batch_size of 2 or more, or a larger --data.image_size."
+    )
+
+
+def test_one_callback_needs_no_list(cli: Cli, tmp_path: Path) -> None:
+    cli("fit", *SMALL, *SHORT, "--trainer.callbacks", "LearningRateMonitor", "--trainer.log_every_n_steps", 1)
+    assert len(metrics_of(tmp_path / "runs/quickstart/version_0")["lr-AdamW/pg1"]) == 2
+
+
+@pytest.mark.parametrize("as_flag", [True, False])
+def test_debug_shows_the_traceback(
+    cli: Cli, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, as_flag: bool
+) -> None:
+    monkeypatch.setenv("INCEPTIONNEXT_LIT_DEBUG", "0" if as_flag else "1")
+    with pytest.raises(SystemExit):
+        cli("fit", *["--debug"] * as_flag, *SMALL, "--trainer.strategy", "dpp")
+    error = capsys.readouterr().err
+    assert "Traceback (most recent call last):" in error
+    assert "ValueError: You selected an invalid strategy name" in error
+    assert error.splitlines()[-1].startswith("error: There is no trainer.strategy 'dpp'; ")
+
+
+def test_errors_of_ones_own_code_keep_their_traceback() -> None:
+    def broken() -> None:
+        raise ValueError("a defect")
+
+    for call in (broken, lambda: {}["key"]):
+        with pytest.raises((ValueError, KeyError)) as error:
+            call()
+        assert explain_failure(error.value, 8) is None
+    with pytest.raises(ValueError, match="batch_size") as error:
+        DataLoader(TensorDataset(torch.zeros(1)), batch_size=0)
+    assert "(An error of torch; --debug shows" in str(explain_setting(error.value))
+    with pytest.raises(Exception, match="invalid accelerator name") as accelerator:
+        Trainer(accelerator="gpuu")
+    assert "(An error of lightning; --debug shows" in str(explain_setting(accelerator.value))
