@@ -28,6 +28,7 @@ from inceptionnext_lit.data.datasets import (
 from inceptionnext_lit.data.defaults import default_batch_size, default_workers
 from inceptionnext_lit.data.describing import describe_evaluation, describe_junk, describe_rest, describe_training
 from inceptionnext_lit.data.device_batch import RawImages, ToInput
+from inceptionnext_lit.data.fingerprint import Fingerprint, fingerprint
 from inceptionnext_lit.data.global_batch import plan_accumulation
 from inceptionnext_lit.data.inputs import resolve_inputs
 from inceptionnext_lit.data.loaders import build_loader
@@ -300,6 +301,16 @@ class ImageFolderDataModule(LightningDataModule):
         if stage != "fit" and not self._own and self._trained_on is not None:
             text += f" (the checkpoint was trained on {self._trained_on})"
         return [f"Images:     {text}", *describe_rest(self._source)]
+
+    def fingerprint(self) -> dict[str, Fingerprint]:
+        """What tells the training and the validation images from others; the stage ``fit`` has to be set up."""
+        sets = {"train": self.train_set, "val": self.val_set}
+        return {name: fingerprint(of.samples, self._image_root, self.classes) for name, of in sets.items()}
+
+    @property
+    def _image_root(self) -> str:
+        folder = self._folder()
+        return str(folder if folder.is_dir() else folder.parent)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of the training split; images that make no full step any more are left out."""

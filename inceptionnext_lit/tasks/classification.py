@@ -32,6 +32,7 @@ from inceptionnext_lit.training.mixing import Mix
 from inceptionnext_lit.training.optim import OptimizerOptions
 from inceptionnext_lit.training.record import RunRecord
 from inceptionnext_lit.training.resume import ExactResume
+from inceptionnext_lit.training.same_data import SameData
 from inceptionnext_lit.training.schedule import Schedule
 from inceptionnext_lit.training.sharding import shard
 
@@ -272,7 +273,7 @@ class ClassificationTask(Optimised):
 
     def configure_callbacks(self) -> list[Callback]:
         """What belongs to this task on every trainer: exact continuation, a record of the settings, a finite loss."""
-        return [StopOnNonFinite(), ExactResume(), ExactCurve(), RunRecord()]
+        return [StopOnNonFinite(), ExactResume(), ExactCurve(), RunRecord(), SameData()]
 
     def setup(self, stage: str) -> None:
         """Agree on one seed for all processes, and compile if that is asked for."""

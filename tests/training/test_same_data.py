@@ -1,0 +1,105 @@
+"""The data of all processes of a run, and of a run that is continued."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lightning.pytorch import seed_everything
+
+from inceptionnext_lit.data import ImageFolderDataModule
+from inceptionnext_lit.errors import SharedError
+from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.training.checkpoints import BestCheckpoint, LastCheckpoint
+from inceptionnext_lit.training.same_data import compare_processes, differences
+from tests.ranks import run_ranks
+from tests.training.test_ranks import make_trainer
+
+BEFORE = {"bag": (3, 11), "coat": (3, 12)}
+
+
+def test_what_has_changed_is_said_class_by_class() -> None:
+    now = {"bag": (4, 13), "coat": (3, 14), "shirt": (1, 15)}
+    assert differences(BEFORE, now) == ["bag 3 → 4 images", "coat 3 images, but other ones", "shirt 0 → 1 images"]
+    assert differences(BEFORE, BEFORE) == []
+
+
+def test_the_first_process_that_differs_is_named() -> None:
+    one = ("node1", ["bag", "coat"], {"train": BEFORE})
+    assert compare_processes([one, one]) is None
+    other = ("node2", ["bag", "coat"], {"train": BEFORE | {"coat": (2, 9)}})
+    assert compare_processes([one, one, other]) == (
+        "The processes do not have the same data: process 0 on node1 has 2 classes, 6 train images; process 2 on node2 "
+        "has 2 classes, 5 train images. From the first to the second: train: coat 3 → 2 images. Give all machines the "
+        "same files under data.root."
+    )
+    names = ("node2", ["bag", "hat"], {"train": BEFORE})
+    text = compare_processes([one, names]) or ""
+    assert "the class coat only on process 0, the class hat only on process 1" in text
+    assert "the classes in another order" in (compare_processes([one, ("node2", ["coat", "bag"], one[2])]) or "")
+
+
+def fit_differently(roots: list[str], out: Path) -> str:
+    """Train on two processes that find other images each."""
+    seed_everything(3)
+    data = ImageFolderDataModule(
+        roots[int(os.environ["RANK"])], image_size=28, batch_size=2, num_workers=0, crop_pct=1.0
+    )
+    task = ClassificationTask("inceptionnext_iso_micro", num_classes=data.num_classes, class_names=data.classes)
+    try:
+        make_trainer(2, out, max_steps=1, limit_val_batches=0).fit(task, data)
+    except SharedError as error:
+        return str(error)
+    return "trained"
+
+
+def test_two_processes_with_other_images(make_folder: Callable[..., Path], tmp_path: Path) -> None:
+    roots = [make_folder(tmp_path / name, {"train": 4, "val": 2}) for name in ("one", "two")]
+    shutil.rmtree(roots[1] / "train/bag")
+    shutil.rmtree(roots[1] / "val/bag")
+    told = run_ranks(2, fit_differently, tmp_path / "out", [str(root) for root in roots], tmp_path)
+    assert told[0] == told[1]
+    assert "has 3 classes, 12 train images, 6 val images; process 1 on " in told[0]
+    assert "the class bag only on process 0, train: bag 4 → 0 images, val: bag 2 → 0 images" in told[0]
+
+
+@pytest.fixture
+def root(make_folder: Callable[..., Path], tmp_path: Path) -> Path:
+    return make_folder(tmp_path / "data", {"train": 4, "val": 2})
+
+
+def train(root: Path, folder: Path, epochs: int, ckpt_path: str | None = None) -> tuple[BestCheckpoint, str]:
+    """The callback that keeps the best epoch, and the path of the last one."""
+    seed_everything(3)
+    data = ImageFolderDataModule(
+        str(root), image_size=28, batch_size=4, num_workers=0, crop_pct=1.0, class_names=["bag", "coat", "sandal"]
+    )
+    task = ClassificationTask("inceptionnext_iso_micro", num_classes=3, class_names=["bag", "coat", "sandal"])
+    best, last = BestCheckpoint("val/acc1"), LastCheckpoint()
+    trainer = make_trainer(1, folder, max_epochs=epochs, enable_checkpointing=True, callbacks=[best, last])
+    trainer.fit(task, data, ckpt_path=ckpt_path, weights_only=True)
+    return best, last.best_model_path
+
+
+def test_data_that_changed_between_two_runs(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, last = train(root, tmp_path / "run", 1)
+    train(root, tmp_path / "run", 2, last)
+    assert "changed" not in capsys.readouterr().out
+    for name in ("bag", "coat"):
+        (root / "train" / name).rename(root / "train" / f"{name}.old")
+    (root / "train/bag.old").rename(root / "train/coat")
+    (root / "train/coat.old").rename(root / "train/bag")
+    shutil.copy(next((root / "train/sandal").iterdir()), root / "train/sandal/more.png")
+    next((root / "val/sandal").iterdir()).unlink()
+    train(root, tmp_path / "run", 3, last)
+    printed = capsys.readouterr().out
+    assert (
+        "Data:       changed since the checkpoint, train: bag 4 images, but other ones, coat 4 images, but other ones, "
+        "sandal 4 → 5 images"
+    ) in printed
+    assert "Data:       changed since the checkpoint, val: sandal 2 → 1 images" in printed
+    assert "Best:       chosen anew, since the validation images are not those of before" in printed
+    shutil.rmtree(root / "train/bag")
+    with pytest.raises(SharedError, match="no training images of bag any more, of which the checkpoint's run had 4"):
+        train(root, tmp_path / "run", 4, last)
