@@ -3,13 +3,12 @@
 ``torch.nn.SyncBatchNorm`` refuses the CPU, and so does ``DistributedDataParallel`` a model that has one there.
 """
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from lightning.pytorch.plugins.layer_sync import LayerSync
 from torch import Tensor, nn
-from torch.distributed import ReduceOp, get_world_size, is_available, is_initialized
-from torch.distributed.nn.functional import all_reduce
+from torch.distributed import all_reduce, get_world_size, is_available, is_initialized
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -52,9 +51,24 @@ class ProcessBatchNorm(_BatchNorm):
         self.running_var.lerp_(variance, rate)
 
 
-def _sum_over_processes(x: Tensor) -> Tensor:
+class _SumOverProcesses(torch.autograd.Function):
     """Sum that gradients flow through: each process gets those of all."""
-    return cast(Tensor, all_reduce(x, op=ReduceOp.SUM))  # type: ignore[no-untyped-call]
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone(memory_format=torch.contiguous_format)
+        all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        total = grads[0].clone(memory_format=torch.contiguous_format)
+        all_reduce(total)
+        return total
+
+
+def _sum_over_processes(x: Tensor) -> Tensor:
+    return cast(Tensor, _SumOverProcesses.apply(x))
 
 
 class DeviceSyncBatchNorm(LayerSync):

@@ -96,6 +96,13 @@ def test_exactly_these_are_not_available() -> None:
     assert [row.label for row in ROWS if row.model is None and not (row.note and row.params and row.macs)] == []
 
 
+def test_lines_without_a_model_say_where_it_is() -> None:
+    notes = {row.label: row.note for row in ROWS if row.model is None}
+    for label, package in {"T2T-ViT-14": "mmpretrain", "PVT-Small": "transformers", "RepLKNet-31B": "birder"}.items():
+        assert str(notes[label]).endswith(f"; {package} has it")
+    assert not [note for note in notes.values() if note and "no package" in note]
+
+
 def test_every_line_has_the_score_of_its_table() -> None:
     for table in TABLES:
         scored = [row for row in table.rows if row.params]
