@@ -27,6 +27,7 @@ from inceptionnext_lit.training.curve import ExactCurve
 from inceptionnext_lit.training.execution import Execution
 from inceptionnext_lit.training.finetuning import Finetuning, Phases
 from inceptionnext_lit.training.finite import StopOnNonFinite
+from inceptionnext_lit.training.layout import match_gradients
 from inceptionnext_lit.training.losses import LossName, classification_loss
 from inceptionnext_lit.training.mixing import Mix
 from inceptionnext_lit.training.optim import OptimizerOptions
@@ -287,6 +288,8 @@ class ClassificationTask(Optimised):
             if self.hparams["lr"] == "auto":
                 self.derive_lr(cast(Any, self.trainer).datamodule)
             self.phases.begin(epoch=0)
+            if self.trainer.world_size > 1 and self.device_mesh is None:
+                match_gradients(self.model)
             self.execution.start(self.model)
 
     def configure_model(self) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from importlib import import_module
 from typing import Any, cast
 
 import torch
@@ -31,7 +32,8 @@ class OptimizerOptions:
     """Which optimiser trains.
 
     Args:
-        name: Any that timm knows, such as ``adamw``, ``lamb``, ``sgd`` or ``lion``.
+        name: Any that timm knows, such as ``adamw``, ``lamb``, ``sgd`` or ``lion``, or a class by its path, such as
+            ``torch.optim.RAdam``, which is imported when training starts.
         layer_decay: Factor by which the rate falls from each layer to the one before it, from the head down to the
             stem; 1 trains all at the same rate. Layers are those of the model's own ``group_matcher``.
         head_lr_factor: Factor by which the rate of the last linear layer, which often begins afresh, is larger.
@@ -49,10 +51,12 @@ class OptimizerOptions:
 
     def __post_init__(self) -> None:
         known = list_optimizers()
-        if self.name not in known:
-            near = get_close_matches(self.name, known, n=3)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"timm knows {', '.join(known)}."
-            raise UserError(f"model.optimizer.name is {self.name!r}, which timm does not know; {hint}")
+        if self.name not in known and "." not in self.name:
+            near = get_close_matches(self.name, known, n=3, cutoff=0.0)
+            raise UserError(
+                f"model.optimizer.name is {self.name!r}, which timm does not know; did you mean {' or '.join(near)}? "
+                "A class of another package is given by its path, such as torch.optim.RAdam."
+            )
         if not 0 < self.layer_decay <= 1:
             raise UserError(f"model.optimizer.layer_decay is {self.layer_decay}; it must be above 0 and at most 1.")
         if not 0 < self.head_lr_factor < math.inf:
@@ -91,9 +95,11 @@ class OptimizerOptions:
         if self._can_fuse([parameter for group in groups for parameter in group["params"]]):
             kwargs = kwargs | {"fused": True}
         try:
-            optimizer: Optimizer = create_optimizer_v2(
-                groups, opt=self.name, lr=lr, weight_decay=weight_decay, **kwargs
-            )
+            optimizer: Optimizer
+            if "." in self.name:
+                optimizer = _import_class(self.name)(groups, lr=lr, weight_decay=weight_decay, **kwargs)
+            else:
+                optimizer = create_optimizer_v2(groups, opt=self.name, lr=lr, weight_decay=weight_decay, **kwargs)
         except (TypeError, ValueError, AssertionError) as error:
             raise UserError(f"The optimiser {self.name!r} does not take model.optimizer.kwargs: {error}.") from error
         optimizer.register_load_state_dict_pre_hook(_keep_way_of_computing)
@@ -124,7 +130,9 @@ class OptimizerOptions:
     def _can_fuse(self, parameters: list[Tensor]) -> bool:
         if any(key in (self.kwargs or {}) for key in OWN_WAY):
             return False
-        if get_optimizer_class(self.name, bind_defaults=False) not in _FUSED:
+        known = "." not in self.name
+        kind = get_optimizer_class(self.name, bind_defaults=False) if known else _import_class(self.name)
+        if kind not in _FUSED:
             return False
         if any(isinstance(parameter, DTensor) for parameter in parameters):  # torch has no fused SGD for sharded ones
             return False
@@ -146,6 +154,17 @@ class OptimizerOptions:
                 "leave out model.optimizer.layer_decay."
             )
         return [group | {"weight_decay": weight_decay if group["weight_decay"] else 0.0} for group in groups]
+
+
+def _import_class(path: str) -> Callable[..., Optimizer]:
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"model.optimizer.name is {path!r}, which cannot be imported: {error}.") from error
+    if not (isinstance(found, type) and issubclass(found, Optimizer)):
+        raise UserError(f"model.optimizer.name is {path!r}, which is no class of torch's Optimizer.")
+    return found
 
 
 def default_lr(images_per_step: int, width: int) -> float:

@@ -251,3 +251,29 @@ def test_changed_arguments_are_tried_on_a_state() -> None:
     assert OptimizerOptions(kwargs={"amsgrad": True}).try_step(weight, state) == "KeyError: 'max_exp_avg_sq'"
     assert OptimizerOptions("sgd", kwargs={"momentum": 0.5}).try_step(weight, {}) is None
     assert torch.equal(weight, torch.ones(2, 2))
+
+
+def test_an_optimiser_by_its_class_path() -> None:
+    model = timm.create_model("inceptionnext_iso_micro", num_classes=3)
+    optimizer = OptimizerOptions("torch.optim.RAdam", kwargs={"eps": 1e-3}).build(model, lr=0.1, weight_decay=0.05)
+    assert type(optimizer) is torch.optim.RAdam
+    assert {(group["lr"], group["eps"]) for group in optimizer.param_groups} == {(0.1, 1e-3)}
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0, 0.05}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("torch.optim.RAdamm", "which cannot be imported: module 'torch.optim' has no attribute 'RAdamm'"),
+        ("no_such.Adam", "which cannot be imported: No module named 'no_such'"),
+        ("torch.nn.Linear", "which is no class of torch's Optimizer"),
+    ],
+)
+def test_a_wrong_class_path_is_a_users_error(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        OptimizerOptions(name).build(nn.Linear(2, 2), lr=0.1, weight_decay=0.0)
+
+
+def test_an_unknown_optimiser_is_answered_with_the_nearest_names() -> None:
+    with pytest.raises(UserError, match=r"'zzz', which timm does not know; did you mean \w+ or \w+ or \w+\? A class"):
+        OptimizerOptions("zzz")
