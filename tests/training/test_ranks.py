@@ -1,5 +1,6 @@
 """The same numbers on any number of processes."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,8 @@ def train(
     processes: int, root: Path, model: str, batch_size: int, settings: dict[str, Any]
 ) -> tuple[dict[str, Tensor], float]:
     """Three steps of SGD, whose updates are proportional to the gradients, unlike Adam's."""
+    warnings.filterwarnings("error", message="Grad strides do not match")
+    warnings.filterwarnings("error", message=".*all_reduce.*deprecated")
     seed_everything(5)
     task = ClassificationTask(
         model, num_classes=3, lr=0.3, weight_decay=0.0, schedule=Schedule(min_lr=0.3),
