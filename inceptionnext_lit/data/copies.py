@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inceptionnext_lit.data.samples import Indices, Samples
+from inceptionnext_lit.data.scan import is_first_process
 
 _LOOKED_INTO = 200_000  # files of which the end is read
 _TAIL = 4096  # bytes: of photographs of the same size, the ends differ
@@ -31,9 +33,9 @@ _T = TypeVar("_T")
 def find_copies(images: Samples) -> Indices | None:
     """Which images belong together, since they have the same content or are named as copies of one another.
 
-    Copies are looked for within a class; the same picture under two labels is a finding of the doctor's. The cost is
-    bounded: one look at each file's size; the last 4 KiB of those files whose size another one of the class has, of
-    photographs one in a hundred, if these are no more than 200,000; and all of those whose ends are the same too.
+    The cost is bounded. The size of each file is read; then the last 4 KiB of those that have the size of another one;
+    then the whole of those whose last 4 KiB are equal too. Where more than 200,000 files have the size of another one,
+    only files of one class are compared, and where that leaves as many, none; a warning says so.
 
     Args:
         images: The images.
@@ -59,21 +61,41 @@ def _root(heads: Indices, index: int) -> int:
 def _same_content(images: Samples) -> list[list[int]]:
     sizes = np.fromiter(_each(images.paths, _size), dtype=np.int64, count=len(images))
     sizes[sizes == 0] = -1  # empty files, and those that cannot be looked at, are no copies
-    keys = sizes if images.counts is not None else sizes * (int(images.labels.max(initial=0)) + 1) + images.labels
-    found = np.flatnonzero(_repeated(keys) & (sizes > 0))
+    found = _of_one_size(sizes, sizes)
     if len(found) > _LOOKED_INTO:
-        return []
+        within_class = images.counts is None
+        if within_class:
+            found = _of_one_size(sizes, sizes * (int(images.labels.max(initial=0)) + 1) + images.labels)
+        compared = within_class and len(found) <= _LOOKED_INTO
+        _warn_of_bound(len(images), compared)
+        if not compared:
+            return []
     groups = _by_digest(images, found, sizes, _tail)
     return [same for group in groups for same in _by_digest(images, np.array(group), sizes, _whole)]
 
 
+def _of_one_size(sizes: Indices, keys: Indices) -> Indices:
+    """The images whose key another one has; empty files are left out."""
+    return np.flatnonzero(_repeated(keys) & (sizes > 0))
+
+
+def _warn_of_bound(images: int, compared: bool) -> None:
+    if is_first_process():
+        looked = "only within a class" if compared else "only by their names"
+        warnings.warn(
+            f"Among {images:,} images, copies were looked for {looked}, so that training and validation may share "
+            "others; the subcommand doctor finds all copies.",
+            stacklevel=2,
+        )
+
+
 def _by_digest(images: Samples, chosen: Indices, sizes: Indices, digest: Callable[[str], bytes]) -> list[list[int]]:
-    """Those of some images that have the same size, digest and labels, as groups of two or more."""
-    groups: dict[tuple[int, bytes, tuple[int, ...]], list[int]] = {}
+    """Those of some images that have the same size and digest, as groups of two or more."""
+    groups: dict[tuple[int, bytes], list[int]] = {}
     digests = _each(images.paths.take(chosen), digest)
     for index, of_file in zip(chosen.tolist(), digests, strict=True):
         if of_file:
-            groups.setdefault((int(sizes[index]), of_file, images.labels_of(index)), []).append(index)
+            groups.setdefault((int(sizes[index]), of_file), []).append(index)
     return [group for group in groups.values() if len(group) > 1]
 
 

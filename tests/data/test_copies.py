@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from inceptionnext_lit.data import copies
 from inceptionnext_lit.data.copies import find_copies
 from inceptionnext_lit.data.rules import SplitRules
 from inceptionnext_lit.data.samples import Sample, Samples
@@ -38,11 +39,11 @@ def test_the_same_content(tmp_path: Path) -> None:
     write(tmp_path, **{"a/1.jpg": "x1", "a/deep/other.png": "x1", "a/2.jpg": "y1", "b/1.jpg": "z1", "b/9.jpg": "x1"})
     (tmp_path / "a/3.jpg").write_text("p" + "x1" * 3000)
     (tmp_path / "a/4.jpg").write_text("q" + "x1" * 3000)  # of the same size and the same end
-    assert groups(tmp_path) == [["a/1.jpg", "a/deep/other.png"]]
+    assert groups(tmp_path) == [["a/1.jpg", "a/deep/other.png", "b/9.jpg"]]  # under two labels too
     write(tmp_path, **{"a/4.jpg": "y1"})
     (tmp_path / "b/empty.jpg").touch()
     (tmp_path / "b/void.jpg").touch()
-    assert groups(tmp_path) == [["a/1.jpg", "a/deep/other.png"], ["a/2.jpg", "a/4.jpg"]]
+    assert groups(tmp_path) == [["a/1.jpg", "a/deep/other.png", "b/9.jpg"], ["a/2.jpg", "a/4.jpg"]]
 
 
 @pytest.mark.parametrize(
@@ -84,6 +85,43 @@ def test_what_is_held_back_has_no_copy_in_training(tmp_path: Path, fraction: flo
         assert abs((val.labels == label).sum() - (alone[1].labels == label).sum()) <= 1
     others = hold_back(images, tmp_path, fraction, 0, ["a", "b"], np.where(heads < 40, heads, np.arange(80)))
     assert others[1].take(others[1].labels == 1) == alone[1].take(alone[1].labels == 1)  # a class without copies
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_picture_under_two_labels_is_on_one_side(tmp_path: Path, fraction: float, seed: int) -> None:
+    images = Samples.of(Sample(str(tmp_path / f"{'ab'[n // 20]}/{n}.jpg"), n // 20) for n in range(40))
+    heads = np.arange(40)
+    heads[20:28] = heads[:8]
+    parts = hold_back(images, tmp_path, fraction, seed, ["a", "b"], heads)
+    places = {path: head for path, head in zip(images.paths, heads.tolist(), strict=True)}
+    train, val = ({places[path] for path in part.paths} for part in parts)
+    assert not train & val
+    for part in parts:
+        assert set(part.labels.tolist()) == {0, 1}
+    for number in range(4):
+        train, val = (
+            {places[path] for path in part.paths} for part in fold(images, tmp_path, number, 4, seed, ["a", "b"], heads)
+        )
+        assert not train & val
+
+
+@pytest.mark.parametrize(
+    ("bound", "expected", "words"),
+    [
+        (3, [["a/1.jpg", "a/2.jpg"]], "only within a class"),
+        (1, [], "only by their names"),
+    ],
+)
+def test_a_search_that_is_cut_short_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: int, expected: list[list[str]], words: str
+) -> None:
+    write(
+        tmp_path, **{"a/1.jpg": "x", "a/2.jpg": "x", "b/3.jpg": "y", "b/4.jpg": "zz", "c/5.jpg": "w", "c/6.jpg": "vvv"}
+    )
+    monkeypatch.setattr(copies, "_LOOKED_INTO", bound)
+    with pytest.warns(UserWarning, match=f"^Among 6 images, copies were looked for {words}, so that"):
+        assert groups(tmp_path) == expected
 
 
 def test_a_fold_has_no_copy_in_another(tmp_path: Path) -> None:
