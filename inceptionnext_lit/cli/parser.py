@@ -2,11 +2,13 @@
 
 import argparse
 import difflib
+import functools
 import inspect
+import operator
 import re
 import sys
 from dataclasses import fields
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -44,6 +46,23 @@ class CommandParser(LightningArgumentParser):
         parser = getattr(ex, "subcommand_parser", None) or self
         print_error(explain(message, ex, known_keys(parser)))
         sys.exit(2)
+
+
+def whole_numbers_first(parser: argparse.ArgumentParser) -> None:
+    """Let ``1`` be one batch and not 1.0, all of them, where a key takes ``int`` and ``float``.
+
+    ``typing`` keeps one object for ``Union[int, float]`` and ``Union[float, int]``, in the order of whichever a library
+    wrote first, and jsonargparse tries the types in that order: the value would depend on what was imported before.
+
+    Args:
+        parser: A command's parser, changed in place.
+    """
+    for action in parser._actions:
+        types = list(get_args(getattr(action, "_typehint", None)))
+        if int in types and float in types and types.index(float) < types.index(int):
+            first, second = types.index(float), types.index(int)
+            types[first], types[second] = int, float
+            action._typehint = functools.reduce(operator.or_, types)  # type: ignore[attr-defined]  # jsonargparse's own
 
 
 def known_keys(parser: argparse.ArgumentParser) -> list[str]:

@@ -27,7 +27,7 @@ from inceptionnext_lit.cli.continuing import LAST, find_continuation, is_finishe
 from inceptionnext_lit.cli.evaluating import print_figures
 from inceptionnext_lit.cli.failures import explain_failure, user_error_behind
 from inceptionnext_lit.cli.loggers import all_loggers, folder_loggers, give_defaults
-from inceptionnext_lit.cli.parser import DEFAULT_CLASSES
+from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, whole_numbers_first
 from inceptionnext_lit.cli.predicting import OUTPUT_KEYS, add_arguments, add_switch, leave_out_done, take_inputs
 from inceptionnext_lit.cli.pretrained import describe_input, settle_input
 from inceptionnext_lit.cli.run_folder import RunFolder
@@ -84,6 +84,7 @@ class CommandLine(LightningCLI):
         add_switch(parser, "--find_lr", "Find model.lr by a range test of 100 steps before training.")
         if subcommand == "predict":
             add_arguments(parser)
+        whole_numbers_first(parser)
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:

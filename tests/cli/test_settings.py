@@ -1,10 +1,13 @@
 """Settings that Lightning or torch cannot use: one sentence each, or they work; --debug shows the traceback."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -53,7 +56,7 @@ def error_of(cli: Cli, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]
         ),
         (
             ["--trainer.limit_val_batches", -3],
-            "You have passed invalid value -3.0 for limit_val_batches, it has to be in [0.0, 1.0] or an int. (An error "
+            "You have passed invalid value -3 for limit_val_batches, it has to be in [0.0, 1.0] or an int. (An error "
             "of lightning; --debug shows where it comes from.)",
         ),
     ],
@@ -73,6 +76,19 @@ def test_a_single_value_for_batch_norm(
         "BatchNorm cannot train on a single value per channel, which is what a batch of 1 image has on a feature map "
         "of 1×1; choose a --data.batch_size of 2 or more, or a larger --data.image_size."
     )
+
+
+@pytest.mark.parametrize("first", ["typing.Union[int, float]", "typing.Union[float, int]"])
+def test_one_batch_is_not_all_of_them_whatever_was_imported_before(first: str, tmp_path: Path) -> None:
+    words = ["fit", "--config", "quickstart", "--trainer.limit_train_batches", "1", "--trainer.val_check_interval=0.5"]
+    script = (
+        f"import typing; typing.Optional[{first}]\n"
+        f"from inceptionnext_lit.cli import main; main({[*words, '--print_config']!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    settings = yaml.safe_load(done.stdout)["trainer"]
+    assert repr(settings["limit_train_batches"]) == "1"
+    assert repr(settings["val_check_interval"]) == "0.5"
 
 
 def test_one_callback_needs_no_list(cli: Cli, tmp_path: Path) -> None:
