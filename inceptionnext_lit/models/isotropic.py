@@ -207,8 +207,14 @@ class IsotropicMetaNeXt(nn.Module):
 
 @fx.wrap  # torch.fx cannot follow a choice by a shape
 def resample_grid(grid: Tensor, height: int, width: int) -> Tensor:
-    """Resample a position embedding ``(1, C, h, w)`` to ``(1, C, height, width)``, bicubic with antialiasing."""
-    if height == grid.shape[-2] and width == grid.shape[-1]:
+    """Resample a position embedding ``(1, C, h, w)`` to ``(1, C, height, width)``, bicubic with antialiasing.
+
+    A model that is exported for any size always resamples: comparing a symbolic size would fix it.
+    """
+    is_symbolic = False
+    if not torch.jit.is_scripting():
+        is_symbolic = isinstance(height, torch.SymInt) or isinstance(width, torch.SymInt)
+    if not is_symbolic and height == grid.shape[-2] and width == grid.shape[-1]:
         return grid
     resampled = functional.interpolate(grid.float(), size=[height, width], mode="bicubic", antialias=True)
     return resampled.to(grid.dtype)

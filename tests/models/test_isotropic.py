@@ -1,4 +1,5 @@
 import pytest
+import timm
 import torch
 from timm.layers import resample_abs_pos_embed
 
@@ -40,6 +41,16 @@ def test_resampling_a_grid_equals_timms(size: tuple[int, int]) -> None:
 def test_a_grid_of_the_right_size_is_not_touched() -> None:
     grid = torch.randn(1, 4, 3, 5)
     assert resample_grid(grid, 3, 5) is grid
+
+
+@pytest.mark.parametrize("size", [28, 56])
+def test_a_model_with_a_position_embedding_is_exported_for_any_size(size: int) -> None:
+    model = timm.create_model("metanext_attn_nano", num_classes=3).eval()  # made for 28 pixels
+    sides = {number: 4 * torch.export.Dim(name, min=4, max=64) for number, name in ((2, "h"), (3, "w"))}
+    exported = torch.export.export(model, (torch.randn(2, 3, size, size),), dynamic_shapes={"x": sides}).module()
+    for height, width in [(28, 28), (84, 40)]:
+        images = torch.randn(2, 3, height, width)
+        torch.testing.assert_close(exported(images), model(images))
 
 
 def test_output_stride_must_be_one_that_dilation_can_reach() -> None:
