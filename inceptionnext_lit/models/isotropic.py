@@ -213,7 +213,8 @@ def resample_grid(grid: Tensor, height: int, width: int) -> Tensor:
     """
     is_symbolic = False
     if not torch.jit.is_scripting():
-        is_symbolic = isinstance(height, torch.SymInt) or isinstance(width, torch.SymInt)
+        sizes: tuple[Any, ...] = (height, width)
+        is_symbolic = any(isinstance(size, torch.SymInt) for size in sizes)
     if not is_symbolic and height == grid.shape[-2] and width == grid.shape[-1]:
         return grid
     resampled = functional.interpolate(grid.float(), size=[height, width], mode="bicubic", antialias=True)

@@ -25,7 +25,7 @@ from inceptionnext_lit.tasks.optimised import Optimised
 from inceptionnext_lit.tasks.predictions import Predictions, rank
 from inceptionnext_lit.training.curve import ExactCurve
 from inceptionnext_lit.training.execution import Execution
-from inceptionnext_lit.training.finetuning import Finetuning, Phases
+from inceptionnext_lit.training.finetuning import Finetuning, Phases, without_classifier
 from inceptionnext_lit.training.finite import StopOnNonFinite
 from inceptionnext_lit.training.layout import match_gradients
 from inceptionnext_lit.training.losses import LossName, classification_loss
@@ -148,6 +148,11 @@ class ClassificationTask(Optimised):
         self.directions = self.metrics.directions(*stages)
         self.predictor: Callable[[Tensor], Tensor] | None = None
         self.compiles_prediction = False
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The model without its classifier, as Lightning's ``BackboneFinetuning`` asks for it."""
+        return without_classifier(self.model)
 
     @property
     def inference_model(self) -> nn.Module:

@@ -7,14 +7,13 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks.checkpointing import SelfContained
 from inceptionnext_lit.training.finetuning import Finetuning, Phases, classifier_parameters, trainable
 from inceptionnext_lit.training.optim import OWN_WAY, OptimizerOptions, default_lr, leave_unscaling_to_others
 from inceptionnext_lit.training.resume import KEY as POSITION
-from inceptionnext_lit.training.schedule import Probe, Schedule
+from inceptionnext_lit.training.schedule import Probe, Schedule, StepSchedule
 
 
 class Optimised(SelfContained):
@@ -91,7 +90,7 @@ class Optimised(SelfContained):
         """Let this run's own arguments win over those that a continued run's checkpoint has just restored."""
         optimizer = cast(Optimizer, self.optimizers(use_pl_optimizer=False))
         scheduler = self.lr_schedulers()
-        if not isinstance(scheduler, LambdaLR):  # a range test for the rate, with a schedule of its own
+        if not isinstance(scheduler, StepSchedule):  # a range test for the rate, with a schedule of its own
             return
         scheduler.base_lrs = [own["lr"] for own in self._own_options]
         stored, given = self._stored_kwargs, self.optimizer.kwargs or {}

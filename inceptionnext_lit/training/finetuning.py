@@ -101,6 +101,35 @@ def classifier_parameters(model: nn.Module) -> set[str]:
     return names
 
 
+def without_classifier(model: nn.Module) -> nn.Module:
+    """Gather all of a model but its last linear layers.
+
+    Args:
+        model: Any timm model.
+
+    Returns:
+        A module that has the same submodules and parameters, and is not to be called.
+
+    Raises:
+        UserError: If the model has no classifier.
+    """
+    gathered = nn.Module()
+    layers = {name.rpartition(".")[0] for name in classifier_parameters(model)}
+
+    def gather(module: nn.Module, name: str) -> None:
+        for key, parameter in module.named_parameters(name, recurse=False):
+            gathered.register_parameter(key.replace(".", "_"), parameter)
+        for key, child in module.named_children():
+            place = f"{name}.{key}" if name else key
+            if any(layer.startswith(f"{place}.") for layer in layers):
+                gather(child, place)
+            elif place not in layers:
+                gathered.add_module(place.replace(".", "_"), child)
+
+    gather(model, "")
+    return gathered
+
+
 def frozen_parameters(model: nn.Module, upto: str) -> set[str]:
     """Names of the parameters that are to be frozen.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -24,6 +25,15 @@ class Probe:
 
     steps: int
     lr: float
+
+
+class StepSchedule(LambdaLR):
+    """A factor of each parameter group's own peak; groups that are added later keep the rate that they are given."""
+
+    def get_lr(self) -> list[float | Tensor]:
+        """The rate of every group."""
+        added = self.optimizer.param_groups[len(self.base_lrs) :]
+        return [*super().get_lr(), *(group["lr"] for group in added)]
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,7 @@ class Schedule:
 
     def build(
         self, optimizer: Optimizer, total_steps: int, steps_per_epoch: float, probe: Probe | None = None
-    ) -> LambdaLR:
+    ) -> StepSchedule:
         """Attach the schedule to an optimiser.
 
         Args:
@@ -91,12 +101,11 @@ class Schedule:
                 rate = last + (peak - last) * (1 + math.cos(math.pi * progress)) / 2
             return rate / peak
 
-        # LambdaLR multiplies each group's own rate
         factors: list[Callable[[int], float]] = [
             partial(factor, peak=group["lr"], probe_lr=probe.lr if probe is not None and group.get("is_head") else 0.0)
             for group in optimizer.param_groups
         ]
-        return LambdaLR(optimizer, factors)
+        return StepSchedule(optimizer, factors)
 
 
 @rank_zero_only

@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import BackboneFinetuning
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -243,3 +244,27 @@ def test_weights_may_come_from_anywhere(tmp_path: Path) -> None:
     ):
         fit(task, tmp_path)
         assert torch.equal(task.model.state_dict()["stem.weight"], stem)
+
+
+@pytest.mark.parametrize("name", ["inceptionnext_nano", "inceptionnext_iso_micro", "metanext_attn_nano", "resnet18"])
+def test_the_backbone_is_all_but_the_classifier(name: str) -> None:
+    task = ClassificationTask(name, num_classes=3)
+    mine = {id(parameter) for parameter in task.backbone.parameters()}
+    others = {key for key, parameter in task.model.named_parameters() if id(parameter) not in mine}
+    assert others == classifier_parameters(task.model)
+    assert not [key for key in task.state_dict() if key.startswith("backbone")]
+
+
+def test_lightnings_backbone_finetuning(tmp_path: Path) -> None:
+    task = ClassificationTask(MICRO, num_classes=3, lr=0.1)
+    before = {key: value.clone() for key, value in task.model.named_parameters()}
+    moved: list[set[str]] = []
+
+    class Watch(Callback):
+        def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            moved.append({key for key, value in task.model.named_parameters() if not torch.equal(value, before[key])})
+
+    fit(task, tmp_path, 2, BackboneFinetuning(unfreeze_backbone_at_epoch=1, train_bn=False), Watch())
+    norms = {f"blocks.{n}.norm.{key}" for n in range(len(task.model.blocks)) for key in ("weight", "bias")}
+    assert moved[0] == classifier_parameters(task.model) | norms  # Lightning leaves BatchNorm to be trained
+    assert {"stem.weight", "blocks.0.mlp.fc1.weight", "head.weight"} <= moved[1]
