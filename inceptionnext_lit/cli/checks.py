@@ -39,8 +39,9 @@ def check_images(config: Any) -> None:
     Raises:
         UserError: If there are neither images nor a recipe or checkpoint that may name them.
     """
+    is_folder = config.data.class_path.endswith("ImageFolderDataModule")
     root = (config.data.get("init_args") or {}).get("root")
-    if not (config.config or config.ckpt_path or root):
+    if is_folder and not (config.config or config.ckpt_path or root):
         raise UserError(
             "fit needs images: --data.root MY_IMAGES fine-tunes on a folder of your own, and --config quickstart "
             "trains on the embedded ones."

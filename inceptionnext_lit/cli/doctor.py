@@ -1,7 +1,6 @@
 """``doctor``: what is wrong with a folder of images."""
 
 import argparse
-import io
 import os
 import sys
 from pathlib import Path
@@ -49,8 +48,6 @@ def run(words: list[str]) -> int:
     options = _parse(words)
     if options.output is not None:
         check_output(options.output)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files hold what a terminal may not know
     try:
         names = ColumnNames(options.path_column, options.label_column)
         report = _examine(options.folder, names, options.workers, options.max_pixels)
@@ -101,7 +98,7 @@ def _path(text: str) -> Path:
 
 def _number(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number; give 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
     return int(text)
 
 

@@ -1,6 +1,7 @@
-"""Output that nobody reads any more, after ``| head -1`` or when the terminal is closed."""
+"""Output that nobody reads any more, after ``| head -1`` or when the terminal is closed, or that a terminal lacks."""
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -59,12 +60,13 @@ class Output:
 
 @contextmanager
 def outliving_readers(*, goes_on: bool) -> Iterator[None]:
-    """Let the standard streams outlive their readers while the block lasts.
+    """Let the standard streams outlive their readers while the block lasts; what an encoding lacks comes as escapes.
 
     Args:
         goes_on: As for :class:`Output`.
     """
     before = sys.stdout, sys.stderr
+    errors = [_set_errors(stream, "backslashreplace") for stream in before]
     sys.stdout, sys.stderr = (cast(TextIO, Output(stream, goes_on=goes_on)) for stream in before)
     try:
         yield
@@ -74,3 +76,13 @@ def outliving_readers(*, goes_on: bool) -> Iterator[None]:
             sys.stderr.flush()
         finally:
             sys.stdout, sys.stderr = before
+            for stream, former in zip(before, errors, strict=True):
+                _set_errors(stream, former)
+
+
+def _set_errors(stream: TextIO, errors: str | None) -> str | None:
+    """Say what a stream does with signs that its encoding lacks; returns what it did before."""
+    former = stream.errors
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors=errors)
+    return former

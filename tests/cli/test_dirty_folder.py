@@ -34,7 +34,7 @@ def test_fit_skips_what_predict_lists(
     cli("fit", *words, "--data.on_bad_image", "skip")
     run = tmp_path / "runs/quickstart/version_0"
     assert listed(run / "bad_images.csv", root) == BAD
-    assert "Skipped:    3 images that cannot be read, listed in runs/quickstart/version_0/bad_images.csv" in (
+    assert "Skipped:    3 unreadable images, listed in runs/quickstart/version_0/bad_images.csv" in (
         capfd.readouterr().out
     )
     cli("predict", root, "--ckpt_path", run / "checkpoints/best.ckpt", "--output", "labels.csv")
