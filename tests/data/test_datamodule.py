@@ -178,12 +178,13 @@ def test_a_batch_larger_than_the_training_split(splits: Path, monkeypatch: pytes
 
 def test_preprocessing(splits: Path) -> None:
     assert ImageFolderDataModule().preprocessing == {
-        "image_size": 224, "crop_pct": 0.875, "interpolation": "bicubic",
+        "image_size": 224, "crop_pct": 0.875, "crop_mode": "center", "interpolation": "bicubic",
         "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
     }  # fmt: skip
     own = build(splits, mean=[0.1, 0.2, 0.3], std=[1.0, 2.0, 3.0], crop_pct=1.0).preprocessing
     assert own == {
-        "image_size": 8, "crop_pct": 1.0, "interpolation": "bicubic", "mean": [0.1, 0.2, 0.3], "std": [1.0, 2.0, 3.0],
+        "image_size": 8, "crop_pct": 1.0, "crop_mode": "center", "interpolation": "bicubic",
+        "mean": [0.1, 0.2, 0.3], "std": [1.0, 2.0, 3.0],
     }  # fmt: skip
 
 

@@ -203,7 +203,7 @@ def test_splits_are_no_classes(tmp_path: Path, names: str) -> None:
     with pytest.raises(UserError, match=r"folders of .*train are named like splits, not like classes: train, val\."):
         training_classes(find_layout(tmp_path / "other"))
     touch(tmp_path / "flat", "Train/1.jpg", "Test/1.jpg")
-    with pytest.raises(UserError, match=r"Train has no class folders \(1 images lie loose in it\)"):
+    with pytest.raises(UserError, match=r"Train has no class folders \(1 loose image in it\)"):
         training_classes(find_layout(tmp_path / "flat"))
 
 

@@ -91,7 +91,8 @@ def folder(root: Path, fill: float, odd: float, dtype: Any = np.float32) -> Path
         for number in range(5):
             values = np.full((8, 8, 5), fill, dtype)
             values[:2, :2] = odd
-            write(root / name / f"{number}.tif", values, "-9999", photometric="minisblack")
+            options = {"photometric": "minisblack", "description": f"{name}{number}"}  # else they would be copies
+            write(root / name / f"{number}.tif", values, "-9999", **options)
     return root
 
 
