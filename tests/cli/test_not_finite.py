@@ -66,7 +66,7 @@ def test_predict_lists_them(
         listed = {row["path"]: row["reason"] for row in csv.DictReader(file)}
     assert listed == {str(photos / f"val/bag/{name}.png"): REASON for name in "ac"}
     assert capsys.readouterr().out.splitlines()[-2:] == [
-        f"1 predictions written to out{suffix}",
+        f"1 prediction written to out{suffix}",
         "2 images got NaN or infinite outputs: see out.unreadable.csv",
     ]
 
