@@ -4,12 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.processes import running, wait_until
 from tests.recipes import REPO
 
 STARTER = """
@@ -36,6 +36,12 @@ time.sleep(600)
 """
 
 
+@pytest.fixture(autouse=True)
+def _not_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that a test runs in this process leaves word that it is the first of its run."""
+    monkeypatch.delenv("INCEPTIONNEXT_LIT_FIRST_PROCESS", raising=False)
+
+
 @pytest.mark.parametrize(
     ("variables", "then", "saves"),
     [
@@ -45,14 +51,13 @@ time.sleep(600)
     ],
 )
 def test_they_end_with_it(tmp_path: Path, variables: list[str], then: str, saves: bool) -> None:
-    with subprocess.Popen(
+    with running(
         [sys.executable, "-c", STARTER, CHILD.format(then=then), *variables],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPO)}, stdout=subprocess.PIPE, text=True,
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPO)}, stdout=subprocess.PIPE,
     ) as starter:  # fmt: skip
         assert starter.stdout is not None
         child = psutil.Process(int(starter.stdout.readline()))
-        while not (tmp_path / "ready").exists():
-            time.sleep(0.05)
+        wait_until((tmp_path / "ready").exists)
         assert child.is_running()
         starter.send_signal(signal.SIGKILL)
     _, alive = psutil.wait_procs([child], timeout=60)
