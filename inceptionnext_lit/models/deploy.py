@@ -20,7 +20,7 @@ def deploy(model: nn.Module) -> nn.Module:
 
     BatchNorms go into the convolutions after them (the stem's into the one before it), LayerScale into ``fc2``, and
     drop path goes away. What cannot be folded, such as a LayerNorm, or the norm before a padded convolution in a
-    dilated stage, stays as it is. Weights lie channels-last.
+    dilated stage, stays as it is.
 
     Args:
         model: Any model; those of this family have something to fold. It is left as it is.
@@ -36,7 +36,7 @@ def deploy(model: nn.Module) -> nn.Module:
         for parent in list(folded.modules()):
             if isinstance(parent, nn.Sequential) and len(parent) == 2:
                 _fold_pair(parent)
-    return folded.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return folded.eval().requires_grad_(False)
 
 
 def _fold_block(block: MetaNeXtBlock) -> None:

@@ -189,7 +189,7 @@ class ClassificationTask(Optimised):
         return self.kind.average(logits, mirrored).masked_fill(lost, torch.nan)  # the mean may be finite all the same
 
     def _lay_out(self, images: Tensor) -> Tensor:
-        return images.contiguous(memory_format=self.execution.memory_format)
+        return images.to(memory_format=self.execution.memory_format)  # contiguous() passes single channels by
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """Loss of one training batch: images (N, C, H, W), labels (N,) or (N, K), and perhaps weights (N,)."""

@@ -13,7 +13,9 @@ class Execution:
     """Switches of a training run.
 
     Args:
-        channels_last: Keep a pixel's channels together in memory, for convolutions the fastest layout on CPUs and GPUs.
+        channels_last: Keep a pixel's channels together in images and activations, for convolutions the fastest layout
+            on CPUs and GPUs. Parameters stay contiguous, as tools such as ``parameters_to_vector`` and Lightning's
+            ``ModelPruning`` expect them.
         compile: Compile the model with ``torch.compile`` when training starts.
         grad_checkpointing: Compute activations again in the backward pass instead of keeping them: less memory, a third
             more time.
@@ -29,7 +31,7 @@ class Execution:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def prepare(self, model: nn.Module, name: str) -> None:
-        """Lay out a model's weights, and switch checkpointing on.
+        """Switch checkpointing on, if asked for.
 
         Args:
             model: Any timm model.
@@ -45,8 +47,6 @@ class Execution:
                 raise UserError(
                     f"The model {name!r} has no gradient checkpointing; leave out model.execution.grad_checkpointing."
                 ) from error
-        if self.channels_last:
-            model.to(memory_format=torch.channels_last)
 
     def start(self, model: nn.Module) -> None:
         """Compile, if asked for; in place, so that names in checkpoints stay as they are."""

@@ -1,6 +1,5 @@
 """Sharded training: parameters, gradients and optimiser state spread over the processes (FSDP2)."""
 
-import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
@@ -17,7 +16,6 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
         model: Any timm model, on the CPU or on this process's GPU.
         mesh: The processes that share it.
     """
-    model.to(memory_format=torch.contiguous_format)  # sharding takes no other layout
     for container in reversed(list(model.modules())):  # the inner blocks first
         if isinstance(container, nn.Sequential | nn.ModuleList):
             for block in container:
