@@ -112,6 +112,9 @@ def _refused(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str
     """The options that must not change but have, each with the reason."""
     if before["optimizer"]["name"] != now["optimizer"]["name"]:
         return {"model.optimizer.name": "one optimizer cannot use the state of another"}
+    for key in ("name", "interval", "kwargs"):
+        if before["schedule"][key] != now["schedule"][key]:
+            return {f"model.schedule.{key}": "the state of the schedule is that of another one"}
     reason = "the state of the optimizer is that of other parameter groups"
     if before["finetuning"]["freeze"] != now["finetuning"]["freeze"]:
         return {"model.finetuning.freeze": reason}

@@ -13,6 +13,7 @@ from typing import Any, NoReturn, get_args
 from lightning.pytorch.cli import LightningArgumentParser
 
 from inceptionnext_lit.cli.help import command_page, nested_dataclasses
+from inceptionnext_lit.cli.optimizers import explain_class
 from inceptionnext_lit.cli.recipe_yaml import install
 from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.printing import print_error
@@ -96,6 +97,8 @@ def explain(message: str, ex: BaseException | None, known: list[str]) -> str:
     while leaf is not None and leaf.__cause__ is not None:
         parent, leaf = leaf, leaf.__cause__
     place = _place(message)
+    if (reason_of_class := explain_class(message)) is not None:
+        return reason_of_class
     if (unknown := _unknown_key(message)) is not None:
         # 'trainer.max_epoch' comes whole, a key of a class comes without the class's own place
         key = ".".join([place, unknown]) if place and not unknown.startswith(place) else unknown

@@ -27,6 +27,7 @@ from inceptionnext_lit.cli.continuing import LAST, find_continuation, is_finishe
 from inceptionnext_lit.cli.evaluating import print_figures
 from inceptionnext_lit.cli.failures import explain_failure, user_error_behind
 from inceptionnext_lit.cli.loggers import all_loggers, folder_loggers, give_defaults
+from inceptionnext_lit.cli.optimizers import add_optimizers, describe_schedule, is_left_to_lightning, take_optimizers
 from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, whole_numbers_first
 from inceptionnext_lit.cli.predicting import OUTPUT_KEYS, add_arguments, add_switch, leave_out_done, take_inputs
 from inceptionnext_lit.cli.pretrained import describe_input, settle_input
@@ -81,6 +82,7 @@ class CommandLine(LightningCLI):
         parser.add_class_arguments(Checkpoints, "checkpoint")
         parser.add_argument("--strategy_timeout", type=PositiveFloat, default=TIMEOUT_S, help=TIMEOUT_HELP)
         parser.add_argument("--run_name", type=str | None, help="Name below runs/; the recipe's if not given.")
+        add_optimizers(parser)
         add_switch(parser, "--find_lr", "Find model.lr by a range test of 100 steps before training.")
         if subcommand == "predict":
             add_arguments(parser)
@@ -93,6 +95,7 @@ class CommandLine(LightningCLI):
         inputs, args = take_inputs(args)
         super().parse_arguments(parser, args)
         command = self.config["subcommand"]
+        self._take_optimizers(command)
         if command == "fit":
             check_images(self.config.fit)
         seed = self.config[command].seed_everything
@@ -115,6 +118,7 @@ class CommandLine(LightningCLI):
             checkpoint_defaults(checkpoint, path, self.config[command].model)
         )
         super().parse_arguments(parser, args)
+        self._take_optimizers(command)
         self.config[command].ckpt_path = path
         self._run_settings = checkpoint.get("run", {})
         if self.config[command].seed_everything is True and "run" in checkpoint:  # a random seed is drawn once
@@ -124,6 +128,11 @@ class CommandLine(LightningCLI):
             say(f"There is nothing left to do: the checkpoint {path} {done}.")
             sys.exit(0)
         check_continuation(checkpoint, self.config[command], is_training=command == "fit")
+
+    def _take_optimizers(self, command: str) -> None:
+        """Make options of the task out of LightningCLI's optimizer and scheduler, or leave them to LightningCLI."""
+        self.auto_configure_optimizers = is_left_to_lightning(self.config[command])
+        self._optimizers_taken = [] if self.auto_configure_optimizers else take_optimizers(self.config[command])
 
     def _checkpoint_path(self, command: str) -> str | None:
         """The checkpoint that the command line names; of ``last``, the newest of the recipe's newest run."""
@@ -161,6 +170,8 @@ class CommandLine(LightningCLI):
         if self.subcommand == "fit":
             config = self.config["fit"]
             config.run_name = run_name(config)
+            for line in self._optimizers_taken:
+                say(line)
             self._pretrained = leave_out_pretrained(config.model.init_args, self._checkpoint)
             self._input_taken = settle_input(config.model.init_args, config.data.init_args)
             if self._continued is None:
@@ -258,6 +269,8 @@ class CommandLine(LightningCLI):
             derived += take_found_lr(self.config["fit"], self.model, self.datamodule, self.trainer, self._checkpoint)
         if hasattr(self.datamodule, "preprocessing"):
             say(describe_input(self.datamodule.preprocessing, self._input_taken))
+        for line in describe_schedule(self.model):
+            say(line)
         if derived:
             say(f"Derived:    {', '.join(derived)}")
         if self._continued is not None and self._run_folder.path is not None:

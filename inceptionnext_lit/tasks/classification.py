@@ -31,6 +31,7 @@ from inceptionnext_lit.training.layout import match_gradients
 from inceptionnext_lit.training.losses import LossName, classification_loss
 from inceptionnext_lit.training.mixing import Mix
 from inceptionnext_lit.training.optim import OptimizerOptions
+from inceptionnext_lit.training.plateau import StepOnPlateau
 from inceptionnext_lit.training.record import RunRecord
 from inceptionnext_lit.training.resume import ExactResume
 from inceptionnext_lit.training.same_data import SameData
@@ -79,7 +80,7 @@ class ClassificationTask(Optimised):
             step.
         weight_decay: Decay of weights; biases, norms and LayerScale have none.
         optimizer: Which optimiser, its own arguments, and how its rate falls from the head to the stem.
-        schedule: Warm-up, cosine and cool-down of the learning rate.
+        schedule: Warm-up, cosine and cool-down of the learning rate, or another schedule by its class.
         ema_decay: Decay per step of a moving average of the weights, itself warmed up; none keeps no average.
         finetuning: What is frozen, and whether a linear probe comes first.
         test_time_flip: Whether test and prediction average each image's probabilities with its mirror image's.
@@ -146,6 +147,7 @@ class ClassificationTask(Optimised):
         self.metrics = Figures(self.kind, self.class_names)
         stages = ("val",) if self.model_ema is None else ("val", "val_ema")
         self.directions = self.metrics.directions(*stages)
+        self.check_schedule(self.directions)
         self.predictor: Callable[[Tensor], Tensor] | None = None
         self.compiles_prediction = False
 
@@ -279,7 +281,7 @@ class ClassificationTask(Optimised):
 
     def configure_callbacks(self) -> list[Callback]:
         """What belongs to this task on every trainer: exact continuation, a record of the settings, a finite loss."""
-        return [StopOnNonFinite(), ExactResume(), ExactCurve(), RunRecord(), SameData()]
+        return [StopOnNonFinite(), ExactResume(), ExactCurve(), RunRecord(), SameData(), StepOnPlateau()]
 
     def setup(self, stage: str) -> None:
         """Agree on one seed for all processes, and compile if that is asked for."""

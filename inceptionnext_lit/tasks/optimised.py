@@ -1,12 +1,14 @@
 """How a task's model is optimised: rates, schedule, and the phases of fine-tuning."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, cast
 
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks.checkpointing import SelfContained
@@ -40,6 +42,22 @@ class Optimised(SelfContained):
         self._own_options: list[dict[str, Any]] = []
         self._stored_kwargs: dict[str, Any] = {}
 
+    def check_schedule(self, directions: Mapping[str, str]) -> None:
+        """Refuse a schedule that does not go with the rest of the task.
+
+        Args:
+            directions: For each metric of an epoch, whether its ``min`` or its ``max`` is the best.
+
+        Raises:
+            UserError: If it waits for what is not logged or for a metric to get worse, or comes with a linear probe.
+        """
+        self.schedule.check_monitor(directions)
+        if self.schedule.name is not None and self.finetuning.probe_epochs:
+            raise UserError(
+                f"A linear probe needs the recipes' own schedule, not {self.schedule.name}; leave out "
+                "model.finetuning.probe_epochs or model.schedule.name."
+            )
+
     def derive_lr(self, data: Any) -> None:
         """Put a number in the place of a rate that is to be derived.
 
@@ -59,20 +77,32 @@ class Optimised(SelfContained):
             rank_zero_info(f"The linear probe ends: from epoch {self.current_epoch + 1} on all layers are trained.")
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The optimiser without decay on biases, norms and LayerScale, and the schedule, stepped per optimiser step."""
+        """The optimiser without decay on biases, norms and LayerScale, and the schedule.
+
+        The recipes' schedule is stepped per optimiser step, another per epoch.
+        """
         tuning, later = self.finetuning, self.phases.later
         head = classifier_parameters(self.model) if later or self.optimizer.head_lr_factor != 1 else ()
         with trainable(self.model, later):
             optimizer = self.optimizer.build(self.model, self.hparams["lr"], self.hparams["weight_decay"], head)
         if self.trainer.gradient_clip_val:
             leave_unscaling_to_others(optimizer)
-        self._own_options = [{key: group[key] for key in group if key != "params"} for group in optimizer.param_groups]
+        if self.schedule.name is not None:
+            described = self.schedule.attach(optimizer)
+            self._own_options = [_options(group) | {"lr": group["initial_lr"]} for group in optimizer.param_groups]
+            return cast(OptimizerLRSchedulerConfig, {"optimizer": optimizer, "lr_scheduler": described})
+        self._own_options = [_options(group) for group in optimizer.param_groups]
         self.trainer.fit_loop.setup_data()  # else the batches per epoch are not known yet where max_steps is set
         total_steps = int(self.trainer.estimated_stepping_batches)
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         probe = Probe(tuning.probe_epochs * steps_per_epoch, tuning.probe_lr) if later else None
         scheduler = self.schedule.build(optimizer, total_steps, steps_per_epoch, probe)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        """Step a schedule, but for one that waits for a metric: ``StepOnPlateau`` steps it."""
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            super().lr_scheduler_step(scheduler, metric)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Take the mean over the batches of a step that the end of an epoch has cut short.
@@ -90,15 +120,18 @@ class Optimised(SelfContained):
         """Let this run's own arguments win over those that a continued run's checkpoint has just restored."""
         optimizer = cast(Optimizer, self.optimizers(use_pl_optimizer=False))
         scheduler = self.lr_schedulers()
-        if not isinstance(scheduler, StepSchedule):  # a range test for the rate, with a schedule of its own
-            return
-        scheduler.base_lrs = [own["lr"] for own in self._own_options]
+        if not isinstance(scheduler, StepSchedule) and self.schedule.name is None:
+            return  # a range test for the rate, with a schedule of its own
+        if not isinstance(scheduler, ReduceLROnPlateau):  # which has none
+            cast(LRScheduler, scheduler).base_lrs = [own["lr"] for own in self._own_options]
         stored, given = self._stored_kwargs, self.optimizer.kwargs or {}
         changed = {key for key in stored.keys() | given.keys() if stored.get(key) != given.get(key)} - set(OWN_WAY)
-        groups = zip(optimizer.param_groups, self._own_options, scheduler.lr_lambdas, strict=True)
-        for group, own, factor in groups:
-            lr = own["lr"]
-            group.update(initial_lr=lr, weight_decay=own["weight_decay"], lr=lr * factor(scheduler.last_epoch))
+        for index, (group, own) in enumerate(zip(optimizer.param_groups, self._own_options, strict=True)):
+            if isinstance(scheduler, StepSchedule):
+                group["lr"] = own["lr"] * scheduler.lr_lambdas[index](scheduler.last_epoch)
+            elif own["lr"] != group["initial_lr"]:
+                group["lr"] *= own["lr"] / group["initial_lr"]
+            group.update(initial_lr=own["lr"], weight_decay=own["weight_decay"])
             group.update({key: own[key] for key in changed if key in own})
 
     def try_state(self, state: dict[str, Any], *, with_step: bool) -> str | None:
@@ -137,3 +170,7 @@ class Optimised(SelfContained):
         self._stored_kwargs = checkpoint.get("hyper_parameters", {}).get("optimizer", {}).get("kwargs") or {}
         if self.phases.probing:
             self.phases.begin(checkpoint.get(POSITION, {}).get("epoch", checkpoint["epoch"]))
+
+
+def _options(group: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in group.items() if key != "params"}

@@ -8,6 +8,7 @@ from inceptionnext_lit import tasks
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks.checkpointing import NESTED
 
+_IMPORTED_ANYWAY = ("torch.optim.", "lightning.pytorch.cli.")
 _PLAIN_TEXTS = ("name", "loss", "class_names")  # whose types keep a parser from reading anything else in them
 
 
@@ -41,9 +42,10 @@ def check_stored(arguments: Mapping[str, Any], source: str, named: Collection[st
             raise _refusal(source, key, value)
         if key not in _PLAIN_TEXTS:
             _check(value, key, source, named)
-    optimizer = (arguments.get("optimizer") or {}).get("name", "")
-    if "." in str(optimizer) and not str(optimizer).startswith("torch.optim.") and optimizer not in named:
-        raise _refusal(source, "optimizer.name", optimizer)
+    for key in ("optimizer", "schedule"):
+        path = str((arguments.get(key) or {}).get("name") or "")
+        if "." in path and not path.startswith(_IMPORTED_ANYWAY) and path not in named:
+            raise _refusal(source, f"{key}.name", path)
 
 
 def _check(value: Any, place: str, source: str, named: Collection[str]) -> None:

@@ -1,11 +1,11 @@
 """Optimisers by name, with the rate and the weight decay that each parameter gets."""
 
+import inspect
 import math
 from collections.abc import Callable, Collection
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from importlib import import_module
 from typing import Any, cast
 
 import torch
@@ -21,6 +21,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.training.class_paths import import_subclass
 
 _FUSED = (Adam, AdamW, SGD)  # in one pass over the parameters, in every release of torch that this works with
 _FUSED_DEVICES = ("cpu", "cuda")
@@ -97,11 +98,12 @@ class OptimizerOptions:
         try:
             optimizer: Optimizer
             if "." in self.name:
-                optimizer = _import_class(self.name)(groups, lr=lr, weight_decay=weight_decay, **kwargs)
+                optimizer = self._import()(groups, lr=lr, **self._decay_argument(weight_decay), **kwargs)
             else:
                 optimizer = create_optimizer_v2(groups, opt=self.name, lr=lr, weight_decay=weight_decay, **kwargs)
         except (TypeError, ValueError, AssertionError) as error:
-            raise UserError(f"The optimiser {self.name!r} does not take model.optimizer.kwargs: {error}.") from error
+            what = "take model.optimizer.kwargs" if self.kwargs else "work here"
+            raise UserError(f"The optimiser {self.name!r} does not {what}: {str(error).rstrip('.')}.") from error
         optimizer.register_load_state_dict_pre_hook(_keep_way_of_computing)
         optimizer.register_load_state_dict_post_hook(_lay_out_state)
         return optimizer
@@ -127,11 +129,21 @@ class OptimizerOptions:
             return f"{type(error).__name__}: {error}"
         return None
 
+    def _import(self) -> Callable[..., Optimizer]:
+        return import_subclass(self.name, Optimizer, "model.optimizer.name")
+
+    def _decay_argument(self, weight_decay: float) -> dict[str, float]:
+        if "weight_decay" in inspect.signature(self._import()).parameters:
+            return {"weight_decay": weight_decay}
+        if weight_decay:
+            raise UserError(f"The optimiser {self.name!r} has no weight decay; give --model.weight_decay 0.")
+        return {}
+
     def _can_fuse(self, parameters: list[Tensor]) -> bool:
         if any(key in (self.kwargs or {}) for key in OWN_WAY):
             return False
         known = "." not in self.name
-        kind = get_optimizer_class(self.name, bind_defaults=False) if known else _import_class(self.name)
+        kind = get_optimizer_class(self.name, bind_defaults=False) if known else self._import()
         if kind not in _FUSED:
             return False
         if any(isinstance(parameter, DTensor) for parameter in parameters):  # torch has no fused SGD for sharded ones
@@ -154,17 +166,6 @@ class OptimizerOptions:
                 "leave out model.optimizer.layer_decay."
             )
         return [group | {"weight_decay": weight_decay if group["weight_decay"] else 0.0} for group in groups]
-
-
-def _import_class(path: str) -> Callable[..., Optimizer]:
-    module, _, name = path.rpartition(".")
-    try:
-        found = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"model.optimizer.name is {path!r}, which cannot be imported: {error}.") from error
-    if not (isinstance(found, type) and issubclass(found, Optimizer)):
-        raise UserError(f"model.optimizer.name is {path!r}, which is no class of torch's Optimizer.")
-    return found
 
 
 def default_lr(images_per_step: int, width: int) -> float:

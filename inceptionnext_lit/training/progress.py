@@ -31,6 +31,7 @@ class RunProgressBar(RichProgressBar):
         self._clock = TrainingClock()
         self._run_start = 0.0
         self._first_step = 0
+        self._rate = 0.0
         self._last_line = 0.0
         self._figures: dict[str, Any] = {}
         self._made_at = 0.0
@@ -49,6 +50,10 @@ class RunProgressBar(RichProgressBar):
         """Start the epoch's counts."""
         super().on_train_epoch_start(trainer, pl_module)
         self._clock.reset()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Note the rate that the batch is trained with; after its step, schedules set the next one's."""
+        self._rate = peak_rate(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -80,7 +85,7 @@ class RunProgressBar(RichProgressBar):
 
     def _renew_figures(self, trainer: Trainer, outputs: Any) -> None:
         figures: dict[str, Any] = {} if self._loss is None else {"loss": self._loss.read()}
-        figures |= {"lr": f"{peak_rate(trainer):.2e}", "img/s": f"{self._clock.images_per_s:.0f}"}
+        figures |= {"lr": f"{self._rate:.2e}", "img/s": f"{self._clock.images_per_s:.0f}"}
         self._figures = figures | {"left": self._time_left(trainer)} | self._best
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         # Lightning has divided it by the batches of a step
@@ -102,7 +107,7 @@ class RunProgressBar(RichProgressBar):
         found = [name for name in names if name in trainer.callback_metrics]
         figures = [f"{name} {float(trainer.callback_metrics[name]):.3f}" for name in found]
         figures += [f"{name} {value}" for name, value in best_so_far(trainer).items()]
-        speed = [f"lr {peak_rate(trainer):.2e}", f"{self._clock.images_per_s:.0f} img/s"]
+        speed = [f"lr {self._rate:.2e}", f"{self._clock.images_per_s:.0f} img/s"]
         console = self._out if self.progress is None else self.progress.console
         line = printable("  ".join([place, *figures, *speed, f"{self._time_left(trainer)} left"]))
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,17 +1,21 @@
-"""The learning-rate schedule of the family's recipes: linear warm-up, cosine, cool-down."""
+"""The learning-rate schedule of the family's recipes, linear warm-up, cosine and cool-down, or another of torch's."""
 
+import inspect
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
+from typing import Any, Literal
 
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim import Optimizer, lr_scheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.training.class_paths import import_subclass
 
 
 @dataclass(frozen=True)
@@ -48,25 +52,101 @@ class Schedule:
         warmup_lr: Learning rate of the first step.
         min_lr: Learning rate where the cosine ends.
         cooldown_epochs: Last epochs of the run that stay at ``min_lr``.
+        name: Another scheduler by its path, such as ``torch.optim.lr_scheduler.ExponentialLR``, in the place of all of
+            the above. It is imported when training starts.
+        interval: Whether the named scheduler is stepped after each ``epoch`` or after each optimiser ``step``.
+        kwargs: The named scheduler's own arguments; those of ``ReduceLROnPlateau`` also name the ``monitor``, such as
+            ``val/loss``.
 
     Raises:
-        UserError: If a value is negative or infinite.
+        UserError: If a value is negative or infinite, or there can be no such scheduler.
     """
 
     warmup_epochs: float = 0.0
     warmup_lr: float = 1e-6
     min_lr: float = 1e-5
     cooldown_epochs: float = 0.0
+    name: str | None = None
+    interval: Literal["epoch", "step"] = "epoch"
+    kwargs: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not 0 <= value < math.inf:
+        for name in ("warmup_epochs", "warmup_lr", "min_lr", "cooldown_epochs"):
+            if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise UserError(f"model.schedule.{name} is {value}; it must be 0 or more.")
+        if self.name is not None and "." not in self.name:
+            near = get_close_matches(self.name, [name for name in dir(lr_scheduler) if "LR" in name], n=1, cutoff=0.0)
+            raise UserError(
+                f"model.schedule.name is {self.name!r}, which is no path of a class; did you mean "
+                f"{lr_scheduler.__name__}.{near[0]}?"
+            )
+        if self.name is None and (self.kwargs or self.interval != "epoch"):
+            key = "kwargs" if self.kwargs else "interval"
+            raise UserError(f"model.schedule.{key} is for another scheduler; give model.schedule.name too.")
+        if self._is_plateau and self.interval == "step":
+            raise UserError(f"{self.name} waits for an epoch's metric; leave out model.schedule.interval.")
+
+    @property
+    def _is_plateau(self) -> bool:
+        return self.name is not None and self.name.endswith(".ReduceLROnPlateau")
+
+    def check_monitor(self, directions: Mapping[str, str]) -> None:
+        """Refuse to wait for a metric that is not logged, or for its getting worse.
+
+        Args:
+            directions: For each metric of an epoch, whether its ``min`` or its ``max`` is the best.
+
+        Raises:
+            UserError: In both cases.
+        """
+        if not self._is_plateau:
+            return
+        kwargs = self.kwargs or {}
+        monitor, mode = str(kwargs.get("monitor")), kwargs.get("mode", "min")
+        if monitor not in directions:
+            near = get_close_matches(monitor, directions, n=2, cutoff=0.0)
+            raise UserError(
+                f"{self.name} waits for the monitor {monitor!r}, which is not logged; did you mean {' or '.join(near)}?"
+            )
+        if mode != directions[monitor]:
+            raise UserError(
+                f"{self.name} waits for {monitor} with mode {mode}, which takes the worst value for the best; give it "
+                f"mode: {directions[monitor]}."
+            )
+
+    def attach(self, optimizer: Optimizer) -> dict[str, Any]:
+        """Attach the named scheduler to an optimiser.
+
+        Args:
+            optimizer: Each of its groups gets an ``initial_lr``, the rate at the start.
+
+        Returns:
+            Lightning's description of a scheduler and of when it is to be stepped.
+
+        Raises:
+            UserError: If it cannot be imported, or does not take ``kwargs``.
+        """
+        kwargs = dict(self.kwargs or {})
+        described: dict[str, Any] = {"interval": self.interval}
+        kind: Callable[..., LRScheduler] = import_subclass(str(self.name), LRScheduler, "model.schedule.name")
+        try:
+            if self._is_plateau:
+                described["monitor"] = kwargs["monitor"]
+                if "monitor" not in inspect.signature(kind).parameters:  # Lightning's takes it, torch's does not
+                    del kwargs["monitor"]
+            described["scheduler"] = kind(optimizer, **kwargs)
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise UserError(
+                f"The scheduler {self.name!r} cannot be made with model.schedule.kwargs {kwargs}: {error}."
+            ) from error
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+        return described
 
     def build(
         self, optimizer: Optimizer, total_steps: int, steps_per_epoch: float, probe: Probe | None = None
     ) -> StepSchedule:
-        """Attach the schedule to an optimiser.
+        """Attach the schedule to an optimiser, where no other is named.
 
         Args:
             optimizer: Its groups' own ``lr`` is the peak.

@@ -69,11 +69,15 @@ REFUSALS: list[tuple[str, object, str]] = [
     ("model.optimizer.kwargs", "{amsgrad: true}", "does not go with this run (KeyError: 'max_exp_avg_sq')"),
     ("model.optimizer.layer_decay", 0.7, "model.optimizer.layer_decay is 0.7 and was 1.0"),
     ("model.optimizer.head_lr_factor", 5, "model.optimizer.head_lr_factor is 5.0 and was 1.0"),
+    ("model.schedule.name", "torch.optim.lr_scheduler.ConstantLR",
+     "model.schedule.name is torch.optim.lr_scheduler.ConstantLR and was None"),
     ("model.finetuning.freeze", "stem", "model.finetuning.freeze is stem and was None"),
     ("model.finetuning.probe_epochs", 2, "model.finetuning.probe_epochs is 2 and was 0"),
-]
+]  # fmt: skip
 
 OTHERWISE = {
+    "model.schedule.interval": "of another scheduler, see test_optimizers.py",
+    "model.schedule.kwargs": "of another scheduler, see test_optimizers.py",
     "model.pretrained": "spent; the run says so",
     "model.num_classes": "from the data, as the class names",
     "model.class_names": "from the data, see data.class_names",

@@ -78,6 +78,8 @@ def test_a_class_that_nobody_has_named(
         {"mix": FOREIGN},
         {"mix": "stranger.Task"},
         {"schedule": "stranger.Task"},
+        {"schedule": {"name": "stranger.Task"}},
+        {"schedule": {"kwargs": {"gamma": FOREIGN}}},
     ],
     ids=str,
 )

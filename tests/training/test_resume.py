@@ -89,13 +89,15 @@ def train(
     workers: int = 0,
     batch_size: int = 3,
     mix: Mix = MIX,
+    schedule: Schedule | None = None,
+    lr: float = 5e-3,
     **kwargs: Any,
 ) -> tuple[dict[str, Tensor], Trainer]:
     """Train with everything random on; returns the final state, averaged weights among it."""
     seed_everything(7)
     task = ClassificationTask(
         "inceptionnext_iso_micro", num_classes=3, drop_path=0.3, kwargs={"drop_rate": 0.2},
-        mix=mix, lr=5e-3, schedule=Schedule(warmup_epochs=0.5), ema_decay=0.9,
+        mix=mix, lr=lr, schedule=schedule or Schedule(warmup_epochs=0.5), ema_decay=0.9,
     )  # fmt: skip
     data = ImageFolderDataModule(
         str(root), image_size=28, batch_size=batch_size, num_workers=workers, augmentation=AUGMENTATION, crop_pct=1.0
@@ -122,8 +124,19 @@ RUNS = {
     "steps that end an epoch": {"max_steps": 8, "max_epochs": -1},
     "validation every second epoch": {"max_epochs": 3, "check_val_every_n_epoch": 2},
     "no validation": {"max_epochs": 2, "limit_val_batches": 0},
+    "a rate that falls each epoch": {
+        "max_epochs": 3, "limit_train_batches": 2,
+        "schedule": Schedule(name="torch.optim.lr_scheduler.ExponentialLR", kwargs={"gamma": 0.5}),
+    },
+    "a rate that waits for a metric": {
+        "max_epochs": 4, "limit_train_batches": 2,
+        "schedule": Schedule(
+            name="torch.optim.lr_scheduler.ReduceLROnPlateau",
+            kwargs={"monitor": "val/loss", "patience": 0, "threshold": 1.0, "factor": 0.5},
+        ),
+    },
     "part of the epoch": {"max_epochs": 2, "limit_train_batches": 5, "accumulate_grad_batches": 2},
-}
+}  # fmt: skip
 
 
 LONG = {"epochs", "steps that end an epoch", "validation every second epoch", "no validation"}
@@ -166,6 +179,27 @@ def test_loader_processes_make_no_difference(root: Path, tmp_path: Path, workers
     for path in sorted(saved.iterdir())[2:15:6]:
         state, _ = train(root, tmp_path, ckpt_path=path, workers=workers, **settings)
         assert_bit_equal(state, expected, path.name)
+
+
+@pytest.mark.parametrize("name", ["ExponentialLR", "ReduceLROnPlateau"])
+def test_another_rate_where_a_named_schedule_goes_on(root: Path, tmp_path: Path, name: str) -> None:
+    """The schedule has halved the rate twice; of another peak, it goes on at a quarter of that one."""
+    arguments = {"ExponentialLR": {"gamma": 0.5}, "ReduceLROnPlateau": {"monitor": "val/loss", "factor": 0.5}}
+    if name == "ReduceLROnPlateau":
+        arguments[name] |= {"patience": 0, "threshold": 1.0}  # no loss is good enough
+    schedule = Schedule(name=f"torch.optim.lr_scheduler.{name}", kwargs=arguments[name])
+    last, limits = LastCheckpoint(), {"limit_train_batches": 1, "schedule": schedule}
+    train(root, tmp_path / "a", last, max_epochs=2, **limits)
+    stored = torch.load(last.best_model_path, weights_only=True)
+    rate = stored["optimizer_states"][0]["param_groups"][0]["lr"]
+    assert rate == pytest.approx(5e-3 / 4)
+    rows = Rows()
+    train(
+        root, tmp_path / "b", LearningRateMonitor("step"), ckpt_path=Path(last.best_model_path), max_epochs=3, lr=0.1,
+        logger=rows, log_every_n_steps=1, **limits,
+    )  # fmt: skip
+    rates = {value for row in rows.table for key, value in row.items() if key.startswith("lr-")}
+    assert [*rates] == [pytest.approx(0.1 / 4)]
 
 
 def test_a_run_of_steps_can_be_made_longer(root: Path, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -75,3 +76,77 @@ def test_a_peak_above_the_other_rates_is_no_reason_to_warn(recwarn: pytest.Warni
     learning_rates(Schedule(warmup_epochs=1, warmup_lr=1e-3, min_lr=1e-3), [1e-3], total=20, per_epoch=10)
     learning_rates(Schedule(warmup_epochs=0, warmup_lr=1.0, min_lr=1e-3), [1e-3], total=20, per_epoch=10)
     assert not [one for one in recwarn if "model.schedule" in str(one.message)]
+
+
+NAMED = "torch.optim.lr_scheduler."
+
+
+def optimizer_of(*rates: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate} for rate in rates])
+
+
+def test_a_named_schedule_takes_the_place_of_all() -> None:
+    optimizer = optimizer_of(1.0, 0.1)
+    found = Schedule(warmup_epochs=5, name=NAMED + "StepLR", kwargs={"step_size": 2, "gamma": 0.1}).attach(optimizer)
+    rates = []
+    for _ in range(4):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        found["scheduler"].step()
+    assert rates == [pytest.approx([1.0, 0.1])] * 2 + [pytest.approx([0.1, 0.01])] * 2
+    assert found["interval"] == "epoch"
+    assert [group["initial_lr"] for group in optimizer.param_groups] == [1.0, 0.1]
+
+
+@pytest.mark.parametrize("path", [NAMED + "ReduceLROnPlateau", "lightning.pytorch.cli.ReduceLROnPlateau"])
+def test_a_schedule_that_waits_for_a_metric(path: str) -> None:
+    optimizer = optimizer_of(1.0)
+    found = Schedule(name=path, kwargs={"monitor": "val/acc1", "mode": "max", "patience": 0}).attach(optimizer)
+    assert found["monitor"] == "val/acc1"
+    for accuracy in (0.5, 0.6, 0.6):
+        found["scheduler"].step(accuracy)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)
+    assert optimizer.param_groups[0]["initial_lr"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "StepLRR"}, r"is 'StepLRR', which is no path of a class; did you mean torch\.optim.*\.StepLR\?"),
+        ({"kwargs": {"gamma": 1}}, r"model\.schedule\.kwargs is for another scheduler; give model\.schedule\.name too"),
+        ({"interval": "step"}, r"model\.schedule\.interval is for another scheduler"),
+        ({"name": NAMED + "ReduceLROnPlateau", "interval": "step"}, r"waits for an epoch's metric; leave out"),
+    ],
+)
+def test_settings_that_do_not_go_together(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Schedule(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "message"),
+    [
+        ("StepLR", None, r"'torch\.optim\.lr_scheduler\.StepLR' cannot be made with .* \{\}: .*'step_size'"),
+        ("StepLR", {"gama": 1}, r"cannot be made with model\.schedule\.kwargs \{'gama': 1\}"),
+        ("Nope", None, r"model\.schedule\.name is '.*Nope', which cannot be imported"),
+        ("Tensor", None, r"which is no class of torch's LRScheduler"),
+    ],
+)
+def test_schedules_that_cannot_be_made(name: str, kwargs: dict[str, Any] | None, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Schedule(name=NAMED + name, kwargs=kwargs).attach(optimizer_of(1.0))
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({}, r"waits for the monitor 'None', which is not logged; did you mean"),
+        ({"monitor": "val_loss"}, r"'val_loss', which is not logged; did you mean val/loss or"),
+        ({"monitor": "val/acc1"}, r"waits for val/acc1 with mode min, which takes the worst value .* mode: max"),
+        ({"monitor": "val/loss", "mode": "max"}, r"give it mode: min"),
+    ],
+)
+def test_metrics_that_a_schedule_cannot_wait_for(kwargs: dict[str, Any], message: str) -> None:
+    schedule = Schedule(name="lightning.pytorch.cli.ReduceLROnPlateau", kwargs=kwargs)
+    with pytest.raises(UserError, match=message):
+        schedule.check_monitor({"val/loss": "min", "val/acc1": "max"})

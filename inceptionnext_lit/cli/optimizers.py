@@ -1,0 +1,151 @@
+"""LightningCLI's ``--optimizer`` and ``--lr_scheduler``, as options of this toolkit's tasks."""
+
+import inspect
+import pkgutil
+import re
+from dataclasses import asdict
+from difflib import get_close_matches
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LightningArgumentParser, LRSchedulerTypeTuple
+from torch import optim
+from torch.optim import Optimizer, lr_scheduler
+from torch.optim.lr_scheduler import LRScheduler
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.tasks.optimised import Optimised
+from inceptionnext_lit.training.optim import OptimizerOptions
+from inceptionnext_lit.training.schedule import Schedule
+
+KEYS = ("optimizer", "lr_scheduler")
+_EXAMPLES = {"optimizer": "torch.optim.AdamW", "lr_scheduler": "torch.optim.lr_scheduler.ExponentialLR"}
+_BASES: dict[str, tuple[type, Any]] = {"optimizer": (Optimizer, optim), "lr_scheduler": (LRScheduler, lr_scheduler)}
+
+
+def add_optimizers(parser: LightningArgumentParser) -> None:
+    """Have a command's parser take both.
+
+    Args:
+        parser: Changed in place.
+    """
+    parser.add_optimizer_args((Optimizer,))
+    parser.add_lr_scheduler_args(LRSchedulerTypeTuple)
+
+
+def is_left_to_lightning(config: Any) -> bool:
+    """Whether LightningCLI itself is to give the module its optimizer: one that is no task of this toolkit's.
+
+    Args:
+        config: The command's parsed arguments.
+
+    Raises:
+        UserError: If such a module would get a scheduler without an optimizer, of which LightningCLI says nothing.
+    """
+    cls = pkgutil.resolve_name(config.model.class_path)  # the parser has imported it
+    if issubclass(cls, Optimised) and cls.configure_optimizers is Optimised.configure_optimizers:
+        return False
+    if config.lr_scheduler and not config.optimizer:
+        raise UserError(f"--lr_scheduler needs --optimizer too where the model is {config.model.class_path}.")
+    return bool(config.optimizer)
+
+
+def take_optimizers(config: Any) -> list[str]:
+    """Move both to the options of the task, where parameter groups, continuation and checkpoints are taken care of.
+
+    Args:
+        config: The command's parsed arguments, changed in place.
+
+    Returns:
+        What was put in the place of what, a line for each.
+    """
+    model, taken = config.model.init_args, []
+    if config.optimizer:
+        path, changed, given = _class_and_arguments(config.optimizer)
+        before = Namespace(**asdict(OptimizerOptions())) if model.optimizer is None else model.optimizer  # type: ignore[no-untyped-call]
+        lr, decay = given.get("lr", model.lr), given.get("weight_decay", 0.0)
+        taken.append(
+            f"Optimizer:  {path}, lr {_plain(lr)}, weight_decay {_plain(decay)}, in the place of {before.name}, "
+            f"lr {_plain(model.lr)}, weight_decay {_plain(model.weight_decay)}"
+        )
+        kwargs = {key: value for key, value in changed.items() if key not in ("lr", "weight_decay")}
+        model.optimizer = Namespace(**before.as_dict() | {"name": path, "kwargs": kwargs or None})  # type: ignore[no-untyped-call]
+        model.lr, model.weight_decay = lr, decay
+    if config.lr_scheduler:
+        path, changed, _ = _class_and_arguments(config.lr_scheduler)
+        interval: Any = "epoch" if model.schedule is None else model.schedule.interval
+        model.schedule = Namespace(**asdict(Schedule(name=path, interval=interval, kwargs=changed or None)))  # type: ignore[no-untyped-call]
+    for key in KEYS:
+        config[key] = None
+    return taken
+
+
+def describe_schedule(model: LightningModule) -> list[str]:
+    """The line of a run's start that says which scheduler takes the place of warm-up and cosine, if one does.
+
+    Args:
+        model: The task.
+    """
+    if not isinstance(model, Optimised) or model.schedule.name is None:
+        return []
+    schedule = model.schedule
+    arguments = ", ".join(f"{key} {_plain(value)}" for key, value in (schedule.kwargs or {}).items())
+    name = f"{schedule.name} with {arguments}" if arguments else schedule.name
+    return [f"Schedule:   {name}, stepped after each {schedule.interval}, in the place of warm-up and cosine"]
+
+
+def explain_class(message: str) -> str | None:
+    """What is wrong with a class behind one of both keys, or with one of its arguments.
+
+    Args:
+        message: jsonargparse's message.
+
+    Returns:
+        A sentence with the nearest right names; None where the message is about something else.
+    """
+    found = re.match(rf'Parser key "({"|".join(KEYS)})":', message)
+    if found is None:
+        return None
+    key = found[1]
+    base, module = _BASES[key]
+    if found := re.search(r"class_path '([\w.]+)':\s+Option '(\w+)' is not accepted", message):
+        cls = pkgutil.resolve_name(found[1])
+        if cls is base:
+            return f"{key}.{found[2]} is an argument of a class, which comes before it: --{key} {_EXAMPLES[key]}."
+        near = get_close_matches(found[2], sorted(_defaults(cls)), n=2, cutoff=0.0)
+        return f"{found[1]} has no argument {found[2]!r}; did you mean {' or '.join(near)}?"
+    if found := re.search(r"type: <class 'str'>\s+Given value: (\S+)$", message):
+        known = {name for name, cls in vars(module).items() if isinstance(cls, type) and issubclass(cls, base)}
+        near = get_close_matches(found[1].rpartition(".")[2], sorted(known - {base.__name__}), n=2, cutoff=0.0)
+        names = " or ".join(f"{module.__name__}.{name}" for name in near)
+        return f"{key} is {found[1]!r}, which is no class of {base.__name__} that is known; did you mean {names}?"
+    return None
+
+
+def _class_and_arguments(given: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """A class's path, those of its arguments that are not its defaults, as plain values, and all of them."""
+    cls = pkgutil.resolve_name(given.class_path)
+    defaults = _defaults(cls)
+    arguments = {key: _listed(value) for key, value in dict(given.get("init_args") or {}).items()}
+    as_default = {key for key in arguments if key in defaults and arguments[key] == _listed(defaults[key])}
+    return given.class_path, {key: arguments[key] for key in arguments if key not in as_default}, arguments
+
+
+def _defaults(cls: type) -> dict[str, Any]:
+    """The defaults of a class's arguments, among them those that it hands on without naming them."""
+    return {
+        name: parameter.default
+        for base in reversed(cls.__mro__)
+        for name, parameter in inspect.signature(base.__init__).parameters.items()  # type: ignore[misc]
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        and name not in ("self", "params", "optimizer")
+    }
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,23 @@
+"""Schedules that wait for a metric, stepped so that the checkpoints of an epoch's end hold the step."""
+
+from typing import cast
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+
+class StepOnPlateau(Callback):
+    """Steps ``ReduceLROnPlateau`` after each epoch's validation, before checkpoints are written.
+
+    Lightning steps it after they are written, and not at all where a run is continued from one of them.
+    """
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Step, unless the epoch goes on."""
+        is_training = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        if not (is_training and trainer.fit_loop.epoch_loop._num_ready_batches_reached()):
+            return
+        for config in trainer.lr_scheduler_configs:
+            if config.reduce_on_plateau:
+                cast(ReduceLROnPlateau, config.scheduler).step(trainer.callback_metrics[str(config.monitor)])
