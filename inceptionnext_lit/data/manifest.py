@@ -157,7 +157,7 @@ def _paths(
         row, text = missing[0]
         others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise UserError(
-            f"{len(missing)} of {len(rows)} files of {manifest} do not exist (row {row}: {text}{others}). "
+            f"Files that {manifest} names do not exist, {len(missing)} of {len(rows)} (row {row}: {text}{others}). "
             f"{locator.missing_hint(text)}; correct them, or remove the rows."
         )
     return paths

@@ -199,8 +199,8 @@ def _grouped(images: Samples, strata: Indices, folds: int, root: Path, seed: int
     count = len(np.unique(groups))
     if count < folds:
         raise UserError(
-            f"There are {count} groups of images, which cannot be divided into {folds} folds; choose fewer "
-            "--data.num_folds, or a larger --data.val_fraction."
+            f"{folds} folds need at least {folds} groups of images, and there {'is' if count == 1 else 'are'} {count}; "
+            "choose fewer --data.num_folds, or a larger --data.val_fraction."
         )
     order = order_by(draw_keys(images, root, str(seed)))  # so that the order of the rows does not matter
     labels, names = strata[order], groups[order]

@@ -265,7 +265,7 @@ def test_a_manifest(cli: Callable[..., None], tmp_path: Path, capsys: pytest.Cap
     capsys.readouterr()
     with pytest.raises(SystemExit):
         cli("doctor", "list.csv")
-    assert "1 of 1 files of list.csv do not exist" in capsys.readouterr().err
+    assert "Files that list.csv names do not exist, 1 of 1 (row" in capsys.readouterr().err
 
 
 def test_a_manifest_of_a_spreadsheet(cli: Callable[..., None], tmp_path: Path) -> None:

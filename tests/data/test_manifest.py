@@ -97,7 +97,7 @@ def test_what_is_named_like_a_manifest(tmp_path: Path) -> None:
     ("lines", "message"),
     [
         (["path,label", "a.jpg,cat", "x.jpg,cat", "y.jpg,dog"],
-         r"^2 of 3 files of .*list\.csv do not exist \(row 3: x\.jpg and 1 more\)\. Paths are relative to the "
+         r"^Files that .*list\.csv names do not exist, 2 of 3 \(row 3: x\.jpg and 1 more\)\. Paths are relative to the "
          r"manifest's folder; looked for in .*; correct them, or remove the rows\.$"),
         (["path,lable", "a.jpg,cat"], r"has no column label \(it has path, lable\)"),
         (["path,label,splt", "a.jpg,cat,train"], r"has the column 'splt'; did you mean split\? Rename it, or remove"),
