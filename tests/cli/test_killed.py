@@ -129,6 +129,15 @@ def test_killed_and_continued(root: Path, whole: Path, tmp_path: Path, moment: s
 
 
 @pytest.mark.slow
+def test_killed_three_times(root: Path, whole: Path, tmp_path: Path) -> None:
+    run = [*words(root), *ONE_PROCESS, "--ckpt_path", "last"]
+    for moment, number in (("batch", 5), ("validating", 1), ("batch", 6)):
+        assert start(tmp_path, *run, *at(moment, number, "SIGKILL")).returncode == -signal.SIGKILL
+    continued(tmp_path, *run)
+    assert_same_run(tmp_path, whole)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("moment", "number"), [("batch", 7), ("batch", 8), ("saving", 3)])
 def test_killed_and_continued_by_steps(root: Path, tmp_path: Path, moment: str, number: int) -> None:
     run = [*words(root), *ONE_PROCESS, "--trainer.max_epochs", -1, "--trainer.max_steps", 11]
