@@ -223,7 +223,7 @@ def _as_picture(image: ImageLike, preprocessing: Preprocessing, max_pixels: int)
             _check_format(image)
         check_size(image.size, max_pixels)
         with _pillow:
-            return upright(image, channels, nodata, mean)
+            return upright(image, channels, nodata, mean, turns=preprocessing.get("exif") != "ignore")
     except (OSError, ValueError) as error:
         raise UserError(f"The PIL image {_described(image)} cannot be used: {error}.") from error
 

@@ -6,6 +6,7 @@ NOT_COUNTED: Final = -1
 """The label of an image that only fills up a process's share of an evaluation; no metric counts it."""
 
 Interpolation = Literal["bicubic", "bilinear"]
+Exif = Literal["apply", "ignore"]
 CropMode = Literal["center", "squash", "border"]
 
 
@@ -22,6 +23,7 @@ class Preprocessing(TypedDict):
             one, ``"squash"`` resizes both, and ``"border"`` resizes the longer side and fills up with the mean. Without
             it: ``"center"``.
         nodata: The value of pixels without data, which become 0; absent where it was not given.
+        exif: Whether EXIF's orientation is applied; without it: ``"apply"``.
     """
 
     image_size: int
@@ -31,3 +33,4 @@ class Preprocessing(TypedDict):
     std: list[float]
     crop_mode: NotRequired[CropMode]
     nodata: NotRequired[float]
+    exif: NotRequired[Exif]

@@ -38,7 +38,7 @@ def checkpoint_defaults(checkpoint: dict[str, Any], path: str, model: Any) -> di
     init_args = {
         key: value for key, value in arguments.items() if not key.startswith("_") and key not in LINKED.values()
     }
-    keys = ("image_size", "crop_pct", "crop_mode", "interpolation", "mean", "std", "nodata")
+    keys = ("image_size", "crop_pct", "crop_mode", "interpolation", "mean", "std", "nodata", "exif")
     data = {key: preprocessing[key] for key in keys if key in preprocessing}
     data["in_chans"] = len(preprocessing["mean"])
     data |= {key: arguments[key] for key in ("class_names", "multi_label")}

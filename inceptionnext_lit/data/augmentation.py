@@ -1,5 +1,6 @@
 """What is drawn at random in training, as plain data."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,7 +22,7 @@ class Augmentation:
         hflip: Probability of a mirrored image.
         color_jitter: Strength of random brightness, contrast and saturation; off where RandAugment is on.
         rand_augment_magnitude: RandAugment's magnitude in [0, 10]; ``None``: no RandAugment.
-        rand_augment_std: Standard deviation of the magnitude.
+        rand_augment_std: Standard deviation of the magnitude, or ``"uniform"``: evenly from 0 to the magnitude.
         rand_augment_num_ops: Operations that are drawn per image, each applied at probability 0.5.
         rand_augment_increasing: Whether every operation is the stronger the greater the magnitude.
         erasing: Probability that a random rectangle is replaced by noise.
@@ -38,7 +39,7 @@ class Augmentation:
     hflip: float = 0.5
     color_jitter: float = 0.4
     rand_augment_magnitude: float | None = 9.0
-    rand_augment_std: float = 0.5
+    rand_augment_std: float | Literal["uniform"] = 0.5
     rand_augment_num_ops: int = 2
     rand_augment_increasing: bool = True
     erasing: float = 0.25
@@ -56,13 +57,17 @@ class Augmentation:
             "hflip": (0 <= self.hflip <= 1, probability),
             "color_jitter": (self.color_jitter >= 0, "0 or more"),
             "rand_augment_magnitude": (magnitude is None or 0 <= magnitude <= 10, "from 0 to 10, or null"),
-            "rand_augment_std": (self.rand_augment_std >= 0, "0 or more"),
+            "rand_augment_std": (_is_spread(self.rand_augment_std), "0 or more, or uniform"),
             "rand_augment_num_ops": (self.rand_augment_num_ops >= 1, "1 or more"),
             "erasing": (0 <= self.erasing <= 1, probability),
             "repeats": (self.repeats >= 1, "1 or more"),
         }
         for name, (valid, expected) in rules.items():
             check(f"augmentation.{name}", getattr(self, name), valid, expected)
+
+
+def _is_spread(value: float | str) -> bool:
+    return value == "uniform" if isinstance(value, str) else 0 <= value < math.inf
 
 
 LEVELS: dict[Level, Augmentation] = {

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from inceptionnext_lit.data.array_checks import check_arrays
@@ -28,6 +29,7 @@ from inceptionnext_lit.data.datasets import (
 from inceptionnext_lit.data.defaults import default_batch_size, default_workers
 from inceptionnext_lit.data.describing import describe_evaluation, describe_junk, describe_rest, describe_training
 from inceptionnext_lit.data.device_batch import RawImages, ToInput
+from inceptionnext_lit.data.erasing import Erasure, erase
 from inceptionnext_lit.data.fingerprint import Fingerprint, fingerprint
 from inceptionnext_lit.data.global_batch import plan_accumulation
 from inceptionnext_lit.data.inputs import resolve_inputs
@@ -44,7 +46,7 @@ from inceptionnext_lit.data.splits import Source, open_source
 from inceptionnext_lit.data.texts import Texts
 from inceptionnext_lit.data.transforms import Transform, eval_transform, input_format, reader, train_transform
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.preprocessing import CropMode, Interpolation, Preprocessing
+from inceptionnext_lit.preprocessing import CropMode, Exif, Interpolation, Preprocessing
 from inceptionnext_lit.seeding import run_seed
 
 _BATCH_SIZE = 64  # where it is to be derived and nothing is trained
@@ -110,6 +112,8 @@ class ImageFolderDataModule(LightningDataModule):
         crop_mode: What the evaluation does with images that are no squares: resize the shorter side and cut the rest
             (``center``), resize both sides (``squash``), or fill up with the mean (``border``); ``None``: as with the
             pretrained weights, otherwise ``center``.
+        exif: Whether EXIF's orientation is applied, so that pictures are upright. The authors' loaders ignore it on
+            ImageNet.
         class_names: The class names in index order, such as a checkpoint's; ``None``: the training split's, sorted.
         cache_dir: Where the embedded images are unpacked; see :func:`unpack_sample`.
 
@@ -151,6 +155,7 @@ class ImageFolderDataModule(LightningDataModule):
         crop_pct: float | None = None,
         interpolation: Interpolation | None = None,
         crop_mode: CropMode | None = None,
+        exif: Exif = "apply",
         class_names: list[str] | None = None,
         cache_dir: str | None = None,
     ) -> None:
@@ -197,8 +202,12 @@ class ImageFolderDataModule(LightningDataModule):
         )
         if nodata is not None:
             self.preprocessing["nodata"] = nodata
+        if exif == "ignore":
+            self.preprocessing["exif"] = exif
         self._has_statistics = mean is not None or std is not None
         self._to_input = ToInput(self.preprocessing)
+        self.erases_mixed = False
+        self._left_to_erase: list[Erasure | None] = []
         self._seen = SeenPixels(self.preprocessing)
 
     @property
@@ -349,7 +358,19 @@ class ImageFolderDataModule(LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Makes a model's input of the images that a loader gave, on the device; the rest of the batch stays."""
-        return finish_batch(batch, self._to_input, self.trainer.precision_plugin if self.trainer else None)
+        if self.erases_mixed and isinstance(batch[0], RawImages):
+            self._left_to_erase = batch[0].erasures
+        precision = self.trainer.precision_plugin if self.trainer else None
+        return finish_batch(batch, self._to_input, precision, with_erasing=not self.erases_mixed)
+
+    def erase_mixed(self, images: Tensor) -> None:
+        """Erases what was left of the last batch, where :attr:`erases_mixed` is on.
+
+        Args:
+            images: Its images (N, C, H, W), mixed or not, changed in place.
+        """
+        if self._left_to_erase:
+            erase(images, self._left_to_erase)
 
     @property
     def step_size(self) -> int:

@@ -191,18 +191,19 @@ def collate_unlabelled(items: list[tuple[Tensor | str, str]]) -> UnlabelledBatch
     )
 
 
-def finish_batch(batch: Any, to_input: ToInput, precision: Precision | None) -> Any:
+def finish_batch(batch: Any, to_input: ToInput, precision: Precision | None, *, with_erasing: bool = True) -> Any:
     """A batch of a loader with a model's input in the place of its images, on the device where it is.
 
     Args:
         batch: What a collate function here gave; any other batch stays as it is.
         to_input: Normalises.
         precision: The trainer's precision, which Lightning applies while there are only pixels; None for float32.
+        with_erasing: Whether what is to be erased is erased here.
     """
     images, *rest = batch
     if not isinstance(images, RawImages):
         return batch
-    finished: Any = images.finished(to_input)
+    finished: Any = images.finished(to_input, with_erasing=with_erasing)
     if precision is not None:
         finished = precision.convert_input(finished)
     return batch._replace(images=finished) if isinstance(batch, UnlabelledBatch) else (finished, *rest)

@@ -77,10 +77,10 @@ class RawImages:
         """The same images on a device; a GPU is not waited for."""
         return type(self)(self.pixels.to(device, non_blocking=device.type == "cuda"), self.erasures)
 
-    def finished(self, to_input: ToInput) -> Tensor:
-        """The model's input, float32 (N, C, S, S): normalised, and erased where that was drawn."""
+    def finished(self, to_input: ToInput, *, with_erasing: bool = True) -> Tensor:
+        """The model's input, float32 (N, C, S, S): normalised, and erased where that was drawn and is wanted."""
         images = to_input(self.pixels)
-        if self.erasures:
+        if self.erasures and with_erasing:
             erase(images, self.erasures)
         return images
 

@@ -89,12 +89,13 @@ class Jpeg:
         return np.ascontiguousarray(part.swapaxes(0, 1) if exchange else part)
 
 
-def open_jpeg(path: str, max_pixels: int = MAX_PIXELS) -> Jpeg | None:
+def open_jpeg(path: str, max_pixels: int = MAX_PIXELS, *, turns: bool = True) -> Jpeg | None:
     """Reads a file's header; None if it is no JPEG in grey or YCbCr that can be opened.
 
     Args:
         path: The file.
         max_pixels: The most pixels that it may have.
+        turns: Whether EXIF's orientation is applied.
     """
     try:
         with open_regular(path) as file, without_remarks():
@@ -109,4 +110,4 @@ def open_jpeg(path: str, max_pixels: int = MAX_PIXELS) -> Jpeg | None:
     if header.mode not in ("L", "RGB"):
         return None
     width, height = header.size
-    return Jpeg(content, width, height, orientation if orientation in _UPRIGHT else 1)
+    return Jpeg(content, width, height, orientation if turns and orientation in _UPRIGHT else 1)

@@ -34,6 +34,8 @@ def load_image(
     max_pixels: int = MAX_PIXELS,
     nodata: float | None = None,
     fill: Sequence[float] = (),
+    *,
+    turns: bool = True,
 ) -> Image.Image: ...
 
 
@@ -44,6 +46,8 @@ def load_image(
     max_pixels: int = MAX_PIXELS,
     nodata: float | None = None,
     fill: Sequence[float] = (),
+    *,
+    turns: bool = True,
 ) -> "Image.Image | Tensor": ...
 
 
@@ -53,11 +57,13 @@ def load_image(
     max_pixels: int = MAX_PIXELS,
     nodata: float | None = None,
     fill: Sequence[float] = (),
+    *,
+    turns: bool = True,
 ) -> "Image.Image | Tensor":
     """Reads an image file as an upright picture with the channels that a model takes.
 
-    EXIF's orientation is applied; 16-bit grey is scaled to 8 bits (65535 becomes 255); of an animation or a multi-page
-    file, the first picture counts. In RGB and grey, transparent pixels show white; with 4 channels the fourth is alpha.
+    16-bit grey is scaled to 8 bits (65535 becomes 255); of an animation or a multi-page file, the first picture counts.
+    In RGB and grey, transparent pixels show white; with 4 channels the fourth is alpha.
     What Pillow has no mode for comes as a tensor: another number of channels, a TIFF's 4 that are not RGBA, and floats.
 
     Args:
@@ -69,6 +75,7 @@ def load_image(
             arrays and TIFFs of other channels, each channel's values count; in pictures, pixels all of whose colours
             have it.
         fill: What such pixels show, per channel, for values in [0, 1]; 0 if not given.
+        turns: Whether EXIF's orientation is applied.
 
     Returns:
         The picture in mode L, RGB or RGBA; otherwise a float32 tensor (C, H, W).
@@ -83,11 +90,16 @@ def load_image(
 
             return from_numpy(as_floats(stored, nodata, fill))
         with open_image(path, max_pixels) as image:
-            return upright(image, channels, nodata, fill)
+            return upright(image, channels, nodata, fill, turns=turns)
 
 
 def upright(
-    image: Image.Image, channels: int = 3, nodata: float | None = None, fill: Sequence[float] = ()
+    image: Image.Image,
+    channels: int = 3,
+    nodata: float | None = None,
+    fill: Sequence[float] = (),
+    *,
+    turns: bool = True,
 ) -> Image.Image:
     """Turns any picture of Pillow's into what :func:`load_image` makes of its file.
 
@@ -96,15 +108,16 @@ def upright(
         channels: 1, 3 or 4, as in :func:`load_image`.
         nodata: The value of pixels without data, likewise.
         fill: What these show, likewise.
+        turns: Whether EXIF's orientation is applied.
 
     Raises:
         ValueError: If its pixel values have no defined brightness, or the channels are others.
     """
     image.load()
-    picture = ImageOps.exif_transpose(image)
+    picture = ImageOps.exif_transpose(image) if turns else image
     if channels not in (1, 3, 4):
         raise ValueError(f"it is a picture of mode {picture.mode}, not one of {channels} channels (data.in_chans)")
-    missing = _find_missing(image, nodata)
+    missing = _find_missing(image, nodata, turns=turns)
     picture = {1: _to_grey, 3: _to_rgb, 4: _to_rgba}[channels](picture)
     if missing is not None:
         levels = tuple(round(255 * value) for value in fill or [0.0] * channels)
@@ -122,8 +135,8 @@ def marks_nodata(image: Image.Image) -> bool:
     return _find_missing(image, None) is not None
 
 
-def _find_missing(image: Image.Image, nodata: float | None) -> Image.Image | None:
-    """A mask of the pixels without data, upright; None if there are none."""
+def _find_missing(image: Image.Image, nodata: float | None, *, turns: bool = True) -> Image.Image | None:
+    """A mask of the pixels without data, turned as the picture is; None if there are none."""
     nodata = stored_nodata(image) if nodata is None else nodata
     if nodata is None:
         return None
@@ -139,6 +152,8 @@ def _find_missing(image: Image.Image, nodata: float | None) -> Image.Image | Non
     if not whole.any():
         return None
     mask = Image.fromarray(whole.astype(np.uint8) * 255)
+    if not turns:
+        return mask
     mask.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
     return ImageOps.exif_transpose(mask)
 

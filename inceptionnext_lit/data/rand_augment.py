@@ -5,6 +5,7 @@ does the same faster than Pillow. Every operation gives the same bytes as timm's
 of a sheared image whose exact value is a whole number; a test asserts it.
 """
 
+import math
 import random
 from collections.abc import Callable
 from functools import partial
@@ -49,7 +50,7 @@ def operations(augmentation: Augmentation, mean: list[float]) -> list[Any]:
     """
     hparams: dict[str, Any] = {
         "img_mean": tuple(min(255, round(255 * value)) for value in mean),
-        "magnitude_std": augmentation.rand_augment_std,
+        "magnitude_std": math.inf if augmentation.rand_augment_std == "uniform" else augmentation.rand_augment_std,
     }
     if augmentation.interpolation != "random":
         hparams["interpolation"] = str_to_pil_interp(augmentation.interpolation)

@@ -44,7 +44,8 @@ def reader(preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS) -> Reader
         max_pixels: The most pixels that a file may have.
     """
     mean, nodata = preprocessing["mean"], preprocessing.get("nodata")
-    return partial(load_image, channels=len(mean), max_pixels=max_pixels, nodata=nodata, fill=mean)
+    turns = preprocessing.get("exif") != "ignore"
+    return partial(load_image, channels=len(mean), max_pixels=max_pixels, nodata=nodata, fill=mean, turns=turns)
 
 
 class Transform:
@@ -167,7 +168,8 @@ def train_transform(
     is_plain = (
         channels == 3 and "nodata" not in preprocessing
     )  # lossy files are compared with it as a whole or not at all
-    open_fast = partial(open_jpeg, max_pixels=max_pixels) if is_plain else None
+    turns = preprocessing.get("exif") != "ignore"
+    open_fast = partial(open_jpeg, max_pixels=max_pixels, turns=turns) if is_plain else None
     return Transform(steps, reader(preprocessing, max_pixels), crop, open_fast)
 
 

@@ -28,6 +28,17 @@ def autocast(x: Tensor) -> Tensor:
     return x.to(autocast_dtype(x))
 
 
+@fx.wrap
+def out_of_autocast(x: Tensor) -> Tensor:
+    """Bring what autocast has halved back into float32, where much is to be added up that it would round away."""
+    if torch.jit.is_scripting():
+        return x
+    device = x.device.type
+    if x.dtype not in (torch.float16, torch.bfloat16):
+        return x
+    return x.float() if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device) else x
+
+
 def is_symbolic(x: Tensor) -> bool:
     """Whether torch.fx stands in for a tensor, so that nothing can be chosen by its dtype or device."""
     return isinstance(x, fx.Proxy)

@@ -9,10 +9,10 @@ from typing import Any, ClassVar, cast
 
 import torch
 from timm.layers import DropPath
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.models.convolutions import PatchConv2d
+from inceptionnext_lit.models.convolutions import PatchConv2d, out_of_autocast
 from inceptionnext_lit.models.layers import (
     ConvMlp,
     FeatureInfo,
@@ -26,6 +26,8 @@ from inceptionnext_lit.models.layers import (
     take_levels,
 )
 from inceptionnext_lit.models.mixers import InceptionDWConv2d
+
+fx.wrap("out_of_autocast")  # torch.fx cannot follow a choice by a dtype
 
 LayerFactory = Callable[..., nn.Module]  # called with the channel count: a mixer or norm class, or a partial
 
@@ -64,9 +66,8 @@ class MetaNeXtBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Mix positions, then channels, and add the result to the input."""
         branch: Tensor = self.mlp(self.norm(self.token_mixer(x)), self.gamma)
-        if self.gamma is not None:  # autocast halves the branch, not the sum over blocks, to which it may add little
-            x = x.to(self.gamma.dtype)
-        out: Tensor = self.drop_path(branch) + x
+        # autocast halves the branch, not the sum over blocks, to which it may add little
+        out: Tensor = self.drop_path(branch) + out_of_autocast(x)
         return out
 
 

@@ -23,6 +23,7 @@ from inceptionnext_lit.tasks.figures import Figures
 from inceptionnext_lit.tasks.kinds import Kind, MultiLabel, SingleLabel
 from inceptionnext_lit.tasks.optimised import Optimised
 from inceptionnext_lit.tasks.predictions import Predictions, rank
+from inceptionnext_lit.training.batchnorm import DistBN, average_statistics
 from inceptionnext_lit.training.curve import ExactCurve
 from inceptionnext_lit.training.execution import Execution
 from inceptionnext_lit.training.finetuning import Finetuning, Phases, without_classifier
@@ -81,9 +82,13 @@ class ClassificationTask(Optimised):
         weight_decay: Decay of weights; biases, norms and LayerScale have none.
         optimizer: Which optimiser, its own arguments, and how its rate falls from the head to the stem.
         schedule: Warm-up, cosine and cool-down of the learning rate, or another schedule by its class.
-        ema_decay: Decay per step of a moving average of the weights, itself warmed up; none keeps no average.
+        ema_decay: Decay per step of a moving average of the weights; none keeps no average.
+        ema_warmup: Whether the decay is at most ``1 - (1 + step) ** (-2 / 3)``, so that short runs forget their first
+            weights too. False keeps it constant, as DeiT, ConvNeXt and timm 0.6 do.
         finetuning: What is frozen, and whether a linear probe comes first.
         test_time_flip: Whether test and prediction average each image's probabilities with its mirror image's.
+        dist_bn: Whose running statistics of BatchNorm several processes validate with: their mean (``reduce``, timm's
+            default), or those of the first process (``broadcast``).
         execution: How the model is computed: memory layout, compilation, gradient checkpointing.
 
     Raises:
@@ -108,8 +113,10 @@ class ClassificationTask(Optimised):
         optimizer: OptimizerOptions | None = None,
         schedule: Schedule | None = None,
         ema_decay: float | None = None,
+        ema_warmup: bool = True,
         finetuning: Finetuning | None = None,
         test_time_flip: bool = False,
+        dist_bn: DistBN = "reduce",
         execution: Execution | None = None,
     ) -> None:
         super().__init__()
@@ -140,7 +147,7 @@ class ClassificationTask(Optimised):
         self.execution.prepare(self.model, name)
         self.phases = Phases(self.model, self.finetuning)
         self.has_weights = has_weight_source(arguments, pretrained)
-        self.model_ema = None if ema_decay is None else ModelEmaV3(self.model, decay=ema_decay, use_warmup=True)
+        self.model_ema = None if ema_decay is None else ModelEmaV3(self.model, decay=ema_decay, use_warmup=ema_warmup)
         if self.model_ema is not None:
             self.model_ema.requires_grad_(False)
 
@@ -198,6 +205,8 @@ class ClassificationTask(Optimised):
         images, labels = batch[:2]
         weights = batch[2] if len(batch) == 3 else None
         inputs, targets, weights = self.mix(self._lay_out(images), labels, self.num_classes, weights)
+        if self.mix.order == "before_erasing" and hasattr(data := cast(Any, self.trainer).datamodule, "erase_mixed"):
+            data.erase_mixed(inputs)
         logits = self.model(inputs)
         loss = classification_loss(
             logits,
@@ -226,6 +235,11 @@ class ClassificationTask(Optimised):
     def on_validation_epoch_start(self) -> None:
         """Begin the validation's figures."""
         self.metrics.begin("val", "val_ema")
+
+    def on_validation_start(self) -> None:
+        """Agree on BatchNorm's statistics, if that is asked for."""
+        if self.hparams["dist_bn"] == "reduce" and self.trainer.training and self.device_mesh is None:
+            average_statistics([self.model] if self.model_ema is None else [self.model, self.model_ema.module])
 
     def on_test_epoch_start(self) -> None:
         """Begin the test's figures."""
@@ -294,6 +308,8 @@ class ClassificationTask(Optimised):
             self.finetuning.check_weights(are_loaded=self.has_weights or self.trainer.ckpt_path is not None)
             if self.hparams["lr"] == "auto":
                 self.derive_lr(cast(Any, self.trainer).datamodule)
+            if hasattr(data := cast(Any, self.trainer).datamodule, "erases_mixed"):
+                data.erases_mixed = self.mix.order == "before_erasing"
             self.phases.begin(epoch=0)
             if self.trainer.world_size > 1 and self.device_mesh is None:
                 match_gradients(self.model)
@@ -316,7 +332,7 @@ class ClassificationTask(Optimised):
         """Step as Lightning does, then move the averaged weights along."""
         super().optimizer_step(*args, **kwargs)
         if self.model_ema is not None:
-            self.model_ema.update(self.model, step=self.trainer.global_step)
+            self.model_ema.update(self.model, step=self.trainer.global_step if self.model_ema.use_warmup else None)
 
 
 def _check_ranges(*, lr: float, weight_decay: float, **shares: float) -> None:

@@ -3,13 +3,36 @@
 ``torch.nn.SyncBatchNorm`` refuses the CPU, and so does ``DistributedDataParallel`` a model that has one there.
 """
 
-from typing import Any, cast
+from collections.abc import Iterable
+from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch.plugins.layer_sync import LayerSync
 from torch import Tensor, nn
 from torch.distributed import all_reduce, get_world_size, is_available, is_initialized
 from torch.nn.modules.batchnorm import _BatchNorm
+
+DistBN = Literal["reduce", "broadcast"]
+
+
+def average_statistics(models: Iterable[nn.Module]) -> None:
+    """Average the running statistics of BatchNorms over the processes, as timm's ``--dist-bn reduce`` does.
+
+    Between processes they differ by the last batch alone: in each step, ``DistributedDataParallel`` hands out those of
+    the first process.
+
+    Args:
+        models: Whose buffers are changed in place; one process's stay as they are.
+    """
+    if not (is_available() and is_initialized() and get_world_size() > 1):
+        return
+    for model in models:
+        for module in model.modules():
+            if isinstance(module, _BatchNorm):
+                for statistic in (module.running_mean, module.running_var):
+                    if statistic is not None:
+                        all_reduce(statistic)
+                        statistic /= get_world_size()
 
 
 class ProcessBatchNorm(_BatchNorm):

@@ -1,8 +1,12 @@
-"""Mixup and CutMix on whole batches."""
+"""Mixup and CutMix on whole batches.
+
+Each image's partner is the one half a batch away, and the other way round. torchvision's is the one before it, which of
+repeated augmentation is mostly the same image; timm's is its mirror in the batch, which near the middle is so too.
+"""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,6 +25,8 @@ class Mix:
         cutmix: Parameter of CutMix's Beta distribution; 0 leaves CutMix out.
         prob: Probability that a batch is mixed at all.
         switch_prob: Probability of CutMix when both are on.
+        order: Whether images are mixed before a rectangle of them is erased, as in timm's prefetching loader, or after
+            it, as in DeiT's and ConvNeXt's code: a mixed image then has the noise of both.
 
     Raises:
         UserError: If a parameter is negative or a probability is outside [0, 1].
@@ -30,6 +36,7 @@ class Mix:
     cutmix: float = 0.0
     prob: float = 1.0
     switch_prob: float = 0.5
+    order: Literal["before_erasing", "after_erasing"] = "after_erasing"
 
     def __post_init__(self) -> None:
         for name in ("mixup", "cutmix"):
@@ -61,27 +68,34 @@ class Mix:
         """
         if not self.active or torch.rand(()) >= self.prob:
             return images, labels, weights
-        use_cutmix = self.cutmix > 0 and (self.mixup == 0 or bool(torch.rand(()) < self.switch_prob))
-        classes = num_classes if weights is None else None  # torchvision then takes vectors of any length
-        if use_cutmix:
-            return _mixed(v2.CutMix(alpha=self.cutmix, num_classes=classes), images, labels, num_classes, weights)
-        mix = v2.MixUp(alpha=self.mixup, num_classes=classes)
-        if images.is_contiguous() or not images.is_contiguous(memory_format=torch.channels_last):
-            return _mixed(mix, images, labels, num_classes, weights)
+        targets = F.one_hot(labels, num_classes) if labels.ndim == 1 else labels
+        targets = targets.to(torch.float32 if weights is None else weights.dtype)
+        if weights is not None:
+            targets = torch.cat([targets, weights[:, None]], dim=1)
+        if self.cutmix > 0 and (self.mixup == 0 or bool(torch.rand(()) < self.switch_prob)):
+            drawn = v2.CutMix(alpha=self.cutmix).make_params([images])
+            images, share = _pasted(images, *drawn["box"]), drawn["lam_adjusted"]
+        else:
+            share = v2.MixUp(alpha=self.mixup).make_params([images])["lam"]
+            images = _blended(images, share)
+        targets = _blended(targets, share)
+        return (images, targets, None) if weights is None else (images, targets[:, :-1], targets[:, -1])
+
+
+def _partners(batch: Tensor) -> Tensor:
+    return batch.roll(len(batch) // 2 or 1, 0)
+
+
+def _blended(batch: Tensor, share: float) -> Tensor:
+    """So much of each, and the rest of its partner."""
+    if batch.ndim == 4 and not batch.is_contiguous() and batch.is_contiguous(memory_format=torch.channels_last):
         # torch.roll lays its result out anew on a GPU; seen as (N, H, W, C) the images are laid out as it does it
-        inputs, targets, weights = _mixed(mix, images.permute(0, 2, 3, 1), labels, num_classes, weights)
-        return inputs.permute(0, 3, 1, 2), targets, weights
+        return _blended(batch.permute(0, 2, 3, 1), share).permute(0, 3, 1, 2)
+    return _partners(batch).mul_(1.0 - share).add_(batch.mul(share))
 
 
-def _mixed(
-    mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
-    images: Tensor,
-    labels: Tensor,
-    num_classes: int,
-    weights: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    if weights is None:
-        return (*mix(images, labels), None)
-    targets = F.one_hot(labels, num_classes) if labels.ndim == 1 else labels
-    inputs, mixed = mix(images, torch.cat([targets.to(weights.dtype), weights[:, None]], dim=1))
-    return inputs, mixed[:, :-1], mixed[:, -1]
+def _pasted(images: Tensor, left: int, top: int, right: int, bottom: int) -> Tensor:
+    """Each image with a rectangle of its partner."""
+    pasted = images.clone()
+    pasted[..., top:bottom, left:right] = _partners(images[..., top:bottom, left:right])
+    return pasted

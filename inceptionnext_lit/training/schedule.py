@@ -42,16 +42,24 @@ class StepSchedule(LambdaLR):
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate over a run, stepped once per optimiser step (paper, section 4.1, as DeiT trains).
+    """Learning rate over a run (paper, section 4.1, as DeiT trains).
 
-    Where the peak of a parameter group is below ``warmup_lr`` or ``min_lr``, the peak is used in their place, with a
-    warning: the rate neither falls in the warm-up nor rises after it.
+    The cosine ends where the cool-down begins. A run that is too short for warm-up and cool-down has both shortened, to
+    half of its steps in all, and its rate changes with each step; a warning says so. Where the peak of a parameter
+    group is below ``warmup_lr`` or ``min_lr``, it is used in their place, with a warning: the rate neither falls in the
+    warm-up nor rises after it.
 
     Args:
+        unit: Whether the rate changes with each optimiser ``step`` or with each ``epoch``, as in timm's scripts.
         warmup_epochs: Epochs of linear increase from ``warmup_lr`` to the peak; fractions are fine.
+        warmup_overlays: Whether the cosine begins with the run, and the warm-up takes the place of its first epochs, as
+            in timm; else it begins after the warm-up.
+        warmup_reaches_peak: Whether the last step of the warm-up has the peak already, as in ConvNeXt's code; else the
+            step after it is the first to have it.
         warmup_lr: Learning rate of the first step.
         min_lr: Learning rate where the cosine ends.
         cooldown_epochs: Last epochs of the run that stay at ``min_lr``.
+        lag_epochs: Epochs that the rate is behind; the first ones have the rate of the first. DeiT's is 1 behind.
         name: Another scheduler by its path, such as ``torch.optim.lr_scheduler.ExponentialLR``, in the place of all of
             the above. It is imported when training starts.
         interval: Whether the named scheduler is stepped after each ``epoch`` or after each optimiser ``step``.
@@ -62,16 +70,20 @@ class Schedule:
         UserError: If a value is negative or infinite, or there can be no such scheduler.
     """
 
+    unit: Literal["step", "epoch"] = "step"
     warmup_epochs: float = 0.0
+    warmup_overlays: bool = False
+    warmup_reaches_peak: bool = False
     warmup_lr: float = 1e-6
     min_lr: float = 1e-5
     cooldown_epochs: float = 0.0
+    lag_epochs: int = 0
     name: str | None = None
     interval: Literal["epoch", "step"] = "epoch"
     kwargs: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("warmup_epochs", "warmup_lr", "min_lr", "cooldown_epochs"):
+        for name in ("warmup_epochs", "warmup_lr", "min_lr", "cooldown_epochs", "lag_epochs"):
             if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise UserError(f"model.schedule.{name} is {value}; it must be 0 or more.")
         if self.name is not None and "." not in self.name:
@@ -158,34 +170,75 @@ class Schedule:
             A scheduler to be stepped after every optimiser step.
         """
         probing = 0 if probe is None else min(probe.steps, total_steps)
-        total_steps -= probing
-        cooldown = min(round(self.cooldown_epochs * steps_per_epoch), total_steps)
-        warmup = min(round(self.warmup_epochs * steps_per_epoch), total_steps - cooldown)
-        cosine = total_steps - cooldown - warmup
+        phases = self._phases(total_steps - probing, steps_per_epoch)
         peaks = [float(group["lr"]) for group in optimizer.param_groups]
-        if warmup:
+        if phases.warmup:
             _say_what_is_above("warmup_lr", self.warmup_lr, peaks)
-        if cosine or cooldown:
+        if phases.cosine:
             _say_what_is_above("min_lr", self.min_lr, peaks)
 
         def factor(step: int, peak: float, probe_lr: float) -> float:
             if step < probing:
                 return probe_lr / peak
-            step -= probing
-            if step < warmup:
-                first = min(self.warmup_lr, peak)
-                rate = first + (peak - first) * step / warmup
-            else:
-                progress = min((step - warmup) / cosine, 1.0) if cosine else 1.0
-                last = min(self.min_lr, peak)
-                rate = last + (peak - last) * (1 + math.cos(math.pi * progress)) / 2
-            return rate / peak
+            return phases.rate(step - probing, peak, min(self.warmup_lr, peak), min(self.min_lr, peak)) / peak
 
         factors: list[Callable[[int], float]] = [
             partial(factor, peak=group["lr"], probe_lr=probe.lr if probe is not None and group.get("is_head") else 0.0)
             for group in optimizer.param_groups
         ]
         return StepSchedule(optimizer, factors)
+
+    def _phases(self, total: int, steps_per_epoch: float) -> "_Phases":
+        """The schedule in the steps of a run."""
+        warmup, cooldown = (round(epochs * steps_per_epoch) for epochs in (self.warmup_epochs, self.cooldown_epochs))
+        unit = round(steps_per_epoch) if self.unit == "epoch" else 1
+        lag = round(self.lag_epochs * steps_per_epoch)
+        if warmup + cooldown >= max(total, 1):
+            share = total / 2 / (warmup + cooldown)
+            _say_what_is_short(total, steps_per_epoch, self, share)
+            warmup, cooldown, unit, lag = int(share * warmup), int(share * cooldown), 1, 0
+        begin = 0 if self.warmup_overlays else warmup
+        to_peak = max(warmup - 1, 1) if self.warmup_reaches_peak else warmup
+        return _Phases(unit, warmup, to_peak, begin, total - cooldown - begin, lag)
+
+
+@dataclass(frozen=True)
+class _Phases:
+    """A schedule in steps; a rate stays for as many as ``unit``, and is that of ``lag`` steps before.
+
+    Attributes:
+        unit: Steps after which the rate changes.
+        warmup: Steps of the warm-up, which overlay those of the cosine where it begins at 0.
+        warmup_to_peak: Steps in which the warm-up rises to the peak.
+        begin: The cosine's first step.
+        cosine: Its steps.
+        lag: Steps that the rate is behind.
+    """
+
+    unit: int
+    warmup: float
+    warmup_to_peak: float
+    begin: float
+    cosine: float
+    lag: int
+
+    def rate(self, step: int, peak: float, first: float, last: float) -> float:
+        step = max(step - step % self.unit - self.lag, 0)
+        if step < self.warmup:
+            return first + (peak - first) * step / self.warmup_to_peak
+        progress = min((step - self.begin) / self.cosine, 1.0) if self.cosine else 1.0
+        return last + (peak - last) * (1 + math.cos(math.pi * progress)) / 2
+
+
+@rank_zero_only
+def _say_what_is_short(total: int, steps_per_epoch: float, schedule: Schedule, share: float) -> None:
+    """Warn that a run is too short for its warm-up and cool-down."""
+    warmup, cooldown = schedule.warmup_epochs, schedule.cooldown_epochs
+    warnings.warn(
+        f"A run of {total / steps_per_epoch:.3g} epochs is too short for model.schedule.warmup_epochs {warmup:g} and "
+        f"cooldown_epochs {cooldown:g}, which are shortened to {share * warmup:.3g} and {share * cooldown:.3g}.",
+        stacklevel=1,
+    )
 
 
 @rank_zero_only

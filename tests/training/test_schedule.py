@@ -36,9 +36,27 @@ def test_each_group_keeps_its_own_peak() -> None:
     assert rates[15] == [pytest.approx(0.5), pytest.approx(0.05)]
 
 
-def test_a_run_shorter_than_its_warmup_only_warms_up() -> None:
-    rates = [row[0] for row in learning_rates(Schedule(warmup_epochs=50, warmup_lr=0), [1.0], total=2, per_epoch=1)]
-    assert rates == [pytest.approx(0.0), pytest.approx(0.5)]
+def test_a_run_too_short_for_its_warmup_and_cooldown_has_both_shortened() -> None:
+    """To half of its steps; the rest is the cosine's."""
+    schedule = Schedule(warmup_epochs=20, warmup_lr=0, min_lr=0, cooldown_epochs=10)
+    with pytest.warns(UserWarning, match=r"A run of 2 epochs .* 20 and cooldown_epochs 10, .* to 0\.667 and 0\.333\.$"):
+        rates = [row[0] for row in learning_rates(schedule, [1.0], total=12, per_epoch=6)]
+    cosine = [(1 + math.cos(math.pi * step / 6)) / 2 for step in range(6)]
+    assert rates == pytest.approx([0, 0.25, 0.5, 0.75, *cosine, 0, 0])
+
+
+@pytest.mark.parametrize("unit", ["step", "epoch"])
+def test_a_run_of_a_few_steps_still_trains(unit: Any) -> None:
+    schedule = Schedule(unit=unit, warmup_epochs=20, warmup_lr=0, min_lr=0, cooldown_epochs=10, warmup_overlays=True)
+    with pytest.warns(UserWarning, match=r"A run of 0\.00962 epochs is too short"):
+        rates = [row[0] for row in learning_rates(schedule, [1.0], total=3, per_epoch=312)]
+    assert rates == pytest.approx([0, 0.75, 0.25])  # one step of warm-up over a cosine of three
+
+
+def test_a_run_as_long_as_its_warmup_has_room_for_none() -> None:
+    with pytest.warns(UserWarning, match="too short"):
+        rates = [row[0] for row in learning_rates(Schedule(warmup_epochs=1, warmup_lr=0), [1.0], total=4, per_epoch=4)]
+    assert rates[:3] == pytest.approx([0, 0.5, 1.0])
 
 
 def test_negative_values_are_refused() -> None:
