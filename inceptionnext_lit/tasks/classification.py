@@ -83,8 +83,8 @@ class ClassificationTask(Optimised):
         optimizer: Which optimiser, its own arguments, and how its rate falls from the head to the stem.
         schedule: Warm-up, cosine and cool-down of the learning rate, or another schedule by its class.
         ema_decay: Decay per step of a moving average of the weights; none keeps no average.
-        ema_warmup: Whether the decay is at most ``1 - (1 + step) ** (-2 / 3)``, so that short runs forget their first
-            weights too. False keeps it constant, as DeiT, ConvNeXt and timm 0.6 do.
+        ema_warmup: Whether the decay is at most ``1 - n ** (-2 / 3)`` after n steps, so that short runs forget their
+            first weights too. False keeps it constant, as DeiT, ConvNeXt and timm 0.6 do.
         finetuning: What is frozen, and whether a linear probe comes first.
         test_time_flip: Whether test and prediction average each image's probabilities with its mirror image's.
         dist_bn: Whose running statistics of BatchNorm several processes validate with: their mean (``reduce``, timm's
@@ -238,7 +238,7 @@ class ClassificationTask(Optimised):
 
     def on_validation_start(self) -> None:
         """Agree on BatchNorm's statistics, if that is asked for."""
-        if self.hparams["dist_bn"] == "reduce" and self.trainer.training and self.device_mesh is None:
+        if self.hparams["dist_bn"] == "reduce" and self.trainer.state.fn == "fit" and self.device_mesh is None:
             average_statistics([self.model] if self.model_ema is None else [self.model, self.model_ema.module])
 
     def on_test_epoch_start(self) -> None:

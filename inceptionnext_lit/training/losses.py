@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from timm.loss import BinaryCrossEntropy
 from torch import Tensor
 from torch.nn import functional as F
@@ -17,7 +18,7 @@ def classification_loss(
     label_smoothing: float = 0.0,
     weights: Tensor | None = None,
 ) -> Tensor:
-    """Mean training loss of a batch, in single precision.
+    """Mean training loss of a batch, in single precision, or in double precision where the logits are in it.
 
     Args:
         logits: Of shape (N, K).
@@ -30,7 +31,8 @@ def classification_loss(
     Returns:
         A scalar.
     """
-    logits = logits.float()
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    targets = targets.to(logits.dtype) if targets.is_floating_point() else targets
     if name == "cross_entropy":
         if weights is None:
             return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)

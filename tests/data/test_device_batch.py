@@ -115,6 +115,6 @@ def test_evaluation_has_not_moved(jpegs: Path, trained: Path) -> None:
     assert float(cross_entropy(logits, labels)) == float(cross_entropy(expected, labels))
     predicted = classifier.predict([sample.path for sample in data.val_set.samples], batch_size=16)
     with torch.no_grad():
-        best = deploy(task.inference_model)(singly).softmax(dim=1).max(dim=1)
+        best = deploy(task.inference_model)(task._lay_out(singly)).softmax(dim=1).max(dim=1)
     assert [p.label for p in predicted] == [task.class_names[index] for index in best.indices]
     assert np.allclose([p.probability for p in predicted], best.values, rtol=0, atol=1e-7)

@@ -1,6 +1,7 @@
 """The block: LayerScale in the last weights, and what autocast makes of it."""
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -48,6 +49,27 @@ def test_what_takes_the_place_of_the_last_layer_is_called() -> None:
     before = module(x)
     module.mlp.fc2 = Adapted(module.mlp.fc2)
     torch.testing.assert_close(module(x), before + module.gamma.reshape(1, -1, 1, 1))
+
+
+@pytest.mark.parametrize("depth", [18, 36])
+def test_without_layer_scale_the_sum_stays_in_single_precision_too(depth: int) -> None:
+    """The isotropic models: what a halved sum loses grows with the blocks."""
+    torch.manual_seed(0)
+    model = timm.create_model("inceptionnext_iso_micro", depth=depth).eval()
+    images = torch.randn(4, 3, 28, 28)
+    exact = model.forward_features(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model.forward_features(images)
+    assert found.dtype == torch.float32
+
+    def halved(block: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        return (inputs[0].bfloat16(),)
+
+    for block in model.blocks:
+        block.register_forward_pre_hook(halved)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = model.forward_features(images)
+    assert (found - exact).norm() < 0.8 * (rounded - exact).norm()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -82,6 +82,32 @@ def train(
     return dict(task.state_dict()), float(trainer.callback_metrics["train/loss"])
 
 
+def statistics(processes: int, root: Path, dist_bn: str, validates: bool) -> dict[str, Tensor]:
+    """Running statistics, also of the averaged weights' model, after one step and perhaps its validation."""
+    seed_everything(5)
+    task = ClassificationTask(
+        "inceptionnext_iso_micro", num_classes=3, lr=0.1, ema_decay=0.5, ema_warmup=False,
+        dist_bn=dist_bn,  # type: ignore[arg-type]
+    )  # fmt: skip
+    data = ImageFolderDataModule(str(root), image_size=28, batch_size=4, num_workers=0, crop_pct=1.0)
+    limits = {} if validates else {"limit_val_batches": 0}
+    make_trainer(processes, root, max_steps=1, max_epochs=1, limit_train_batches=1, **limits).fit(task, data)
+    return {key: value for key, value in task.state_dict().items() if "running" in key}
+
+
+def test_processes_validate_with_the_mean_of_their_statistics(root: Path, tmp_path: Path) -> None:
+    own = run_ranks(2, statistics, tmp_path / "own", 2, root, "broadcast", False)
+    assert any(not torch.equal(value, own[1][key]) for key, value in own[0].items())
+    reduced = run_ranks(2, statistics, tmp_path / "reduced", 2, root, "reduce", True)
+    first = run_ranks(2, statistics, tmp_path / "first", 2, root, "broadcast", True)
+    for rank in range(2):
+        for key, value in own[0].items():
+            assert torch.equal(reduced[rank][key], (value + own[1][key]) / 2), key
+            assert torch.equal(first[rank][key], value), key
+    alone = [statistics(1, root, dist_bn, True) for dist_bn in ("reduce", "broadcast")]
+    assert all(torch.equal(value, alone[1][key]) for key, value in alone[0].items())
+
+
 @pytest.fixture
 def root(make_folder: Callable[..., Path], tmp_path: Path) -> Path:
     return make_folder(tmp_path / "data", {"train": 8, "val": 2})

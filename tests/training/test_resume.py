@@ -128,6 +128,12 @@ RUNS = {
         "max_epochs": 3, "limit_train_batches": 2,
         "schedule": Schedule(name="torch.optim.lr_scheduler.ExponentialLR", kwargs={"gamma": 0.5}),
     },
+    "a rate per epoch that is one behind": {
+        "max_epochs": 4, "limit_train_batches": 3,
+        "schedule": Schedule(
+            unit="epoch", warmup_epochs=1, warmup_overlays=True, cooldown_epochs=1, lag_epochs=1, min_lr=1e-4
+        ),
+    },
     "a rate that waits for a metric": {
         "max_epochs": 4, "limit_train_batches": 2,
         "schedule": Schedule(
