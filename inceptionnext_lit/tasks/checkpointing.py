@@ -58,7 +58,7 @@ class SelfContained(LightningModule):
         Raises:
             UserError: If its classes are not this task's, in this order, or a weight is NaN or infinite.
         """
-        check_finite(checkpoint["state_dict"], "The checkpoint")
+        check_finite(checkpoint.get("state_dict", {}), "The checkpoint")  # a sharded one's weights are in other files
         self.check_classes(checkpoint)
 
     def check_classes(self, checkpoint: Mapping[str, Any]) -> None:
@@ -86,6 +86,8 @@ def match_average(checkpoint: dict[str, Any], *, wanted: bool) -> None:
         checkpoint: Lightning's dictionary, changed in place.
         wanted: Whether the task keeps an average.
     """
+    if "state_dict" not in checkpoint:  # a sharded one's weights are in other files
+        return
     state, average = checkpoint["state_dict"], "model_ema.module."
     stored = [key for key in state if key.startswith(average)]
     if stored and not wanted:
