@@ -18,6 +18,11 @@ from sklearn.datasets import load_digits
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 from tests.recipes import REPO
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:model.schedule.min_lr is"),  # a rate at which nothing moves
+    pytest.mark.filterwarnings("ignore:Left out of the augmentation"),  # images of other channels
+]
+
 RECIPES = sorted((REPO / "configs/finetune").glob("*.yaml"))
 TINY_IMAGES = ["--data.image_size", "28", "--data.crop_pct", "1.0", "--data.num_workers", "0"]
 NO_MIRROR = ["--data.augmentation.hflip", "0", "--data.augmentation.scale", "[0.7, 1.0]"]

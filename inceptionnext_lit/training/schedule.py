@@ -234,8 +234,9 @@ class _Phases:
 def _say_what_is_short(total: int, steps_per_epoch: float, schedule: Schedule, share: float) -> None:
     """Warn that a run is too short for its warm-up and cool-down."""
     warmup, cooldown = schedule.warmup_epochs, schedule.cooldown_epochs
+    epochs = total / steps_per_epoch
     warnings.warn(
-        f"A run of {total / steps_per_epoch:.3g} epochs is too short for model.schedule.warmup_epochs {warmup:g} and "
+        f"A run of {epochs:.3g} epoch{'' if epochs == 1 else 's'} is too short for model.schedule.warmup_epochs {warmup:g} and "
         f"cooldown_epochs {cooldown:g}, which are shortened to {share * warmup:.3g} and {share * cooldown:.3g}.",
         stacklevel=1,
     )

@@ -19,6 +19,10 @@ from torch import Tensor, nn
 from inceptionnext_lit.program import exact_name
 from inceptionnext_lit.tasks import ClassificationTask
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:model.schedule.min_lr is"),  # a rate at which nothing moves
+]
+
 MICRO = "inceptionnext_iso_micro"
 Convert = Callable[..., list[str]]
 Refused = Callable[..., str]

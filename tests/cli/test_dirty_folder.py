@@ -10,6 +10,10 @@ import pytest
 from tests.doctor.folders import dirty_folder
 from tests.recipes import SMALL
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Skipped in training"),  # loader processes warn by themselves
+]
+
 BAD = {"train/cat/truncated.jpg", "train/cat/empty.jpg", "train/dog/text.jpg"}
 
 

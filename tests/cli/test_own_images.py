@@ -19,6 +19,10 @@ from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 from tests.recipes import SMALL
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The images are normalised with mean"),  # weights of other images
+]
+
 Cli = Callable[..., None]
 SHORT = [*SMALL, "--data.batch_size", "4", "--trainer.max_epochs", "1", "--model.drop_path", "0"]
 

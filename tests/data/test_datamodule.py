@@ -20,6 +20,11 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import NOT_COUNTED
 from tests.batches import as_input, finished
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:All images of the class"),  # the images are of one color each
+    pytest.mark.filterwarnings("ignore:data.mean is"),  # values that are seen in the result
+]
+
 GREY = {"black": 0, "grey": 128, "white": 255}
 
 

@@ -14,6 +14,11 @@ from inceptionnext_lit.data.checks import twins
 from inceptionnext_lit.errors import UserError
 from tests.batches import finished
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:All images of the class"),  # the files are copies of one or two images
+    pytest.mark.filterwarnings("ignore:So many groups share copies"),  # likewise
+]
+
 
 def manifest(root: Path, columns: str, *rows: tuple[Any, ...], name: str = "list.csv") -> Path:
     """A manifest whose images are one-coloured; ``cat`` is dark, everything else bright."""

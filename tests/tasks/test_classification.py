@@ -15,6 +15,10 @@ from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.training.mixing import Mix
 from inceptionnext_lit.training.schedule import Schedule
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:model.schedule.min_lr is"),  # a rate at which nothing moves
+]
+
 MICRO = "inceptionnext_iso_micro"
 INPUT = Preprocessing(image_size=28, crop_pct=1.0, interpolation="bicubic", mean=[0.5] * 3, std=[0.5] * 3)
 

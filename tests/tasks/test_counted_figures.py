@@ -16,6 +16,10 @@ from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks.counting import CountedAccuracy, MeanLoss
 from inceptionnext_lit.training.schedule import Schedule
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The ``compute`` method of metric"),  # before the first image, on purpose
+]
+
 MICRO = "inceptionnext_iso_micro"
 ACCURACIES = [{"average": "micro"}, {"average": "micro", "top_k": 3}, {"average": "macro"}]
 

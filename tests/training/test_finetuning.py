@@ -22,6 +22,10 @@ from inceptionnext_lit.training.optim import OptimizerOptions, default_lr
 from inceptionnext_lit.training.schedule import Schedule
 from inceptionnext_lit.training.summary import RunSummary
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The images are normalised with mean"),  # weights of other images
+]
+
 MICRO = "inceptionnext_iso_micro"
 INPUT = Preprocessing(image_size=28, crop_pct=1.0, interpolation="bicubic", mean=[0.5] * 3, std=[0.5] * 3)
 

@@ -7,6 +7,10 @@ import torch
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.training.schedule import Schedule
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:model.schedule.warmup_lr is"),  # asserted together with the other warning
+]
+
 
 def learning_rates(schedule: Schedule, peaks: list[float], total: int, per_epoch: float) -> list[list[float]]:
     groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": peak} for peak in peaks]
