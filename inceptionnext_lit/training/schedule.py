@@ -233,11 +233,11 @@ class _Phases:
 @rank_zero_only
 def _say_what_is_short(total: int, steps_per_epoch: float, schedule: Schedule, share: float) -> None:
     """Warn that a run is too short for its warm-up and cool-down."""
-    warmup, cooldown = schedule.warmup_epochs, schedule.cooldown_epochs
-    epochs = total / steps_per_epoch
+    epochs, warmup, cooldown = total / steps_per_epoch, schedule.warmup_epochs, schedule.cooldown_epochs
     warnings.warn(
-        f"A run of {epochs:.3g} epoch{'' if epochs == 1 else 's'} is too short for model.schedule.warmup_epochs {warmup:g} and "
-        f"cooldown_epochs {cooldown:g}, which are shortened to {share * warmup:.3g} and {share * cooldown:.3g}.",
+        f"A run of {epochs:.3g} epoch{'' if epochs == 1 else 's'} is too short for model.schedule.warmup_epochs "
+        f"{warmup:g} and cooldown_epochs {cooldown:g}; they are shortened to {share * warmup:.3g} and "
+        f"{share * cooldown:.3g}.",
         stacklevel=1,
     )
 

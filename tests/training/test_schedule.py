@@ -43,7 +43,7 @@ def test_each_group_keeps_its_own_peak() -> None:
 def test_a_run_too_short_for_its_warmup_and_cooldown_has_both_shortened() -> None:
     """To half of its steps; the rest is the cosine's."""
     schedule = Schedule(warmup_epochs=20, warmup_lr=0, min_lr=0, cooldown_epochs=10)
-    with pytest.warns(UserWarning, match=r"A run of 2 epochs .* 20 and cooldown_epochs 10, .* to 0\.667 and 0\.333\.$"):
+    with pytest.warns(UserWarning, match=r"A run of 2 epochs .* 20 and cooldown_epochs 10; .* to 0\.667 and 0\.333\.$"):
         rates = [row[0] for row in learning_rates(schedule, [1.0], total=12, per_epoch=6)]
     cosine = [(1 + math.cos(math.pi * step / 6)) / 2 for step in range(6)]
     assert rates == pytest.approx([0, 0.25, 0.5, 0.75, *cosine, 0, 0])
