@@ -239,7 +239,7 @@ def test_help_shows_inputs_and_resume(cli: Cli, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("signal_", "code"), [("SIGTERM", 143), ("SIGINT", 1)])
+@pytest.mark.parametrize(("signal_", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
 def test_a_signal_keeps_all_rows(photos: Path, checkpoint: Path, shell: Any, signal_: str, code: int) -> None:
     command = ["predict", "photos", *words(checkpoint, "out.jsonl")]
     done = shell(*command, *at("predicting", 2, signal_))
