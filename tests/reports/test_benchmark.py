@@ -154,7 +154,7 @@ def test_interrupted_it_ends_at_once(tmp_path: Path, moment: str) -> None:
         os.killpg(run.pid, signal.SIGINT)  # as a terminal does
         out, error = run.communicate(timeout=30)
     assert (run.returncode, out, error) == (130, "", "Interrupted.\n")
-    assert not [pid for pid in found if Path(f"/proc/{pid}").exists()]
+    wait_until(lambda: not [pid for pid in found if Path(f"/proc/{pid}").exists()], seconds=10)  # the system clears up
 
 
 def children(process: int) -> list[int]:
