@@ -83,13 +83,17 @@ def test_overlay_parses_and_builds(overlay: Path, build: Callable[..., Any], mon
         for key, value in SLURM.items():
             monkeypatch.setenv(key, value)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    one = overlay.stem in ("debug", "fp32")
     words = ["--trainer.devices", 2, "--trainer.accelerator", "cpu"] if overlay.stem in ("ddp", "slurm", "fsdp") else []
+    words += ["--trainer.devices", 1, "--trainer.accelerator", "cpu"] if overlay.stem == "fp32" else []
     line = build("--config", REPO / "configs/quickstart.yaml", "--config", overlay, *words)
     settings = yaml.safe_load(overlay.read_text())["trainer"]
-    strategy = settings["strategy"] if isinstance(settings["strategy"], str) else settings["strategy"]["class_path"]
+    given = settings.get("strategy", "auto")
+    strategy = given if isinstance(given, str) else given["class_path"]
     expected = {"ddp": "DDPStrategy", "auto": "SingleDeviceStrategy"}.get(strategy, strategy)
     assert type(line.trainer.strategy).__name__ == expected
-    assert line.trainer.world_size == (1 if overlay.stem == "debug" else 2)
+    assert line.trainer.world_size == (1 if one else 2)
+    assert line.trainer.precision == settings.get("precision", "32-true")
     if overlay.stem == "slurm":
         environment = line.trainer.strategy.cluster_environment
         assert type(environment).__name__ == "SLURMEnvironment"
