@@ -82,6 +82,7 @@ def test_nobody_reads_a_command(words: list[str], code: int, tmp_path: Path) -> 
 def test_a_training_goes_on_without_its_reader(make_folder: Callable[..., Path], tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data", {"train": 8, "val": 3})
     words = ["fit", *SMALL, "--data.root", str(root), "--data.batch_size", "6", "--trainer.max_epochs", "1"]
+    words += ["--model.schedule.warmup_epochs", "0.5"]
     done = into_nowhere(words, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "runs/quickstart/version_0/checkpoints/best.ckpt").is_file()

@@ -75,7 +75,7 @@ def test_a_manifest_that_is_wrong(
     rows = [f"{path.relative_to(root)},{path.parent.name}" for path in paths]
     (root / "list.csv").write_text("\n".join(["path,label", *rows, "none.png,bag"]))
     message = error_of(cli, capsys, "fit", *SHORT, "--data.root", root / "list.csv")
-    assert "1 of 19 files of" in message
+    assert "do not exist, 1 of 19 (row" in message
     assert "none.png" in message
     (root / "list.csv").write_text("\n".join(["path,label", *rows]))
     cli("fit", *SHORT, "--data.root", root / "list.csv")

@@ -62,12 +62,12 @@ def test_kaggle(tmp_path: Path) -> None:
         (["a.jpg", "a.png"], "a", r"^Row 2 of .*: 'a' could be .*a\.jpg or .*a\.png; write the path as it is\.$"),
         (["img/a.jpg", "images/a.jpg"], "a.jpg", r"'a\.jpg' could be .*images/a\.jpg or .*img/a\.jpg"),
         (["A.jpg", "a.JPG"], "a.jpg", r"'a\.jpg' could be .*A\.jpg or .*a\.JPG"),
-        (["images/b.jpg"], "a", r"^1 of 1 files .* \(row 2: a\)\. Paths are relative to the manifest's folder; looked "
-         r"for in \S+, \S+/images, with any ending of an image; correct them, or remove the rows\.$"),
+        (["images/b.jpg"], "a", r"^Files .* do not exist, 1 of 1 \(row 2: a\)\. Paths are relative to the manifest's "
+         r"folder; looked for in \S+, \S+/images, with any ending of an image; correct them, or remove the rows\.$"),
         (["a.txt"], "a", r"do not exist"),
         (["a.jpg"], r"C:\Users\me\a.jpg", r"Paths of another computer's drives cannot be found; write them relative"),
         (["a.jpg"], r"\\nas\me\a.jpg", r"Paths of another computer's drives cannot be found"),
-        (["images/a.jpg"], "/elsewhere/a.jpg", r"1 of 1 files .* do not exist"),
+        (["images/a.jpg"], "/elsewhere/a.jpg", r"^Files that .* names do not exist, 1 of 1"),
     ],
 )  # fmt: skip
 def test_none_or_several_can_be_meant(tmp_path: Path, files: list[str], named: str, message: str) -> None:
