@@ -23,7 +23,7 @@ from inceptionnext_lit.tasks.figures import Figures
 from inceptionnext_lit.tasks.kinds import Kind, MultiLabel, SingleLabel
 from inceptionnext_lit.tasks.optimised import Optimised
 from inceptionnext_lit.tasks.predictions import Predictions, rank
-from inceptionnext_lit.training.batchnorm import DistBN, average_statistics
+from inceptionnext_lit.training.batchnorm import AverageStatistics, DistBN
 from inceptionnext_lit.training.curve import ExactCurve
 from inceptionnext_lit.training.execution import Execution
 from inceptionnext_lit.training.finetuning import Finetuning, Phases, without_classifier
@@ -236,11 +236,6 @@ class ClassificationTask(Optimised):
         """Begin the validation's figures."""
         self.metrics.begin("val", "val_ema")
 
-    def on_validation_start(self) -> None:
-        """Agree on BatchNorm's statistics, if that is asked for."""
-        if self.hparams["dist_bn"] == "reduce" and self.trainer.state.fn == "fit" and self.device_mesh is None:
-            average_statistics([self.model] if self.model_ema is None else [self.model, self.model_ema.module])
-
     def on_test_epoch_start(self) -> None:
         """Begin the test's figures."""
         self.metrics.begin("test", "test_ema")
@@ -295,7 +290,8 @@ class ClassificationTask(Optimised):
 
     def configure_callbacks(self) -> list[Callback]:
         """What belongs to this task on every trainer: exact continuation, a record of the settings, a finite loss."""
-        return [StopOnNonFinite(), ExactResume(), ExactCurve(), RunRecord(), SameData(), StepOnPlateau()]
+        averaging = [AverageStatistics()] if self.hparams["dist_bn"] == "reduce" else []
+        return [*averaging, StopOnNonFinite(), ExactResume(), ExactCurve(), RunRecord(), SameData(), StepOnPlateau()]
 
     def setup(self, stage: str) -> None:
         """Agree on one seed for all processes, and compile if that is asked for."""

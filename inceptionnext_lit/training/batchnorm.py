@@ -3,10 +3,10 @@
 ``torch.nn.SyncBatchNorm`` refuses the CPU, and so does ``DistributedDataParallel`` a model that has one there.
 """
 
-from collections.abc import Iterable
 from typing import Any, Literal, cast
 
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.layer_sync import LayerSync
 from torch import Tensor, nn
 from torch.distributed import all_reduce, get_world_size, is_available, is_initialized
@@ -15,24 +15,26 @@ from torch.nn.modules.batchnorm import _BatchNorm
 DistBN = Literal["reduce", "broadcast"]
 
 
-def average_statistics(models: Iterable[nn.Module]) -> None:
-    """Average the running statistics of BatchNorms over the processes, as timm's ``--dist-bn reduce`` does.
+class AverageStatistics(Callback):
+    """Averages BatchNorms' running statistics over the processes before a validation, as timm's ``--dist-bn reduce``.
 
     Between processes they differ by the last batch alone: in each step, ``DistributedDataParallel`` hands out those of
-    the first process.
-
-    Args:
-        models: Whose buffers are changed in place; one process's stay as they are.
+    the first process. It is done at the end of that batch, so that a checkpoint that is written before the validation
+    holds them too.
     """
-    if not (is_available() and is_initialized() and get_world_size() > 1):
-        return
-    for model in models:
-        for module in model.modules():
-            if isinstance(module, _BatchNorm):
-                for statistic in (module.running_mean, module.running_var):
-                    if statistic is not None:
-                        all_reduce(statistic)
-                        statistic /= get_world_size()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Average, if a validation follows; sharded models keep each process's own."""
+        loop = trainer.fit_loop
+        if trainer.world_size == 1 or pl_module.device_mesh is not None:
+            return
+        if loop.epoch_loop._should_check_val_fx(cast(Any, loop._data_fetcher)):
+            for module in pl_module.modules():
+                if isinstance(module, _BatchNorm) and not isinstance(module, ProcessBatchNorm | nn.SyncBatchNorm):
+                    for statistic in (module.running_mean, module.running_var):
+                        if statistic is not None:
+                            all_reduce(statistic)
+                            statistic /= get_world_size()
 
 
 class ProcessBatchNorm(_BatchNorm):

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from inceptionnext_lit.data import Augmentation, ImageFolderDataModule
@@ -82,6 +83,13 @@ def train(
     return dict(task.state_dict()), float(trainer.callback_metrics["train/loss"])
 
 
+class Saved(Checkpoint):
+    """Notes the statistics that a checkpoint of the last batch, before its validation, would hold."""
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        self.state = {key: value.clone() for key, value in pl_module.state_dict().items() if "running" in key}
+
+
 def statistics(processes: int, root: Path, dist_bn: str, validates: bool) -> dict[str, Tensor]:
     """Running statistics, also of the averaged weights' model, after one step and perhaps its validation."""
     seed_everything(5)
@@ -91,8 +99,15 @@ def statistics(processes: int, root: Path, dist_bn: str, validates: bool) -> dic
     )  # fmt: skip
     data = ImageFolderDataModule(str(root), image_size=28, batch_size=4, num_workers=0, crop_pct=1.0)
     limits = {} if validates else {"limit_val_batches": 0}
-    make_trainer(processes, root, max_steps=1, max_epochs=1, limit_train_batches=1, **limits).fit(task, data)
-    return {key: value for key, value in task.state_dict().items() if "running" in key}
+    saved = Saved()
+    make_trainer(
+        processes, root, max_steps=1, max_epochs=1, limit_train_batches=1, callbacks=[saved], enable_checkpointing=True,
+        **limits,
+    ).fit(task, data)  # fmt: skip
+    state = {key: value for key, value in task.state_dict().items() if "running" in key}
+    if validates and dist_bn == "reduce":  # or a run that is continued there would validate with others
+        assert all(torch.equal(value, saved.state[key]) for key, value in state.items())
+    return state
 
 
 def test_processes_validate_with_the_mean_of_their_statistics(root: Path, tmp_path: Path) -> None:
