@@ -77,12 +77,13 @@ class Classifier:
         if task.preprocessing is None:
             raise UserError("The checkpoint does not say how its images were prepared; use one that fit wrote.")
         self.class_names: list[str] = list(task.class_names)
-        self.preprocessing: Preprocessing = task.preprocessing
+        self.preprocessing: Preprocessing = task.preprocessing.copy()
+        self.preprocessing.pop("exif", None)  # likewise in the command predict
         self.device = device
         self._max_pixels = max_pixels
-        self._load = reader(task.preprocessing, max_pixels)
-        self._transform = eval_transform(task.preprocessing)
-        self._to_input = ToInput(task.preprocessing)
+        self._load = reader(self.preprocessing, max_pixels)
+        self._transform = eval_transform(self.preprocessing)
+        self._to_input = ToInput(self.preprocessing)
         task.model, task.model_ema = deploy(task.inference_model), None  # other weights are not needed again
         try:
             self._task = task.eval().requires_grad_(False).to(device)
@@ -223,7 +224,7 @@ def _as_picture(image: ImageLike, preprocessing: Preprocessing, max_pixels: int)
             _check_format(image)
         check_size(image.size, max_pixels)
         with _pillow:
-            return upright(image, channels, nodata, mean, turns=preprocessing.get("exif") != "ignore")
+            return upright(image, channels, nodata, mean)
     except (OSError, ValueError) as error:
         raise UserError(f"The PIL image {_described(image)} cannot be used: {error}.") from error
 

@@ -114,9 +114,10 @@ class CommandLine(LightningCLI):
     def _parse_with_defaults_of(self, path: str, command: str, parser: LightningArgumentParser, args: ArgsType) -> None:
         checkpoint = self._checkpoint = read_checkpoint(path, mmap=True)
         check_finite(checkpoint["state_dict"], f"The checkpoint {path}")
-        self._subcommand_parsers[command].set_defaults(
-            checkpoint_defaults(checkpoint, path, self.config[command].model)
-        )
+        defaults = checkpoint_defaults(checkpoint, path, self.config[command].model)
+        if command == "predict":  # a data set may be trained on as it is stored; new photos are turned upright
+            defaults["data"]["init_args"].pop("exif", None)
+        self._subcommand_parsers[command].set_defaults(defaults)
         super().parse_arguments(parser, args)
         self._take_optimizers(command)
         self.config[command].ckpt_path = path

@@ -113,7 +113,7 @@ class ImageFolderDataModule(LightningDataModule):
             (``center``), resize both sides (``squash``), or fill up with the mean (``border``); ``None``: as with the
             pretrained weights, otherwise ``center``.
         exif: Whether EXIF's orientation is applied, so that pictures are upright. The authors' loaders ignore it on
-            ImageNet.
+            ImageNet. A prediction applies it unless it is told not to, whatever the model was trained with.
         class_names: The class names in index order, such as a checkpoint's; ``None``: the training split's, sorted.
         cache_dir: Where the embedded images are unpacked; see :func:`unpack_sample`.
 

@@ -1,5 +1,6 @@
 """An orientation is applied, or ignored as the authors' loaders do, whichever way a file is read."""
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,18 +61,24 @@ def test_training_and_evaluation(tmp_path: Path, ending: str) -> None:
             assert part > whole + 60
 
 
-def test_a_checkpoint_says_so(
+def test_a_checkpoint_says_so_to_evaluations_and_not_to_predictions(
     cli: Callable[..., None], make_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = make_folder(tmp_path / "data", {"train": 4, "val": 2})
     cli("fit", *SMALL, "--data.root", root, "--data.batch_size", 6, "--trainer.max_epochs", 1, "--data.exif", "ignore")
     path = tmp_path / "runs/quickstart/version_0/checkpoints/best.ckpt"
     assert torch.load(path, weights_only=True)["hyper_parameters"]["preprocessing"]["exif"] == "ignore"
+    cli("validate", "--data.root", root, "--ckpt_path", path)
+    assert torch.load(path, weights_only=True)["run"]["data.exif"] == "ignore"
     picture = turned(tmp_path / "new.png")
     classify = load_classifier(path)
-    upright = Image.open(picture).convert("RGB")
-    upright.getexif().clear()
-    stored = Image.fromarray(np.asarray(upright))
-    assert classify.predict(picture)[0].probability == classify.predict(stored)[0].probability
-    cli("predict", picture, "--ckpt_path", path, "--output", tmp_path / "out.csv")
-    assert (tmp_path / "out.csv").read_text().count("\n") == 2
+    with Image.open(picture) as image:
+        stored = Image.fromarray(np.asarray(image))
+    upright = stored.transpose(Image.Transpose.ROTATE_270)
+    shown, right, wrong = (classify.predict(one)[0].probability for one in (picture, upright, stored))
+    assert shown == right != wrong
+    for words, expected in (([], right), (["--data.exif", "ignore"], wrong)):
+        cli("predict", picture, "--ckpt_path", path, "--output", tmp_path / "out.csv", "--overwrite", *words)
+        with (tmp_path / "out.csv").open() as file:
+            [row] = csv.DictReader(file)
+        assert float(row["probability"]) == pytest.approx(expected, abs=1e-4)
