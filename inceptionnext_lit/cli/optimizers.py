@@ -116,9 +116,10 @@ def explain_class(message: str) -> str | None:
         near = get_close_matches(found[2], sorted(_defaults(cls)), n=2, cutoff=0.0)
         return f"{found[1]} has no argument {found[2]!r}; did you mean {' or '.join(near)}?"
     if found := re.search(r"type: <class 'str'>\s+Given value: (\S+)$", message):
-        known = {name for name, cls in vars(module).items() if isinstance(cls, type) and issubclass(cls, base)}
-        near = get_close_matches(found[1].rpartition(".")[2], sorted(known - {base.__name__}), n=2, cutoff=0.0)
-        names = " or ".join(f"{module.__name__}.{name}" for name in near)
+        classes = [cls for cls in vars(module).values() if isinstance(cls, type) and issubclass(cls, base)]
+        known = {cls.__name__.lower(): cls.__name__ for cls in classes if cls is not base}
+        near = get_close_matches(found[1].rpartition(".")[2].lower(), sorted(known), n=2, cutoff=0.0)
+        names = " or ".join(f"{module.__name__}.{known[name]}" for name in near)
         return f"{key} is {found[1]!r}, which is no class of {base.__name__} that is known; did you mean {names}?"
     return None
 

@@ -117,6 +117,7 @@ def test_a_run_with_them_goes_on(
             ["--optimizer.lr", 0.1],
             "optimizer.lr is an argument of a class, which comes before it: --optimizer torch",
         ),
+        (["--optimizer", "adamw"], "did you mean torch.optim.AdamW or"),
         (["--optimizer", "Radam"], "did you mean torch.optim.RAdam or torch.optim.Adam?"),
         (["--optimizer", "torch.optim.Adan"], "did you mean torch.optim.Adam or torch.optim.RAdam?"),
         (["--optimizer", "Adam", "--optimizer.beta", 1], "torch.optim.Adam has no argument 'beta'; did you mean betas"),
