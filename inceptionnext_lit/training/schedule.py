@@ -59,7 +59,7 @@ class Schedule:
         warmup_lr: Learning rate of the first step.
         min_lr: Learning rate where the cosine ends.
         cooldown_epochs: Last epochs of the run that stay at ``min_lr``.
-        lag_epochs: Epochs that the rate is behind; the first ones have the rate of the first. DeiT's is 1 behind.
+        lag_epochs: Epochs by which the rate lags behind the schedule; 1 in DeiT's code.
         name: Another scheduler by its path, such as ``torch.optim.lr_scheduler.ExponentialLR``, in the place of all of
             the above. It is imported when training starts.
         interval: Whether the named scheduler is stepped after each ``epoch`` or after each optimiser ``step``.
@@ -103,13 +103,13 @@ class Schedule:
         return self.name is not None and self.name.endswith(".ReduceLROnPlateau")
 
     def check_monitor(self, directions: Mapping[str, str]) -> None:
-        """Refuse to wait for a metric that is not logged, or for its getting worse.
+        """Check the metric that ``ReduceLROnPlateau`` monitors.
 
         Args:
             directions: For each metric of an epoch, whether its ``min`` or its ``max`` is the best.
 
         Raises:
-            UserError: In both cases.
+            UserError: If it is not logged, or ``mode`` takes its worst value for the best.
         """
         if not self._is_plateau:
             return
