@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 from tests.recipes import REPO
@@ -29,6 +30,26 @@ def test_the_readme_s_tables_are_put_between_their_markers() -> None:
     assert filled == f"{before}<!-- budget: begin -->\n\nnew\n\n<!-- budget: end -->\n{after}"
     with pytest.raises(ValueError, match="does not have the markers"):
         fill("no markers", "new\n")
+
+
+def test_the_committed_comparison_of_recipes_is_what_the_script_writes() -> None:
+    script = runpy.run_path(str(REPO / "scripts/compare_recipes.py"))
+    known = yaml.safe_load((REPO / "scripts/recipe_sources.yaml").read_text(encoding="utf-8"))
+    names = [name for source in known["sources"] for name in source["recipes"]]
+    assert sorted(names) == sorted(path.stem for path in (REPO / "configs").glob("*.yaml") if path.stem != "quickstart")
+    recipes = {name: script["load"](name) for name in names}
+    text = script["page"](known, recipes)
+    assert text == (REPO / "docs/recipes.md").read_text(encoding="utf-8")
+    assert "| peak rate | 0.004 | `--lr` | = | = | = | = | = | fidelity/test_rates |" in text
+    for module in {ingredient.checked for ingredient in script["INGREDIENTS"]} - {""}:
+        assert (REPO / f"tests/{module}.py").is_file()
+    atto = {"sources": known["sources"][1:2], "elsewhere": {}}
+    assert "**bf16-mixed**" in script["page"](atto | {"reasons": {"precision": "…", "seed": "…"}}, recipes)
+    with pytest.raises(KeyError, match="'precision'"):
+        script["page"](atto | {"reasons": {"seed": "…"}}, recipes)
+    recipes["atto"].model.lr = 2e-3
+    with pytest.raises(KeyError, match="'peak rate'"):
+        script["page"](atto | {"reasons": {"precision": "…", "seed": "…"}}, recipes)
 
 
 def test_images_to_time_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,95 @@
+"""How much of its partner an image gets, and the targets that the loss then sees, beside timm's."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from timm.data.mixup import Mixup, cutmix_bbox_and_lam, mixup_target
+from torch.nn import functional as F
+
+from inceptionnext_lit.training.losses import classification_loss
+from inceptionnext_lit.training.mixing import Mix
+from tests.fidelity.sources import RECIPES, recipe
+
+DRAWS = 4000
+SIZE = 32
+SETTINGS = {"atto": (0.2, 1.0), "base_384": (0.0, 0.0)}
+
+
+class Drawn(NamedTuple):
+    cutmix: np.ndarray
+    share: np.ndarray
+
+
+def bound(first: int, second: int) -> float:
+    """Of Kolmogorov and Smirnov's statistic for two samples; a false alarm once in a million."""
+    return math.sqrt(-math.log(1e-6 / 2) / 2 * (1 / first + 1 / second))
+
+
+def ours(mix: Mix) -> Drawn:
+    """The kind and the share of many batches of a black and a white image."""
+    torch.manual_seed(0)
+    images = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1).expand(2, 3, SIZE, SIZE)
+    cutmix, share = [], []
+    for _ in range(DRAWS):
+        mixed, targets, _ = mix(images, torch.tensor([0, 1]), 2)
+        own = float(targets[0, 0])
+        assert float(mixed[0].mean()) == pytest.approx(1 - own, abs=1e-5)
+        cutmix.append(mixed[0].unique().tolist() in ([0.0], [1.0], [0.0, 1.0]))
+        share.append(own)
+    return Drawn(np.array(cutmix), np.array(share))
+
+
+def theirs(mix: Mix) -> Drawn:
+    """The same by timm, which corrects the share by the area of the box that it has cut."""
+    np.random.seed(0)
+    source = Mixup(mix.mixup, mix.cutmix, prob=mix.prob, switch_prob=mix.switch_prob)
+    cutmix, share = [], []
+    for _ in range(DRAWS):
+        own, is_cutmix = source._params_per_batch()
+        if is_cutmix:
+            _, own = cutmix_bbox_and_lam((2, 3, SIZE, SIZE), own)
+        cutmix.append(is_cutmix)
+        share.append(own)
+    return Drawn(np.array(cutmix), np.array(share))
+
+
+@pytest.mark.parametrize("stem", ["atto", "tiny", "iso_s", "deit_s"])
+def test_the_share_of_the_partner(stem: str) -> None:
+    found, expected = (draw(recipe(stem).mix) for draw in (ours, theirs))
+    assert stats.ks_2samp(found.share, expected.share).statistic < bound(DRAWS, DRAWS)
+    # a share of nearly 0 or 1 shows no kind: CutMix of an empty box is no mixing, as is mixup's
+    found, expected = (Drawn(*np.array(drawn)[:, np.abs(drawn.share - 0.5) < 0.49]) for drawn in (found, expected))
+    rates = [drawn.cutmix.mean() for drawn in (found, expected)]
+    assert abs(rates[0] - rates[1]) < 5 * math.sqrt(0.25 / len(found.share) + 0.25 / len(expected.share))
+    for is_cutmix in (0, 1):
+        shares = [drawn.share[drawn.cutmix == is_cutmix] for drawn in (found, expected)]
+        assert stats.ks_2samp(*shares).statistic < bound(*map(len, shares))
+
+
+@pytest.mark.parametrize("stem", RECIPES)
+def test_mixing_is_its_sources(stem: str) -> None:
+    mix = recipe(stem).mix
+    assert (mix.mixup, mix.cutmix) == SETTINGS.get(stem, (0.8, 1.0))
+    assert (mix.prob, mix.switch_prob) == (1.0, 0.5)
+
+
+@pytest.mark.parametrize("stem", ["atto", "tiny", "iso_s", "deit_s"])
+def test_the_targets_of_the_loss(stem: str) -> None:
+    """A cross-entropy's gradient by the logits is their softmax less the target: smoothed, then mixed, in timm."""
+    options = recipe(stem).config["model"]
+    labels = torch.arange(8) % 5
+    logits = torch.randn(8, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    torch.manual_seed(1)
+    _, targets, _ = recipe(stem).mix(torch.zeros(8, 3, SIZE, SIZE), labels, 5)
+    share = float(targets[0, 0])
+    assert 0.02 < share < 0.98
+    loss = classification_loss(logits, targets, name=options["loss"], label_smoothing=options["label_smoothing"])
+    (gradient,) = torch.autograd.grad(loss, logits)
+    seen = F.softmax(logits.detach(), dim=1) - len(labels) * gradient
+    mirrored = torch.tensor([0, 1, 2, 3, 7, 6, 5, 4])  # in timm, an image's partner is its mirror in the batch
+    expected = mixup_target(labels[mirrored], 5, share, 0.1)
+    torch.testing.assert_close(seen[mirrored], expected.double(), rtol=1e-5, atol=1e-6)
