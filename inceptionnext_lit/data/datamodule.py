@@ -299,7 +299,7 @@ class ImageFolderDataModule(LightningDataModule):
         """
         if stage == "predict":
             return describe_junk(self._ignored)
-        held_back = stage != "test" and self._own and self.rules.hold_back(self._source, self._class_names)
+        held_back = stage != "test" and self.holds_back
         if stage == "fit":
             train, val = self.train_set.samples, self.val_set.samples
             text = describe_training(self._source, self.rules, train, val, held_back=held_back)
@@ -315,6 +315,11 @@ class ImageFolderDataModule(LightningDataModule):
         """What tells the training and the validation images from others; the stage ``fit`` has to be set up."""
         sets = {"train": self.train_set, "val": self.val_set}
         return {name: fingerprint(of.samples, self._image_root, self.classes) for name, of in sets.items()}
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether the validation images are a part of the training split."""
+        return self._own and self.rules.hold_back(self._source, self._class_names)
 
     @property
     def _image_root(self) -> str:
@@ -439,8 +444,7 @@ class ImageFolderDataModule(LightningDataModule):
         if not self.skips:
             return train, val
         load = reader(self.preprocessing, self.max_pixels)
-        may_move = self._own and self.rules.hold_back(self._source, self._class_names)
-        return hold_back_readable(train, val, load, may_move=may_move)
+        return hold_back_readable(train, val, load, may_move=self.holds_back)
 
     def _check_arrays(self, paths: Texts | Sequence[str]) -> None:
         check_arrays(paths, self.preprocessing, self.max_pixels, has_statistics=self._has_statistics)

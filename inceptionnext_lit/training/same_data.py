@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from inceptionnext_lit.errors import SharedError
+from inceptionnext_lit.training.record import KEY as RUN
 
 KEY = "data_fingerprint"
 _SHOWN = 5
+_RULES = ("val_fraction", "split_seed", "num_folds", "fold")  # which decide on what is held back
 _OF_BEST = ("BestCheckpoint", "StopEarly")  # callbacks that compare validations
 Splits = Mapping[str, Mapping[str, tuple[int, int]]]
 """Of each split, the fingerprint: of each class the number of its images, and a number that tells which they are."""
@@ -51,7 +53,7 @@ class SameData(Callback):
         """Say what has changed; of another validation split, the best epoch begins anew.
 
         Raises:
-            SharedError: If a class has no training images any more.
+            SharedError: If a class has no training images any more, or images that were trained on are held back now.
         """
         before: Splits = checkpoint.get(KEY, {})
         if not before or not self._splits:
@@ -68,9 +70,35 @@ class SameData(Callback):
             if changes := differences(classes, now):
                 _say(f"Data:       changed since the checkpoint, {split}: {_list(changes)}")
         if before.get("val") != self._splits.get("val"):
+            _check_held_back(checkpoint.get(RUN, {}), getattr(trainer, "datamodule", None))
             states = checkpoint.get("callbacks", {})
             checkpoint["callbacks"] = {key: state for key, state in states.items() if not key.startswith(_OF_BEST)}
             _say("Best:       chosen anew, since the validation images are not those of before")
+
+
+def _check_held_back(run: Mapping[str, Any], data: Any) -> None:
+    """Look for validation images that a continued run has trained on.
+
+    Args:
+        run: The settings of the checkpoint's run.
+        data: The data module.
+
+    Raises:
+        SharedError: If other rules hold them back.
+    """
+    if not getattr(data, "holds_back", False) or run.get("data.root") != data.settings["root"]:
+        return
+    for name in _RULES:
+        now, before = data.settings[name], run.get(f"data.{name}")
+        if now != before:
+            raise SharedError(
+                f"data.{name} is {now} and was {before} in the checkpoint's run: images that it has trained on would "
+                "be held back for validation. Leave it as it was, or start a new run without the checkpoint."
+            )
+    rank_zero_warn(
+        "Images that this run has trained on may be held back for validation now, so that its validation metrics are "
+        "too good. To prevent that, give the validation images a folder of their own, val/."
+    )
 
 
 def compare_processes(told: list[tuple[str, list[str], Splits]]) -> str | None:

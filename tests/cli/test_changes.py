@@ -11,6 +11,7 @@ import torch
 
 from inceptionnext_lit.cli import main
 from inceptionnext_lit.cli.help import nested_dataclasses
+from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.data.augmentation import LEVELS
 from inceptionnext_lit.tasks import ClassificationTask
 from tests.cli.moments import Seen
@@ -62,6 +63,18 @@ EFFECTS: list[tuple[str, object, Callable[[], Any], Any]] = [
     ("data.exif", "ignore", lambda: Seen.task.preprocessing["exif"], "ignore"),
     ("data.sampler", "balanced", lambda: len(Seen.trainer.train_dataloader.sampler.balanced), 3),
     ("data.class_weights", "auto", lambda: Seen.trainer.datamodule.class_weights, "auto"),
+    ("data.global_batch_size", 30, lambda: Seen.trainer.datamodule.step_size, 30),
+    ("data.num_workers", 1, lambda: Seen.trainer.train_dataloader.num_workers, 1),
+    ("data.per_class", 10, lambda: Seen.trainer.datamodule.rules.per_class, 10),
+    ("data.on_bad_image", "skip", lambda: Seen.trainer.datamodule.skips, True),
+    ("data.max_bad_images", 7, lambda: Seen.trainer.datamodule.bad_images.most, 7),
+    ("data.max_pixels", 5000, lambda: Seen.trainer.datamodule.max_pixels, 5000),
+    ("data.nodata", -1, lambda: Seen.task.preprocessing["nodata"], -1),
+    ("data.mean", "[0.1, 0.2, 0.3]", lambda: Seen.task.preprocessing["mean"], [0.1, 0.2, 0.3]),
+    ("data.std", "[0.4, 0.5, 0.6]", lambda: Seen.task.preprocessing["std"], [0.4, 0.5, 0.6]),
+    ("data.crop_pct", 0.9, lambda: Seen.task.preprocessing["crop_pct"], 0.9),
+    ("data.interpolation", "bilinear", lambda: Seen.task.preprocessing["interpolation"], "bilinear"),
+    ("data.crop_mode", "border", lambda: Seen.task.preprocessing["crop_mode"], "border"),
     ("data.augmentation", "none", lambda: Seen.trainer.datamodule.augmentation, LEVELS["none"]),
     ("trainer.gradient_clip_val", 1.5, lambda: Seen.trainer.gradient_clip_val, 1.5),
     ("trainer.accumulate_grad_batches", 2, lambda: Seen.trainer.accumulate_grad_batches, 2),
@@ -93,16 +106,25 @@ OTHERWISE = {
     "model.multi_label": "from the data",
     "model.finetuning.allow_random": "a checkpoint's weights are not random",
     "model.execution.compile": "compiles the model that was restored",
+    "data.root": "other images are said class by class, see test_same_data.py",
+    "data.val_fraction": "refused where images are held back, see test_same_data.py",
+    "data.split_seed": "likewise",
+    "data.num_folds": "likewise",
+    "data.fold": "likewise",
+    "data.path_column": "of a manifest",
+    "data.label_column": "of a manifest",
+    "data.multi_label": "another kind of labels, see test_another_kind_of_labels_is_refused",
+    "data.cache_dir": "where the embedded images are unpacked",
 }
 
 
-def test_every_option_of_the_task_is_decided_on() -> None:
+def test_every_option_is_decided_on() -> None:
     nested = nested_dataclasses(ClassificationTask)
     options = {f"model.{name}" for name in inspect.signature(ClassificationTask).parameters if name not in nested}
     options |= {f"model.{name}.{field.name}" for name, option in nested.items() for field in fields(option)}
-    assert options == {key for key, *_ in (*EFFECTS, *REFUSALS) if key.startswith("model.")} | {
-        key for key in OTHERWISE if key.startswith("model.")
-    }
+    options |= {f"data.{name}" for name in inspect.signature(ImageFolderDataModule).parameters}
+    decided = {key for key, *_ in (*EFFECTS, *REFUSALS)} | set(OTHERWISE)
+    assert options == {key for key in decided if not key.startswith("trainer.")}
 
 
 @pytest.fixture(scope="module")

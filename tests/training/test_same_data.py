@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lightning.pytorch import seed_everything
@@ -69,11 +70,14 @@ def root(make_folder: Callable[..., Path], tmp_path: Path) -> Path:
     return make_folder(tmp_path / "data", {"train": 4, "val": 2})
 
 
-def train(root: Path, folder: Path, epochs: int, ckpt_path: str | None = None) -> tuple[BestCheckpoint, str]:
+def train(
+    root: Path, folder: Path, epochs: int, ckpt_path: str | None = None, **options: Any
+) -> tuple[BestCheckpoint, str]:
     """The callback that keeps the best epoch, and the path of the last one."""
     seed_everything(3)
+    classes = ["bag", "coat", "sandal"]
     data = ImageFolderDataModule(
-        str(root), image_size=28, batch_size=4, num_workers=0, crop_pct=1.0, class_names=["bag", "coat", "sandal"]
+        str(root), image_size=28, batch_size=4, num_workers=0, crop_pct=1.0, class_names=classes, **options
     )
     task = ClassificationTask("inceptionnext_iso_micro", num_classes=3, class_names=["bag", "coat", "sandal"])
     best, last = BestCheckpoint("val/acc1"), LastCheckpoint()
@@ -103,3 +107,24 @@ def test_data_that_changed_between_two_runs(root: Path, tmp_path: Path, capsys: 
     shutil.rmtree(root / "train/bag")
     with pytest.raises(SharedError, match="no training images of bag any more, of which the checkpoint's run had 4"):
         train(root, tmp_path / "run", 4, last)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "was"), [("split_seed", 1, 0), ("val_fraction", 0.5, 0.2), ("num_folds", 4, None)]
+)
+def test_other_rules_hold_back_what_was_trained_on(
+    make_folder: Callable[..., Path], tmp_path: Path, option: str, value: float, was: float | None
+) -> None:
+    root = make_folder(tmp_path / "data", {".": 10})
+    _, last = train(root, tmp_path / "run", 1)
+    with pytest.raises(SharedError, match=rf"data\.{option} is {value} and was {was} in .* would be held back"):
+        train(root, tmp_path / "run", 2, last, **{option: value})
+
+
+def test_more_images_may_hold_back_what_was_trained_on(make_folder: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data", {".": 10})
+    _, last = train(root, tmp_path / "run", 1)
+    for image in sorted((root / "bag").iterdir()):
+        shutil.copy(image, image.with_name(f"more_{image.name}"))
+    with pytest.warns(UserWarning, match="trained on may be held back for validation now"):
+        train(root, tmp_path / "run", 2, last)
