@@ -84,11 +84,11 @@ def _check_held_back(run: Mapping[str, Any], data: Any) -> None:
         data: The data module.
 
     Raises:
-        SharedError: If other rules hold them back.
+        SharedError: If other rules hold back others of the same images.
     """
-    if not getattr(data, "holds_back", False) or run.get("data.root") != data.settings["root"]:
+    if not getattr(data, "holds_back", False):
         return
-    for name in _RULES:
+    for name in _RULES if run.get("data.root") == data.settings["root"] else ():
         now, before = data.settings[name], run.get(f"data.{name}")
         if now != before:
             raise SharedError(

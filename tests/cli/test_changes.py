@@ -113,7 +113,7 @@ OTHERWISE = {
     "data.fold": "likewise",
     "data.path_column": "of a manifest",
     "data.label_column": "of a manifest",
-    "data.multi_label": "another kind of labels, see test_another_kind_of_labels_is_refused",
+    "data.multi_label": "goes with another manifest, see data.root",
     "data.cache_dir": "where the embedded images are unpacked",
 }
 
