@@ -27,7 +27,7 @@ from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.safe_load import check_finite
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks.predictions import labels, rank, top_labels
-from inceptionnext_lit.tasks.stored import check_stored
+from inceptionnext_lit.tasks.stored import check_stored, own_class
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
@@ -175,8 +175,7 @@ def load_classifier(
 def _load_task(path: Path) -> ClassificationTask:
     content = read_checkpoint(path, mmap=True)
     arguments = content.get("hyper_parameters")
-    kind = f"{ClassificationTask.__module__}.{ClassificationTask.__qualname__}"
-    if not isinstance(arguments, dict) or arguments.get("_class_path") != kind:
+    if not isinstance(arguments, dict) or own_class(arguments.get("_class_path")) is not ClassificationTask:
         raise UserError(f"{path} is no checkpoint of a classifier that fit has trained; use one of those.")
     known = inspect.signature(ClassificationTask).parameters
     check_stored(arguments, f"The checkpoint {path}")

@@ -11,8 +11,7 @@ from lightning.pytorch import LightningModule
 
 from inceptionnext_lit.cli.continuing import say
 from inceptionnext_lit.errors import SharedError
-from inceptionnext_lit.tasks.checkpointing import SelfContained
-from inceptionnext_lit.tasks.optimised import Optimised
+from inceptionnext_lit.tasks import BaseTask
 
 _OF_AVERAGE = "model_ema."  # which a continued run begins or leaves out, as it is told
 
@@ -66,8 +65,8 @@ def check_weights(checkpoint: Mapping[str, Any], model: LightningModule, path: s
         SharedError: If they do not fit.
     """
     stored, own = checkpoint["state_dict"], model.state_dict()
-    if isinstance(model, SelfContained):
-        model.check_classes(checkpoint)
+    if isinstance(model, BaseTask):
+        model.check_checkpoint(checkpoint)
     keys = [key for key in (*own, *(key for key in stored if key not in own)) if not key.startswith(_OF_AVERAGE)]
     for key in keys:
         shapes = [tuple(state[key].shape) if key in state else None for state in (stored, own)]
@@ -90,16 +89,16 @@ def check_options(checkpoint: Mapping[str, Any], model: LightningModule, path: s
     Raises:
         SharedError: If an option has changed that must not.
     """
-    if not isinstance(model, Optimised):
+    if not isinstance(model, BaseTask):
         return
-    before, now = dict(checkpoint["hyper_parameters"]), model.plain_hparams
+    before, now = dict(checkpoint["hyper_parameters"]), model.plain_hparams()
     for key, reason in _refused(before, now).items():
         group, _, name = key.removeprefix("model.").partition(".")
         raise SharedError(
             f"{key} is {now[group][name]} and was {before[group][name]} in the checkpoint's run, but {reason}. Leave "
             f"it as it was.{_way_out(path)}"
         )
-    was, given = (options["optimizer"]["kwargs"] or {} for options in (before, now))
+    was, given = (_option(options, "optimizer", "kwargs") or {} for options in (before, now))
     problem = model.try_state(checkpoint["optimizer_states"][0], with_step=was != given)
     if problem is not None:
         raise SharedError(
@@ -110,20 +109,20 @@ def check_options(checkpoint: Mapping[str, Any], model: LightningModule, path: s
 
 def _refused(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
     """The options that must not change but have, each with the reason."""
-    if before["optimizer"]["name"] != now["optimizer"]["name"]:
+    if _changed(before, now, "optimizer", "name"):
         return {"model.optimizer.name": "one optimizer cannot use the state of another"}
     for key in ("name", "interval", "kwargs"):
-        if before["schedule"][key] != now["schedule"][key]:
+        if _changed(before, now, "schedule", key):
             return {f"model.schedule.{key}": "the state of the schedule is that of another one"}
     reason = "the state of the optimizer is that of other parameter groups"
-    if before["finetuning"]["freeze"] != now["finetuning"]["freeze"]:
+    if _changed(before, now, "finetuning", "freeze"):
         return {"model.finetuning.freeze": reason}
-    by_layer = [options["optimizer"]["layer_decay"] != 1 for options in (before, now)]
+    by_layer = [_option(options, "optimizer", "layer_decay") not in (None, 1) for options in (before, now)]
     if by_layer[0] != by_layer[1]:
         return {"model.optimizer.layer_decay": reason}
-    probes = [options["finetuning"]["probe_epochs"] > 0 for options in (before, now)]
+    probes = [bool(_option(options, "finetuning", "probe_epochs")) for options in (before, now)]
     head_apart = [
-        probe or options["optimizer"]["head_lr_factor"] != 1
+        probe or _option(options, "optimizer", "head_lr_factor") not in (None, 1)
         for probe, options in zip(probes, (before, now), strict=True)
     ]
     if head_apart[0] != head_apart[1]:
@@ -132,10 +131,19 @@ def _refused(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str
     return {}
 
 
+def _option(options: Mapping[str, Any], group: str, name: str) -> Any:
+    """An option of a task; None if it does not offer it."""
+    return (options.get(group) or {}).get(name)
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any], group: str, name: str) -> bool:
+    return bool(_option(before, group, name) != _option(now, group, name))
+
+
 def _causes(checkpoint: Mapping[str, Any], model: LightningModule) -> str:
     """Which of the options that decide on shapes have changed."""
     before = checkpoint.get("hyper_parameters", {})
-    now: dict[str, Any] = getattr(model, "plain_hparams", {})
+    now = model.plain_hparams() if isinstance(model, BaseTask) else {}
     causes = []
     if (before.get("kwargs") or {}) != (now.get("kwargs") or {}):
         causes.append(f"model.kwargs is {now.get('kwargs')} and was {before.get('kwargs')}")

@@ -5,6 +5,7 @@ from typing import Any
 
 from inceptionnext_lit.cli.parser import DEFAULT_CLASSES
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.tasks import BaseTask
 from inceptionnext_lit.tasks.stored import check_stored
 
 # What flows from the data to the model; a checkpoint holds it for the data, not for the model's own keys.
@@ -31,21 +32,21 @@ def checkpoint_defaults(checkpoint: dict[str, Any], path: str, model: Any) -> di
         UserError: If the checkpoint does not say what it was made with, or names code that this package does not know.
     """
     arguments = dict(checkpoint.get("hyper_parameters", {}))
-    preprocessing = arguments.get("preprocessing")
-    if "_class_path" not in arguments or preprocessing is None:
-        raise UserError("The checkpoint does not hold its model's arguments; it was not written by this toolkit's fit.")
-    check_stored(arguments, f"The checkpoint {path}", _names(model))
+    if "_class_path" not in arguments:
+        if model.class_path.rpartition(".")[2] != DEFAULT_CLASSES["model"].__name__:
+            return {}  # a module of the user's own, whose arguments are those of the command line
+        raise UserError(
+            f"The checkpoint {path} does not say which module it is of. If it is one of your own, name its class as in "
+            f"training: --model my_module.MyModule. Weights alone are taken by fit with --model.pretrained {path}."
+        )
+    task = check_stored(arguments, f"The checkpoint {path}", _names(model))
     init_args = {
         key: value for key, value in arguments.items() if not key.startswith("_") and key not in LINKED.values()
     }
-    keys = ("image_size", "crop_pct", "crop_mode", "interpolation", "mean", "std", "nodata", "exif")
-    data = {key: preprocessing[key] for key in keys if key in preprocessing}
-    data["in_chans"] = len(preprocessing["mean"])
-    data |= {key: arguments[key] for key in ("class_names", "multi_label")}
-    return {
-        "model": {"class_path": arguments["_class_path"], "init_args": init_args},
-        "data": {"class_path": DEFAULT_CLASSES["data"].__name__, "init_args": data},
-    }
+    defaults: dict[str, Any] = {"model": {"class_path": arguments["_class_path"], "init_args": init_args}}
+    if issubclass(task, BaseTask) and (data := task.data_defaults(arguments)):
+        defaults["data"] = {"class_path": DEFAULT_CLASSES["data"].__name__, "init_args": data}
+    return defaults
 
 
 def _names(model: Any) -> set[str]:

@@ -9,7 +9,6 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from inceptionnext_lit.cli.continuing import is_finished
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.tasks import ClassificationTask
 
 
 def check_continuation(checkpoint: dict[str, Any], config: Any, *, is_training: bool) -> None:
@@ -23,8 +22,9 @@ def check_continuation(checkpoint: dict[str, Any], config: Any, *, is_training: 
     Raises:
         UserError: In both cases.
     """
-    stored, wanted = checkpoint["hyper_parameters"]["name"], config.model.init_args.name
-    if stored != wanted:
+    stored = checkpoint.get("hyper_parameters", {}).get("name")
+    wanted = (config.model.get("init_args") or {}).get("name")
+    if stored is not None and wanted is not None and stored != wanted:
         raise UserError(f"The checkpoint holds the model {stored!r}, not {wanted!r}; give --model.name {stored}.")
     if is_training and (done := is_finished(checkpoint, config.trainer, config.checkpoint)):
         raise UserError(f"The checkpoint {done}.")
@@ -70,12 +70,12 @@ def choose_monitor(monitor: str, model: LightningModule) -> str:
 
     Args:
         monitor: Its name, or ``auto`` for the task's main figure, of the averaged weights where there are any.
-        model: The task, of which ``ClassificationTask`` tells its figures.
+        model: The task, whose ``directions`` names the metrics; of another module they are not known.
 
     Raises:
         UserError: If there is no such figure.
     """
-    figures = list(model.directions) if isinstance(model, ClassificationTask) else []
+    figures: list[str] = list(getattr(model, "directions", ()))
     if monitor == "auto":
         if not figures:
             raise UserError(f"{type(model).__name__} has no main figure that is known; name one: --checkpoint.monitor.")
@@ -106,6 +106,22 @@ def check_modes(callbacks: list[Callback], model: LightningModule) -> None:
                 f"{type(callback).__name__} in trainer.callbacks watches {callback.monitor} with mode {callback.mode}, "
                 f"which takes the worst value for the best; give it mode: {right}."
             )
+
+
+def check_prediction(model: LightningModule) -> None:
+    """Refuse to predict with a module that does not classify.
+
+    Args:
+        model: The module.
+
+    Raises:
+        UserError: If it is one.
+    """
+    if not getattr(model, "can_predict", False):
+        raise UserError(
+            f"predict labels images, and {type(model).__name__} is no classifier of this toolkit; use validate or "
+            "test, or load its checkpoint in Python."
+        )
 
 
 def check_start_method(strategy: Any) -> None:

@@ -6,12 +6,13 @@ from inceptionnext_lit.cli.recipes import FOLDER
 
 NAME = "finetune/folder"
 _ROOTS = ("--data.root", "--data.init_args.root")
+_CLASSES = {"model": "ClassificationTask", "data": "ImageFolderDataModule"}  # which the recipe is for
 
 
 def add_default_recipe(words: list[str]) -> tuple[list[str], str | None]:
     """Add the recipe for one's own images to a ``fit`` that names images and no recipe.
 
-    A checkpoint's own settings are kept, where one is given by its path.
+    A checkpoint's own settings are kept, where one is given by its path, and so are those of a module of one's own.
 
     Args:
         words: Words after the program's name.
@@ -21,7 +22,11 @@ def add_default_recipe(words: list[str]) -> tuple[list[str], str | None]:
     """
     names_images = any(_value(words, key) is not None for key in _ROOTS)
     from_checkpoint = _value(words, "--ckpt_path") not in (None, "last")
-    if words[:1] != ["fit"] or not names_images or from_checkpoint or _value(words, "--config") is not None:
+    chosen = {
+        key: _value(words, f"--{key}") or _value(words, f"--{key}.class_path") or own for key, own in _CLASSES.items()
+    }
+    is_own = any(chosen[key].rpartition(".")[2] != own for key, own in _CLASSES.items())
+    if words[:1] != ["fit"] or not names_images or from_checkpoint or is_own or _value(words, "--config") is not None:
         return words, None
     added, without_weights = ["--config", str(FOLDER / f"{NAME}.yaml")], ""
     model = _value(words, "--model.name")

@@ -13,9 +13,9 @@ def print_figures(model: LightningModule, results: Sequence[Mapping[str, float]]
     """Print a line for each kind of weights, and which of them ``predict`` uses.
 
     Args:
-        model: The task; of another LightningModule than ours nobody knows what it predicts with.
+        model: The task; of one that cannot predict nothing is said of that.
         results: What Lightning's trainer returns.
     """
-    has_average = getattr(model, "model_ema", None) is not None if hasattr(model, "inference_model") else None
+    has_average = getattr(model, "model_ema", None) is not None if getattr(model, "can_predict", False) else None
     for line in evaluation_lines(ChainMap(*map(dict, results)), has_average=has_average):
         say(line)

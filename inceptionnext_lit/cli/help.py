@@ -1,16 +1,15 @@
 """The page that ``COMMAND --help all`` prints: every key, what a person sets most first, and no library's markup."""
 
 import argparse
-import inspect
 import re
-from dataclasses import is_dataclass
-from typing import Any, get_args
+from typing import Any
 
 from jsonargparse import ActionYesNo, ArgumentParser
 
 from inceptionnext_lit.cli import COMMANDS
 from inceptionnext_lit.cli.screens import usage
 from inceptionnext_lit.cli.tools import sentence
+from inceptionnext_lit.tasks.self_contained import nested_options
 
 # set by the data or by a checkpoint, not by people
 _LINKED = {"data": {"class_names"}, "model": {"num_classes", "class_names", "preprocessing", "multi_label"}}
@@ -45,16 +44,6 @@ _HELP = {
 }
 
 
-def nested_dataclasses(cls: type) -> dict[str, type]:
-    """The constructor's arguments that are dataclasses, alone or beside other types, by name."""
-    return {
-        name: option
-        for name, parameter in inspect.signature(cls).parameters.items()
-        for option in (parameter.annotation, *get_args(parameter.annotation))
-        if isinstance(option, type) and is_dataclass(option)
-    }
-
-
 def command_page(parser: argparse.ArgumentParser, classes: dict[str, type]) -> str:
     """Write the help page of one command.
 
@@ -83,7 +72,7 @@ def _all_keys(parser: argparse.ArgumentParser, classes: dict[str, type], command
         if key in actions and key not in fit_only:
             _add(page, key, _HELP.get(key, actions[key].help), actions[key])
     for key, cls in classes.items():
-        nested = nested_dataclasses(cls)
+        nested = nested_options(cls)
         described = ArgumentParser(add_help=False)
         described.add_class_arguments(cls, key)
         meanings = {action.dest: action.help for action in described._actions}

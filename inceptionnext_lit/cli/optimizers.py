@@ -15,7 +15,7 @@ from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.tasks.optimised import Optimised
+from inceptionnext_lit.tasks import BaseTask
 from inceptionnext_lit.training.optim import OptimizerOptions
 from inceptionnext_lit.training.schedule import Schedule
 
@@ -44,7 +44,7 @@ def is_left_to_lightning(config: Any) -> bool:
         UserError: If such a module would get a scheduler without an optimizer, of which LightningCLI says nothing.
     """
     cls = pkgutil.resolve_name(config.model.class_path)  # the parser has imported it
-    if issubclass(cls, Optimised) and cls.configure_optimizers is Optimised.configure_optimizers:
+    if issubclass(cls, BaseTask) and cls.configure_optimizers is BaseTask.configure_optimizers:
         return False
     if config.lr_scheduler and not config.optimizer:
         raise UserError(f"--lr_scheduler needs --optimizer too where the model is {config.model.class_path}.")
@@ -87,7 +87,7 @@ def describe_schedule(model: LightningModule) -> list[str]:
     Args:
         model: The task.
     """
-    if not isinstance(model, Optimised) or model.schedule.name is None:
+    if not isinstance(model, BaseTask) or model.schedule.name is None:
         return []
     schedule = model.schedule
     arguments = ", ".join(f"{key} {_plain(value)}" for key, value in (schedule.kwargs or {}).items())

@@ -5,6 +5,7 @@ import difflib
 import functools
 import inspect
 import operator
+import pkgutil
 import re
 import sys
 from dataclasses import fields
@@ -12,12 +13,13 @@ from typing import Any, NoReturn, get_args
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from inceptionnext_lit.cli.help import command_page, nested_dataclasses
+from inceptionnext_lit.cli.help import command_page
 from inceptionnext_lit.cli.optimizers import explain_class
 from inceptionnext_lit.cli.recipe_yaml import install
 from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.printing import print_error
 from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.tasks.self_contained import nested_options
 
 DEFAULT_CLASSES: dict[str, type] = {"data": ImageFolderDataModule, "model": ClassificationTask}
 
@@ -66,6 +68,23 @@ def whole_numbers_first(parser: argparse.ArgumentParser) -> None:
             action._typehint = functools.reduce(operator.or_, types)  # type: ignore[attr-defined]  # jsonargparse's own
 
 
+def other_classes(config: Any) -> dict[str, dict[str, str]]:
+    """The classes that a command uses in the place of the default ones.
+
+    Args:
+        config: Its parsed arguments.
+
+    Returns:
+        Defaults for a parser: under ``model`` and ``data`` the class path, where it is another one.
+    """
+    paths = {key: config[key].class_path for key in DEFAULT_CLASSES}
+    return {
+        key: {"class_path": path}
+        for key, path in paths.items()
+        if pkgutil.resolve_name(path) is not DEFAULT_CLASSES[key]  # which the parser has imported
+    }
+
+
 def known_keys(parser: argparse.ArgumentParser) -> list[str]:
     """Every key that a command takes, nested ones as ``data.root``."""
     keys = {action.dest for action in parser._actions if action.dest not in ("help", argparse.SUPPRESS)}
@@ -78,7 +97,7 @@ def known_keys(parser: argparse.ArgumentParser) -> list[str]:
 
 
 def _constructor_keys(cls: type) -> list[str]:
-    nested = [f"{name}.{field.name}" for name, option in nested_dataclasses(cls).items() for field in fields(option)]
+    nested = [f"{name}.{field.name}" for name, option in nested_options(cls).items() for field in fields(option)]
     return [*inspect.signature(cls).parameters, *nested]
 
 
@@ -102,6 +121,11 @@ def explain(message: str, ex: BaseException | None, known: list[str]) -> str:
     if (unknown := _unknown_key(message)) is not None:
         # 'trainer.max_epoch' comes whole, a key of a class comes without the class's own place
         key = ".".join([place, unknown]) if place and not unknown.startswith(place) else unknown
+        if key in known:  # of the default classes
+            return (
+                f"{key} is set, in a recipe or on the command line, but the class in the place of "
+                f"{DEFAULT_CLASSES[key.partition('.')[0]].__name__} does not take it; leave it out."
+            )
         near = nearest_keys(key, known)
         hint = f"did you mean {' or '.join(near)}?" if near else "the command's --help all lists every key."
         return f"There is no key {key!r}; {hint}"

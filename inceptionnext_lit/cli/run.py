@@ -20,6 +20,7 @@ from inceptionnext_lit.cli.checks import (
     check_end,
     check_images,
     check_modes,
+    check_prediction,
     check_start_method,
     choose_monitor,
 )
@@ -28,7 +29,7 @@ from inceptionnext_lit.cli.evaluating import print_figures
 from inceptionnext_lit.cli.failures import explain_failure, user_error_behind
 from inceptionnext_lit.cli.loggers import all_loggers, folder_loggers, give_defaults
 from inceptionnext_lit.cli.optimizers import add_optimizers, describe_schedule, is_left_to_lightning, take_optimizers
-from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, whole_numbers_first
+from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, other_classes, whole_numbers_first
 from inceptionnext_lit.cli.predicting import OUTPUT_KEYS, add_arguments, add_switch, leave_out_done, take_inputs
 from inceptionnext_lit.cli.pretrained import describe_input, settle_input
 from inceptionnext_lit.cli.run_folder import RunFolder
@@ -37,7 +38,7 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports.counting import image_macs
 from inceptionnext_lit.safe_load import check_finite
 from inceptionnext_lit.seeding import run_seed
-from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.tasks.base import BaseTask, run_callbacks
 from inceptionnext_lit.tasks.predictions import PredictionWriter, check_single_process
 from inceptionnext_lit.training.batchnorm import DeviceSyncBatchNorm
 from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
@@ -93,8 +94,14 @@ class CommandLine(LightningCLI):
         """Parse; where a checkpoint is named, parse again with its own arguments as the defaults."""
         self._checkpoint: dict[str, Any] | None = None
         inputs, args = take_inputs(args)
-        super().parse_arguments(parser, args)
+        words = [word for word in cast(list[str], args) if not word.startswith("--print_config")]  # which would exit
+        super().parse_arguments(parser, words)
         command = self.config["subcommand"]
+        others = other_classes(self.config[command])
+        # jsonargparse has given other classes the default ones' values of arguments that they share
+        self._subcommand_parsers[command].set_defaults(others)
+        if others or words != args:
+            super().parse_arguments(parser, args)
         self._take_optimizers(command)
         if command == "fit":
             check_images(self.config.fit)
@@ -115,7 +122,8 @@ class CommandLine(LightningCLI):
         checkpoint = self._checkpoint = read_checkpoint(path, mmap=True)
         check_finite(checkpoint["state_dict"], f"The checkpoint {path}")
         defaults = checkpoint_defaults(checkpoint, path, self.config[command].model)
-        if command == "predict":  # a data set may be trained on as it is stored; new photos are turned upright
+        if command == "predict" and "data" in defaults:
+            # a data set may be trained on as it is stored; new photos are turned upright
             defaults["data"]["init_args"].pop("exif", None)
         self._subcommand_parsers[command].set_defaults(defaults)
         super().parse_arguments(parser, args)
@@ -210,6 +218,8 @@ class CommandLine(LightningCLI):
         named = config.callbacks or []
         callbacks: list[Callback] = [named] if isinstance(named, Callback) else list(named)
         check_modes(callbacks, self.model)
+        if self.subcommand == "fit" and not isinstance(self.model, BaseTask):  # which brings its own
+            callbacks = [*run_callbacks(), *callbacks]
         if config.enable_progress_bar is not False:
             callbacks.append(RunProgressBar())
         logger: Any = config.logger
@@ -234,6 +244,7 @@ class CommandLine(LightningCLI):
             logger = logger or False
             self.save_config_callback = None  # only training leaves a run folder to be repeated from
         if self.subcommand == "predict":
+            check_prediction(self.model)
             self._writer = PredictionWriter(*(self._get(self.config_init, key) for key in OUTPUT_KEYS))
             callbacks.append(self._writer)
             self.model.compiles_prediction = self._get(self.config_init, "compile")
@@ -259,7 +270,7 @@ class CommandLine(LightningCLI):
     def before_fit(self) -> None:
         """Look at the data first: what is wrong is said before the processes of the other devices are started."""
         resumes = self._get(self.config_init, "ckpt_path") is not None
-        if isinstance(self.model, ClassificationTask):
+        if isinstance(self.model, BaseTask):
             self.model.finetuning.check_weights(are_loaded=self.model.has_weights or resumes)
         self.datamodule.trainer = self.trainer
         self.datamodule.prepare_data()

@@ -13,7 +13,7 @@ from lightning.pytorch.tuner import lr_finder
 from lightning.pytorch.tuner.tuning import Tuner
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.tasks import BaseTask
 
 _SMALLEST_BATCH = 4
 _TRIAL_STEPS = 100
@@ -41,7 +41,7 @@ def derive(config: Any, model: LightningModule, data: Any, trainer: Trainer) -> 
             fit_memory(model, data, trainer)
         config.data.init_args.batch_size = data.batch_size
         derived.append(f"data.batch_size {data.batch_size}")
-    if config.model.init_args.get("lr") == "auto" and isinstance(model, ClassificationTask):
+    if config.model.init_args.get("lr") == "auto" and isinstance(model, BaseTask):
         model.derive_lr(data)
         config.model.init_args.lr = model.hparams["lr"]
         derived.append(f"model.lr {model.hparams['lr']:g}")

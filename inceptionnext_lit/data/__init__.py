@@ -5,12 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from inceptionnext_lit.data.augmentation import Augmentation
+    from inceptionnext_lit.data.base import BaseDataModule
     from inceptionnext_lit.data.datamodule import ImageFolderDataModule
     from inceptionnext_lit.data.loading import load_image
 
-__all__ = ["Augmentation", "ImageFolderDataModule", "load_image"]
+__all__ = ["Augmentation", "BaseDataModule", "ImageFolderDataModule", "load_image"]
 
-_HOMES = {"Augmentation": "augmentation", "ImageFolderDataModule": "datamodule", "load_image": "loading"}
+_HOMES = {
+    "Augmentation": "augmentation",
+    "BaseDataModule": "base",
+    "ImageFolderDataModule": "datamodule",
+    "load_image": "loading",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,21 +2,21 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 from inceptionnext_lit.data.array_checks import check_arrays
 from inceptionnext_lit.data.augmentation import LEVELS, Augmentation, Level
 from inceptionnext_lit.data.bad_images import BadImages, check_headers, hold_back_readable
 from inceptionnext_lit.data.balance import ClassWeights, image_weights, images_by_class
+from inceptionnext_lit.data.base import BaseDataModule
 from inceptionnext_lit.data.checks import check, warn_of_twins
 from inceptionnext_lit.data.columns import ColumnNames
 from inceptionnext_lit.data.datasets import (
@@ -26,19 +26,16 @@ from inceptionnext_lit.data.datasets import (
     collate_unlabelled,
     finish_batch,
 )
-from inceptionnext_lit.data.defaults import default_batch_size, default_workers
+from inceptionnext_lit.data.defaults import default_batch_size
 from inceptionnext_lit.data.describing import describe_evaluation, describe_junk, describe_rest, describe_training
 from inceptionnext_lit.data.device_batch import RawImages, ToInput
 from inceptionnext_lit.data.erasing import Erasure, erase
 from inceptionnext_lit.data.fingerprint import Fingerprint, fingerprint
-from inceptionnext_lit.data.global_batch import plan_accumulation
 from inceptionnext_lit.data.inputs import resolve_inputs
-from inceptionnext_lit.data.loaders import build_loader
 from inceptionnext_lit.data.loading import image_suffixes
 from inceptionnext_lit.data.opening import MAX_PIXELS
 from inceptionnext_lit.data.rules import SplitRules, rules_of_own_run
 from inceptionnext_lit.data.sample import SAMPLE, data_folder, unpack_sample
-from inceptionnext_lit.data.samplers import EvaluationSampler, TrainingSampler
 from inceptionnext_lit.data.samples import Samples
 from inceptionnext_lit.data.seen_pixels import SeenPixels
 from inceptionnext_lit.data.selection import Split
@@ -52,7 +49,7 @@ from inceptionnext_lit.seeding import run_seed
 _BATCH_SIZE = 64  # where it is to be derived and nothing is trained
 
 
-class ImageFolderDataModule(LightningDataModule):
+class ImageFolderDataModule(BaseDataModule):
     """Images in class folders or in a manifest, for training, evaluation and prediction.
 
     The folder holds ``train/CLASS/*.jpg``, and beside ``train`` a ``val`` and a ``test`` folder of the same kind if
@@ -159,11 +156,7 @@ class ImageFolderDataModule(LightningDataModule):
         class_names: list[str] | None = None,
         cache_dir: str | None = None,
     ) -> None:
-        super().__init__()
-        check("batch_size", batch_size, batch_size == "auto" or batch_size >= 1, "1 image or more, or auto")
-        is_step = global_batch_size is None or global_batch_size >= 1
-        check("global_batch_size", global_batch_size, is_step, "1 image or more, or null")
-        check("num_workers", num_workers, num_workers is None or num_workers >= 0, "0 or more, or null")
+        super().__init__(_BATCH_SIZE if batch_size == "auto" else batch_size, global_batch_size, num_workers)
         check("max_pixels", max_pixels, max_pixels >= 1, "1 pixel or more")
         known_level = isinstance(augmentation, Augmentation) or augmentation in LEVELS
         check("augmentation", augmentation, known_level, f"one of {', '.join(LEVELS)}, or an Augmentation")
@@ -173,10 +166,7 @@ class ImageFolderDataModule(LightningDataModule):
         self.root = root
         self.in_chans = in_chans
         self._derive_batch_size = batch_size == "auto"
-        self.batch_size = _BATCH_SIZE if batch_size == "auto" else batch_size
-        self.global_batch_size = global_batch_size
         self.columns = ColumnNames(path_column, label_column)
-        self.num_workers = default_workers() if num_workers is None else num_workers
         self.rules = SplitRules(val_fraction, split_seed, num_folds, fold, per_class)
         self.multi_label = multi_label
         self.class_weights = class_weights
@@ -263,7 +253,7 @@ class ImageFolderDataModule(LightningDataModule):
             self.val_set = self._labelled(val, evaluation)
             if self._derive_batch_size:
                 self.batch_size = default_batch_size(len(train))
-            self._set_accumulation()
+            self.plan_steps(len(self.train_set))
         elif stage == "validate":
             val = self.rules.validation(self._source, self._class_names, own=self._own)
             self.val_set = self._labelled(self._readable(Samples.of([]), val)[1], evaluation)
@@ -332,24 +322,17 @@ class ImageFolderDataModule(LightningDataModule):
         if self.skips:
             self.bad_images.begin(Path((self.trainer.log_dir if self.trainer else None) or "."))
         balanced = images_by_class(self.train_set.samples, self.num_classes) if self.sampler == "balanced" else None
-        sampler = TrainingSampler(
-            len(self.train_set),
-            self.step_size,
-            seed=self.train_set.seed,
-            repeats=self.augmentation.repeats,
-            shuffle=not getattr(self.trainer, "overfit_batches", 0),  # which means: the same images again and again
-            balanced=balanced,
-            **self._share,
+        return self._training_loader(
+            self.train_set, collate_labelled, repeats=self.augmentation.repeats, balanced=balanced
         )
-        return self._loader(self.train_set, collate_labelled, sampler)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Batches of the validation split, in the order of the scan."""
-        return self._evaluation_loader(self.val_set)
+        return self._evaluation_loader(self.val_set, collate_labelled)
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Batches of the test split, in the order of the scan."""
-        return self._evaluation_loader(self.test_set)
+        return self._evaluation_loader(self.test_set, collate_labelled)
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """Batches of unlabelled images, in natural order."""
@@ -376,39 +359,6 @@ class ImageFolderDataModule(LightningDataModule):
         """
         if self._left_to_erase:
             erase(images, self._left_to_erase)
-
-    @property
-    def step_size(self) -> int:
-        """Images per optimiser step over all devices."""
-        accumulated = self.trainer.accumulate_grad_batches if self.trainer else 1
-        return self.global_batch_size or self.batch_size * self._share["replicas"] * accumulated
-
-    @property
-    def _share(self) -> dict[str, int]:
-        """How many processes share the data, and which of them this one is."""
-        if self.trainer is None:
-            return {"replicas": 1, "rank": 0}
-        return {"replicas": self.trainer.world_size, "rank": self.trainer.global_rank}
-
-    def _evaluation_loader(self, dataset: LabelledImages) -> DataLoader[Any]:
-        return self._loader(dataset, collate_labelled, EvaluationSampler(len(dataset), self.batch_size, **self._share))
-
-    def _loader(
-        self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any], sampler: Sampler[Any] | None = None
-    ) -> DataLoader[Any]:
-        return build_loader(dataset, collate, sampler, batch_size=self.batch_size, num_workers=self.num_workers)
-
-    def _set_accumulation(self) -> None:
-        """Let the trainer accumulate what the global batch takes; refuse a step of more images than there are."""
-        accumulated = plan_accumulation(
-            images=len(self.train_set),
-            batch_size=self.batch_size,
-            devices=self._share["replicas"],
-            global_batch=self.global_batch_size,
-            asked=self.trainer.accumulate_grad_batches if self.trainer else 1,
-        )
-        if self.trainer:
-            self.trainer.accumulate_grad_batches = accumulated
 
     def _folder(self) -> Path:
         if self.root is None:

@@ -1,5 +1,6 @@
 """LightningModules."""
 
+from inceptionnext_lit.tasks.base import BaseTask
 from inceptionnext_lit.tasks.classification import ClassificationTask
 
-__all__ = ["ClassificationTask"]
+__all__ = ["BaseTask", "ClassificationTask"]

@@ -1,48 +1,34 @@
 """Image classification with any timm backbone."""
 
-import math
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, cast
 
 import torch
-from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_info
-from timm.utils import ModelEmaV3
-from torch import Tensor, nn
+from torch import Tensor
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.compiled import Compiled
 from inceptionnext_lit.models.deploy import deploy
 from inceptionnext_lit.preprocessing import Preprocessing
-from inceptionnext_lit.seeding import VARIABLE, run_seed, seed_generators
 from inceptionnext_lit.tasks.backbone import create_backbone, has_weight_source
-from inceptionnext_lit.tasks.checkpointing import match_average
+from inceptionnext_lit.tasks.base import BaseTask, check_ranges
 from inceptionnext_lit.tasks.counting import MeanLoss, exact_dtype
 from inceptionnext_lit.tasks.figures import Figures
 from inceptionnext_lit.tasks.kinds import Kind, MultiLabel, SingleLabel
-from inceptionnext_lit.tasks.optimised import Optimised
 from inceptionnext_lit.tasks.predictions import Predictions, rank
-from inceptionnext_lit.training.batchnorm import AverageStatistics, DistBN
-from inceptionnext_lit.training.curve import ExactCurve
+from inceptionnext_lit.training.batchnorm import DistBN
 from inceptionnext_lit.training.execution import Execution
-from inceptionnext_lit.training.finetuning import Finetuning, Phases, without_classifier
-from inceptionnext_lit.training.finite import StopOnNonFinite
-from inceptionnext_lit.training.layout import match_gradients
+from inceptionnext_lit.training.finetuning import Finetuning
 from inceptionnext_lit.training.losses import LossName, classification_loss
 from inceptionnext_lit.training.mixing import Mix
 from inceptionnext_lit.training.optim import OptimizerOptions
-from inceptionnext_lit.training.plateau import StepOnPlateau
-from inceptionnext_lit.training.record import RunRecord
-from inceptionnext_lit.training.resume import ExactResume
-from inceptionnext_lit.training.same_data import SameData
 from inceptionnext_lit.training.schedule import Schedule
-from inceptionnext_lit.training.sharding import shard
 
 Stage = Literal["val", "test"]
 
 
-class ClassificationTask(Optimised):
+class ClassificationTask(BaseTask):
     """Train and apply an image classifier.
 
     Metrics are fractions: ``acc1`` and ``acc5`` count images, ``macro_acc`` is the mean of the classes'
@@ -57,8 +43,6 @@ class ClassificationTask(Optimised):
     changed. A loss that is no finite number ends it.
 
     Attributes:
-        directions: Names of the validation figures, each with ``max`` or ``min``: whether its largest or its smallest
-            value is the best.
         predictor: What computes logits in the place of the model, if there is such a thing; the command ``predict`` has
             the model's inference form do it.
         compiles_prediction: Whether ``predict`` compiles that form.
@@ -95,6 +79,8 @@ class ClassificationTask(Optimised):
         UserError: If the model is unknown, cannot be built with these arguments or weights, or a value is out of range.
     """
 
+    can_predict = True
+
     def __init__(
         self,
         name: str = "inceptionnext_tiny",
@@ -119,9 +105,7 @@ class ClassificationTask(Optimised):
         dist_bn: DistBN = "reduce",
         execution: Execution | None = None,
     ) -> None:
-        super().__init__()
-        self.save_hyperparameters()
-        _check_ranges(
+        check_ranges(
             lr=1.0 if lr == "auto" else lr,
             weight_decay=weight_decay,
             drop_path=drop_path,
@@ -130,43 +114,33 @@ class ClassificationTask(Optimised):
         )
         if class_names is not None and len(class_names) != num_classes:
             raise UserError(f"{len(class_names)} class names were given for {num_classes} classes.")
+        arguments = ({"drop_path_rate": drop_path} if drop_path else {}) | (kwargs or {})
+        model, loaded = create_backbone(
+            name, num_classes, arguments, pretrained=pretrained, preprocessing=preprocessing
+        )
+        if loaded is not None:
+            rank_zero_info(str(loaded))
+        super().__init__(
+            model,
+            optimizer=optimizer,
+            schedule=schedule,
+            ema_decay=ema_decay,
+            ema_warmup=ema_warmup,
+            finetuning=finetuning,
+            dist_bn=dist_bn,
+            execution=execution,
+            has_weights=has_weight_source(arguments, pretrained),
+        )
+        self.loaded = loaded
         self.class_names = class_names or [str(index) for index in range(num_classes)]
         self.preprocessing = preprocessing
         self.mix = mix or Mix()
-        self.optimizer = optimizer or OptimizerOptions()
-        self.schedule = schedule or Schedule()
-        self.finetuning = finetuning or Finetuning()
-        self.execution = execution or Execution()
         self.kind: Kind = MultiLabel(self.class_names) if multi_label else SingleLabel(num_classes)
-        arguments = ({"drop_path_rate": drop_path} if drop_path else {}) | (kwargs or {})
-        self.model, self.loaded = create_backbone(
-            name, num_classes, arguments, pretrained=pretrained, preprocessing=preprocessing
-        )
-        if self.loaded is not None:
-            rank_zero_info(str(self.loaded))
-        self.execution.prepare(self.model, name)
-        self.phases = Phases(self.model, self.finetuning)
-        self.has_weights = has_weight_source(arguments, pretrained)
-        self.model_ema = None if ema_decay is None else ModelEmaV3(self.model, decay=ema_decay, use_warmup=ema_warmup)
-        if self.model_ema is not None:
-            self.model_ema.requires_grad_(False)
-
         self.metrics = Figures(self.kind, self.class_names)
-        stages = ("val",) if self.model_ema is None else ("val", "val_ema")
-        self.directions = self.metrics.directions(*stages)
+        self.directions = self.metrics.directions(*self.evaluated_models("val"))
         self.check_schedule(self.directions)
         self.predictor: Callable[[Tensor], Tensor] | None = None
         self.compiles_prediction = False
-
-    @property
-    def backbone(self) -> nn.Module:
-        """The model without its classifier, as Lightning's ``BackboneFinetuning`` asks for it."""
-        return without_classifier(self.model)
-
-    @property
-    def inference_model(self) -> nn.Module:
-        """The averaged weights' model where there is one, the trained one otherwise."""
-        return self.model if self.model_ema is None else cast(nn.Module, self.model_ema.module)
 
     def on_predict_start(self) -> None:
         """Make the form of the model that gives the same outputs with fewer operations."""
@@ -222,8 +196,7 @@ class ClassificationTask(Optimised):
 
     def _evaluate(self, batch: tuple[Tensor, Tensor], stage: Stage) -> None:
         images, labels = self._lay_out(batch[0]), batch[1]
-        models = {stage: self.model} | ({} if self.model_ema is None else {f"{stage}_ema": self.model_ema.module})
-        for name, model in models.items():
+        for name, model in self.evaluated_models(stage).items():
             logits = self._classify(model, images) if stage == "test" else model(images)
             self.metrics.evaluated(self, name, logits, labels)
 
@@ -276,8 +249,12 @@ class ClassificationTask(Optimised):
         """Number of classes."""
         return len(self.class_names)
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Begin the average of the weights, or leave it out, where this task and the checkpoint differ in that.
+    def plain_hparams(self) -> dict[str, Any]:
+        """The constructor's arguments as plain values, with the class names."""
+        return super().plain_hparams() | {"class_names": self.class_names}
+
+    def check_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        """Refuse a checkpoint of other classes.
 
         Args:
             checkpoint: Lightning's dictionary.
@@ -285,57 +262,36 @@ class ClassificationTask(Optimised):
         Raises:
             UserError: If its classes are not this task's, in this order.
         """
-        super().on_load_checkpoint(checkpoint)
-        match_average(checkpoint, wanted=self.model_ema is not None)
+        stored = checkpoint.get("hyper_parameters", {}).get("class_names")
+        if stored is not None and stored != self.class_names:
+            raise UserError(
+                f"The checkpoint was trained on the classes {', '.join(stored)}; the data has "
+                f"{', '.join(self.class_names)}. Use the data that it was trained on, or start a new head from its "
+                "weights with --model.pretrained CHECKPOINT in the place of --ckpt_path."
+            )
 
-    def configure_callbacks(self) -> list[Callback]:
-        """What belongs to this task on every trainer: exact continuation, a record of the settings, a finite loss."""
-        averaging = [AverageStatistics()] if self.hparams["dist_bn"] == "reduce" else []
-        return [*averaging, StopOnNonFinite(), ExactResume(), ExactCurve(), RunRecord(), SameData(), StepOnPlateau()]
+    @classmethod
+    def data_defaults(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """What the images have to be like, and their classes.
+
+        Args:
+            arguments: The constructor's arguments as a checkpoint holds them.
+
+        Raises:
+            UserError: If the checkpoint does not tell what the model's input is like.
+        """
+        if (stored := arguments.get("preprocessing")) is None:
+            raise UserError("The checkpoint does not say what its model's input is like; it cannot be used here.")
+        keys = ("image_size", "crop_pct", "crop_mode", "interpolation", "mean", "std", "nodata", "exif")
+        images = {key: stored[key] for key in keys if key in stored} | {"in_chans": len(stored["mean"])}
+        return images | {key: arguments[key] for key in ("class_names", "multi_label")}
 
     def setup(self, stage: str) -> None:
-        """Agree on one seed for all processes, and compile if that is asked for."""
-        os.environ[VARIABLE] = str(self.trainer.strategy.broadcast(run_seed()))
+        """Prepare the metrics for their device, and tell the data when images are to be erased."""
         # in double precision, sums of single-precision losses are exact, in whatever order processes add them
         dtype = exact_dtype(self.trainer.strategy.root_device)
         for metric in self.metrics.losses.values():
             cast(MeanLoss, metric).set_dtype(dtype)
-        if stage == "fit":
-            self.finetuning.check_weights(are_loaded=self.has_weights or self.trainer.ckpt_path is not None)
-            if self.hparams["lr"] == "auto":
-                self.derive_lr(cast(Any, self.trainer).datamodule)
-            if hasattr(data := cast(Any, self.trainer).datamodule, "erases_mixed"):
-                data.erases_mixed = self.mix.order == "before_erasing"
-            self.phases.begin(epoch=0)
-            if self.trainer.world_size > 1 and self.device_mesh is None:
-                match_gradients(self.model)
-            self.execution.start(self.model)
-
-    def configure_model(self) -> None:
-        """Spread the model over the processes, where the strategy is ``ModelParallelStrategy``."""
-        if self.device_mesh is None:
-            return
-        shard(self.model, self.device_mesh["data_parallel"])
-        if self.model_ema is not None:
-            shard(self.model_ema.module, self.device_mesh["data_parallel"])
-            self.model_ema.foreach = False  # torch's multi-tensor kernels take no sharded tensors
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seed what this step draws: its mixing, stochastic depth and dropout."""
-        seed_generators(run_seed(), "step", self.current_epoch, batch_idx, self.global_rank)
-
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step as Lightning does, then move the averaged weights along."""
-        super().optimizer_step(*args, **kwargs)
-        if self.model_ema is not None:
-            self.model_ema.update(self.model, step=self.trainer.global_step if self.model_ema.use_warmup else None)
-
-
-def _check_ranges(*, lr: float, weight_decay: float, **shares: float) -> None:
-    if not 0 < lr < math.inf:  # which NaN is not either
-        raise UserError(f"model.lr is {lr}; a learning rate is greater than 0.")
-    if not 0 <= weight_decay < math.inf:
-        raise UserError(f"model.weight_decay is {weight_decay}; it must be 0 or more.")
-    for name, value in shares.items():
-        if not 0 <= value < 1:
-            raise UserError(f"model.{name} is {value}; it must be at least 0 and less than 1.")
+        if stage == "fit" and hasattr(data := cast(Any, self.trainer).datamodule, "erases_mixed"):
+            data.erases_mixed = self.mix.order == "before_erasing"
+        super().setup(stage)

@@ -1,24 +1,30 @@
 """The arguments in a checkpoint, which may be a stranger's: nothing that they name is imported."""
 
+import pkgutil
 from collections.abc import Collection, Mapping
 from numbers import Number
 from typing import Any
 
 from inceptionnext_lit import tasks
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.tasks.checkpointing import NESTED
+from inceptionnext_lit.tasks.self_contained import nested_options
 
 _IMPORTED_ANYWAY = ("torch.optim.", "lightning.pytorch.cli.")
 _PLAIN_TEXTS = ("name", "loss", "class_names")  # whose types keep a parser from reading anything else in them
 
 
-def own_classes() -> set[str]:
-    """Where this package's own tasks are imported from, as a checkpoint says it."""
-    found = (getattr(tasks, name) for name in tasks.__all__)
-    return {f"{cls.__module__}.{cls.__qualname__}" for cls in found}
+def own_class(path: str | None) -> type | None:
+    """This package's own task of a path, as a checkpoint names it; None if there is none.
+
+    Args:
+        path: Where the class was imported from; also where an earlier version of this package had it.
+    """
+    package, _, name = str(path).rpartition(".")
+    is_own = package.split(".")[:2] == tasks.__name__.split(".") and name in tasks.__all__
+    return getattr(tasks, name) if is_own else None
 
 
-def check_stored(arguments: Mapping[str, Any], source: str, named: Collection[str] = ()) -> None:
+def check_stored(arguments: Mapping[str, Any], source: str, named: Collection[str] = ()) -> type:
     """Refuse a checkpoint's arguments if a parser would import something for them.
 
     Args:
@@ -26,26 +32,33 @@ def check_stored(arguments: Mapping[str, Any], source: str, named: Collection[st
         source: What messages call the checkpoint.
         named: Classes that the command line itself names; they may be named by the checkpoint too.
 
+    Returns:
+        The task's class.
+
     Raises:
         UserError: If the task's class is neither this package's nor named, or a class is named among the arguments.
     """
-    task = arguments.get("_class_path")
-    if task not in own_classes() and task not in named:
+    path = str(arguments.get("_class_path"))
+    if (task := own_class(path)) is None and path in named:
+        task = pkgutil.resolve_name(path)  # the command line has imported it
+    if task is None:
         raise UserError(
-            f"{source} is of the class {task}, which is not one of this package's, so it was not imported. If you "
-            f"trust it, name the class yourself: --model {task}."
+            f"{source} is of the class {path}, which is not one of this package's, so it was not imported. If you "
+            f"trust it, name the class yourself: --model {path}."
         )
+    nested = nested_options(task)
     for key, value in arguments.items():
         if key.startswith("_"):
             continue
-        if key in NESTED and not isinstance(value, Mapping | None):
+        if key in nested and not isinstance(value, Mapping | None):
             raise _refusal(source, key, value)
         if key not in _PLAIN_TEXTS:
             _check(value, key, source, named)
     for key in ("optimizer", "schedule"):
-        path = str((arguments.get(key) or {}).get("name") or "")
-        if "." in path and not path.startswith(_IMPORTED_ANYWAY) and path not in named:
-            raise _refusal(source, f"{key}.name", path)
+        name = str((arguments.get(key) or {}).get("name") or "")
+        if "." in name and not name.startswith(_IMPORTED_ANYWAY) and name not in named:
+            raise _refusal(source, f"{key}.name", name)
+    return task
 
 
 def _check(value: Any, place: str, source: str, named: Collection[str]) -> None:

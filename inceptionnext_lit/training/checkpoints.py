@@ -196,8 +196,8 @@ def find_last(run_folders: list[Path]) -> tuple[Path | None, list[str]]:
         for path in _newest_first(folder / FOLDER):
             try:
                 content = read_checkpoint(path, mmap=True)
-                if "loops" not in content or "_class_path" not in content.get("hyper_parameters", {}):
-                    raise UserError(f"The file {path} was not written by this toolkit's fit.")
+                if "loops" not in content:
+                    raise UserError(f"The file {path} is no checkpoint of a run; it holds weights alone.")
                 check_finite(content["state_dict"], f"The checkpoint {path}")
             except UserError as error:
                 unread.append(str(error))

@@ -52,16 +52,39 @@ class _Figure:
             return {"place": self.place, "states": states, "shown": self.shown}
 
 
+@dataclass(frozen=True)
+class _Mean:
+    """A figure of the running epoch that is logged as plain values, whose mean Lightning takes.
+
+    Attributes:
+        name: Under which it is logged.
+        result: Where Lightning adds up.
+        shown: Where it is shown, as arguments of ``log``.
+    """
+
+    name: str
+    result: Any
+    shown: dict[str, bool]
+
+    def totals(self) -> dict[str, Any]:
+        """The sum and what it is divided by, of all processes if Lightning will take theirs together."""
+        of_all = self.result.meta.sync
+        pair = (self.result.value, self.result.cumulated_batch_size)
+        total, weight = (of_all(part.clone()) if of_all.should else part.clone() for part in pair)
+        return {"total": total, "weight": weight, "shown": self.shown}
+
+
 class ExactCurve(Callback):
     """Writes the sums of the running epoch and the number of logged rows into checkpoints, and goes on with the sums.
 
     It has to come after ``ExactResume``, whose position tells whether an epoch is running. The sums are those of all
-    ``torchmetrics.Metric`` that the module logs with ``on_epoch``. The first process goes on with the totals over all
-    processes, whose number may change.
+    that the module logs with ``on_epoch`` as a ``torchmetrics.Metric``, or in its training step as values whose mean is
+    taken. The first process goes on with the totals over all processes, whose number may change.
     """
 
     def __init__(self) -> None:
         self._sums: dict[str, Any] = {}
+        self._means: dict[str, Any] = {}
         self._is_sharded = False
         self._at_step: list[_Figure] = []
 
@@ -70,7 +93,7 @@ class ExactCurve(Callback):
         batches = checkpoint[POSITION]["batches"]
         if batches:
             repeats_step = batches < trainer.fit_loop.epoch_loop.batch_progress.current.ready
-            running = self._at_step if repeats_step else _running(trainer)
+            running: list[_Figure | _Mean] = [*(self._at_step if repeats_step else _running(trainer)), *_means(trainer)]
             checkpoint[SUMS] = {figure.name: figure.totals() for figure in running}
         pending = _pending(trainer, in_epoch=batches > 0)
         counting = [logger for logger in trainer.loggers if isinstance(logger, CountsRows)]
@@ -86,9 +109,36 @@ class ExactCurve(Callback):
         self._is_sharded = any(isinstance(parameter, DTensor) for parameter in pl_module.parameters())
         sums, self._sums = self._sums, {}
         for name, stored in sums.items():
+            if "total" in stored:
+                self._begin_mean(trainer, pl_module, name, stored)
+                continue
             metric = cast(Metric, pl_module.get_submodule(stored["place"]))
             _restore(metric, stored["states"] if trainer.is_global_zero else {})
             pl_module.log(name, metric, on_step=False, on_epoch=True, batch_size=1, **stored["shown"])
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Add what was logged before the checkpoint to what the first batch after it has logged."""
+        means, self._means = self._means, {}
+        for name, stored in means.items():
+            for mean in _means(trainer):
+                if mean.name == name and mean.result.meta.fx == "training_step":
+                    mean.result.value = mean.result.value + stored["total"].to(mean.result.value)
+                    weight = stored["weight"].to(mean.result.cumulated_batch_size)
+                    mean.result.cumulated_batch_size = mean.result.cumulated_batch_size + weight
+
+    def _begin_mean(self, trainer: Trainer, pl_module: LightningModule, name: str, stored: dict[str, Any]) -> None:
+        """Log a mean so far, which stays the epoch's if there is no batch left."""
+        if stored["weight"] == 0:
+            return
+        pl_module.log(name, stored["total"] / stored["weight"], on_step=False, on_epoch=True, **stored["shown"])
+        for mean in _means(trainer):
+            if mean.name == name:
+                mean.result.value = stored["total"].to(mean.result.value)
+                mean.result.cumulated_batch_size = stored["weight"].to(mean.result.cumulated_batch_size)
+        if trainer.is_global_zero:
+            self._means[name] = stored
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Keep a copy at the beginning of a step, to which sharded weights return for want of its gradients."""
@@ -106,6 +156,16 @@ def _running(trainer: Trainer) -> list[_Figure]:
             name, place = result.meta.forked_name(on_step=False), cast(str, result.meta.metric_attribute)
             figures.append(_Figure(name, place, cast(Metric, result.value), shown))
     return figures
+
+
+def _means(trainer: Trainer) -> list[_Mean]:
+    """Plain values of which Lightning logs the mean at the epoch's end."""
+    means = []
+    for result in trainer.fit_loop.epoch_loop._results.result_metrics:
+        if result.meta.on_epoch and result.is_tensor and result.meta.is_mean_reduction and not result.has_reset:
+            shown = {"prog_bar": result.meta.prog_bar, "logger": result.meta.logger}
+            means.append(_Mean(result.meta.forked_name(on_step=False), result, shown))
+    return means
 
 
 def _restore(metric: Metric, states: dict[str, Any]) -> None:

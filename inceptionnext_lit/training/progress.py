@@ -99,7 +99,7 @@ class RunProgressBar(RichProgressBar):
         """Print the epoch's line."""
         super().on_train_epoch_end(trainer, pl_module)
         epoch = self._get_train_description(trainer.current_epoch).lower()
-        self._print_line(trainer, epoch, ["train/loss", "train/acc1", "val/loss", "val/acc1", "val_ema/acc1"])
+        self._print_line(trainer, epoch, getattr(pl_module, "shown_metrics", ["train/loss", "val/loss"]))
 
     def _print_line(self, trainer: Trainer, place: str, names: list[str]) -> None:
         if not trainer.is_global_zero:

@@ -1,6 +1,6 @@
 """What a run was made with, kept in its checkpoints, so that a continued run can say what has changed."""
 
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -39,15 +39,10 @@ class RunRecord(Callback):
 def settings(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
     """The settings of a run as plain values under the command line's keys."""
     data = getattr(trainer.datamodule, "settings", {}) if hasattr(trainer, "datamodule") else {}
-    model = {key: value for key, value in plain_hparams(pl_module).items() if key not in _NOT_SETTINGS}
+    plain: dict[str, Any] = cast(Any, pl_module).plain_hparams() if hasattr(pl_module, "plain_hparams") else {}
+    model = {key: value for key, value in plain.items() if key not in _NOT_SETTINGS}
     limits = {key: getattr(trainer, key) for key in _TRAINER}
     return flatten({"seed_everything": run_seed(), "data": data, "model": model, "trainer": limits})
-
-
-def plain_hparams(pl_module: LightningModule) -> dict[str, Any]:
-    """A module's arguments as plain data, if it offers them."""
-    offered: dict[str, Any] = getattr(pl_module, "plain_hparams", {})
-    return offered
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

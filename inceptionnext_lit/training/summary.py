@@ -146,7 +146,11 @@ class RunSummary(Callback):
         if checkpoint:
             path = shlex.quote(relative(checkpoint))
             self._out.print(f"Checkpoint: {path}")
-            words = f"predict FOLDER_OR_IMAGE --ckpt_path {path} --output labels.csv"
+            if getattr(pl_module, "can_predict", False):
+                words = f"predict FOLDER_OR_IMAGE --ckpt_path {path} --output labels.csv"
+            else:
+                config = shlex.quote(str(Path(path).parents[1] / "config.yaml"))
+                words = f"validate --config {config} --ckpt_path {path}"
             self._out.print(f"Next:       {exact_name()} {words}")
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from inceptionnext_lit.cli import main
-from inceptionnext_lit.cli.help import nested_dataclasses
 from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.data.augmentation import LEVELS
 from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.tasks.self_contained import nested_options
 from tests.cli.moments import Seen
 from tests.recipes import SMALL
 
@@ -119,7 +119,7 @@ OTHERWISE = {
 
 
 def test_every_option_is_decided_on() -> None:
-    nested = nested_dataclasses(ClassificationTask)
+    nested = nested_options(ClassificationTask)
     options = {f"model.{name}" for name in inspect.signature(ClassificationTask).parameters if name not in nested}
     options |= {f"model.{name}.{field.name}" for name, option in nested.items() for field in fields(option)}
     options |= {f"data.{name}" for name in inspect.signature(ImageFolderDataModule).parameters}

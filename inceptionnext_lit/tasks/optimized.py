@@ -1,4 +1,4 @@
-"""How a task's model is optimised: rates, schedule, and the phases of fine-tuning."""
+"""How a task's model is optimized: rates, schedule, and the phases of fine-tuning."""
 
 import math
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.tasks.checkpointing import SelfContained
+from inceptionnext_lit.tasks.self_contained import SelfContained
 from inceptionnext_lit.training.finetuning import Finetuning, Phases, classifier_parameters, trainable
 from inceptionnext_lit.training.optim import OWN_WAY, OptimizerOptions, default_lr, leave_unscaling_to_others
 from inceptionnext_lit.training.resume import KEY as POSITION
 from inceptionnext_lit.training.schedule import Probe, Schedule, StepSchedule
 
 
-class Optimised(SelfContained):
-    """A task with one model, one optimiser and a schedule; its hyper-parameters hold ``lr`` and ``weight_decay``.
+class Optimized(SelfContained):
+    """A task with one model, one optimizer and a schedule; its arguments are ``lr``, ``weight_decay`` and others.
 
     Attributes:
         model: What is trained.
-        optimizer: Which optimiser.
+        optimizer: Which optimizer.
         schedule: How its rate changes.
         finetuning: What is frozen, and whether a linear probe comes first.
         phases: The same for this model.
@@ -77,9 +77,9 @@ class Optimised(SelfContained):
             rank_zero_info(f"The linear probe ends: from epoch {self.current_epoch + 1} on all layers are trained.")
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The optimiser without decay on biases, norms and LayerScale, and the schedule.
+        """The optimizer without decay on biases, norms and LayerScale, and the schedule.
 
-        The recipes' schedule is stepped per optimiser step, another per epoch.
+        The recipes' schedule is stepped per optimizer step, another per epoch.
         """
         tuning, later = self.finetuning, self.phases.later
         head = classifier_parameters(self.model) if later or self.optimizer.head_lr_factor != 1 else ()
@@ -163,11 +163,12 @@ class Optimised(SelfContained):
             checkpoint: Lightning's dictionary.
 
         Raises:
-            UserError: If its classes are not this task's, in this order, or a weight is NaN or infinite.
+            UserError: If a weight is NaN or infinite, or its weights mean something else than this task's.
         """
         super().on_load_checkpoint(checkpoint)
         self.has_weights = True
-        self._stored_kwargs = checkpoint.get("hyper_parameters", {}).get("optimizer", {}).get("kwargs") or {}
+        stored = checkpoint.get("hyper_parameters", {}).get("optimizer") or {}
+        self._stored_kwargs = stored.get("kwargs") or {}
         if self.phases.probing:
             self.phases.begin(checkpoint.get(POSITION, {}).get("epoch", checkpoint["epoch"]))
 

@@ -1,0 +1,215 @@
+"""What every task shares: optimization, averaged weights, exact continuation, and checkpoints that rebuild it."""
+
+import inspect
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast
+
+from lightning.pytorch import Callback
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.tasks.optimized import Optimized
+from inceptionnext_lit.tasks.self_contained import match_average
+from inceptionnext_lit.training.batchnorm import AverageStatistics, DistBN
+from inceptionnext_lit.training.checkpoints import Mode
+from inceptionnext_lit.training.curve import ExactCurve
+from inceptionnext_lit.training.execution import Execution
+from inceptionnext_lit.training.finetuning import Finetuning, Phases, without_classifier
+from inceptionnext_lit.training.finite import StopOnNonFinite
+from inceptionnext_lit.training.layout import match_gradients
+from inceptionnext_lit.training.optim import OptimizerOptions
+from inceptionnext_lit.training.plateau import StepOnPlateau
+from inceptionnext_lit.training.record import RunRecord
+from inceptionnext_lit.training.resume import ExactResume
+from inceptionnext_lit.training.same_data import SameData
+from inceptionnext_lit.training.schedule import Schedule
+from inceptionnext_lit.training.sharding import shard
+from inceptionnext_lit.training.step_seeds import SeedSteps
+
+
+def run_callbacks() -> list[Callback]:
+    """Callbacks of every training: seeds, a finite loss, exact continuation, a record of settings and data."""
+    return [SeedSteps(), StopOnNonFinite(), ExactResume(), ExactCurve(), RunRecord(), SameData()]
+
+
+class BaseTask(Optimized):
+    """A task with one model; a subclass gives its steps and its metrics.
+
+    The subclass's constructor takes at least ``lr`` and ``weight_decay``, and whichever of the options below a user is
+    to set, under the same names; it builds the model and hands both on. Its arguments are plain values or dataclasses
+    of them: they are saved, and a checkpoint rebuilds the task from them. A run that is continued goes on at the next
+    batch and ends with the same weights, where the metrics are ``torchmetrics.Metric`` and what a step draws comes from
+    torch, NumPy or ``random``.
+
+    Attributes:
+        directions: Names of the validation's metrics, each with ``max`` or ``min``: whether its largest or its smallest
+            value is the best. The first one chooses the best epoch; that of averaged weights, ``val_ema/…``, if any.
+        can_predict: Whether the command ``predict`` can be used with the task.
+        model_ema: The averaged weights, if they are kept; ``model_ema.module`` is a model.
+
+    Args:
+        model: What is trained.
+        optimizer: Which optimizer, its own arguments, and how its rate falls from the head to the stem.
+        schedule: Warm-up, cosine and cool-down of the learning rate, or another schedule by its class.
+        ema_decay: Decay per step of a moving average of the weights; none keeps no average.
+        ema_warmup: Whether the decay is at most ``1 - n ** (-2 / 3)`` after n steps.
+        finetuning: What is frozen, and whether a linear probe comes first.
+        dist_bn: Whose running statistics of BatchNorm several processes validate with: their mean (``reduce``), or
+            those of the first process (``broadcast``).
+        execution: How the model is computed: memory layout, compilation, gradient checkpointing.
+        has_weights: Whether the model has pretrained weights; random ones are not to be frozen.
+
+    Raises:
+        TypeError: If the subclass's constructor does not take ``lr`` and ``weight_decay``.
+        UserError: If a value is out of range.
+    """
+
+    directions: Mapping[str, Mode] = {"val/loss": "min"}
+    can_predict: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        optimizer: OptimizerOptions | None = None,
+        schedule: Schedule | None = None,
+        ema_decay: float | None = None,
+        ema_warmup: bool = True,
+        finetuning: Finetuning | None = None,
+        dist_bn: DistBN = "reduce",
+        execution: Execution | None = None,
+        has_weights: bool = False,
+    ) -> None:
+        super().__init__()
+        # the arguments are those of the subclass, whose constructor is the calling frame
+        self.save_hyperparameters(frame=cast(Any, inspect.currentframe()).f_back)
+        if missing := {"lr", "weight_decay"} - set(self.hparams):
+            raise TypeError(f"{type(self).__name__}'s constructor has to take {' and '.join(sorted(missing))}.")
+        lr = self.hparams["lr"]
+        check_ranges(
+            lr=1.0 if lr == "auto" else lr,
+            weight_decay=self.hparams["weight_decay"],
+            ema_decay=0.0 if ema_decay is None else ema_decay,
+        )
+        self.model = model
+        self.has_weights = has_weights
+        self.optimizer = optimizer or OptimizerOptions()
+        self.schedule = schedule or Schedule()
+        self.finetuning = finetuning or Finetuning()
+        self.execution = execution or Execution()
+        self.execution.prepare(model, str(self.hparams.get("name", type(model).__name__)))
+        self.phases = Phases(model, self.finetuning)
+        self._dist_bn = dist_bn
+        self.model_ema = None if ema_decay is None else ModelEmaV3(model, decay=ema_decay, use_warmup=ema_warmup)
+        if self.model_ema is not None:
+            self.model_ema.requires_grad_(False)
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The model without its classifier, as Lightning's ``BackboneFinetuning`` asks for it."""
+        return without_classifier(self.model)
+
+    @property
+    def inference_model(self) -> nn.Module:
+        """The averaged weights' model where there is one, the trained one otherwise."""
+        return self.model if self.model_ema is None else cast(nn.Module, self.model_ema.module)
+
+    @property
+    def shown_metrics(self) -> list[str]:
+        """What an epoch's line shows of what is logged: the losses, and the main metric of each split."""
+        stages = dict.fromkeys(name.partition("/")[0] for name in self.directions)
+        main = [next(name for name in self.directions if name.startswith(f"{stage}/")) for stage in stages]
+        trained = [f"train/{name.partition('/')[2]}" for name in main[:1]]
+        return list(dict.fromkeys(["train/loss", *trained, "val/loss", *main]))
+
+    def evaluated_models(self, stage: str) -> dict[str, nn.Module]:
+        """What an evaluation runs: the trained weights' model and, if there are any, the averaged weights'.
+
+        Args:
+            stage: ``val`` or ``test``.
+
+        Returns:
+            Under the name that its metrics begin with, ``val`` and ``val_ema``, each model.
+        """
+        averaged = {} if self.model_ema is None else {f"{stage}_ema": cast(nn.Module, self.model_ema.module)}
+        return {stage: self.model, **averaged}
+
+    @classmethod
+    def data_defaults(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of the image folders' data module that follow from a checkpoint; none, unless a task says so.
+
+        Args:
+            arguments: The constructor's arguments as a checkpoint holds them.
+
+        Raises:
+            UserError: If the checkpoint does not hold what it takes.
+        """
+        return {}
+
+    def configure_callbacks(self) -> list[Callback]:
+        """What belongs to a task on every trainer: see :func:`run_callbacks`; also BatchNorm's and the plateau's."""
+        averaging = [AverageStatistics()] if self._dist_bn == "reduce" else []
+        return [*averaging, *run_callbacks(), StepOnPlateau()]
+
+    def setup(self, stage: str) -> None:
+        """Prepare the model for training, and compile if that is asked for."""
+        if stage != "fit":
+            return
+        self.check_schedule(self.directions)
+        self.finetuning.check_weights(are_loaded=self.has_weights or self.trainer.ckpt_path is not None)
+        self.plain_hparams()  # what a checkpoint could not hold is said before the first step
+        if self.hparams["lr"] == "auto":
+            self.derive_lr(cast(Any, self.trainer).datamodule)
+        self.phases.begin(epoch=0)
+        if self.trainer.world_size > 1 and self.device_mesh is None:
+            match_gradients(self.model)
+        self.execution.start(self.model)
+
+    def configure_model(self) -> None:
+        """Spread the model over the processes, where the strategy is ``ModelParallelStrategy``."""
+        if self.device_mesh is None:
+            return
+        shard(self.model, self.device_mesh["data_parallel"])
+        if self.model_ema is not None:
+            shard(self.model_ema.module, self.device_mesh["data_parallel"])
+            self.model_ema.foreach = False  # torch's multi-tensor kernels take no sharded tensors
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step as Lightning does, then move the averaged weights along."""
+        super().optimizer_step(*args, **kwargs)
+        if self.model_ema is not None:
+            self.model_ema.update(self.model, step=self.trainer.global_step if self.model_ema.use_warmup else None)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Begin the average of the weights, or leave it out, where this task and the checkpoint differ in that.
+
+        Args:
+            checkpoint: Lightning's dictionary.
+
+        Raises:
+            UserError: If a weight is NaN or infinite, or its weights mean something else than this task's.
+        """
+        super().on_load_checkpoint(checkpoint)
+        match_average(checkpoint, wanted=self.model_ema is not None)
+
+
+def check_ranges(*, lr: float, weight_decay: float, **shares: float) -> None:
+    """Check options of a task.
+
+    Args:
+        lr: Peak learning rate.
+        weight_decay: Decay of weights.
+        **shares: What lies in [0, 1), by its name.
+
+    Raises:
+        UserError: If one is out of its range.
+    """
+    if not 0 < lr < math.inf:  # which NaN is not either
+        raise UserError(f"model.lr is {lr}; a learning rate is greater than 0.")
+    if not 0 <= weight_decay < math.inf:
+        raise UserError(f"model.weight_decay is {weight_decay}; it must be 0 or more.")
+    for name, value in shares.items():
+        if not 0 <= value < 1:
+            raise UserError(f"model.{name} is {value}; it must be at least 0 and less than 1.")

@@ -1,0 +1,118 @@
+"""Checkpoints that hold all that rebuilds a task."""
+
+import inspect
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from typing import Any, get_args
+
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.safe_load import check_finite
+from inceptionnext_lit.tasks.backbone import WEIGHT_SOURCES
+
+_PLAIN = (str, int, float, bool, type(None))
+
+
+def nested_options(cls: type) -> dict[str, type]:
+    """The constructor's arguments that are dataclasses, alone or beside other types, by name."""
+    return {
+        name: option
+        for name, parameter in inspect.signature(cls).parameters.items()
+        for option in (parameter.annotation, *get_args(parameter.annotation))
+        if isinstance(option, type) and is_dataclass(option)
+    }
+
+
+class SelfContained(LightningModule):
+    """A module whose checkpoints hold its constructor's arguments as plain data."""
+
+    def plain_hparams(self) -> dict[str, Any]:
+        """The constructor's arguments as plain values, without those that would load weights again.
+
+        Options that are dataclasses become dictionaries; one that was left out is that of the attribute of its name.
+
+        Raises:
+            UserError: If a checkpoint cannot hold an argument.
+        """
+        plain = {name: self.__dict__.get(name, value) for name, value in self.hparams.items()}
+        plain = {name: value if is_dataclass(value) else self.hparams[name] for name, value in plain.items()}
+        if "pretrained" in plain:
+            plain["pretrained"] = False
+        if "kwargs" in plain:
+            own = plain["kwargs"] or {}
+            plain["kwargs"] = {key: value for key, value in own.items() if key not in WEIGHT_SOURCES}
+        return {name: self._plain(name, value) for name, value in plain.items()}
+
+    def _plain(self, name: str, value: Any) -> Any:
+        if is_dataclass(value) and not isinstance(value, type):
+            return asdict(value)
+        value = vars(value) if isinstance(value, Namespace) else value
+        if isinstance(value, Mapping):
+            return {key: self._plain(f"{name}.{key}", one) for key, one in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(self._plain(name, one) for one in value)
+        if not isinstance(value, _PLAIN):
+            raise UserError(
+                f"{type(self).__name__} takes {name}, a {type(value).__name__}, which a checkpoint cannot hold; take "
+                "numbers, strings, lists, dictionaries or dataclasses of them."
+            )
+        return value
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make the checkpoint self-contained.
+
+        Args:
+            checkpoint: Lightning's dictionary, changed in place.
+        """
+        plain = self.plain_hparams()
+        # The form in which LightningCLI stores arguments, so that load_from_checkpoint rebuilds the nested ones.
+        plain["_class_path"] = f"{type(self).__module__}.{type(self).__qualname__}"
+        plain["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
+        checkpoint["hyper_parameters"] = plain
+        # Lightning notes "kwargs" here for arguments by keyword, which its loader would take for our kwargs
+        checkpoint.pop("hparams_name", None)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint with NaN or infinite weights, or one that :meth:`check_checkpoint` refuses.
+
+        Args:
+            checkpoint: Lightning's dictionary.
+
+        Raises:
+            UserError: In both cases.
+        """
+        check_finite(checkpoint.get("state_dict", {}), "The checkpoint")  # a sharded one's weights are in other files
+        self.check_checkpoint(checkpoint)
+
+    def check_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        """Refuse a checkpoint whose weights mean something else than this task's; a task may override it.
+
+        Args:
+            checkpoint: Lightning's dictionary.
+
+        Raises:
+            UserError: If it is refused.
+        """
+
+
+def match_average(checkpoint: dict[str, Any], *, wanted: bool) -> None:
+    """Begin the average of the weights in a checkpoint that has none, or leave it out, and say so.
+
+    Args:
+        checkpoint: Lightning's dictionary, changed in place.
+        wanted: Whether the task keeps an average.
+    """
+    if "state_dict" not in checkpoint:  # a sharded one's weights are in other files
+        return
+    state, average = checkpoint["state_dict"], "model_ema.module."
+    stored = [key for key in state if key.startswith(average)]
+    if stored and not wanted:
+        rank_zero_info("model.ema_decay is off: the checkpoint's averaged weights are not used.")
+        checkpoint["state_dict"] = {key: value for key, value in state.items() if key not in stored}
+    elif wanted and not stored:
+        rank_zero_info("model.ema_decay is on: the average starts from the checkpoint's weights, which have none.")
+        weights = {key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")}
+        checkpoint["state_dict"] = state | {average + key: value for key, value in weights.items()}

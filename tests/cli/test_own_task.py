@@ -1,0 +1,162 @@
+"""Tasks from outside the package: one on BaseTask, and a plain LightningModule."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.tasks import BaseTask
+from tests.recipes import REPO
+
+Cli = Callable[..., None]
+DENSE = [
+    "fit", "--model", "examples.own_task.DenseTask", "--data", "examples.own_task.Shapes", "--run_name", "shapes",
+    "--data.images", "32", "--trainer.max_epochs", "3", "--trainer.accelerator", "cpu", "--data.batch_size", "4",
+    "--trainer.accumulate_grad_batches", "2", "--checkpoint.every_n_steps", "1", "--trainer.log_every_n_steps", "1",
+]  # fmt: skip
+MODULE = """
+import torch
+from lightning.pytorch import LightningModule
+
+
+class Plain(LightningModule):
+    def __init__(self, width: int = 8, num_classes: int = 3) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = torch.nn.Sequential(
+            torch.nn.Flatten(), torch.nn.Linear(3 * 28 * 28, width), torch.nn.Dropout(0.3), torch.nn.ReLU(),
+            torch.nn.Linear(width, num_classes),
+        )
+
+    def training_step(self, batch, batch_idx):
+        loss = torch.nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+        self.log("train/loss", loss, on_step=False, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val/loss", torch.nn.functional.cross_entropy(self.net(batch[0]), batch[1]))
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters(), 1e-3)
+"""
+
+
+def run(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(REPO), str(folder)])}
+    command = [sys.executable, str(REPO / "cli.py"), *map(str, words)]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def killed(moment: str, number: int) -> list[str]:
+    place = "--trainer.callbacks"
+    return [
+        f"{place}+=tests.cli.moments.At", f"{place}.moment", moment, f"{place}.number", str(number),
+        f"{place}.what", "SIGKILL", f"{place}.rank", "0",
+    ]  # fmt: skip
+
+
+def last(folder: Path, name: str) -> dict[str, Any]:
+    return torch.load(folder / f"runs/{name}/version_0/checkpoints/last.ckpt", weights_only=True)
+
+
+def rows(folder: Path, name: str) -> list[dict[str, str]]:
+    with (folder / f"runs/{name}/version_0/metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def assert_same_run(folder: Path, whole: Path, name: str) -> None:
+    state, expected = last(folder, name), last(whole, name)
+    assert state["global_step"] == expected["global_step"]
+    for key, value in expected["state_dict"].items():
+        assert torch.equal(state["state_dict"][key], value), key
+    assert rows(folder, name) == rows(whole, name)
+
+
+def test_a_task_of_ones_own(tmp_path: Path) -> None:
+    """It is trained with an average, killed in the middle of an accumulation, continued bit by bit, and validated."""
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    folder.mkdir()
+    done = run(whole, *DENSE)
+    assert done.returncode == 0, done.stderr
+    assert "Model:      inceptionnext_iso_micro" in done.stdout  # the task's own default, and so its average's decay
+    assert "epoch 3/3  train/loss 0." in done.stdout
+    assert "best val_ema/iou 0." in done.stdout
+    assert "Next: " in done.stdout
+    assert "validate --config runs/shapes/version_0/config.yaml" in done.stdout
+    assert last(whole, "shapes")["hyper_parameters"]["ema_decay"] == 0.9
+    assert run(folder, *DENSE, *killed("batch", 11)).returncode == -signal.SIGKILL
+    done = run(folder, *DENSE, "--ckpt_path", "last")
+    assert done.returncode == 0, done.stderr
+    assert_same_run(folder, whole, "shapes")
+    config = ["--config", "runs/shapes/version_0/config.yaml", "--ckpt_path", "last"]
+    done = run(folder, "validate", *config)
+    assert done.returncode == 0, done.stderr
+    final = [row["val_ema/iou"] for row in rows(whole, "shapes") if row["val_ema/iou"]][-1]
+    assert f"val_ema  {float(final):.4f}" in done.stdout
+    done = run(folder, "predict", "photo.png", *config)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "error: predict labels images, and DenseTask is no classifier of this toolkit; use validate or test, or load "
+        "its checkpoint in Python."
+    ]
+
+
+def test_a_plain_module(make_folder: Callable[..., Path], tmp_path: Path) -> None:
+    """Somebody's LightningModule is trained, killed, continued bit by bit, and validated."""
+    root = make_folder(tmp_path / "data", {"train": 8, "val": 4})
+    words = [
+        "--model", "plain.Plain", "--data.root", root, "--data.image_size", 28, "--data.batch_size", 4,
+        "--data.num_workers", 0, "--trainer.accelerator", "cpu", "--run_name", "plain",
+    ]  # fmt: skip
+    fit = [
+        "fit", *words, "--data", "ImageFolderDataModule", "--trainer.max_epochs", 3, "--checkpoint.monitor",
+        "val/loss", "--checkpoint.mode", "min", "--checkpoint.every_n_steps", 1, "--trainer.log_every_n_steps", 1,
+    ]  # fmt: skip
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+    for place in (whole, folder):
+        place.mkdir()
+        (place / "plain.py").write_text(MODULE)
+    done = run(whole, *fit)
+    assert done.returncode == 0, done.stderr
+    assert "epoch 3/3  train/loss " in done.stdout
+    assert run(folder, *fit, *killed("batch", 9)).returncode == -signal.SIGKILL
+    done = run(folder, *fit, "--ckpt_path", "last")
+    assert done.returncode == 0, done.stderr
+    assert "Continues:  runs/plain/version_0/checkpoints/last.ckpt after step 8, in epoch 2" in done.stdout
+    assert_same_run(folder, whole, "plain")
+    checkpoint = ["--ckpt_path", "runs/plain/version_0/checkpoints/last.ckpt"]
+    done = run(folder, "validate", *words, *checkpoint)
+    assert done.returncode == 0, done.stderr
+    final = [row["val/loss"] for row in rows(whole, "plain") if row["val/loss"]][-1]
+    assert f"val  {float(final):.4f}" in done.stdout
+    done = run(folder, "validate", "--data.root", root, *checkpoint)
+    assert done.returncode == 1
+    assert "does not say which module it is of. If it is one of your own, name its class as in training" in done.stderr
+
+
+class Small(BaseTask):
+    def __init__(self, lr: float = 0.1, weight_decay: float = 0.0, net: Any = None) -> None:
+        super().__init__(nn.Linear(2, 2))
+
+
+class WithoutRate(BaseTask):
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(2, 2))
+
+
+def test_arguments_that_a_checkpoint_cannot_hold() -> None:
+    assert Small().plain_hparams() == {"lr": 0.1, "weight_decay": 0.0, "net": None}
+    with pytest.raises(UserError, match="Small takes net, a Tensor, which a checkpoint cannot hold; take numbers"):
+        Small(net=[torch.zeros(1)]).plain_hparams()
+    with pytest.raises(TypeError, match="WithoutRate's constructor has to take lr and weight_decay"):
+        WithoutRate()
