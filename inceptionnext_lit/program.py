@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
+_INSTALLED = "inceptionnext-lit"
 _WRITTEN = "python cli.py"  # how our texts call it
 
 
@@ -24,7 +25,9 @@ def exact_name() -> str:
 
 def restart_command() -> list[str]:
     """Words that start the program again as a process of its own."""
-    if _is_module():
+    script = Path(sys.argv[0])
+    is_ours = script.name == "cli.py" or script.name.removesuffix(".exe") == _INSTALLED
+    if _is_module() or not is_ours:  # a program that has called main itself
         return [sys.executable, "-m", _PACKAGE.name]
     return [sys.executable, sys.argv[0]]
 

@@ -7,6 +7,8 @@ from lightning.pytorch import LightningDataModule, Trainer
 
 from inceptionnext_lit.cli.continuing import say
 from inceptionnext_lit.data import ImageFolderDataModule
+from inceptionnext_lit.training.record import KEY as RUN
+from inceptionnext_lit.training.same_data import KEY as DATA
 
 
 def announce(datamodule: LightningDataModule, stage: str) -> None:
@@ -21,18 +23,20 @@ def announce(datamodule: LightningDataModule, stage: str) -> None:
             say(line)
 
 
-def begin_evaluation(datamodule: LightningDataModule, trainer: Trainer, run: Mapping[str, Any], stage: str) -> None:
+def begin_evaluation(
+    datamodule: LightningDataModule, trainer: Trainer, checkpoint: Mapping[str, Any], stage: str
+) -> None:
     """Choose the images that go with a checkpoint, and say which they are.
 
     Args:
         datamodule: The data.
         trainer: What evaluates.
-        run: The settings of the checkpoint's run; empty if it does not hold them.
+        checkpoint: The checkpoint, which holds its run's settings and what tells its images from others.
         stage: ``validate`` or ``test``.
     """
     datamodule.trainer = trainer
     if isinstance(datamodule, ImageFolderDataModule):
-        datamodule.evaluates_run(run)
+        datamodule.evaluates_run(checkpoint.get(RUN, {}), checkpoint.get(DATA, {}))
     datamodule.prepare_data()
     datamodule.setup(stage)
     announce(datamodule, stage)

@@ -21,7 +21,7 @@ from rich.text import Text
 from inceptionnext_lit.cli import TOOLS
 from inceptionnext_lit.cli.default_recipe import add_default_recipe, say_recipe
 from inceptionnext_lit.cli.relay import Relay
-from inceptionnext_lit.cli.run_folder import TELL
+from inceptionnext_lit.cli.run_folder import TELL, versions
 from inceptionnext_lit.cli.tools import sentence
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.program import as_called, restart_command
@@ -70,6 +70,10 @@ def run(words: list[str]) -> int:
         raise UserError(f"data.num_folds is {folds}; a cross-validation has 2 or more.")
     name = config["run_name"] or _recipe(words) or config["model"]["init_args"]["name"]
     root = Path(config["trainer"]["default_root_dir"])
+    config["data"]["init_args"]["num_folds"] = folds
+    if continues(words):
+        for fold in range(folds):
+            check_fold(root / f"{name}_fold{fold}", config, fold)
     results, code = _train(words, name, folds)
     if code:
         return code
@@ -80,6 +84,40 @@ def run(words: list[str]) -> int:
     show(report)
     print(f"Written to {printable(str(path))}")
     return 0
+
+
+def continues(words: list[str]) -> bool:
+    """Whether ``--ckpt_path last`` is among the words."""
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    given = [after if word == "--ckpt_path" else word for word, after in pairs if re.match(r"--ckpt_path(=|$)", word)]
+    return bool(given) and given[-1].removeprefix("--ckpt_path=") == "last"
+
+
+def check_fold(root: Path, config: dict[str, Any], fold: int) -> None:
+    """Refuse to take the fold of another cross-validation for one of this.
+
+    Args:
+        root: Folder of the fold's runs.
+        config: What this cross-validation's folds are trained with.
+        fold: Which fold, from 0.
+
+    Raises:
+        UserError: If its newest run has other folds, data, or options of the task.
+    """
+    if not (numbers := sorted(versions(root))):
+        return
+    path = root / f"version_{numbers[-1]}/config.yaml"
+    if not path.is_file():
+        return
+    stored = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for part in ("data", "model"):
+        before, now = stored[part]["init_args"], config[part]["init_args"]
+        for key in sorted(now.keys() & before.keys() - {"fold", "num_workers"}):
+            if now[key] not in (None, "auto") and now[key] != before[key]:
+                raise UserError(
+                    f"Fold {fold + 1} in {path.parent} was trained with {part}.{key} {before[key]}, and this "
+                    f"cross-validation has {now[key]}; leave out --ckpt_path last, or give another --run_name."
+                )
 
 
 def _train(words: list[str], name: str, folds: int) -> tuple[list[dict[str, Any]], int]:

@@ -129,7 +129,6 @@ class CommandLine(LightningCLI):
         super().parse_arguments(parser, args)
         self._take_optimizers(command)
         self.config[command].ckpt_path = path
-        self._run_settings = checkpoint.get("run", {})
         if self.config[command].seed_everything is True and "run" in checkpoint:  # a random seed is drawn once
             self.config[command].seed_everything = checkpoint["run"]["seed_everything"]
         given = self.config[command]
@@ -306,11 +305,11 @@ class CommandLine(LightningCLI):
 
     def before_validate(self) -> None:
         """Choose the images that go with the checkpoint."""
-        begin_evaluation(self.datamodule, self.trainer, self._run_settings, "validate")
+        begin_evaluation(self.datamodule, self.trainer, self._checkpoint or {}, "validate")
 
     def before_test(self) -> None:
         """Choose the images that go with the checkpoint."""
-        begin_evaluation(self.datamodule, self.trainer, self._run_settings, "test")
+        begin_evaluation(self.datamodule, self.trainer, self._checkpoint or {}, "test")
 
     def validate(self, **kwargs: Any) -> None:
         """Validate, and print the figures."""

@@ -30,11 +30,11 @@ from inceptionnext_lit.data.defaults import default_batch_size
 from inceptionnext_lit.data.describing import describe_evaluation, describe_junk, describe_rest, describe_training
 from inceptionnext_lit.data.device_batch import RawImages, ToInput
 from inceptionnext_lit.data.erasing import Erasure, erase
-from inceptionnext_lit.data.fingerprint import Fingerprint, fingerprint
+from inceptionnext_lit.data.fingerprint import Fingerprint, fingerprint, together
 from inceptionnext_lit.data.inputs import resolve_inputs
 from inceptionnext_lit.data.loading import image_suffixes
 from inceptionnext_lit.data.opening import MAX_PIXELS
-from inceptionnext_lit.data.rules import SplitRules, rules_of_own_run
+from inceptionnext_lit.data.rules import SplitRules, rules_of_own_run, stored_rules
 from inceptionnext_lit.data.sample import SAMPLE, data_folder, unpack_sample
 from inceptionnext_lit.data.samples import Samples
 from inceptionnext_lit.data.seen_pixels import SeenPixels
@@ -180,6 +180,7 @@ class ImageFolderDataModule(BaseDataModule):
         self._scanned: set[str] = set()
         self._own = True  # what is evaluated is what this data module would train on
         self._trained_on: str | None = None
+        self._held_back: Fingerprint | None = None
         self._ignored: Counter[str] = Counter()
         self.preprocessing = input_format(
             image_size,
@@ -264,22 +265,33 @@ class ImageFolderDataModule(BaseDataModule):
             self._check_arrays(test.paths)
         self._scanned.add(stage)
 
-    def evaluates_run(self, run: Mapping[str, Any]) -> None:
+    def evaluates_run(self, run: Mapping[str, Any], images: Mapping[str, Fingerprint]) -> None:
         """Let ``validate`` and ``test`` use what goes with a checkpoint.
 
-        Of the run's own images without a validation split, that is the part that the run held back; of others without
-        splits, all of them.
+        Of the run's own images without a validation split, wherever they lie now, that is the part that the run held
+        back; of others without splits, all of them.
 
         Args:
             run: The settings of the checkpoint's run.
+            images: The fingerprints of its training and of its validation images.
         """
         trained_on = run.get("data.root")
         rules = None
         if isinstance(trained_on, str):
             rules = rules_of_own_run(run, self._folder(), data_folder(trained_on, self.cache_dir))
+            if rules is None and self._is_all_of(images):
+                rules = stored_rules(run)
             self._trained_on = trained_on
         self._own = rules is not None
+        self._held_back = images.get("val")
         self.rules = rules or self.rules
+
+    def _is_all_of(self, images: Mapping[str, Fingerprint]) -> bool:
+        """Whether the folder's images are those of a run, all splits together."""
+        if not images or self._source.has_splits:
+            return False
+        everything = fingerprint(self._source.everything(self._class_names), self._image_root, self.classes)
+        return everything == together(images.values())
 
     def describe(self, stage: str) -> list[str]:
         """Where the images of a stage come from, how many there are, and what was left out: a line each.
@@ -294,9 +306,13 @@ class ImageFolderDataModule(BaseDataModule):
             train, val = self.train_set.samples, self.val_set.samples
             text = describe_training(self._source, self.rules, train, val, held_back=held_back)
         elif stage == "validate":
-            text = describe_evaluation(self._source, "val", self.val_set.samples, held_back=held_back)
+            now = fingerprint(self.val_set.samples, self._image_root, self.classes) if held_back else None
+            changed = self._held_back is not None and now != self._held_back
+            text = describe_evaluation(
+                self._source, "val", self.val_set.samples, held_back=held_back, changed=held_back and changed
+            )
         else:
-            text = describe_evaluation(self._source, "test", self.test_set.samples, held_back=False)
+            text = describe_evaluation(self._source, "test", self.test_set.samples)
         if stage != "fit" and not self._own and self._trained_on is not None:
             text += f" (the checkpoint was trained on {self._trained_on})"
         return [f"Images:     {text}", *describe_rest(self._source)]

@@ -29,7 +29,9 @@ def describe_training(source: Source, rules: SplitRules, train: Samples, val: Sa
     return f"{trained}; {len(val):,} held back from the same {source.unit} for validation{fold}"
 
 
-def describe_evaluation(source: Source, split: SplitName, samples: Samples, *, held_back: bool) -> str:
+def describe_evaluation(
+    source: Source, split: SplitName, samples: Samples, *, held_back: bool = False, changed: bool = False
+) -> str:
     """How many images are evaluated, and where they come from.
 
     Args:
@@ -37,7 +39,11 @@ def describe_evaluation(source: Source, split: SplitName, samples: Samples, *, h
         split: Which split was asked for.
         samples: The images.
         held_back: Whether these are what training on the same images held back.
+        changed: Whether they would have been if the images had not changed since.
     """
+    if held_back and changed:
+        place = _place(source, "train")
+        return f"{_images(samples)} in {place}, whose images have changed since: some of these may have been trained on"
     if held_back:
         return f"{_images(samples)}, held back from training, in {_place(source, 'train')}"
     return f"{_images(samples)} in {_place(source, split if source.has_splits else 'train')}"

@@ -39,6 +39,16 @@ def fingerprint(samples: Iterable[Sample], root: str, classes: Sequence[str]) ->
     return found
 
 
+def together(splits: Iterable[Fingerprint]) -> Fingerprint:
+    """The fingerprint of the images of several splits, of which none has an image of another."""
+    whole: Fingerprint = {}
+    for split in splits:
+        for name, (count, mark) in split.items():
+            have, sum_ = whole.get(name, (0, 0))
+            whole[name] = have + count, (sum_ + mark) % 2**63
+    return whole
+
+
 def _mark(sample: Sample, prefix: str) -> tuple[tuple[int, ...], int]:
     try:
         size = os.stat(sample.path).st_size

@@ -125,6 +125,8 @@ def read_manifest(
         _check_splits(path, rows, labels, splits)
     weights = parse_weights(path, rows, of_role["weight"]) if "weight" in roles else None
     groups = parse_groups(path, rows, of_role["group"]) if "group" in roles else None
+    if groups is not None and splits is not None:
+        _check_groups(path, rows, groups, splits)
     notes = (*table.notes, *describe_columns(path, table.names, roles), *_completions(locator, len(paths)))
     return Manifest(path, rows, paths, labels, splits, weights, groups, notes)
 
@@ -207,6 +209,19 @@ def _split_among(table: Table, rows: Sequence[int], columns: dict[int, list[Cell
         names = " and ".join(repr(table.names[place]) for place in found)
         raise UserError(f"The columns {names} of {table.path} could each be the split; rename or remove one of them.")
     return found[0] if found else None
+
+
+def _check_groups(path: Path, rows: Sequence[int], groups: list[str], splits: list[SplitName]) -> None:
+    """Refuse a group that is trained on and evaluated."""
+    firsts: dict[tuple[str, bool], int] = {}
+    for row, group, split in zip(rows, groups, splits, strict=True):
+        firsts.setdefault((group, split == "train"), row)
+    for (group, is_trained), row in firsts.items():
+        if group and is_trained and (other := firsts.get((group, False))) is not None:
+            raise UserError(
+                f"Rows {row} and {other} of {path} are of the group {group!r}, one in the split train and one in "
+                "another; put all images of a group into one split."
+            )
 
 
 def _check_splits(path: Path, rows: Sequence[int], labels: list[tuple[str, ...]], splits: list[SplitName]) -> None:

@@ -133,9 +133,14 @@ def rules_of_own_run(run: Mapping[str, Any], root: Path, trained_on: Path) -> Sp
     """
     if not _places(root) & _places(trained_on) or (root != trained_on and _has_validation(trained_on)):
         return None
+    return stored_rules(run)
+
+
+def stored_rules(run: Mapping[str, Any]) -> SplitRules | None:
+    """The rules among a run's settings; None if they are not there, as in those of an earlier version."""
     try:
         return SplitRules(**{field.name: run[f"data.{field.name}"] for field in fields(SplitRules)})
-    except KeyError:  # of an earlier version
+    except KeyError:
         return None
 
 

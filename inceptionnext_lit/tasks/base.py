@@ -158,7 +158,6 @@ class BaseTask(Optimized):
         if stage != "fit":
             return
         self.check_schedule(self.directions)
-        self.finetuning.check_weights(are_loaded=self.has_weights or self.trainer.ckpt_path is not None)
         self.plain_hparams()  # what a checkpoint could not hold is said before the first step
         if self.hparams["lr"] == "auto":
             self.derive_lr(cast(Any, self.trainer).datamodule)
@@ -166,6 +165,11 @@ class BaseTask(Optimized):
         if self.trainer.world_size > 1 and self.device_mesh is None:
             match_gradients(self.model)
         self.execution.start(self.model)
+
+    def on_train_start(self) -> None:
+        """Refuse to freeze random weights, now that those of a checkpoint have been restored."""
+        self.finetuning.check_weights(are_loaded=self.has_weights)
+        super().on_train_start()
 
     def configure_model(self) -> None:
         """Spread the model over the processes, where the strategy is ``ModelParallelStrategy``."""

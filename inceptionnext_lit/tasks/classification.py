@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, cast
 
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
@@ -70,7 +71,8 @@ class ClassificationTask(BaseTask):
         ema_warmup: Whether the decay is at most ``1 - n ** (-2 / 3)`` after n steps, so that short runs forget their
             first weights too. False keeps it constant, as DeiT, ConvNeXt and timm 0.6 do.
         finetuning: What is frozen, and whether a linear probe comes first.
-        test_time_flip: Whether test and prediction average each image's probabilities with its mirror image's.
+        test_time_flip: Whether the commands validate, test and predict average each image's probabilities with its
+            mirror image's; the validations of a training do not.
         dist_bn: Whose running statistics of BatchNorm several processes validate with: their mean (``reduce``, timm's
             default), or those of the first process (``broadcast``).
         execution: How the model is computed: memory layout, compilation, gradient checkpointing.
@@ -197,7 +199,7 @@ class ClassificationTask(BaseTask):
     def _evaluate(self, batch: tuple[Tensor, Tensor], stage: Stage) -> None:
         images, labels = self._lay_out(batch[0]), batch[1]
         for name, model in self.evaluated_models(stage).items():
-            logits = self._classify(model, images) if stage == "test" else model(images)
+            logits = model(images) if self.trainer.state.fn == TrainerFn.FITTING else self._classify(model, images)
             self.metrics.evaluated(self, name, logits, labels)
 
     def on_train_epoch_start(self) -> None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, cast
 
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 from torch.optim import Optimizer
@@ -95,6 +95,11 @@ class Optimized(SelfContained):
         self.trainer.fit_loop.setup_data()  # else the batches per epoch are not known yet where max_steps is set
         total_steps = int(self.trainer.estimated_stepping_batches)
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        if later and (self.trainer.max_epochs or 0) in range(1, tuning.probe_epochs + 1):
+            rank_zero_warn(
+                f"All {self.trainer.max_epochs} epochs of this run are a linear probe, model.finetuning.probe_epochs "
+                f"{tuning.probe_epochs}: the other layers are not trained. Give it fewer, or more --trainer.max_epochs."
+            )
         probe = Probe(tuning.probe_epochs * steps_per_epoch, tuning.probe_lr) if later else None
         scheduler = self.schedule.build(optimizer, total_steps, steps_per_epoch, probe)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -124,6 +129,14 @@ class Optimized(SelfContained):
             return  # a range test for the rate, with a schedule of its own
         if not isinstance(scheduler, ReduceLROnPlateau):  # which has none
             cast(LRScheduler, scheduler).base_lrs = [own["lr"] for own in self._own_options]
+        if isinstance(scheduler, StepSchedule) and self.trainer.max_steps == -1:
+            by_now, total = self._steps_by_now(), int(self.trainer.estimated_stepping_batches)
+            if scheduler.last_epoch != by_now:
+                rank_zero_info(
+                    f"An epoch has another number of steps than before: the schedule goes on as after {by_now} of "
+                    f"{total} steps."
+                )
+            scheduler.last_epoch = by_now
         stored, given = self._stored_kwargs, self.optimizer.kwargs or {}
         changed = {key for key in stored.keys() | given.keys() if stored.get(key) != given.get(key)} - set(OWN_WAY)
         for index, (group, own) in enumerate(zip(optimizer.param_groups, self._own_options, strict=True)):
@@ -133,6 +146,14 @@ class Optimized(SelfContained):
                 group["lr"] *= own["lr"] / group["initial_lr"]
             group.update(initial_lr=own["lr"], weight_decay=own["weight_decay"])
             group.update({key: own[key] for key in changed if key in own})
+
+    def _steps_by_now(self) -> int:
+        """The steps that this run would have done by now; a continued one may have had longer or shorter epochs."""
+        whole = self.trainer.accumulate_grad_batches
+        steps_per_epoch = math.ceil(self.trainer.num_training_batches / whole)
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        epochs = int(cast(Any, self.trainer.fit_loop.epoch_progress.current).processed)
+        return epochs * steps_per_epoch + batches // whole
 
     def try_state(self, state: dict[str, Any], *, with_step: bool) -> str | None:
         """Try whether the optimizer can go on from a state.

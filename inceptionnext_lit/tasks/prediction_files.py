@@ -14,6 +14,7 @@ from inceptionnext_lit.tasks.row_files import Row, RowFile, as_json, json_lines,
 FORMATS = (".csv", ".jsonl", ".json", ".parquet")
 COLUMNS = ("path", "label", "probability", "top5")
 _GROWING = (".csv", ".jsonl")
+_COMPARED = 4  # rows by which a file is known to be of the same checkpoint
 _CHUNK = 16384  # rows that are held at a time, and of a row group of Parquet
 
 
@@ -22,6 +23,11 @@ class PredictionFile:
 
     ``.csv`` and ``.jsonl`` grow under their final name. A ``.json`` array and ``.parquet`` are written in the end, from
     the rows in ``OUTPUT.partial.jsonl``, which a killed run leaves behind.
+
+    Attributes:
+        count: How many rows there are.
+        first: Of a file that is gone on with, the best label of the first images with its probability, by their
+            :func:`identity`.
 
     Args:
         output: The file.
@@ -44,6 +50,7 @@ class PredictionFile:
         )
         self._rows = RowFile(growing, COLUMNS)
         self.count = 0
+        self.first: dict[str, tuple[str, float]] = {}
 
     @property
     def existing(self) -> Path | None:
@@ -79,6 +86,8 @@ class PredictionFile:
                     "checkpoint that it was begun with, or give another --output."
                 )
             done.add(identity(row["path"]))
+            if len(self.first) < _COMPARED:
+                self.first[identity(row["path"])] = next(iter(top5.items()))
         self.count = len(done)
         return done
 

@@ -14,6 +14,7 @@ from inceptionnext_lit.wording import count
 
 _TOP = 5
 _DIGITS = 6
+_SAME = 0.01  # between probabilities of one model in other batches, on another device or in bfloat16
 NOT_FINITE = "the model's outputs for it are NaN or infinite"
 
 
@@ -121,6 +122,8 @@ class PredictionWriter(Callback):
     def remaining(self, paths: Sequence[str], class_names: Sequence[str]) -> list[str]:
         """What is left to do of some images, of which ``resume`` leaves out those that are written or listed already.
 
+        The first few that are written come again, to see that it is the same model that goes on.
+
         Args:
             paths: The images.
             class_names: What labels may be.
@@ -139,7 +142,8 @@ class PredictionWriter(Callback):
             there = f"{count(self._earlier, 'prediction')} and {count(len(listed), 'unreadable image')}"
             to_do = f"{len(left)} of {count(len(paths), 'image')}"
             self._out.print(f"Going on with {self._file.output}: it has {there}; {to_do} left to do.")
-        return left
+        again = [path for path in paths if identity(path) in self._file.first] if left else []
+        return again + left
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse several processes; see :func:`check_single_process`."""
@@ -162,7 +166,8 @@ class PredictionWriter(Callback):
         """
         self._flush()
         self._waiting = cast(Predictions, outputs), cast(list[str], pl_module.class_names)
-        unreadable: list[tuple[str, str]] = batch.unreadable
+        known = self._file.first
+        unreadable = [(path, reason) for path, reason in batch.unreadable if identity(path) not in known]
         if unreadable:
             self._begin()
             self._unreadable.append([{"path": path, "reason": reason} for path, reason in unreadable])
@@ -210,12 +215,26 @@ class PredictionWriter(Callback):
         self._waiting = None
         if predictions["paths"]:
             self._begin()
-            self._file.append(_rows(predictions, class_names))
+            rows, known = _rows(predictions, class_names), self._file.first
+            self._compare([row for row in rows if identity(row["path"]) in known])
+            self._file.append([row for row in rows if identity(row["path"]) not in known])
             finite = predictions["finite"].tolist()
             lost = [path for path, is_finite in zip(predictions["paths"], finite, strict=True) if not is_finite]
             if lost:
                 self._unreadable.append([{"path": path, "reason": NOT_FINITE} for path in lost])
                 self._lost += len(lost)
+
+    def _compare(self, rows: list[Row]) -> None:
+        """Refuse to go on with what another model has written."""
+        for row in rows:
+            label, before = self._file.first[identity(row["path"])]
+            now = row["top5"].get(label, 0.0)
+            if abs(now - before) > _SAME:
+                raise UserError(
+                    f"{self._file.output} was begun with another checkpoint or other settings: {row['path']} is "
+                    f"{label!r} at {before:.4f} there, and at {now:.4f} now. Go on with the checkpoint that it was "
+                    "begun with, or give another --output."
+                )
 
     def _begin(self) -> None:
         """Without ``resume``, let the list of an earlier run go when there is something new."""

@@ -44,10 +44,11 @@ def test_a_folder_without_splits(
         assert said("validate", "--ckpt_path", BEST, "--data.root", root)[0] == own.format(root)
     # other images: all of them
     shutil.copytree(tmp_path / "photos", tmp_path / "other/val")
+    next((tmp_path / "other/val/bag").glob("*.png")).unlink()
     trained_on = f" (the checkpoint was trained on {tmp_path}/photos)"
     for command in ("validate", "test"):
         [line, ignored] = said(command, "--ckpt_path", BEST, "--data.root", "other/val")
-        assert line == f"Images:     24 images of 3 classes in other/val/{trained_on}"
+        assert line == f"Images:     23 images of 3 classes in other/val/{trained_on}"
         assert ignored == "Ignored:    1 image in @eaDir (1)"
     assert said("predict", "other", "--ckpt_path", BEST) == ["Ignored:    1 image in @eaDir (1)"]
     with pytest.raises(SystemExit):
@@ -57,6 +58,30 @@ def test_a_folder_without_splits(
     with pytest.raises(SystemExit):
         said("validate", "--ckpt_path", BEST, "--data.root", "alone")
     assert "There is no validation split: alone/val was looked for" in capsys.readouterr().err
+
+
+def test_what_was_held_back_is_known_by_its_images(
+    said: Callable[..., list[str]], tmp_path: Path, make_folder: Callable[..., Path]
+) -> None:
+    """Not by where they lie; and where they have changed, nothing is claimed of them."""
+    root = make_folder(tmp_path / "photos", {".": 8})
+    said("fit", *SMALL, *TRAIN, "--data.root", root)
+    moved = root.rename(tmp_path / "elsewhere")
+    trained_on = f" (the checkpoint was trained on {tmp_path}/photos)"
+    assert said("validate", "--ckpt_path", BEST, "--data.root", moved) == [
+        "Images:     12 images of 3 classes, held back from training, in elsewhere/"
+    ]
+    moved.rename(root)
+    for number, image in enumerate(sorted((root / "bag").iterdir())):
+        image.rename(root / f"bag/renamed_{number * 37 % 97}.png")
+    assert said("validate", "--ckpt_path", BEST, "--data.root", root) == [
+        "Images:     12 images of 3 classes in photos/, whose images have changed since: some of these may have been "
+        "trained on"
+    ]
+    root.rename(moved)
+    assert said("validate", "--ckpt_path", BEST, "--data.root", moved) == [
+        f"Images:     24 images of 3 classes in elsewhere/{trained_on}"
+    ]
 
 
 def test_splits_under_other_names(

@@ -1,6 +1,8 @@
 """Options that change when a run is continued: each takes effect or is refused."""
 
+import csv
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -197,3 +199,35 @@ def test_pretrained_is_spent(cli: Cli, words: list[object], capsys: pytest.Captu
     assert "Not used:   model.pretrained gone.safetensors" in capsys.readouterr().out
     [saved] = tmp_path.glob("**/config.yaml")
     assert "pretrained: gone.safetensors" in saved.read_text()
+
+
+def test_frozen_runs_go_on(
+    cli: Cli, words: list[object], trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is frozen was loaded once; its checkpoint holds it."""
+    more = [
+        *words[: words.index("--ckpt_path")], "--model.pretrained", trained / "checkpoints/best.ckpt",
+        "--model.finetuning.freeze", "backbone", "--run_name", "probe", "--trainer.default_root_dir", tmp_path,
+    ]  # fmt: skip
+    cli(*more, "--trainer.max_epochs", 1)
+    cli(*more, "--trainer.max_epochs", 2, "--ckpt_path", "last")
+    assert "Continues:" in capsys.readouterr().out
+    [path] = tmp_path.glob("**/last.ckpt")
+    assert torch.load(path, weights_only=True)["epoch"] == 1
+
+
+@pytest.mark.parametrize("batch_size", [5, 15])
+def test_the_schedule_goes_on_by_epochs(
+    cli: Cli, words: list[object], tmp_path: Path, batch_size: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One of two epochs is done, with 3 steps of 10 images: the rate is that of half the way, and ends at the least."""
+    caplog.set_level("INFO")
+    cli(*words, "--trainer.max_epochs", 2, "--data.batch_size", batch_size, "--trainer.default_root_dir", tmp_path,
+        "--trainer.log_every_n_steps", 1)  # fmt: skip
+    steps = 30 // batch_size
+    assert f"the schedule goes on as after {steps} of {2 * steps} steps." in caplog.text
+    [path] = tmp_path.glob("**/metrics.csv")
+    with path.open() as file:
+        rates = [float(row["lr"]) for row in csv.DictReader(file) if row["lr"]]
+    cosine = [1e-5 + (0.01 - 1e-5) * (1 + math.cos(math.pi * step / (2 * steps))) / 2 for step in range(2 * steps)]
+    assert rates[-steps:] == pytest.approx(cosine[steps:], rel=1e-6)

@@ -143,3 +143,9 @@ def test_the_exact_name_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert program.exact_name() == f"{sys.executable} 'my tools/cli.py'"
     monkeypatch.setenv("PATH", os.path.dirname(sys.executable))
     assert program.exact_name() == "python 'my tools/cli.py'"
+
+
+def test_a_script_that_calls_main_is_not_what_starts_a_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would start itself, without end."""
+    monkeypatch.setattr(sys, "argv", ["mycv.py"])
+    assert program.restart_command() == [sys.executable, "-m", "inceptionnext_lit"]

@@ -9,7 +9,7 @@ import psutil
 import pytest
 import torch
 
-from inceptionnext_lit.cli.cross_validate import best_epoch
+from inceptionnext_lit.cli.cross_validate import best_epoch, check_fold
 from inceptionnext_lit.errors import UserError
 from tests.recipes import SMALL
 
@@ -42,6 +42,26 @@ def test_its_fold_saves_and_ends_with_it(
     assert not (tmp_path / "runs/quickstart_fold1").exists()
     if code > 0:
         assert f"Stopped by {name} in fold 1 of 2; the same command with --ckpt_path last continues." in done.stdout
+
+
+def test_folds_of_another_cross_validation_are_not_taken(
+    make_folder: Callable[..., Path], cli: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_folder(tmp_path / "data", {".": 6})
+    words = [*SMALL, "--data.root", root, "--data.batch_size", 4, "--trainer.max_epochs", 1, "--run_name", "cv"]
+    cli("fit", *words, "--data.num_folds", 2, "--data.fold", 0, "--run_name", "cv_fold0")
+    for options, message in {
+        ("--data.num_folds", 3): "Fold 1 in runs/cv_fold0/version_0 was trained with data.num_folds 2, and this "
+        "cross-validation has 3; leave out --ckpt_path last, or give another --run_name.",
+        ("--data.num_folds", 2, "--model.lr", 0.01): "model.lr 0.003, and this cross-validation has 0.01",
+    }.items():
+        with pytest.raises(SystemExit) as exit_:
+            cli("cross_validate", *words, *options, "--ckpt_path", "last")
+        assert exit_.value.code == 1
+        assert message in capsys.readouterr().err
+    config = {"data": {"init_args": {"num_folds": 2, "fold": 0}}, "model": {"init_args": {"lr": 0.003}}}
+    check_fold(tmp_path / "runs/cv_fold0", config, 0)
+    check_fold(tmp_path / "runs/cv_fold1", config, 1)
 
 
 def test_a_fold_that_was_never_validated(tmp_path: Path) -> None:

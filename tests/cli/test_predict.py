@@ -2,10 +2,12 @@
 
 import csv
 import json
+import math
 import multiprocessing
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +20,7 @@ import torch
 from inceptionnext_lit.cli import main
 from inceptionnext_lit.models.compiled import Compiled
 from tests.processes import running, wait_until
-from tests.recipes import REPO
+from tests.recipes import REPO, SMALL
 
 Cli = Callable[..., None]
 ODD = ["a,b.png", 'a"b".png', "line\nbreak.png", "ünï 图.png", os.fsdecode(b"\xff\xfe.png")]
@@ -278,3 +280,42 @@ def test_killed_at_any_moment(checkpoint: Path, sample: Path, tmp_path: Path, su
     found = [row["path"] for row in rows(str(output))]
     assert len(found) == 1000
     assert set(found) == {str(path) for path in (sample / "val").rglob("*.png")}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_another_checkpoint_does_not_go_on(
+    photos: Path, checkpoint: Path, cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    output = f"out.{suffix}"
+    cli("predict", "photos/1[0-4].png", *words(checkpoint, output))
+    before = rows(output)
+    content = torch.load(checkpoint, weights_only=True)
+    for name in ("model.head.weight", "model_ema.module.head.weight"):
+        content["state_dict"][name] = content["state_dict"][name].flip(0)
+    torch.save(content, tmp_path / "other.ckpt")
+    with pytest.raises(SystemExit) as exit_:
+        cli("predict", "photos/1?.png", *words(tmp_path / "other.ckpt", output, "--resume"))
+    assert exit_.value.code == 1
+    assert f"{output} was begun with another checkpoint or other settings: " in capsys.readouterr().err
+    cli("predict", "photos/1?.png", *words(checkpoint, output, "--resume"))
+    assert rows(output)[: len(before)] == before
+    assert len({row["path"] for row in rows(output)}) == len(rows(output)) == 10
+
+
+def test_validate_measures_what_predict_does(
+    make_folder: Callable[..., Path], cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With test_time_flip, too."""
+    root = make_folder(tmp_path / "data", {"train": 10, "val": 30})
+    cli("fit", *SMALL, "--data.root", root, "--data.batch_size", 10, "--trainer.max_epochs", 2, "--trainer.accelerator",
+        "cpu", "--model.test_time_flip", "true")  # fmt: skip
+    last = Path("runs/quickstart/version_0/checkpoints/last.ckpt")
+    capsys.readouterr()
+    cli("validate", "--ckpt_path", last, "--data.root", root)
+    printed = capsys.readouterr().out
+    assert "Each image is averaged with its mirror image, as in predict (model.test_time_flip)." in printed
+    cli("predict", root / "val", *words(last, "out.jsonl"))
+    losses = [-math.log(row["top5"][Path(row["path"]).parent.name]) for row in rows("out.jsonl")]
+    [line] = [line.split() for line in printed.splitlines() if line.startswith("val ")]
+    [names] = [line.split() for line in printed.splitlines() if "loss" in line]
+    assert float(dict(zip(names, line[1:], strict=True))["loss"]) == pytest.approx(statistics.fmean(losses), abs=2e-4)

@@ -111,6 +111,10 @@ def test_what_is_named_like_a_manifest(tmp_path: Path) -> None:
         (["path,label,weight", "a.jpg,cat,heavy"], r"^Row 2 of .* has the weight 'heavy'; it must be a number above 0"),
         (["path,label,weight", "a.jpg,cat,nan"], r"has the weight 'nan'"),
         (["path,label,group", "a.jpg,cat,"], r"^Row 2 of .* has no group"),
+        (
+            ["path,label,group,split", "a.jpg,cat,p1,train", "b.jpg,cat,p2,train", "c/d.jpg,cat,p1,val"],
+            r"^Rows 2 and 4 of .* are of the group 'p1', one in the split train and one in another; put all images",
+        ),
         (["path,label", "a.jpg,cat", "./a.jpg,dog"], r"^Rows 2 and 3 of .* both name .*a\.jpg"),
         (["path,label", "a.jpg,cat,brown"], r"^Row 2 of .* has more cells than the 2 columns path, label"),
         (["path,label", "a.jpg"], r"^Row 2 of .* has fewer cells than the 2 columns"),
