@@ -1,9 +1,15 @@
 """The input of pretrained weights, where a recipe leaves it open how images are prepared."""
 
+from pathlib import Path
 from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_warn
 
 from inceptionnext_lit.models.pretrained_input import pretrained_input
 from inceptionnext_lit.preprocessing import Preprocessing
+from inceptionnext_lit.safe_load import load_plain
+from inceptionnext_lit.training.record import KEY as RUN
+from inceptionnext_lit.training.same_data import KEY as DATA
 
 _KEYS = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
 
@@ -37,7 +43,28 @@ def settle_input(model: Any, data: Any) -> str:
     return f"{', '.join(taken)} from {found.origin}{averaged}" if taken else ""
 
 
+def warn_of_shared_images(pretrained: bool | str | None, data: Any) -> None:
+    """Warn of validation images that the weights were trained on: those of a run that held back others of the same.
+
+    Args:
+        pretrained: Where the weights are from.
+        data: The data module, set up for training.
+    """
+    if not isinstance(pretrained, str) or not getattr(data, "holds_back", False):
+        return
+    path = Path(pretrained).expanduser()
+    content = load_plain(path, mmap=True) if path.suffix == ".ckpt" else {}
+    held_back = content.get(DATA, {}).get("val")
+    is_same = content.get(RUN, {}).get("data.root") == data.settings["root"]
+    if held_back is not None and is_same and held_back != data.fingerprint()["val"]:
+        rank_zero_warn(
+            f"The weights in {pretrained} were trained on some of the images that are held back for validation now, so "
+            "that validation metrics are too good. Give data.val_fraction, split_seed, num_folds and fold of that run."
+        )
+
+
 def describe_input(preprocessing: Preprocessing, taken: str) -> str:
     """How images are prepared, as a line of a run's start."""
     values = ", ".join(f"{key} {preprocessing.get(key, 'center')}" for key in _KEYS)
-    return f"Input:      {preprocessing['image_size']} pixels, {values}{f' ({taken})' if taken else ''}"
+    exif = ", EXIF orientation ignored" if preprocessing.get("exif") == "ignore" else ""
+    return f"Input:      {preprocessing['image_size']} pixels, {values}{exif}{f' ({taken})' if taken else ''}"

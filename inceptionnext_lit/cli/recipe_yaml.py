@@ -40,6 +40,9 @@ class RecipeLoader(_Base):  # type: ignore[misc]
                     f"the key {key.value!r} stands twice, in lines {lines[key.value]} and {line}; remove one"
                 )
             lines[key.value] = line
+        for key, line in lines.items():
+            if (other := _line_of(node, key.split("."))) is not None and "." in key:
+                raise UserError(f"the key {key!r} stands twice, in lines {other} and {line}; remove one")
         self.flatten_mapping(node)  # which takes in what <<: *anchor stands for; own keys come last and win
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
@@ -50,6 +53,16 @@ class RecipeLoader(_Base):  # type: ignore[misc]
                     item.tag = "tag:yaml.org,2002:str"
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)
         return mapping
+
+
+def _line_of(node: Any, path: list[str]) -> int | None:
+    """Where a nested key stands, such as ``lr`` in ``model``."""
+    for key, value in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.value == path[0]:
+            if len(path) == 1:
+                return int(key.start_mark.line) + 1
+            return _line_of(value, path[1:]) if isinstance(value, yaml.MappingNode) else None
+    return None
 
 
 def _construct_int(loader: Any, node: Any) -> int:

@@ -31,7 +31,7 @@ from inceptionnext_lit.cli.loggers import all_loggers, folder_loggers, give_defa
 from inceptionnext_lit.cli.optimizers import add_optimizers, describe_schedule, is_left_to_lightning, take_optimizers
 from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, other_classes, whole_numbers_first
 from inceptionnext_lit.cli.predicting import OUTPUT_KEYS, add_arguments, add_switch, leave_out_done, take_inputs
-from inceptionnext_lit.cli.pretrained import describe_input, settle_input
+from inceptionnext_lit.cli.pretrained import describe_input, settle_input, warn_of_shared_images
 from inceptionnext_lit.cli.run_folder import RunFolder
 from inceptionnext_lit.cli.tuning import derive, take_found_lr
 from inceptionnext_lit.errors import UserError
@@ -275,6 +275,7 @@ class CommandLine(LightningCLI):
         self.datamodule.prepare_data()
         self.datamodule.setup("fit")
         announce(self.datamodule, "fit")
+        warn_of_shared_images(self._pretrained, self.datamodule)
         derived = derive(self.config["fit"], self.model, self.datamodule, self.trainer)
         if self._get(self.config, "find_lr"):
             derived += take_found_lr(self.config["fit"], self.model, self.datamodule, self.trainer, self._checkpoint)

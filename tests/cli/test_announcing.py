@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from inceptionnext_lit.cli.pretrained import describe_input
+from inceptionnext_lit.preprocessing import Preprocessing
 from tests.recipes import SMALL
 
 Cli = Callable[..., None]
@@ -82,6 +84,26 @@ def test_what_was_held_back_is_known_by_its_images(
     assert said("validate", "--ckpt_path", BEST, "--data.root", moved) == [
         f"Images:     24 images of 3 classes in elsewhere/{trained_on}"
     ]
+
+
+def test_weights_that_know_the_validation_images(
+    said: Callable[..., list[str]], tmp_path: Path, make_folder: Callable[..., Path]
+) -> None:
+    root = make_folder(tmp_path / "photos", {".": 8})
+    said("fit", *SMALL, *TRAIN, "--data.root", root)
+    options = ["--model.pretrained", BEST, "--run_name", "second"]
+    words = ["fit", *SMALL, *TRAIN, "--data.root", root, *options]
+    said(*words)
+    with pytest.warns(UserWarning, match=r"were trained on some of the images that are held back for validation now"):
+        said(*words, "--data.split_seed", 1)
+
+
+def test_an_orientation_that_is_ignored_is_said() -> None:
+    shown = Preprocessing(image_size=28, crop_pct=1.0, interpolation="bicubic", mean=[0.5], std=[0.5], exif="ignore")
+    assert describe_input(shown, "") == (
+        "Input:      28 pixels, mean [0.5], std [0.5], interpolation bicubic, crop_pct 1.0, crop_mode center, EXIF "
+        "orientation ignored"
+    )
 
 
 def test_splits_under_other_names(

@@ -2,6 +2,8 @@
 
 import csv
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -109,6 +111,16 @@ def test_a_task_of_ones_own(tmp_path: Path) -> None:
         "error: predict labels images, and DenseTask is no classifier of this toolkit; use validate or test, or load "
         "its checkpoint in Python."
     ]
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page(tmp_path: Path) -> None:
+    page = (REPO / "docs/develop/add-a-task.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    for line in block.splitlines():
+        done = run(tmp_path, *shlex.split(line)[2:], "--trainer.accelerator", "cpu")
+        assert done.returncode == 0, done.stderr
+    assert "val_ema  0." in done.stdout
 
 
 def test_a_plain_module(make_folder: Callable[..., Path], tmp_path: Path) -> None:

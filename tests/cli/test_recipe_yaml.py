@@ -25,6 +25,7 @@ from tests.recipes import SMALL
         ("base: &b {x: 1, y: 2}\nown: {<<: *b, y: 3}", {"base": {"x": 1, "y": 2}, "own": {"x": 1, "y": 3}}),
         ("class_names:\nx: 1", {"class_names": None, "x": 1}),
         ("a.b", "a.b"),
+        ("a: {c: 1}\na.b: 2", {"a": {"c": 1}, "a.b": 2}),
     ],
 )  # fmt: skip
 def test_values(text: str, value: Any) -> None:
@@ -41,6 +42,7 @@ def test_values(text: str, value: Any) -> None:
         ("data: {}\nmodel: {}\ndata: {}\n", r"^r\.yaml: the key 'data' stands twice, in lines 1 and 3; remove one\.$"),
         ("class_weights: {no: 1, 'no': 2}", r"the key 'no' stands twice, in lines 1 and 1"),
         ("a: [{x: 1, x: 1}]", r"the key 'x' stands twice"),
+        ("model:\n  mix:\n    mixup: 1\nmodel.mix.mixup: 2\n", r"'model\.mix\.mixup' stands twice, in lines 3 and 4"),
     ],
 )
 def test_a_key_stands_once(text: str, message: str) -> None:
