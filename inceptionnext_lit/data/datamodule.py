@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -166,6 +166,11 @@ class ImageFolderDataModule(BaseDataModule):
         self.root = root
         self.in_chans = in_chans
         self._derive_batch_size = batch_size == "auto"
+        if class_weights == "auto" and sampler == "balanced":
+            rank_zero_warn(
+                "data.sampler balanced draws the classes equally often, and data.class_weights auto weights rare ones "
+                "on top of that, so that they count more than the others; leave one of them out."
+            )
         self.columns = ColumnNames(path_column, label_column)
         self.rules = SplitRules(val_fraction, split_seed, num_folds, fold, per_class)
         self.multi_label = multi_label

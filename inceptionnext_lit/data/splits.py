@@ -131,6 +131,7 @@ class ManifestSource:
         multi_label: Whether an image may have several labels.
         columns: Names of its columns, where they are none of the usual ones.
         suffixes: Endings of the files that are images.
+        may_be_single: Whether each image of a multi-label task may have one label all the same.
 
     Raises:
         UserError: As :func:`read_manifest`.
@@ -139,12 +140,19 @@ class ManifestSource:
     unit = "rows"
 
     def __init__(
-        self, path: Path, multi_label: bool, columns: ColumnNames, suffixes: Collection[str] = IMAGE_SUFFIXES
+        self,
+        path: Path,
+        multi_label: bool,
+        columns: ColumnNames,
+        suffixes: Collection[str] = IMAGE_SUFFIXES,
+        *,
+        may_be_single: bool = False,
     ) -> None:
         self._path = path
         self.root = path.parent
         self.ignored: Counter[str] = Counter()
-        manifest = read_manifest(path, multi_label=multi_label, columns=columns, suffixes=suffixes)
+        kind = None if multi_label and may_be_single else multi_label
+        manifest = read_manifest(path, multi_label=kind, columns=columns, suffixes=suffixes)
         self.notes: Sequence[str] = manifest.notes
         self._names = list(dict.fromkeys(label for labels in dict.fromkeys(manifest.labels) for label in labels))
         codes = {split: number for number, split in enumerate(SPLIT_NAMES)}
@@ -242,7 +250,8 @@ def open_source(
         UserError: If it is neither, or something in it is wrong.
     """
     if is_table(root):
-        return ManifestSource(root, multi_label, columns or ColumnNames(), suffixes)
+        known = classes is not None  # those of a checkpoint, say, of which a few images may have one label each
+        return ManifestSource(root, multi_label, columns or ColumnNames(), suffixes, may_be_single=known)
     if multi_label:
         raise UserError(
             f"data.multi_label is on, but class folders give an image one label; name a manifest with --data.root "

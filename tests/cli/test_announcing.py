@@ -71,18 +71,18 @@ def test_what_was_held_back_is_known_by_its_images(
     moved = root.rename(tmp_path / "elsewhere")
     trained_on = f" (the checkpoint was trained on {tmp_path}/photos)"
     assert said("validate", "--ckpt_path", BEST, "--data.root", moved) == [
-        "Images:     12 images of 3 classes, held back from training, in elsewhere/"
+        f"Images:     12 images of 3 classes, held back from training, in {moved}/"
     ]
     moved.rename(root)
     for number, image in enumerate(sorted((root / "bag").iterdir())):
         image.rename(root / f"bag/renamed_{number * 37 % 97}.png")
     assert said("validate", "--ckpt_path", BEST, "--data.root", root) == [
-        "Images:     12 images of 3 classes in photos/, whose images have changed since: some of these may have been "
+        f"Images:     12 images of 3 classes in {root}/, whose images have changed since: some of these may have been "
         "trained on"
     ]
     root.rename(moved)
     assert said("validate", "--ckpt_path", BEST, "--data.root", moved) == [
-        f"Images:     24 images of 3 classes in elsewhere/{trained_on}"
+        f"Images:     24 images of 3 classes in {moved}/{trained_on}"
     ]
 
 

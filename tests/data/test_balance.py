@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.data.balance import image_weights, images_by_class
 from inceptionnext_lit.data.samplers import TrainingSampler
 from inceptionnext_lit.data.samples import Sample
@@ -67,3 +68,8 @@ def test_balanced_steps_are_the_same_on_any_number_of_processes() -> None:
 def test_images_without_a_label_are_a_class_of_their_own() -> None:
     several = [Sample("1", (0, 1)), Sample("2", (0,)), Sample("3", ())]
     assert images_by_class(several, 2) == [[0, 1], [0], [2]]
+
+
+def test_both_ways_at_once_are_warned_of() -> None:
+    with pytest.warns(UserWarning, match=r"weights rare ones on top of that, so that they count more than the others"):
+        ImageFolderDataModule("x", class_weights="auto", sampler="balanced")

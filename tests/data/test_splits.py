@@ -11,6 +11,8 @@ from PIL import Image
 
 from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.data.checks import twins
+from inceptionnext_lit.data.samples import labels_of
+from inceptionnext_lit.data.splits import open_source
 from inceptionnext_lit.errors import UserError
 from tests.batches import finished
 
@@ -157,3 +159,15 @@ def test_a_manifest_with_its_own_names_of_columns(tmp_path: Path, caplog: pytest
     other = build(path, path_column="Photo", label_column="Kind", class_names=["cat", "dog"])
     other.setup("predict")
     assert other.predict_set.paths == [f"{tmp_path}/{name}" for name, _ in rows]
+
+
+def test_images_of_known_classes_may_have_one_label_each(tmp_path: Path) -> None:
+    """A few images for a checkpoint that gives several labels."""
+    (tmp_path / "list.csv").write_text("path,label\na.png,cat\nb.png,dog\n")
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).touch()
+    source = open_source(tmp_path / "list.csv", multi_label=True, classes=["bird", "cat", "dog"])
+    found = source.everything(["bird", "cat", "dog"])
+    assert [labels_of(sample) for sample in found] == [(1,), (2,)]
+    with pytest.raises(UserError, match=r"no image of .* has more than one label"):
+        open_source(tmp_path / "list.csv", multi_label=True)
