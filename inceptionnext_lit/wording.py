@@ -1,11 +1,31 @@
 """How messages word numbers and foreign text, such as the names of files and classes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """A number with its noun."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def did_you_mean(
+    word: str, known: Iterable[str], *, most: int = 3, cutoff: float = 0.6, otherwise: str | None = None
+) -> str:
+    """A question for the names that a word may have been meant for.
+
+    Args:
+        word: What was given.
+        known: What could have been.
+        most: How many are asked for.
+        cutoff: How alike they have to be, from 0 to 1.
+        otherwise: What to say if none is; all that are known, if not given.
+    """
+    known = list(known)
+    near = get_close_matches(word, known, n=most, cutoff=cutoff)
+    if not near and otherwise is not None:
+        return otherwise
+    return f"did you mean {' or '.join(near or known)}?"
 
 
 def printable(text: str) -> str:

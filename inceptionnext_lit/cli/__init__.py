@@ -1,7 +1,6 @@
 """The command line. Only what answers ``--help`` is imported here; the rest when a command runs."""
 
 import atexit
-import difflib
 import errno
 import gc
 import os
@@ -19,7 +18,7 @@ from inceptionnext_lit.cli.output import outliving_readers
 from inceptionnext_lit.errors import SharedError, UserError
 from inceptionnext_lit.printing import print_error
 from inceptionnext_lit.program import as_called
-from inceptionnext_lit.wording import printable_lines
+from inceptionnext_lit.wording import did_you_mean, printable_lines
 
 INTERRUPTED = 130  # a shell's own code for Ctrl-C
 DEBUG = "INCEPTIONNEXT_LIT_DEBUG"  # set to 1, errors come with their traceback
@@ -94,8 +93,8 @@ def _answer(words: list[str], *, is_program: bool) -> int:
         print(f"inceptionnext-lit {__version__}")
         return 0
     if words[0] not in COMMANDS | TOOLS:
-        near = difflib.get_close_matches(words[0], COMMANDS | TOOLS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"the first word is one of {', '.join(COMMANDS | TOOLS)}."
+        known = COMMANDS | TOOLS
+        hint = did_you_mean(words[0], known, most=1, otherwise=f"the first word is one of {', '.join(known)}.")
         print_error(f"There is no command {words[0]!r}; {hint}")
         return 2
     if words[0] in COMMANDS and words[1:] in (["-h"], ["--help"]):

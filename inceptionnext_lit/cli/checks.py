@@ -1,6 +1,5 @@
 """What is looked at before a command starts, so that a mistake costs seconds and leaves nothing behind."""
 
-import difflib
 import re
 from typing import Any
 
@@ -9,6 +8,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from inceptionnext_lit.cli.continuing import is_finished
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.wording import did_you_mean
 
 
 def check_continuation(checkpoint: dict[str, Any], config: Any, *, is_training: bool) -> None:
@@ -81,8 +81,7 @@ def choose_monitor(monitor: str, model: LightningModule) -> str:
             raise UserError(f"{type(model).__name__} has no main figure that is known; name one: --checkpoint.monitor.")
         return next((name for name in figures if name.startswith("val_ema/")), figures[0])
     if figures and monitor not in figures:
-        near = difflib.get_close_matches(monitor, figures, n=3) or figures
-        raise UserError(f"checkpoint.monitor is {monitor!r}, which is not logged; did you mean {' or '.join(near)}?")
+        raise UserError(f"checkpoint.monitor is {monitor!r}, which is not logged; {did_you_mean(monitor, figures)}")
     return monitor
 
 

@@ -18,6 +18,7 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks import BaseTask
 from inceptionnext_lit.training.optim import OptimizerOptions
 from inceptionnext_lit.training.schedule import Schedule
+from inceptionnext_lit.wording import did_you_mean
 
 KEYS = ("optimizer", "lr_scheduler")
 _EXAMPLES = {"optimizer": "torch.optim.AdamW", "lr_scheduler": "torch.optim.lr_scheduler.ExponentialLR"}
@@ -113,8 +114,8 @@ def explain_class(message: str) -> str | None:
         cls = pkgutil.resolve_name(found[1])
         if cls is base:
             return f"{key}.{found[2]} is an argument of a class, which comes before it: --{key} {_EXAMPLES[key]}."
-        near = get_close_matches(found[2], sorted(_defaults(cls)), n=2, cutoff=0.0)
-        return f"{found[1]} has no argument {found[2]!r}; did you mean {' or '.join(near)}?"
+        question = did_you_mean(found[2], sorted(_defaults(cls)), most=2, cutoff=0.0)
+        return f"{found[1]} has no argument {found[2]!r}; {question}"
     if found := re.search(r"type: <class 'str'>\s+Given value: (\S+)$", message):
         classes = [cls for cls in vars(module).values() if isinstance(cls, type) and issubclass(cls, base)]
         known = {cls.__name__.lower(): cls.__name__ for cls in classes if cls is not base}

@@ -1,13 +1,13 @@
 """The parser of the commands that need no trainer."""
 
 import argparse
-import difflib
 import re
 import sys
 from typing import NoReturn
 
 from inceptionnext_lit.printing import print_error
 from inceptionnext_lit.program import as_called, usage_name
+from inceptionnext_lit.wording import did_you_mean
 
 
 class ToolParser(argparse.ArgumentParser):
@@ -34,8 +34,8 @@ class ToolParser(argparse.ArgumentParser):
         """
         if found := re.match(r"unrecognized arguments: (\S+)", message):
             known = [key for action in self._actions for key in action.option_strings]
-            near = difflib.get_close_matches(found[1].partition("=")[0], known, n=3)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"{self.prog} --help lists all keys."
+            key, otherwise = found[1].partition("=")[0], f"{self.prog} --help lists all keys."
+            hint = did_you_mean(key, known, otherwise=otherwise)
             message = f"There is no key {found[1]!r}; {hint}"
             if not found[1].startswith("-"):
                 message = f"There is one word too many: {found[1]!r}; see {self.prog} --help."

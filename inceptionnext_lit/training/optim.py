@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Collection
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any, cast
 
 import torch
@@ -22,6 +21,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.training.class_paths import import_subclass
+from inceptionnext_lit.wording import did_you_mean
 
 _FUSED = (Adam, AdamW, SGD)  # in one pass over the parameters, in every release of torch that this works with
 _FUSED_DEVICES = ("cpu", "cuda")
@@ -53,9 +53,9 @@ class OptimizerOptions:
     def __post_init__(self) -> None:
         known = list_optimizers()
         if self.name not in known and "." not in self.name:
-            near = get_close_matches(self.name, known, n=3, cutoff=0.0)
+            question = did_you_mean(self.name, known, cutoff=0.0)
             raise UserError(
-                f"model.optimizer.name is {self.name!r}, which timm does not know; did you mean {' or '.join(near)}? "
+                f"model.optimizer.name is {self.name!r}, which timm does not know; {question} "
                 "A class of another package is given by its path, such as torch.optim.RAdam."
             )
         if not 0 < self.layer_decay <= 1:

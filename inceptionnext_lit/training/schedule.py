@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.training.class_paths import import_subclass
+from inceptionnext_lit.wording import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -116,10 +117,8 @@ class Schedule:
         kwargs = self.kwargs or {}
         monitor, mode = str(kwargs.get("monitor")), kwargs.get("mode", "min")
         if monitor not in directions:
-            near = get_close_matches(monitor, directions, n=2, cutoff=0.0)
-            raise UserError(
-                f"{self.name} waits for the monitor {monitor!r}, which is not logged; did you mean {' or '.join(near)}?"
-            )
+            question = did_you_mean(monitor, directions, most=2, cutoff=0.0)
+            raise UserError(f"{self.name} waits for the monitor {monitor!r}, which is not logged; {question}")
         if mode != directions[monitor]:
             raise UserError(
                 f"{self.name} waits for {monitor} with mode {mode}, which takes the worst value for the best; give it "
