@@ -1,6 +1,10 @@
+import ast
 import re
 import subprocess
 import sys
+from collections.abc import Collection
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +51,29 @@ def test_imports_point_one_way(package: str) -> None:
     for path in (REPO / "inceptionnext_lit" / package).glob("*.py"):
         for name in re.findall(r"^\s*(?:from|import) inceptionnext_lit\.(\w+)", path.read_text(), re.MULTILINE):
             assert name in ALLOWED[package] | FREE | {package}, f"{path.name} imports {name}"
+
+
+def imports(path: Path, modules: Collection[str]) -> set[str]:
+    """The modules of the package that one imports, at its top or within a function."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    own = found & set(modules)
+    return {name for name in own if not any(other.startswith(f"{name}.") for other in own)}
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    root = REPO / "inceptionnext_lit"
+    paths = {".".join(path.relative_to(REPO).with_suffix("").parts): path for path in root.rglob("*.py")}
+    modules = {name.removesuffix(".__init__"): path for name, path in paths.items()}
+    order = TopologicalSorter({name: imports(path, modules) for name, path in modules.items()})
+    order.prepare()  # raises a CycleError that names the circle
+    with pytest.raises(CycleError):
+        TopologicalSorter({"a": {"b"}, "b": {"a"}}).prepare()
+    assert "inceptionnext_lit.doctor.report" in imports(modules["inceptionnext_lit.doctor.writing"], modules)
 
 
 def test_the_package_alone_loads_nothing_heavy() -> None:

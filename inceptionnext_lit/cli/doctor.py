@@ -15,8 +15,9 @@ from inceptionnext_lit.data.opening import MAX_PIXELS
 from inceptionnext_lit.data.sample import data_folder
 from inceptionnext_lit.data.tables import is_table
 from inceptionnext_lit.doctor.listing import list_folder, list_manifest
-from inceptionnext_lit.doctor.report import Report, check_output, examine_listing, write_report
+from inceptionnext_lit.doctor.report import Report, examine_listing
 from inceptionnext_lit.doctor.terminal import print_report
+from inceptionnext_lit.doctor.writing import check_output, write_report
 from inceptionnext_lit.wording import printable
 
 EXAMPLES = """\

@@ -1,7 +1,5 @@
-"""A doctor's report: made from a folder, and written as JSON or HTML."""
+"""A doctor's report, made from a folder."""
 
-import json
-import os
 import statistics
 import time
 from collections import Counter
@@ -16,10 +14,7 @@ from inceptionnext_lit.doctor.examine import Examination
 from inceptionnext_lit.doctor.findings import Finding
 from inceptionnext_lit.doctor.listing import Listing
 from inceptionnext_lit.doctor.survey import survey
-from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.safe_save import obstacle, replacing
 
-SUFFIXES = (".json", ".html")
 _COMMON_SIZES = 10
 
 
@@ -112,37 +107,6 @@ def examine_listing(
         dict(Counter(examination.format for examination in readable).most_common()),
         findings,
     )
-
-
-def check_output(path: Path) -> None:
-    """Refuses a file for the report before anything is read for it.
-
-    Raises:
-        UserError: If its ending is neither ``.json`` nor ``.html``, or it cannot be written.
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"--output is {path}; it must end in {' or '.join(SUFFIXES)}.")
-    if (code := obstacle(path)) is not None:
-        raise UserError(f"The report {path} cannot be written: {os.strerror(code)}; give another one with --output.")
-
-
-def write_report(report: Report, path: Path) -> None:
-    """Writes a report in the format that the file's ending tells, all of it or nothing.
-
-    Raises:
-        UserError: If it cannot be written.
-    """
-    if path.suffix.lower() == ".json":
-        text = json.dumps(report.record(), indent=2) + "\n"
-    else:
-        from inceptionnext_lit.doctor.page import render_page
-
-        text = render_page(report)
-    try:
-        with replacing(path) as partial:
-            partial.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"The report {path} cannot be written: {error.strerror or error}.") from error
 
 
 def _summarise_sizes(examinations: Sequence[Examination]) -> dict[str, Any]:
