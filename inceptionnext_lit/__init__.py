@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from wrapt import when_imported
 
 if TYPE_CHECKING:
-    from inceptionnext_lit.inference import Classifier, Prediction, load_classifier
+    from inceptionnext_lit.predict.classifier import Classifier, Prediction, load_classifier
 
 __all__ = ["Classifier", "Prediction", "load_classifier"]
 __version__ = "0.1.0"
@@ -29,5 +29,5 @@ def _register_models(_timm: ModuleType) -> None:
 def __getattr__(name: str) -> Any:
     """Import what works with trained checkpoints when it is first asked for: torch and Lightning come with it."""
     if name in __all__:
-        return getattr(importlib.import_module("inceptionnext_lit.inference"), name)
+        return getattr(importlib.import_module("inceptionnext_lit.predict.classifier"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

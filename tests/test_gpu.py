@@ -16,7 +16,7 @@ from inceptionnext_lit.data.erasing import Erasure
 from inceptionnext_lit.data.transforms import input_format
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
-from inceptionnext_lit.training.mixing import Mix
+from inceptionnext_lit.tasks.classification.mixup import Mix
 from inceptionnext_lit.training.progress import RunProgressBar
 from inceptionnext_lit.training.summary import RunSummary
 from tests.recipes import SMALL

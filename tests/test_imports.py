@@ -2,6 +2,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Collection
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -37,8 +38,10 @@ ALLOWED = {
     "doctor": {"data"},
     "training": set(),
     "tasks": {"models", "training"},
+    "predict": {"data", "models", "tasks", "training"},
+    "export": {"models", "tasks", "training"},
     "reports": {"models"},
-    "cli": {"data", "doctor", "models", "reports", "tasks", "training"},
+    "cli": {"data", "doctor", "export", "models", "predict", "reports", "tasks", "training"},
 }
 # what every package may import
 FREE = {
@@ -48,9 +51,16 @@ FREE = {
 
 @pytest.mark.parametrize("package", ALLOWED)
 def test_imports_point_one_way(package: str) -> None:
-    for path in (REPO / "inceptionnext_lit" / package).glob("*.py"):
+    for path in (REPO / "inceptionnext_lit" / package).rglob("*.py"):
         for name in re.findall(r"^\s*(?:from|import) inceptionnext_lit\.(\w+)", path.read_text(), re.MULTILINE):
             assert name in ALLOWED[package] | FREE | {package}, f"{path.name} imports {name}"
+
+
+def test_every_package_ships() -> None:
+    shipped = tomllib.loads((REPO / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {path.parent for path in (REPO / "inceptionnext_lit").rglob("__init__.py")}
+    found = {".".join(folder.relative_to(REPO).parts) for folder in folders}
+    assert sorted(shipped) == sorted([*found, "inceptionnext_lit.configs"])
 
 
 def imports(path: Path, modules: Collection[str]) -> set[str]:

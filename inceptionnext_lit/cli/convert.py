@@ -7,9 +7,9 @@ from typing import get_args
 from inceptionnext_lit.cli import TOOLS
 from inceptionnext_lit.cli.quiet import silence_library_chatter
 from inceptionnext_lit.cli.tools import ToolParser, sentence
+from inceptionnext_lit.export.safetensors import convert_checkpoint
 from inceptionnext_lit.models.formats import WeightSet
 from inceptionnext_lit.program import exact_name
-from inceptionnext_lit.tasks.conversion import convert_checkpoint
 from inceptionnext_lit.wording import printable_lines
 
 EXAMPLES = """\

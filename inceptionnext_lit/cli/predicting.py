@@ -7,7 +7,7 @@ from jsonargparse import ActionYesNo
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.tasks.predictions import PredictionWriter
+from inceptionnext_lit.predict.writer import PredictionWriter
 
 OUTPUT_KEYS = ("output", "resume", "overwrite")  # what PredictionWriter takes
 _RESUME = (

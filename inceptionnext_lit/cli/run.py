@@ -35,11 +35,11 @@ from inceptionnext_lit.cli.pretrained import describe_input, settle_input, warn_
 from inceptionnext_lit.cli.run_folder import RunFolder
 from inceptionnext_lit.cli.tuning import derive, take_found_lr
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.predict.writer import PredictionWriter, check_single_process
 from inceptionnext_lit.reports.counting import image_macs
 from inceptionnext_lit.safe_load import check_finite
 from inceptionnext_lit.seeding import run_seed
 from inceptionnext_lit.tasks.base import BaseTask, run_callbacks
-from inceptionnext_lit.tasks.predictions import PredictionWriter, check_single_process
 from inceptionnext_lit.training.batchnorm import DeviceSyncBatchNorm
 from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
 from inceptionnext_lit.training.checkpoints import Checkpoints, best_mode

@@ -1,6 +1,6 @@
 """LightningModules."""
 
 from inceptionnext_lit.tasks.base import BaseTask
-from inceptionnext_lit.tasks.classification import ClassificationTask
+from inceptionnext_lit.tasks.classification.task import ClassificationTask
 
 __all__ = ["BaseTask", "ClassificationTask"]

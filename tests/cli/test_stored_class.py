@@ -11,7 +11,7 @@ import torch
 from inceptionnext_lit import load_classifier
 from inceptionnext_lit.cli.checkpoint_defaults import checkpoint_defaults
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.tasks.conversion import convert_checkpoint
+from inceptionnext_lit.export.safetensors import convert_checkpoint
 from tests.recipes import SMALL
 
 Cli = Callable[..., None]
@@ -112,5 +112,5 @@ def test_what_fit_itself_writes_is_taken(stored: dict[str, Any]) -> None:
 
     given = Namespace(class_path="inceptionnext_lit.tasks.ClassificationTask", init_args=Namespace())
     defaults = checkpoint_defaults(stored, "best.ckpt", given)
-    assert defaults["model"]["class_path"] == "inceptionnext_lit.tasks.classification.ClassificationTask"
+    assert defaults["model"]["class_path"] == "inceptionnext_lit.tasks.classification.task.ClassificationTask"
     assert defaults["model"]["init_args"]["name"] == "inceptionnext_iso_micro"

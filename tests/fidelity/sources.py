@@ -9,7 +9,7 @@ import yaml
 from torch import nn
 
 from inceptionnext_lit.tasks.backbone import create_backbone
-from inceptionnext_lit.training.mixing import Mix
+from inceptionnext_lit.tasks.classification.mixup import Mix
 from inceptionnext_lit.training.optim import OptimizerOptions
 from inceptionnext_lit.training.schedule import Schedule
 from tests.recipes import REPO

@@ -14,7 +14,7 @@ from inceptionnext_lit.data.erasing import erase
 from inceptionnext_lit.data.samplers import TrainingSampler
 from inceptionnext_lit.seeding import run_seed, seed_generators
 from inceptionnext_lit.tasks import ClassificationTask
-from inceptionnext_lit.training.mixing import Mix
+from inceptionnext_lit.tasks.classification.mixup import Mix
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 3])

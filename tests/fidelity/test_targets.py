@@ -10,8 +10,8 @@ from scipy import stats
 from timm.data.mixup import Mixup, cutmix_bbox_and_lam, mixup_target
 from torch.nn import functional as F
 
-from inceptionnext_lit.training.losses import classification_loss
-from inceptionnext_lit.training.mixing import Mix
+from inceptionnext_lit.tasks.classification.losses import classification_loss
+from inceptionnext_lit.tasks.classification.mixup import Mix
 from tests.fidelity.sources import RECIPES, recipe
 
 DRAWS = 20_000

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
-from inceptionnext_lit.training.mixing import Mix
+from inceptionnext_lit.tasks.classification.mixup import Mix
 from inceptionnext_lit.training.schedule import Schedule
 
 pytestmark = [

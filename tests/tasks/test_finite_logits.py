@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from inceptionnext_lit.errors import SharedError, UserError
 from inceptionnext_lit.tasks import ClassificationTask
-from inceptionnext_lit.tasks.finite_logits import LogitWatch
-from inceptionnext_lit.tasks.predictions import rank
+from inceptionnext_lit.tasks.classification.finite_logits import LogitWatch
+from inceptionnext_lit.tasks.classification.predictions import rank
 from tests.ranks import run_ranks
 
 MICRO = "inceptionnext_iso_micro"

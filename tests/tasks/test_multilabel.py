@@ -19,7 +19,7 @@ from inceptionnext_lit import load_classifier
 from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
-from inceptionnext_lit.training.mixing import Mix
+from inceptionnext_lit.tasks.classification.mixup import Mix
 from tests.batches import finished
 from tests.ranks import run_ranks
 from tests.recipes import SMALL

@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
-from inceptionnext_lit.tasks.counting import exact_dtype
-from inceptionnext_lit.training.mixing import Mix
+from inceptionnext_lit.tasks.classification.counted import exact_dtype
+from inceptionnext_lit.tasks.classification.mixup import Mix
 from tests.without_float64 import WithoutFloat64
 
 INPUT = Preprocessing(image_size=28, crop_pct=1.0, interpolation="bicubic", mean=[0.5] * 3, std=[0.5] * 3)

@@ -26,7 +26,7 @@ from inceptionnext_lit.models.fitting import listed
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.safe_load import check_finite
 from inceptionnext_lit.tasks import ClassificationTask
-from inceptionnext_lit.tasks.predictions import labels, rank, top_labels
+from inceptionnext_lit.tasks.classification.predictions import labels, rank, top_labels
 from inceptionnext_lit.tasks.stored import check_stored, own_class
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.training.mixing import Mix
+from inceptionnext_lit.tasks.classification.mixup import Mix
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:

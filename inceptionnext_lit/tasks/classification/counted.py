@@ -1,4 +1,4 @@
-"""Figures that are counted on the device alone: the host never waits for it.
+"""Metrics that are counted on the device alone: the host never waits for it.
 
 torchmetrics looks at the values of losses and labels, and at the largest label to count them, each of which makes the
 host wait for all that a GPU was asked to do.

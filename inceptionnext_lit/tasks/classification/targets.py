@@ -10,19 +10,19 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MultilabelAveragePrecision, MultilabelF1Score
 
 from inceptionnext_lit.preprocessing import NOT_COUNTED
-from inceptionnext_lit.tasks.counting import CountedAccuracy
+from inceptionnext_lit.tasks.classification.counted import CountedAccuracy
 
 EVALUATED = ("val", "val_ema", "test", "test_ema")
 
 
-class Kind(Protocol):
+class Targets(Protocol):
     """What a classifier says of an image.
 
     Attributes:
-        figures: Names of its metrics, the one by which the best epoch is chosen first.
+        metric_names: Names of its metrics, the one by which the best epoch is chosen first.
     """
 
-    figures: tuple[str, ...]
+    metric_names: tuple[str, ...]
 
     def metrics(self) -> nn.ModuleDict:
         """A MetricCollection for each split and each set of weights, under ``of_train``, ``of_val`` and so on.
@@ -32,7 +32,7 @@ class Kind(Protocol):
         ...
 
     def per_class(self) -> nn.ModuleDict:
-        """Metrics with a figure for each class, under the same keys; empty where there are none."""
+        """Metrics with a value for each class, under the same keys; empty where there are none."""
         ...
 
     def counted(self, labels: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class SingleLabel:
         num_classes: Number of classes K.
     """
 
-    figures: tuple[str, ...] = ("acc1", "acc5", "macro_acc")
+    metric_names: tuple[str, ...] = ("acc1", "acc5", "macro_acc")
 
     def __init__(self, num_classes: int) -> None:
         self._classes = num_classes
@@ -123,7 +123,7 @@ class MultiLabel:
 
     def __init__(self, class_names: Sequence[str]) -> None:
         self._names = list(class_names)
-        self.figures: tuple[str, ...] = ("mAP", "f1", *(f"f1/{name}" for name in self._names))
+        self.metric_names: tuple[str, ...] = ("mAP", "f1", *(f"f1/{name}" for name in self._names))
 
     def metrics(self) -> nn.ModuleDict:
         """The mean over labels of average precision, and of F1 at a probability of one half; in training F1 alone."""

@@ -14,15 +14,15 @@ from inceptionnext_lit.models.deploy import deploy
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks.backbone import create_backbone, has_weight_source
 from inceptionnext_lit.tasks.base import BaseTask, check_ranges
-from inceptionnext_lit.tasks.counting import MeanLoss, exact_dtype
-from inceptionnext_lit.tasks.figures import Figures
-from inceptionnext_lit.tasks.kinds import Kind, MultiLabel, SingleLabel
-from inceptionnext_lit.tasks.predictions import Predictions, rank
+from inceptionnext_lit.tasks.classification.counted import MeanLoss, exact_dtype
+from inceptionnext_lit.tasks.classification.losses import LossName, classification_loss
+from inceptionnext_lit.tasks.classification.metrics import ClassificationMetrics
+from inceptionnext_lit.tasks.classification.mixup import Mix
+from inceptionnext_lit.tasks.classification.predictions import Predictions, rank
+from inceptionnext_lit.tasks.classification.targets import MultiLabel, SingleLabel, Targets
 from inceptionnext_lit.training.batchnorm import DistBN
 from inceptionnext_lit.training.execution import Execution
 from inceptionnext_lit.training.finetuning import Finetuning
-from inceptionnext_lit.training.losses import LossName, classification_loss
-from inceptionnext_lit.training.mixing import Mix
 from inceptionnext_lit.training.optim import OptimizerOptions
 from inceptionnext_lit.training.schedule import Schedule
 
@@ -36,7 +36,7 @@ class ClassificationTask(BaseTask):
     recalls. Where images may have several labels they are ``mAP``, the mean over labels of average precision, ``f1`` at
     a probability of one half, and ``f1/LABEL``. They are logged as ``train/…``, ``val/…`` and ``test/…``; those of
     averaged weights, where ``ema_decay`` is set, as ``val_ema/…`` and ``test_ema/…``. A run that mixes images has no
-    training accuracy, since mixed images have no single label. Validation and test figures are those of the whole
+    training accuracy, since mixed images have no single label. Validation and test metrics are those of the whole
     split, the same on any number of processes.
 
     What is random in a step depends on the run's seed, the epoch, the batch and the process alone. A run that is
@@ -137,8 +137,8 @@ class ClassificationTask(BaseTask):
         self.class_names = class_names or [str(index) for index in range(num_classes)]
         self.preprocessing = preprocessing
         self.mix = mix or Mix()
-        self.kind: Kind = MultiLabel(self.class_names) if multi_label else SingleLabel(num_classes)
-        self.metrics = Figures(self.kind, self.class_names)
+        self.targets: Targets = MultiLabel(self.class_names) if multi_label else SingleLabel(num_classes)
+        self.metrics = ClassificationMetrics(self.targets, self.class_names)
         self.directions = self.metrics.directions(*self.evaluated_models("val"))
         self.check_schedule(self.directions)
         self.predictor: Callable[[Tensor], Tensor] | None = None
@@ -171,7 +171,9 @@ class ClassificationTask(BaseTask):
             return logits
         logits, mirrored = logits.float(), model(self._lay_out(images.flip(-1))).float()
         lost = ~(logits.isfinite() & mirrored.isfinite()).all(dim=1, keepdim=True)
-        return self.kind.average(logits, mirrored).masked_fill(lost, torch.nan)  # the mean may be finite all the same
+        return self.targets.average(logits, mirrored).masked_fill(
+            lost, torch.nan
+        )  # the mean may be finite all the same
 
     def _lay_out(self, images: Tensor) -> Tensor:
         return images.to(memory_format=self.execution.memory_format)  # contiguous() passes single channels by
@@ -203,16 +205,16 @@ class ClassificationTask(BaseTask):
             self.metrics.evaluated(self, name, logits, labels)
 
     def on_train_epoch_start(self) -> None:
-        """Go on from the linear probe to the rest, where there is one, and begin the epoch's figures."""
+        """Go on from the linear probe to the rest, where there is one, and begin the epoch's metrics."""
         super().on_train_epoch_start()
         self.metrics.begin("train")
 
     def on_validation_epoch_start(self) -> None:
-        """Begin the validation's figures."""
+        """Begin the validation's metrics."""
         self.metrics.begin("val", "val_ema")
 
     def on_test_epoch_start(self) -> None:
-        """Begin the test's figures."""
+        """Begin the test's metrics."""
         self.metrics.begin("test", "test_ema")
 
     def on_validation_epoch_end(self) -> None:
@@ -238,7 +240,7 @@ class ClassificationTask(BaseTask):
         """
         logits = logits.float()
         lost = ~logits.isfinite().all(dim=1, keepdim=True)
-        return self.kind.probabilities(logits).masked_fill(lost, torch.nan)
+        return self.targets.probabilities(logits).masked_fill(lost, torch.nan)
 
     def predict_step(self, batch: tuple[Tensor, list[str], Any], batch_idx: int) -> Predictions:
         """Most probable classes of a batch: images (N, C, H, W), their N paths, and what could not be read."""

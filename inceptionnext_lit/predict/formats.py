@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.predict.tables import Row, RowFile, as_json, json_lines, refuse_constant
 from inceptionnext_lit.safe_save import replacing
-from inceptionnext_lit.tasks.row_files import Row, RowFile, as_json, json_lines, refuse_constant
 
 FORMATS = (".csv", ".jsonl", ".json", ".parquet")
 COLUMNS = ("path", "label", "probability", "top5")

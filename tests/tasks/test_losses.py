@@ -5,7 +5,7 @@ import torch
 from timm.loss import SoftTargetCrossEntropy
 from torch.nn import functional as F
 
-from inceptionnext_lit.training.losses import classification_loss
+from inceptionnext_lit.tasks.classification.losses import classification_loss
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 3.0]])
 LABELS = torch.tensor([0, 1])

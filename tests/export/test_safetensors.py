@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.export.safetensors import convert_checkpoint
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
-from inceptionnext_lit.tasks.conversion import convert_checkpoint
 from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO
 from tests.models.references import Isotropic
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.predict.formats import PredictionFile
+from inceptionnext_lit.predict.tables import Row, RowFile
 from inceptionnext_lit.tasks import prediction_files
-from inceptionnext_lit.tasks.prediction_files import PredictionFile
-from inceptionnext_lit.tasks.row_files import Row, RowFile
 
 ODD = [
     "a,b.jpg",

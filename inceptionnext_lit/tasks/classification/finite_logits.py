@@ -1,4 +1,4 @@
-"""Watching an evaluation's logits: a figure that counts NaN as a class would be a wrong number without a word."""
+"""Watching an evaluation's logits: a metric that counts NaN as a class would be a wrong number without a word."""
 
 from typing import Any, cast
 

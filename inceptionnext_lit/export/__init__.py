@@ -1,0 +1,1 @@
+"""What becomes of a checkpoint outside this package."""

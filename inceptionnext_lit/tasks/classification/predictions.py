@@ -1,0 +1,70 @@
+"""What a classifier predicts for a batch."""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+from torch import Tensor
+
+_TOP = 5
+
+
+class Predictions(TypedDict):
+    """What ``predict_step`` returns for a batch of N images; k is 5, or the number of classes if fewer.
+
+    Attributes:
+        paths: The N files.
+        finite: Whether the model's outputs were finite, shape (N,); else what follows means nothing.
+        classes: Indices of the k most probable classes, shape (N, k), best first.
+        probabilities: Their probabilities, shape (N, k).
+        present: Where images may have several labels, which classes have a probability of one half or more, shape
+            (N, classes); otherwise None.
+    """
+
+    paths: list[str]
+    finite: Tensor
+    classes: Tensor
+    probabilities: Tensor
+    present: Tensor | None
+
+
+def rank(scores: Tensor, paths: list[str], *, multi_label: bool = False) -> Predictions:
+    """Choose the best classes of each image.
+
+    Args:
+        scores: A probability per class, shape (N, classes); NaN where the model's outputs were not finite.
+        paths: The N files.
+        multi_label: Whether an image may have several labels.
+    """
+    top = scores.topk(min(_TOP, scores.shape[1]), dim=1)
+    present = scores >= 0.5 if multi_label else None
+    finite = scores.isfinite().all(dim=1)
+    return {"paths": paths, "finite": finite, "classes": top.indices, "probabilities": top.values, "present": present}
+
+
+def labels(predictions: Predictions, class_names: Sequence[str]) -> list[str]:
+    """The label of each image: the most probable class; or all that are present, as a manifest has them: ``cat|dog``.
+
+    Args:
+        predictions: What :func:`rank` returns.
+        class_names: Names in the order of the indices.
+    """
+    if predictions["present"] is None:
+        return [class_names[index] for index in predictions["classes"][:, 0].tolist()]
+    return [
+        "|".join(name for name, is_present in zip(class_names, image, strict=True) if is_present)
+        for image in predictions["present"].tolist()
+    ]
+
+
+def top_labels(predictions: Predictions, class_names: Sequence[str]) -> list[dict[str, float]]:
+    """The best labels of each image with their probabilities, best first.
+
+    Args:
+        predictions: What :func:`rank` returns.
+        class_names: Names in the order of the indices.
+    """
+    classes, values = predictions["classes"].tolist(), predictions["probabilities"].tolist()
+    return [
+        {class_names[index]: value for index, value in zip(*image, strict=True)}
+        for image in zip(classes, values, strict=True)
+    ]
