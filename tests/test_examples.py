@@ -96,3 +96,18 @@ def test_loader_speed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((REPO / "examples").glob("*.py")), ids=lambda path: path.name)
 def test_every_example_is_tested(path: Path) -> None:
     assert f'"{path.name}"' in Path(__file__).read_text()
+
+
+def test_own_mixer(tmp_path: Path) -> None:
+    """The commands of the page, on fewer batches."""
+    page = (REPO / "docs/develop/add-a-mixer.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    cuts = ["--trainer.limit_train_batches", "3", "--trainer.limit_val_batches", "2", "--trainer.accelerator", "cpu"]
+    printed = []
+    for line in block.splitlines():
+        _, script, *words = line.split()
+        assert script == "examples/own_mixer.py"
+        printed.append(run("own_mixer.py", *words, *([] if words[0] == "budget" else cuts), cwd=tmp_path))
+    assert "shift_iso_nano" in printed[0]
+    assert "Model:      shift_iso_nano, 0.45 M parameters, 0.022 G multiply-adds an image" in printed[1]
+    assert "\nval  0." in printed[2]
