@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from inceptionnext_lit.data.device_batch import RawImages, ToInput, stack_pixels
 from inceptionnext_lit.data.erasing import Erasure
-from inceptionnext_lit.data.transforms import input_format
+from inceptionnext_lit.data.input_format import input_format
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks.classification.mixup import Mix

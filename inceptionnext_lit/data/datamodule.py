@@ -31,6 +31,7 @@ from inceptionnext_lit.data.describing import describe_evaluation, describe_junk
 from inceptionnext_lit.data.device_batch import RawImages, ToInput
 from inceptionnext_lit.data.erasing import Erasure, erase
 from inceptionnext_lit.data.fingerprint import Fingerprint, fingerprint, together
+from inceptionnext_lit.data.input_format import input_format
 from inceptionnext_lit.data.inputs import resolve_inputs
 from inceptionnext_lit.data.loading import image_suffixes
 from inceptionnext_lit.data.opening import MAX_PIXELS
@@ -41,7 +42,7 @@ from inceptionnext_lit.data.seen_pixels import SeenPixels
 from inceptionnext_lit.data.selection import Split
 from inceptionnext_lit.data.splits import Source, open_source
 from inceptionnext_lit.data.texts import Texts
-from inceptionnext_lit.data.transforms import Transform, eval_transform, input_format, reader, train_transform
+from inceptionnext_lit.data.transforms import Transform, eval_transform, reader, train_transform
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import CropMode, Exif, Interpolation, Preprocessing
 from inceptionnext_lit.seeding import run_seed

@@ -149,11 +149,12 @@ class Optimized(SelfContained):
 
     def _steps_by_now(self) -> int:
         """The steps that this run would have done by now; a continued one may have had longer or shorter epochs."""
-        whole = self.trainer.accumulate_grad_batches
-        steps_per_epoch = math.ceil(self.trainer.num_training_batches / whole)
+        whole, batches_per_epoch = self.trainer.accumulate_grad_batches, int(self.trainer.num_training_batches)
         batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
         epochs = int(cast(Any, self.trainer.fit_loop.epoch_progress.current).processed)
-        return epochs * steps_per_epoch + batches // whole
+        # an epoch's last step may have fewer batches, and be done while its validation is still to come
+        in_epoch = math.ceil(batches / whole) if batches >= batches_per_epoch else batches // whole
+        return epochs * math.ceil(batches_per_epoch / whole) + in_epoch
 
     def try_state(self, state: dict[str, Any], *, with_step: bool) -> str | None:
         """Try whether the optimizer can go on from a state.

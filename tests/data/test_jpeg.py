@@ -13,8 +13,9 @@ from timm.data.transforms import RandomResizedCropAndInterpolation
 
 from inceptionnext_lit.data import load_image
 from inceptionnext_lit.data.augmentation import LEVELS
+from inceptionnext_lit.data.input_format import input_format
 from inceptionnext_lit.data.jpeg import open_jpeg
-from inceptionnext_lit.data.transforms import RandomCrop, input_format, train_transform
+from inceptionnext_lit.data.transforms import RandomCrop, train_transform
 from inceptionnext_lit.errors import UserError
 
 

@@ -18,8 +18,9 @@ from torchvision.transforms.functional import to_tensor
 from inceptionnext_lit.data.augmentation import LEVELS, Augmentation
 from inceptionnext_lit.data.device_batch import RawImages, ToInput, stack_pixels
 from inceptionnext_lit.data.erasing import draw_erasure
+from inceptionnext_lit.data.input_format import input_format
 from inceptionnext_lit.data.rand_augment import operations, rand_augment
-from inceptionnext_lit.data.transforms import Transform, eval_transform, input_format, train_transform
+from inceptionnext_lit.data.transforms import Transform, eval_transform, train_transform
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import CropMode, Preprocessing
 

@@ -1,6 +1,7 @@
-"""How a task's model is optimised: steps that are cut short, and values that are no rates."""
+"""How a task's model is optimized: steps that are cut short, and values that are no rates."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.tasks.optimized import Optimized
 from inceptionnext_lit.training.optim import OptimizerOptions
 from inceptionnext_lit.training.schedule import Schedule
 
@@ -73,3 +75,17 @@ def test_an_average_that_would_never_move_or_run_away(decay: float) -> None:
 def test_what_is_no_rate(lr: float) -> None:
     with pytest.raises(UserError, match=r"^model\.lr is \S+; a learning rate is greater than 0\.$"):
         ClassificationTask("inceptionnext_iso_micro", num_classes=3, lr=lr)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "batches", "steps"),
+    [(0, 0, 0), (0, 1, 0), (0, 3, 1), (0, 4, 2), (0, 5, 3), (1, 0, 3), (1, 2, 4), (2, 5, 9)],
+)
+def test_the_steps_of_a_place_in_a_run(epochs: int, batches: int, steps: int) -> None:
+    """Of epochs of five batches and three steps, the last of which has one batch."""
+    epoch_loop = SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(ready=batches)))
+    fit_loop = SimpleNamespace(
+        epoch_loop=epoch_loop, epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=epochs))
+    )
+    trainer = SimpleNamespace(accumulate_grad_batches=2, num_training_batches=5, fit_loop=fit_loop)
+    assert Optimized._steps_by_now(SimpleNamespace(trainer=trainer)) == steps  # type: ignore[arg-type]
