@@ -122,7 +122,7 @@ def _model_arguments(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
     arguments = content.get("hyper_parameters")
     if "state_dict" not in content or not isinstance(arguments, Mapping) or not _describe_model(arguments):
         raise UserError(
-            f"{path} is no checkpoint of fit: it does not say which model it holds. "
+            f"{path} is no checkpoint of a classifier: it does not say which model it holds. "
             f"Give it to fit as it is: --model.name NAME --model.pretrained {path}."
         )
     return {key: arguments.get(key) for key in ("name", "num_classes", "class_names", "preprocessing", "kwargs")}

@@ -223,7 +223,7 @@ def test_checkpoints_that_are_none(trained: Path, refused: Refused, tmp_path: Pa
     torch.save({"state_dict": content["state_dict"]}, tmp_path / "foreign.ckpt")
     for name in ("bare.pth", "foreign.ckpt"):
         assert refused(name, "--output", "x.safetensors") == (
-            f"{name} is no checkpoint of fit: it does not say which model it holds. "
+            f"{name} is no checkpoint of a classifier: it does not say which model it holds. "
             f"Give it to fit as it is: --model.name NAME --model.pretrained {name}."
         )
 

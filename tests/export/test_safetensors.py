@@ -249,7 +249,7 @@ def test_a_checkpoint_that_does_not_describe_its_model(changes: dict[str, Any], 
     with pytest.raises(UserError) as error:
         convert_checkpoint(path, tmp_path / "new" / "out.safetensors")
     assert str(error.value) == (
-        f"{path} is no checkpoint of fit: it does not say which model it holds. "
+        f"{path} is no checkpoint of a classifier: it does not say which model it holds. "
         f"Give it to fit as it is: --model.name NAME --model.pretrained {path}."
     )
     assert [one.name for one in tmp_path.iterdir()] == ["x.ckpt"]
