@@ -98,6 +98,11 @@ def test_every_example_is_tested(path: Path) -> None:
     assert f'"{path.name}"' in Path(__file__).read_text()
 
 
+def test_own_task(tmp_path: Path) -> None:
+    """It holds classes alone; tests/cli/test_own_task.py runs its command."""
+    assert run("own_task.py", cwd=tmp_path) == ""
+
+
 def test_own_mixer(tmp_path: Path) -> None:
     """The commands of the page, on fewer batches."""
     page = (REPO / "docs/develop/add-a-mixer.md").read_text(encoding="utf-8")

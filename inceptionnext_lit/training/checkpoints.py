@@ -196,7 +196,7 @@ def find_last(run_folders: list[Path]) -> tuple[Path | None, list[str]]:
         for path in _newest_first(folder / FOLDER):
             try:
                 content = read_checkpoint(path, mmap=True)
-                if "loops" not in content:
+                if "fit_loop" not in content.get("loops", {}) or "global_step" not in content:
                     raise UserError(f"The file {path} is no checkpoint of a run; it holds weights alone.")
                 check_finite(content["state_dict"], f"The checkpoint {path}")
             except UserError as error:

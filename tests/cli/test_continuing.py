@@ -106,7 +106,10 @@ def test_a_foreign_last_checkpoint(cli: Cli, words: list[object], capsys: pytest
     torch.save({"state_dict": {}, "loops": {}, "hyper_parameters": {"lr": 1}}, RUN / "checkpoints/last.ckpt")
     cli(*words, "--trainer.max_epochs", 2, "--ckpt_path", "last")
     printed = capsys.readouterr().out
-    assert f"Not used:   The file {RUN}/checkpoints/last.ckpt was not written by this toolkit's fit." in printed
+    assert (
+        f"Not used:   The file {RUN}/checkpoints/last.ckpt is no checkpoint of a run; it holds weights alone."
+        in printed
+    )
     assert read("last.ckpt")["global_step"] == 8
 
 

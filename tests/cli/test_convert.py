@@ -231,7 +231,9 @@ def test_checkpoints_that_are_none(trained: Path, refused: Refused, tmp_path: Pa
 def test_what_convert_wrote_is_no_checkpoint(trained: Path, convert: Convert, refused: Refused) -> None:
     convert(trained / "checkpoints/best.ckpt", "--output", "once.safetensors")
     message = refused("once.safetensors", "--output", "twice.safetensors")
-    assert re.match(r"once\.safetensors is no checkpoint of a classifier.* --model\.pretrained once\.safetensors\.$", message)
+    assert re.match(
+        r"once\.safetensors is no checkpoint of a classifier.* --model\.pretrained once\.safetensors\.$", message
+    )
 
 
 def test_averages_that_were_not_kept(trained: Path, refused: Refused, tmp_path: Path) -> None:
