@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.predict import formats
 from inceptionnext_lit.predict.formats import PredictionFile
 from inceptionnext_lit.predict.tables import Row, RowFile
-from inceptionnext_lit.tasks import prediction_files
 
 ODD = [
     "a,b.jpg",
@@ -40,7 +40,7 @@ def test_odd_names_come_back(tmp_path: Path, name: str) -> None:
     output = written(tmp_path, name, ODD)
     again = PredictionFile(str(output))
     done = again.resume(CLASSES)
-    assert [path in done or prediction_files.identity(path) in done for path in ODD] == [True] * len(ODD)
+    assert [path in done or formats.identity(path) in done for path in ODD] == [True] * len(ODD)
     assert len(done) == again.count == len(ODD)
     again.append([row("new.jpg")])
     again.finish()
@@ -116,7 +116,7 @@ def test_a_killed_run_leaves_its_rows_and_the_old_file(tmp_path: Path, name: str
 def test_parquet_in_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pyarrow import parquet
 
-    monkeypatch.setattr(prediction_files, "_CHUNK", 4)
+    monkeypatch.setattr(formats, "_CHUNK", 4)
     with parquet.ParquetFile(written(tmp_path, "p.parquet", [f"{n}.jpg" for n in range(10)])) as file:
         assert [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)] == [4, 4, 2]
         assert file.read()["path"].to_pylist() == [f"{n}.jpg" for n in range(10)]
