@@ -1,5 +1,6 @@
 """What is looked at before a command starts, so that a mistake costs seconds and leaves nothing behind."""
 
+import pkgutil
 import re
 from typing import Any
 
@@ -107,19 +108,20 @@ def check_modes(callbacks: list[Callback], model: LightningModule) -> None:
             )
 
 
-def check_prediction(model: LightningModule) -> None:
+def check_prediction(class_path: str) -> None:
     """Refuse to predict with a module that does not classify.
 
     Args:
-        model: The module.
+        class_path: The module's class, which the parser has imported.
 
     Raises:
         UserError: If it is one.
     """
-    if not getattr(model, "can_predict", False):
+    cls = pkgutil.resolve_name(class_path)
+    if not getattr(cls, "can_predict", False):
         raise UserError(
-            f"predict labels images, and {type(model).__name__} is no classifier of this toolkit; use validate or "
-            "test, or load its checkpoint in Python."
+            f"predict labels images, and {cls.__name__} is no classifier of this toolkit; use validate or test, or load "
+            "its checkpoint in Python."
         )
 
 

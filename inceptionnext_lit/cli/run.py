@@ -113,6 +113,8 @@ class CommandLine(LightningCLI):
             raise UserError(f"{command} needs a checkpoint: --ckpt_path runs/…/checkpoints/best.ckpt.")
         if path is not None:
             self._parse_with_defaults_of(path, command, parser, args)
+        if command == "predict":
+            check_prediction(self.config.predict.model.class_path)
         if inputs:
             self.config[command].data.init_args.root = inputs
         if self.config[command].seed_everything is True:  # Lightning would take 0
@@ -243,7 +245,6 @@ class CommandLine(LightningCLI):
             logger = logger or False
             self.save_config_callback = None  # only training leaves a run folder to be repeated from
         if self.subcommand == "predict":
-            check_prediction(self.model)
             self._writer = PredictionWriter(*(self._get(self.config_init, key) for key in OUTPUT_KEYS))
             callbacks.append(self._writer)
             self.model.compiles_prediction = self._get(self.config_init, "compile")
