@@ -50,11 +50,6 @@ class Shapes(BaseDataModule):
         super().__init__(batch_size, num_workers=num_workers)
         self.train_set, self.val_set = Drawings(images, size, flips=True), Drawings(images // 4, size, flips=False)
 
-    def setup(self, stage: str) -> None:
-        """Plan the steps of a training."""
-        if stage == "fit":
-            self.plan_steps(len(self.train_set))
-
     def uncounted(self, sample: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """The sample with a mask that does not count."""
         return sample[0], torch.full_like(sample[1], IGNORED)

@@ -120,8 +120,8 @@ def check_prediction(class_path: str) -> None:
     cls = pkgutil.resolve_name(class_path)
     if not getattr(cls, "can_predict", False):
         raise UserError(
-            f"predict labels images, and {cls.__name__} is no classifier of this toolkit; use validate or test, or "
-            "load its checkpoint in Python."
+            f"predict needs a classifier, but {cls.__name__} is not one; use validate or test, or load its checkpoint "
+            "in Python."
         )
 
 

@@ -10,6 +10,7 @@ import signal
 import statistics
 import sys
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,11 @@ from inceptionnext_lit.safe_save import replacing
 from inceptionnext_lit.wording import printable
 
 FOLDS = 5
+_SET_ELSEWHERE = {
+    "--find_lr": ("lr",),
+    "--optimizer": ("optimizer", "lr", "weight_decay"),
+    "--lr_scheduler": ("schedule",),
+}
 HELP = f"""\
 usage: python cli.py cross_validate [--config RECIPE] [--data.num_folds N] [--KEY VALUE ...]
 
@@ -73,7 +79,7 @@ def run(words: list[str]) -> int:
     config["data"]["init_args"]["num_folds"] = folds
     if continues(words):
         for fold in range(folds):
-            check_fold(root / f"{name}_fold{fold}", config, fold)
+            check_fold(root / f"{name}_fold{fold}", config, fold, ignored=_found_by_folds(words))
     results, code = _train(words, name, folds)
     if code:
         return code
@@ -93,13 +99,20 @@ def continues(words: list[str]) -> bool:
     return bool(given) and given[-1].removeprefix("--ckpt_path=") == "last"
 
 
-def check_fold(root: Path, config: dict[str, Any], fold: int) -> None:
+def _found_by_folds(words: list[str]) -> set[str]:
+    """Options of the task that other words set, or that each fold finds for itself."""
+    has = {key: any(re.match(rf"{key}([.=]|$)", word) for word in words) for key in _SET_ELSEWHERE}
+    return {name for key, names in _SET_ELSEWHERE.items() if has[key] for name in names}
+
+
+def check_fold(root: Path, config: dict[str, Any], fold: int, ignored: Collection[str] = ()) -> None:
     """Refuse to take the fold of another cross-validation for one of this.
 
     Args:
         root: Folder of the fold's runs.
         config: What this cross-validation's folds are trained with.
         fold: Which fold, from 0.
+        ignored: Names of options that may differ.
 
     Raises:
         UserError: If its newest run has other folds, data, or options of the task.
@@ -112,7 +125,7 @@ def check_fold(root: Path, config: dict[str, Any], fold: int) -> None:
     stored = yaml.safe_load(path.read_text(encoding="utf-8"))
     for part in ("data", "model"):
         before, now = stored[part]["init_args"], config[part]["init_args"]
-        for key in sorted(now.keys() & before.keys() - {"fold", "num_workers"}):
+        for key in sorted(now.keys() & before.keys() - {"fold", "num_workers", *ignored}):
             if now[key] not in (None, "auto") and now[key] != before[key]:
                 raise UserError(
                     f"Fold {fold + 1} in {path.parent} was trained with {part}.{key} {before[key]}, and this "

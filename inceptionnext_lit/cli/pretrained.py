@@ -58,8 +58,8 @@ def warn_of_shared_images(pretrained: bool | str | None, data: Any) -> None:
     is_same = content.get(RUN, {}).get("data.root") == data.settings["root"]
     if held_back is not None and is_same and held_back != data.fingerprint()["val"]:
         rank_zero_warn(
-            f"The weights in {pretrained} were trained on some of the images that are held back for validation now, so "
-            "that validation metrics are too good. Give data.val_fraction, split_seed, num_folds and fold of that run."
+            f"The weights in {pretrained} were trained on some of the validation images, so validation metrics will be "
+            "too high. Use the same data.val_fraction, split_seed, num_folds and fold as the run that they are from."
         )
 
 

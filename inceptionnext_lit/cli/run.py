@@ -271,7 +271,8 @@ class CommandLine(LightningCLI):
         """Look at the data first: what is wrong is said before the processes of the other devices are started."""
         resumes = self._get(self.config_init, "ckpt_path") is not None
         if isinstance(self.model, BaseTask):
-            self.model.finetuning.check_weights(are_loaded=self.model.has_weights or resumes)
+            self.model.has_weights |= resumes  # also for the trials that come before the checkpoint is loaded
+            self.model.finetuning.check_weights(are_loaded=self.model.has_weights)
         self.datamodule.trainer = self.trainer
         self.datamodule.prepare_data()
         self.datamodule.setup("fit")

@@ -19,9 +19,9 @@ from inceptionnext_lit.seeding import run_seed, seed_generators
 class BaseDataModule(LightningDataModule):
     """Data in batches that do not depend on the number of processes, and that a continued run goes on with.
 
-    A subclass sets ``train_set``, ``val_set`` and ``test_set`` in ``setup``, ordinary map-style data sets of samples
-    that ``default_collate`` takes. What a training sample draws at random has to come from torch, NumPy or ``random``:
-    these are seeded by the run's seed, the epoch and the sample's index.
+    A subclass sets ``train_set``, ``val_set`` and ``test_set``, in its constructor or in ``setup``: map-style data sets
+    of samples that ``default_collate`` takes. Random augmentation must draw from torch, NumPy or ``random``, which are
+    seeded by the run's seed, the epoch and the sample's index.
 
     Args:
         batch_size: Samples per batch and device.
@@ -63,8 +63,8 @@ class BaseDataModule(LightningDataModule):
             UserError: Unless a subclass overrides it.
         """
         raise UserError(
-            f"{len(cast(Sized, self.val_set))} validation samples cannot be shared by {self._share['replicas']} "
-            f"processes: {type(self).__name__}.uncounted does not say how to mark one that only fills up a share."
+            f"The samples cannot be divided evenly among {self._share['replicas']} processes. Define "
+            f"{type(self).__name__}.uncounted to mark the ones that metrics should ignore, or evaluate on one device."
         )
 
     @property
@@ -73,17 +73,14 @@ class BaseDataModule(LightningDataModule):
         accumulated = self.trainer.accumulate_grad_batches if self.trainer else 1
         return self.global_batch_size or self.batch_size * self._share["replicas"] * accumulated
 
-    def plan_steps(self, images: int) -> None:
-        """Let the trainer accumulate what the global batch takes; call it as soon as the training set is known.
-
-        Args:
-            images: Samples in the training set.
+    def _plan_steps(self) -> None:
+        """Let the trainer accumulate what the global batch takes.
 
         Raises:
             UserError: If a step takes more samples than there are, or cannot be made of whole batches.
         """
         accumulated = plan_accumulation(
-            images=images,
+            images=len(cast(Sized, self.train_set)),
             batch_size=self.batch_size,
             devices=self._share["replicas"],
             global_batch=self.global_batch_size,
@@ -94,6 +91,7 @@ class BaseDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of the training set; samples that make no full step are left out."""
+        self._plan_steps()
         return self._training_loader(_Seeded(self.train_set, run_seed()), default_collate)
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -141,7 +139,7 @@ class _Seeded(Dataset[Any]):
         return len(cast(Sized, self.samples))
 
     def __getitem__(self, draw: Draw) -> Any:
-        with isolate_rng():
+        with isolate_rng(include_cuda=False):  # which a loader process cannot use
             seed_generators(self.seed, "sample", draw.epoch, draw.image, draw.repeat)
             return self.samples[draw.image]
 

@@ -37,7 +37,9 @@ def whole_numbers(cells: list[Cell]) -> list[Cell]:
     return [str(cell).strip().removesuffix(".0") for cell in cells] if has_points else cells
 
 
-def parse_labels(path: Path, rows: Sequence[int], cells: list[Cell], multi_label: bool | None) -> list[tuple[str, ...]]:
+def parse_labels(
+    path: Path, rows: Sequence[int], cells: list[Cell], multi_label: bool | None, may_be_single: bool = False
+) -> list[tuple[str, ...]]:
     """The labels in each cell.
 
     Args:
@@ -45,11 +47,12 @@ def parse_labels(path: Path, rows: Sequence[int], cells: list[Cell], multi_label
         rows: The number of each cell's row.
         cells: A column.
         multi_label: Whether a cell may hold several labels; None if that is open.
+        may_be_single: Whether each cell may hold one all the same.
 
     Raises:
         UserError: If a cell is empty or holds several labels where one is expected, or none does where several are.
     """
-    of_cell = _labels_of_cells(path, rows, cells, multi_label)
+    of_cell = _labels_of_cells(path, rows, cells, multi_label, may_be_single)
     return [of_cell[cell] for cell in cells]
 
 
@@ -106,7 +109,7 @@ def parse_groups(path: Path, rows: Sequence[int], cells: list[Cell]) -> list[str
 
 
 def _labels_of_cells(
-    path: Path, rows: Sequence[int], cells: list[Cell], multi_label: bool | None
+    path: Path, rows: Sequence[int], cells: list[Cell], multi_label: bool | None, may_be_single: bool
 ) -> dict[Cell, tuple[str, ...]]:
     distinct = dict.fromkeys(cells)
     separators = _SEPARATORS if any(_several(cell, _SEPARATORS) for cell in distinct) else ","
@@ -115,7 +118,7 @@ def _labels_of_cells(
     # a single label may hold a comma; one that joins other labels is a list of them
     alone = {cell.strip() for cell in distinct if isinstance(cell, str)}
     are_several = len(parts[most]) > 1 and (separators != "," or all(part in alone for part in parts[most]))
-    if multi_label and len(parts[most]) < 2:
+    if multi_label and not may_be_single and len(parts[most]) < 2:
         raise UserError(
             f"data.multi_label is on, but no image of {path} has more than one label; leave it out, or write several "
             "labels into a cell with | between them."

@@ -169,8 +169,8 @@ class ImageFolderDataModule(BaseDataModule):
         self._derive_batch_size = batch_size == "auto"
         if class_weights == "auto" and sampler == "balanced":
             rank_zero_warn(
-                "data.sampler balanced draws the classes equally often, and data.class_weights auto weights rare ones "
-                "on top of that, so that they count more than the others; leave one of them out."
+                "data.sampler balanced and data.class_weights auto both make up for rare classes; used together, they "
+                "overcompensate. Choose one of them."
             )
         self.columns = ColumnNames(path_column, label_column)
         self.rules = SplitRules(val_fraction, split_seed, num_folds, fold, per_class)
@@ -260,7 +260,7 @@ class ImageFolderDataModule(BaseDataModule):
             self.val_set = self._labelled(val, evaluation)
             if self._derive_batch_size:
                 self.batch_size = default_batch_size(len(train))
-            self.plan_steps(len(self.train_set))
+            self._plan_steps()
         elif stage == "validate":
             val = self.rules.validation(self._source, self._class_names, own=self._own)
             self.val_set = self._labelled(self._readable(Samples.of([]), val)[1], evaluation)

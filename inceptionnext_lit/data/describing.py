@@ -43,7 +43,7 @@ def describe_evaluation(
     """
     if held_back and changed:
         place = _place(source, "train")
-        return f"{_images(samples)} in {place}, whose images have changed since: some of these may have been trained on"
+        return f"{_images(samples)} in {place}, which has changed since training: some of them may have been trained on"
     if held_back:
         return f"{_images(samples)}, held back from training, in {_place(source, 'train')}"
     return f"{_images(samples)} in {_place(source, split if source.has_splits else 'train')}"

@@ -81,6 +81,7 @@ def read_manifest(
     path: str | Path,
     *,
     multi_label: bool | None = False,
+    may_be_single: bool = False,
     columns: ColumnNames = _USUAL,
     suffixes: Collection[str] = IMAGE_SUFFIXES,
 ) -> Manifest:
@@ -93,6 +94,7 @@ def read_manifest(
     Args:
         path: The table: separated values or JSON lines (also packed by gzip), Parquet, or a workbook of Excel's.
         multi_label: Whether an image may have several labels; None accepts both kinds.
+        may_be_single: Whether each image of a multi-label manifest may have one label all the same.
         columns: Names of its columns, where they are none of the usual ones.
         suffixes: Endings of the files that are images.
 
@@ -118,7 +120,7 @@ def read_manifest(
     del cells, of_candidate
 
     locator = Locator(path, suffixes)
-    labels = parse_labels(path, rows, whole_numbers(of_role.pop("label")), multi_label)
+    labels = parse_labels(path, rows, whole_numbers(of_role.pop("label")), multi_label, may_be_single)
     paths = _paths(path, rows, whole_numbers(of_role.pop("path")), labels, locator)
     splits = parse_splits(path, rows, of_role["split"]) if "split" in roles else None
     if splits is not None:

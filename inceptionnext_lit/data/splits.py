@@ -151,8 +151,9 @@ class ManifestSource:
         self._path = path
         self.root = path.parent
         self.ignored: Counter[str] = Counter()
-        kind = None if multi_label and may_be_single else multi_label
-        manifest = read_manifest(path, multi_label=kind, columns=columns, suffixes=suffixes)
+        manifest = read_manifest(
+            path, multi_label=multi_label, may_be_single=may_be_single, columns=columns, suffixes=suffixes
+        )
         self.notes: Sequence[str] = manifest.notes
         self._names = list(dict.fromkeys(label for labels in dict.fromkeys(manifest.labels) for label in labels))
         codes = {split: number for number, split in enumerate(SPLIT_NAMES)}

@@ -158,7 +158,8 @@ class BaseTask(Optimized):
         if stage != "fit":
             return
         self.check_schedule(self.directions)
-        self.plain_hparams()  # what a checkpoint could not hold is said before the first step
+        if self.trainer.checkpoint_callbacks:
+            self.plain_hparams()  # what a checkpoint could not hold is said before the first step
         if self.hparams["lr"] == "auto":
             self.derive_lr(cast(Any, self.trainer).datamodule)
         self.phases.begin(epoch=0)

@@ -97,8 +97,8 @@ class Optimized(SelfContained):
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         if later and (self.trainer.max_epochs or 0) in range(1, tuning.probe_epochs + 1):
             rank_zero_warn(
-                f"All {self.trainer.max_epochs} epochs of this run are a linear probe, model.finetuning.probe_epochs "
-                f"{tuning.probe_epochs}: the other layers are not trained. Give it fewer, or more --trainer.max_epochs."
+                f"model.finetuning.probe_epochs is {tuning.probe_epochs} and trainer.max_epochs is "
+                f"{self.trainer.max_epochs}: only the classifier is trained. Lower the one or raise the other."
             )
         probe = Probe(tuning.probe_epochs * steps_per_epoch, tuning.probe_lr) if later else None
         scheduler = self.schedule.build(optimizer, total_steps, steps_per_epoch, probe)
@@ -133,8 +133,7 @@ class Optimized(SelfContained):
             by_now, total = self._steps_by_now(), int(self.trainer.estimated_stepping_batches)
             if scheduler.last_epoch != by_now:
                 rank_zero_info(
-                    f"An epoch has another number of steps than before: the schedule goes on as after {by_now} of "
-                    f"{total} steps."
+                    f"The number of steps per epoch has changed: the schedule continues from step {by_now} of {total}."
                 )
             scheduler.last_epoch = by_now
         stored, given = self._stored_kwargs, self.optimizer.kwargs or {}

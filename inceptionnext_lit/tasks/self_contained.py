@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any, get_args
 
+import numpy as np
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -48,12 +49,15 @@ class SelfContained(LightningModule):
 
     def _plain(self, name: str, value: Any) -> Any:
         if is_dataclass(value) and not isinstance(value, type):
-            return asdict(value)
+            value = asdict(value)
+        if isinstance(value, np.generic):
+            return value.item()
         value = vars(value) if isinstance(value, Namespace) else value
         if isinstance(value, Mapping):
             return {key: self._plain(f"{name}.{key}", one) for key, one in value.items()}
         if isinstance(value, list | tuple):
-            return type(value)(self._plain(name, one) for one in value)
+            plain = [self._plain(name, one) for one in value]
+            return tuple(plain) if isinstance(value, tuple) else plain
         if not isinstance(value, _PLAIN):
             raise UserError(
                 f"{type(self).__name__} takes {name}, a {type(value).__name__}, which a checkpoint cannot hold; take "

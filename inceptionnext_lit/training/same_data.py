@@ -96,8 +96,8 @@ def _check_held_back(run: Mapping[str, Any], data: Any) -> None:
                 "be held back for validation. Leave it as it was, or start a new run without the checkpoint."
             )
     rank_zero_warn(
-        "Images that this run has trained on may be held back for validation now, so that its validation metrics are "
-        "too good. To prevent that, give the validation images a folder of their own, val/."
+        "The validation split has changed and may now contain images that this run was trained on, so its metrics may "
+        "be too high. Put the validation images into a folder of their own, val/, to avoid this."
     )
 
 

@@ -77,7 +77,7 @@ def test_what_was_held_back_is_known_by_its_images(
     for number, image in enumerate(sorted((root / "bag").iterdir())):
         image.rename(root / f"bag/renamed_{number * 37 % 97}.png")
     assert said("validate", "--ckpt_path", BEST, "--data.root", root) == [
-        f"Images:     12 images of 3 classes in {root}/, whose images have changed since: some of these may have been "
+        f"Images:     12 images of 3 classes in {root}/, which has changed since training: some of them may have been "
         "trained on"
     ]
     root.rename(moved)
@@ -94,7 +94,9 @@ def test_weights_that_know_the_validation_images(
     options = ["--model.pretrained", BEST, "--run_name", "second"]
     words = ["fit", *SMALL, *TRAIN, "--data.root", root, *options]
     said(*words)
-    with pytest.warns(UserWarning, match=r"were trained on some of the images that are held back for validation now"):
+    with pytest.warns(
+        UserWarning, match=r"were trained on some of the validation images, so validation metrics will be too high"
+    ):
         said(*words, "--data.split_seed", 1)
 
 

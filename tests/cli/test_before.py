@@ -27,7 +27,7 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-@pytest.mark.filterwarnings("ignore:Images that this run has trained on")  # they are others
+@pytest.mark.filterwarnings("ignore:The validation split has changed")  # they are others
 def test_it_is_continued_evaluated_and_applied(
     cli: Cli, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

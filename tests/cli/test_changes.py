@@ -225,7 +225,9 @@ def test_the_schedule_goes_on_by_epochs(
     cli(*words, "--trainer.max_epochs", 2, "--data.batch_size", batch_size, "--trainer.default_root_dir", tmp_path,
         "--trainer.log_every_n_steps", 1)  # fmt: skip
     steps = 30 // batch_size
-    assert f"the schedule goes on as after {steps} of {2 * steps} steps." in caplog.text
+    assert f"The number of steps per epoch has changed: the schedule continues from step {steps} of {2 * steps}." in (
+        caplog.text
+    )
     [path] = tmp_path.glob("**/metrics.csv")
     with path.open() as file:
         rates = [float(row["lr"]) for row in csv.DictReader(file) if row["lr"]]

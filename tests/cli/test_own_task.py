@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -108,8 +109,8 @@ def test_a_task_of_ones_own(tmp_path: Path) -> None:
     done = run(folder, "predict", "photo.png", *config)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        "error: predict labels images, and DenseTask is no classifier of this toolkit; use validate or test, or load "
-        "its checkpoint in Python."
+        "error: predict needs a classifier, but DenseTask is not one; use validate or test, or load its checkpoint in "
+        "Python."
     ]
 
 
@@ -168,6 +169,9 @@ class WithoutRate(BaseTask):
 
 def test_arguments_that_a_checkpoint_cannot_hold() -> None:
     assert Small().plain_hparams() == {"lr": 0.1, "weight_decay": 0.0, "net": None}
+    found = Small(lr=np.float32(0.5), net={"sizes": (np.int64(3), 4)}).plain_hparams()
+    assert found == {"lr": 0.5, "weight_decay": 0.0, "net": {"sizes": (3, 4)}}
+    assert type(found["lr"]) is float
     with pytest.raises(UserError, match="Small takes net, a Tensor, which a checkpoint cannot hold; take numbers"):
         Small(net=[torch.zeros(1)]).plain_hparams()
     with pytest.raises(TypeError, match="WithoutRate's constructor has to take lr and weight_decay"):

@@ -71,5 +71,5 @@ def test_images_without_a_label_are_a_class_of_their_own() -> None:
 
 
 def test_both_ways_at_once_are_warned_of() -> None:
-    with pytest.warns(UserWarning, match=r"weights rare ones on top of that, so that they count more than the others"):
+    with pytest.warns(UserWarning, match=r"both make up for rare classes; used together, they overcompensate"):
         ImageFolderDataModule("x", class_weights="auto", sampler="balanced")

@@ -164,10 +164,13 @@ def test_a_manifest_with_its_own_names_of_columns(tmp_path: Path, caplog: pytest
 def test_images_of_known_classes_may_have_one_label_each(tmp_path: Path) -> None:
     """A few images for a checkpoint that gives several labels."""
     (tmp_path / "list.csv").write_text("path,label\na.png,cat\nb.png,dog\n")
+    (tmp_path / "both.csv").write_text('path,label\na.png,"cat,dog"\nb.png,\n')
     for name in ("a.png", "b.png"):
         (tmp_path / name).touch()
     source = open_source(tmp_path / "list.csv", multi_label=True, classes=["bird", "cat", "dog"])
     found = source.everything(["bird", "cat", "dog"])
     assert [labels_of(sample) for sample in found] == [(1,), (2,)]
+    both = open_source(tmp_path / "both.csv", multi_label=True, classes=["bird", "cat", "dog"])
+    assert [labels_of(sample) for sample in both.everything(["bird", "cat", "dog"])] == [(1, 2), ()]
     with pytest.raises(UserError, match=r"no image of .* has more than one label"):
         open_source(tmp_path / "list.csv", multi_label=True)

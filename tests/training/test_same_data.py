@@ -126,5 +126,5 @@ def test_more_images_may_hold_back_what_was_trained_on(make_folder: Callable[...
     _, last = train(root, tmp_path / "run", 1)
     for image in sorted((root / "bag").iterdir()):
         shutil.copy(image, image.with_name(f"more_{image.name}"))
-    with pytest.warns(UserWarning, match="trained on may be held back for validation now"):
+    with pytest.warns(UserWarning, match="may now contain images that this run was trained on"):
         train(root, tmp_path / "run", 2, last)
