@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import math
+import os
 import re
 import signal
 import statistics
@@ -24,6 +25,7 @@ from inceptionnext_lit.cli.default_recipe import add_default_recipe, say_recipe
 from inceptionnext_lit.cli.relay import Relay
 from inceptionnext_lit.cli.run_folder import TELL, versions
 from inceptionnext_lit.cli.tools import sentence
+from inceptionnext_lit.data.sample import SAMPLE
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.program import as_called, restart_command
 from inceptionnext_lit.safe_save import replacing
@@ -126,6 +128,9 @@ def check_fold(root: Path, config: dict[str, Any], fold: int, ignored: Collectio
     for part in ("data", "model"):
         before, now = stored[part]["init_args"], config[part]["init_args"]
         for key in sorted(now.keys() & before.keys() - {"fold", "num_workers", *ignored}):
+            is_place = key == "root" and SAMPLE not in (now[key], before[key])
+            if is_place and os.path.realpath(now[key]) == os.path.realpath(before[key]):
+                continue  # spelled in another way
             if now[key] not in (None, "auto") and now[key] != before[key]:
                 raise UserError(
                     f"Fold {fold + 1} in {path.parent} was trained with {part}.{key} {before[key]}, and this "

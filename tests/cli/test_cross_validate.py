@@ -62,6 +62,8 @@ def test_folds_of_another_cross_validation_are_not_taken(
     config = {"data": {"init_args": {"num_folds": 2, "fold": 0}}, "model": {"init_args": {"lr": 0.003}}}
     check_fold(tmp_path / "runs/cv_fold0", config, 0)
     check_fold(tmp_path / "runs/cv_fold1", config, 1)
+    config["data"]["init_args"]["root"] = f"{root}/"
+    check_fold(tmp_path / "runs/cv_fold0", config, 0)
     config["model"]["init_args"]["lr"] = 0.01  # of which --find_lr finds another one in each fold
     check_fold(tmp_path / "runs/cv_fold0", config, 0, ignored={"lr"})
 
