@@ -128,7 +128,7 @@ def check_fold(root: Path, config: dict[str, Any], fold: int, ignored: Collectio
     for part in ("data", "model"):
         before, now = stored[part]["init_args"], config[part]["init_args"]
         for key in sorted(now.keys() & before.keys() - {"fold", "num_workers", *ignored}):
-            is_place = key == "root" and SAMPLE not in (now[key], before[key])
+            is_place = key == "root" and not {None, SAMPLE} & {now[key], before[key]}
             if is_place and os.path.realpath(now[key]) == os.path.realpath(before[key]):
                 continue  # spelled in another way
             if now[key] not in (None, "auto") and now[key] != before[key]:
