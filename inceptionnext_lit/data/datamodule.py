@@ -46,6 +46,7 @@ from inceptionnext_lit.data.transforms import Transform, eval_transform, reader,
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import CropMode, Exif, Interpolation, Preprocessing
 from inceptionnext_lit.seeding import run_seed
+from inceptionnext_lit.wording import listed
 
 _BATCH_SIZE = 64  # where it is to be derived and nothing is trained
 
@@ -285,19 +286,28 @@ class ImageFolderDataModule(BaseDataModule):
         rules = None
         if isinstance(trained_on, str):
             rules = rules_of_own_run(run, self._folder(), data_folder(trained_on, self.cache_dir))
-            if rules is None and self._is_all_of(images):
+            if rules is None and self._are_those_of(images):
                 rules = stored_rules(run)
             self._trained_on = trained_on
         self._own = rules is not None
         self._held_back = images.get("val")
         self.rules = rules or self.rules
 
-    def _is_all_of(self, images: Mapping[str, Fingerprint]) -> bool:
-        """Whether the folder's images are those of a run, all splits together."""
+    def _are_those_of(self, images: Mapping[str, Fingerprint]) -> bool:
+        """Whether a folder without splits has the images of a run; where only some classes have, warn of them."""
         if not images or self._source.has_splits:
             return False
-        everything = fingerprint(self._source.everything(self._class_names), self._image_root, self.classes)
-        return everything == together(images.values())
+        here = fingerprint(self._source.everything(self._class_names), self._image_root, self.classes)
+        whole = together(images.values())
+        if here == whole:
+            return True
+        known = [name for name, of_class in here.items() if of_class in (whole.get(name), images["train"].get(name))]
+        if known:
+            rank_zero_warn(
+                f"The checkpoint was trained on the images of {listed(known)}, so these metrics will be too high. "
+                "Evaluate images that it has not seen."
+            )
+        return False
 
     def describe(self, stage: str) -> list[str]:
         """Where the images of a stage come from, how many there are, and what was left out: a line each.
