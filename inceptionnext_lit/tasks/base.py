@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 from lightning.pytorch import Callback
 from timm.utils import ModelEmaV3
@@ -87,12 +87,8 @@ class BaseTask(Optimized):
         self.save_hyperparameters(frame=cast(Any, inspect.currentframe()).f_back)
         if missing := {"lr", "weight_decay"} - set(self.hparams):
             raise TypeError(f"{type(self).__name__}'s constructor has to take {' and '.join(sorted(missing))}.")
-        lr = self.hparams["lr"]
-        check_ranges(
-            lr=1.0 if lr == "auto" else lr,
-            weight_decay=self.hparams["weight_decay"],
-            ema_decay=0.0 if ema_decay is None else ema_decay,
-        )
+        _check_rates(self.hparams["lr"], self.hparams["weight_decay"])
+        check_shares(ema_decay=ema_decay or 0.0)
         self.model = model
         self.has_weights = has_weights
         self.optimizer = optimizer or OptimizerOptions()
@@ -200,21 +196,22 @@ class BaseTask(Optimized):
         match_average(checkpoint, wanted=self.model_ema is not None)
 
 
-def check_ranges(*, lr: float, weight_decay: float, **shares: float) -> None:
-    """Check options of a task.
+def check_shares(**shares: float) -> None:
+    """Check options of a task that are at least 0 and less than 1.
 
     Args:
-        lr: Peak learning rate.
-        weight_decay: Decay of weights.
-        **shares: What lies in [0, 1), by its name.
+        **shares: Each by its name.
 
     Raises:
-        UserError: If one is out of its range.
+        UserError: If one is out of range.
     """
-    if not 0 < lr < math.inf:  # which NaN is not either
-        raise UserError(f"model.lr is {lr}; a learning rate is greater than 0.")
-    if not 0 <= weight_decay < math.inf:
-        raise UserError(f"model.weight_decay is {weight_decay}; it must be 0 or more.")
     for name, value in shares.items():
         if not 0 <= value < 1:
             raise UserError(f"model.{name} is {value}; it must be at least 0 and less than 1.")
+
+
+def _check_rates(lr: float | Literal["auto"], weight_decay: float) -> None:
+    if lr != "auto" and not 0 < lr < math.inf:  # which NaN is not either
+        raise UserError(f"model.lr is {lr}; a learning rate is greater than 0.")
+    if not 0 <= weight_decay < math.inf:
+        raise UserError(f"model.weight_decay is {weight_decay}; it must be 0 or more.")

@@ -13,7 +13,7 @@ from inceptionnext_lit.models.compiled import Compiled
 from inceptionnext_lit.models.deploy import deploy
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks.backbone import create_backbone, has_weight_source
-from inceptionnext_lit.tasks.base import BaseTask, check_ranges
+from inceptionnext_lit.tasks.base import BaseTask, check_shares
 from inceptionnext_lit.tasks.classification.counted import MeanLoss, exact_dtype
 from inceptionnext_lit.tasks.classification.losses import LossName, classification_loss
 from inceptionnext_lit.tasks.classification.metrics import ClassificationMetrics
@@ -107,13 +107,7 @@ class ClassificationTask(BaseTask):
         dist_bn: DistBN = "reduce",
         execution: Execution | None = None,
     ) -> None:
-        check_ranges(
-            lr=1.0 if lr == "auto" else lr,
-            weight_decay=weight_decay,
-            drop_path=drop_path,
-            label_smoothing=label_smoothing,
-            ema_decay=0.0 if ema_decay is None else ema_decay,
-        )
+        check_shares(drop_path=drop_path, label_smoothing=label_smoothing)
         if class_names is not None and len(class_names) != num_classes:
             raise UserError(f"{len(class_names)} class names were given for {num_classes} classes.")
         arguments = ({"drop_path_rate": drop_path} if drop_path else {}) | (kwargs or {})
