@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from inceptionnext_lit.allocator import VARIABLE, keep_memory
-from inceptionnext_lit.cli import start as command
+from inceptionnext_lit.cli.commands import fit as command
 
 PROGRAM = """
 from pathlib import Path

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from inceptionnext_lit.cli.run import CommandLine
+from inceptionnext_lit.cli.lightning_cli import CommandLine
 from tests.recipes import REPO
 
 OVERLAYS = sorted((REPO / "configs/trainer").glob("*.yaml"))

@@ -26,7 +26,7 @@ def test_models_need_torch_and_timm_but_not_lightning() -> None:
 
 
 def test_the_doctor_needs_neither_lightning_nor_torch() -> None:
-    loaded = loaded_after("import inceptionnext_lit.cli.doctor, inceptionnext_lit.doctor.page")
+    loaded = loaded_after("import inceptionnext_lit.cli.commands.doctor, inceptionnext_lit.doctor.page")
     assert {"PIL", "numpy", "rich"} <= loaded
     assert not {"torch", "torchvision", "timm", "lightning"} & loaded
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from inceptionnext_lit.cli import benchmark
+from inceptionnext_lit.cli.commands import benchmark
 from inceptionnext_lit.models import VARIANTS, check_model_name
 from tests.processes import running, wait_until
 from tests.recipes import REPO

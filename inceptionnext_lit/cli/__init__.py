@@ -28,7 +28,7 @@ COMMANDS = {
     "test": "figures of a checkpoint on the test split",
     "predict": "labels for images, into a .csv, .jsonl, .json or .parquet file",
 }
-TOOLS = {  # commands without a trainer, each a module of this package
+TOOLS = {  # commands without a trainer, each a module of cli.commands
     "cross_validate": "train once per fold of a data set, and give the mean and spread of the figures",
     "benchmark": "images per second of models in training or inference, side by side",
     "budget": "parameters, MACs and activations of any model, beside the paper's tables",
@@ -107,7 +107,7 @@ def _run_command(words: list[str], *, is_program: bool) -> int:
     """Run a command, and say in a word what ended it; the exit code."""
     try:
         with _interrupts_end(is_program=is_program):
-            module = import_heavy(f"{__name__}.{words[0] if words[0] in TOOLS else 'start'}")
+            module = import_heavy(f"{__name__}.commands.{words[0] if words[0] in TOOLS else 'fit'}")
         code: int | None = module.run(words[1:] if words[0] in TOOLS else words)
     except UserError as error:
         if os.environ.get(DEBUG, "0") not in ("", "0"):

@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule
 
-from inceptionnext_lit.cli.continuing import say
+from inceptionnext_lit.cli.latest_run import say
 from inceptionnext_lit.errors import SharedError
 from inceptionnext_lit.tasks import BaseTask
 

@@ -38,7 +38,7 @@ def add_default_recipe(words: list[str]) -> tuple[list[str], str | None]:
 
 def say_recipe(sentence: str, words: list[str]) -> None:
     """Print which recipe was taken; beside a configuration that is printed, on stderr."""
-    from inceptionnext_lit.cli.continuing import say  # torch comes with it
+    from inceptionnext_lit.cli.latest_run import say  # torch comes with it
 
     if "--print_config" in words:
         print(f"Recipe:     {sentence}", file=sys.stderr)

@@ -11,7 +11,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
-from inceptionnext_lit.cli.continuing import Continuation
+from inceptionnext_lit.cli.latest_run import Continuation
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.safe_save import replacing
 

@@ -1,11 +1,9 @@
-"""``recipes``: the recipes that ship with the toolkit, and how ``--config`` finds them by name."""
+"""The recipes that ship with the toolkit, and how ``--config`` finds them by name."""
 
 import difflib
 from pathlib import Path
 
 import inceptionnext_lit
-from inceptionnext_lit.cli import TOOLS
-from inceptionnext_lit.cli.tools import ToolParser, sentence
 from inceptionnext_lit.errors import UsageError
 from inceptionnext_lit.program import usage_name
 
@@ -13,33 +11,6 @@ _PACKAGE = Path(inceptionnext_lit.__file__).parent
 _INSTALLED = _PACKAGE / "configs"
 FOLDER = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "configs"  # which is where a clone has them
 _SUFFIX = ".yaml"
-
-EXAMPLES = """\
-Give a name to --config, with or without .yaml. A file of that name in the current folder comes first. Recipes below
-trainer/ are added to any other one, with a second --config.
-
-examples:
-  python cli.py fit --config finetune/folder --data.root MY_IMAGES
-  python cli.py fit --config tiny --config trainer/ddp --data.root IMAGENET
-"""
-
-
-def run(words: list[str]) -> None:
-    """Run the command.
-
-    Args:
-        words: Words of the command line after ``recipes``.
-
-    Raises:
-        SystemExit: With code 2 if the command line cannot be parsed.
-    """
-    parser = ToolParser("recipes", f"{sentence(TOOLS['recipes'])}\n\n{EXAMPLES}")
-    parser.parse_args(words)
-    shipped = names()
-    width = max(map(len, shipped))
-    for name in shipped:
-        print(f"{name:<{width}}  {first_line(name)}")
-    print(f"\nUse one: {usage_name()} fit --config NAME --data.root FOLDER\nFiles:   {FOLDER}")
 
 
 def names() -> list[str]:

@@ -1,6 +1,6 @@
 """What every data module shares: batches, steps, the share of each process, and loaders."""
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Mapping, Sized
 from typing import Any, cast
 
 from lightning.pytorch import LightningDataModule
@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from inceptionnext_lit.data.checks import check
 from inceptionnext_lit.data.defaults import default_workers
+from inceptionnext_lit.data.fingerprint import Fingerprint
 from inceptionnext_lit.data.global_batch import plan_accumulation
 from inceptionnext_lit.data.loaders import build_loader
 from inceptionnext_lit.data.samplers import Draw, EvaluationSampler, TrainingSampler
@@ -49,6 +50,22 @@ class BaseDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.global_batch_size = global_batch_size
         self.num_workers = default_workers() if num_workers is None else num_workers
+
+    def describe(self, stage: str) -> list[str]:
+        """What the command line prints of the data before a stage begins, a line each; nothing by default.
+
+        Args:
+            stage: ``fit``, ``validate``, ``test`` or ``predict``, which is set up.
+        """
+        return []
+
+    def evaluates_run(self, run: Mapping[str, Any], images: Mapping[str, Fingerprint]) -> None:
+        """Choose the samples that ``validate`` and ``test`` use for a checkpoint; by default they are those of any run.
+
+        Args:
+            run: The settings of the checkpoint's run, such as ``data.root``.
+            images: The fingerprints of its training and validation images.
+        """
 
     def uncounted(self, sample: Any) -> Any:
         """Mark a sample that only fills up the share of a process, so that metrics leave it out.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from inceptionnext_lit.cli.checks import check_start_method
+from inceptionnext_lit.cli.preflight import check_start_method
 from inceptionnext_lit.errors import UserError
 from tests.recipes import REPO, SMALL
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from inceptionnext_lit.cli.continuing import Continuation
+from inceptionnext_lit.cli.latest_run import Continuation
 from inceptionnext_lit.cli.loggers import ContinuedCSVLogger, kept_rows
 from tests.recipes import SMALL
 

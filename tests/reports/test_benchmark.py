@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from inceptionnext_lit.cli import benchmark
+from inceptionnext_lit.cli.commands import benchmark
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports.bench_case import Bench, Case
 from inceptionnext_lit.reports.benchmark import Measurement, measure

@@ -12,7 +12,7 @@ import pytest
 import torch
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
 
-from inceptionnext_lit.cli.failures import explain_failure
+from inceptionnext_lit.cli.errors import explain_failure
 from inceptionnext_lit.training import peers
 from inceptionnext_lit.training.peers import Peers, _Peer, set_timeout
 from tests.ranks import free_port

@@ -12,10 +12,15 @@ from jsonargparse.typing import PositiveFloat
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from inceptionnext_lit.cli.announcing import announce, begin_evaluation
 from inceptionnext_lit.cli.changes import check_fit, leave_out_pretrained
-from inceptionnext_lit.cli.checkpoint_defaults import LINKED, checkpoint_defaults
-from inceptionnext_lit.cli.checks import (
+from inceptionnext_lit.cli.errors import explain_failure, user_error_behind
+from inceptionnext_lit.cli.evaluation import announce, begin_evaluation, print_metrics
+from inceptionnext_lit.cli.latest_run import LAST, find_continuation, is_finished, remove_leftovers, run_name, say
+from inceptionnext_lit.cli.loggers import all_loggers, folder_loggers, give_defaults
+from inceptionnext_lit.cli.optimizers import add_optimizers, describe_schedule, is_left_to_lightning, take_optimizers
+from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, other_classes, whole_numbers_first
+from inceptionnext_lit.cli.predict_options import OUTPUT_KEYS, add_arguments, add_switch, leave_out_done, take_inputs
+from inceptionnext_lit.cli.preflight import (
     check_continuation,
     check_end,
     check_images,
@@ -24,15 +29,9 @@ from inceptionnext_lit.cli.checks import (
     check_start_method,
     choose_monitor,
 )
-from inceptionnext_lit.cli.continuing import LAST, find_continuation, is_finished, remove_leftovers, run_name, say
-from inceptionnext_lit.cli.evaluating import print_figures
-from inceptionnext_lit.cli.failures import explain_failure, user_error_behind
-from inceptionnext_lit.cli.loggers import all_loggers, folder_loggers, give_defaults
-from inceptionnext_lit.cli.optimizers import add_optimizers, describe_schedule, is_left_to_lightning, take_optimizers
-from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, other_classes, whole_numbers_first
-from inceptionnext_lit.cli.predicting import OUTPUT_KEYS, add_arguments, add_switch, leave_out_done, take_inputs
 from inceptionnext_lit.cli.pretrained import describe_input, settle_input, warn_of_shared_images
 from inceptionnext_lit.cli.run_folder import RunFolder
+from inceptionnext_lit.cli.stored_arguments import LINKED, checkpoint_defaults
 from inceptionnext_lit.cli.tuning import derive, take_found_lr
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.predict.writer import PredictionWriter, check_single_process
@@ -316,11 +315,11 @@ class CommandLine(LightningCLI):
 
     def validate(self, **kwargs: Any) -> None:
         """Validate, and print the figures."""
-        print_figures(self.model, self.trainer.validate(**kwargs, verbose=False))
+        print_metrics(self.model, self.trainer.validate(**kwargs, verbose=False))
 
     def test(self, **kwargs: Any) -> None:
         """Test, and print the figures."""
-        print_figures(self.model, self.trainer.test(**kwargs, verbose=False))
+        print_metrics(self.model, self.trainer.test(**kwargs, verbose=False))
 
     def before_predict(self) -> None:
         """Refuse several processes before they are started; leave out what the output has already."""

@@ -7,7 +7,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
-from inceptionnext_lit.cli.continuing import is_finished
+from inceptionnext_lit.cli.latest_run import is_finished
+from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.wording import did_you_mean
 
@@ -40,7 +41,7 @@ def check_images(config: Any) -> None:
     Raises:
         UserError: If there are neither images nor a recipe or checkpoint that may name them.
     """
-    is_folder = config.data.class_path.endswith("ImageFolderDataModule")
+    is_folder = issubclass(pkgutil.resolve_name(config.data.class_path), ImageFolderDataModule)
     root = (config.data.get("init_args") or {}).get("root")
     if is_folder and not (config.config or config.ckpt_path or root):
         raise UserError(

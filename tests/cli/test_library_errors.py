@@ -11,8 +11,7 @@ import yaml
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
-from inceptionnext_lit.cli.failures import explain_failure
-from inceptionnext_lit.cli.settings import explain_setting
+from inceptionnext_lit.cli.errors import explain_failure, explain_setting
 from tests.cli.test_commands import metrics_of
 from tests.recipes import SMALL
 

@@ -224,7 +224,7 @@ def _with_nulls(value: Any) -> Any:
 
 def _resolve(words: list[str]) -> dict[str, Any]:
     """The arguments of fit as it would resolve them."""
-    from inceptionnext_lit.cli.start import run as run_command
+    from inceptionnext_lit.cli.commands.fit import run as run_command
 
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):

@@ -1,0 +1,58 @@
+"""What evaluating commands do before and after Lightning's loop: choose the images, and print the metrics."""
+
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+
+from inceptionnext_lit.cli.latest_run import say
+from inceptionnext_lit.data.base import BaseDataModule
+from inceptionnext_lit.reports.evaluation import evaluation_lines
+from inceptionnext_lit.training.record import KEY as RUN
+from inceptionnext_lit.training.same_data import KEY as DATA
+
+
+def announce(datamodule: LightningDataModule, stage: str) -> None:
+    """Say which images a stage uses, and which are left out.
+
+    Args:
+        datamodule: The data, set up for the stage.
+        stage: ``fit``, ``validate``, ``test`` or ``predict``.
+    """
+    if isinstance(datamodule, BaseDataModule):
+        for line in datamodule.describe(stage):
+            say(line)
+
+
+def begin_evaluation(
+    datamodule: LightningDataModule, trainer: Trainer, checkpoint: Mapping[str, Any], stage: str
+) -> None:
+    """Choose the images that go with a checkpoint, and say which they are.
+
+    Args:
+        datamodule: The data.
+        trainer: What evaluates.
+        checkpoint: The checkpoint, which holds its run's settings and what tells its images from others.
+        stage: ``validate`` or ``test``.
+    """
+    datamodule.trainer = trainer
+    if isinstance(datamodule, BaseDataModule):
+        datamodule.evaluates_run(checkpoint.get(RUN, {}), checkpoint.get(DATA, {}))
+    datamodule.prepare_data()
+    datamodule.setup(stage)
+    announce(datamodule, stage)
+
+
+def print_metrics(model: LightningModule, results: Sequence[Mapping[str, float]]) -> None:
+    """Print a line for each kind of weights, and which of them ``predict`` uses.
+
+    Args:
+        model: The task; of one that cannot predict nothing is said of that.
+        results: What Lightning's trainer returns.
+    """
+    has_average = getattr(model, "model_ema", None) is not None if getattr(model, "can_predict", False) else None
+    if getattr(model, "hparams", {}).get("test_time_flip"):
+        say("Each image is averaged with its mirror image, as in predict (model.test_time_flip).")
+    for line in evaluation_lines(ChainMap(*map(dict, results)), has_average=has_average):
+        say(line)
