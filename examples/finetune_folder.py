@@ -13,8 +13,8 @@ from lightning.pytorch import Trainer, seed_everything
 from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks import ClassificationTask
-from inceptionnext_lit.training.checkpoints import BestCheckpoint
-from inceptionnext_lit.training.progress import RunProgressBar
+from inceptionnext_lit.training.callbacks.checkpoints import BestCheckpoint
+from inceptionnext_lit.training.callbacks.progress import RunProgressBar
 from inceptionnext_lit.training.schedule import Schedule
 
 

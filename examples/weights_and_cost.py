@@ -8,8 +8,8 @@ import argparse
 import timm
 
 import inceptionnext_lit  # noqa: F401  (registers the family with timm)
+from inceptionnext_lit.models.cost import count_model
 from inceptionnext_lit.models.weights import load_weights
-from inceptionnext_lit.reports.counting import count_model
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("model", metavar="MODEL", help="any name that timm knows")

@@ -17,8 +17,8 @@ from inceptionnext_lit.data.input_format import input_format
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks.classification.mixup import Mix
-from inceptionnext_lit.training.progress import RunProgressBar
-from inceptionnext_lit.training.summary import RunSummary
+from inceptionnext_lit.training.callbacks.progress import RunProgressBar
+from inceptionnext_lit.training.callbacks.summary import RunSummary
 from tests.recipes import SMALL
 
 pytestmark = pytest.mark.gpu

@@ -8,10 +8,10 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from inceptionnext_lit.cli.run_folder import versions
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.training.callbacks.checkpoints import FOLDER, find_last
+from inceptionnext_lit.training.callbacks.curve import KEY as CURVE
+from inceptionnext_lit.training.callbacks.resume import KEY
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
-from inceptionnext_lit.training.checkpoints import FOLDER, find_last
-from inceptionnext_lit.training.curve import KEY as CURVE
-from inceptionnext_lit.training.resume import KEY
 from inceptionnext_lit.wording import count, printable_lines
 
 LAST = "last"

@@ -34,20 +34,20 @@ from inceptionnext_lit.cli.run_folder import RunFolder
 from inceptionnext_lit.cli.stored_arguments import LINKED, checkpoint_defaults
 from inceptionnext_lit.cli.tuning import derive, take_found_lr
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.models.cost import image_macs
 from inceptionnext_lit.predict.writer import PredictionWriter, check_single_process
-from inceptionnext_lit.reports.counting import image_macs
 from inceptionnext_lit.safe_load import check_finite
 from inceptionnext_lit.seeding import run_seed
 from inceptionnext_lit.tasks.base import BaseTask, run_callbacks
 from inceptionnext_lit.training.batchnorm import DeviceSyncBatchNorm
+from inceptionnext_lit.training.callbacks.checkpoints import Checkpoints, best_mode
+from inceptionnext_lit.training.callbacks.learning_rate import RateMonitor
+from inceptionnext_lit.training.callbacks.peers import TIMEOUT_HELP, TIMEOUT_S, Peers, set_timeout
+from inceptionnext_lit.training.callbacks.progress import RunProgressBar
+from inceptionnext_lit.training.callbacks.signals import SaveOnSignal
+from inceptionnext_lit.training.callbacks.summary import RunSummary
 from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
-from inceptionnext_lit.training.checkpoints import Checkpoints, best_mode
-from inceptionnext_lit.training.peers import TIMEOUT_HELP, TIMEOUT_S, Peers, set_timeout
 from inceptionnext_lit.training.processes import SIGNALS
-from inceptionnext_lit.training.progress import RunProgressBar
-from inceptionnext_lit.training.rates import RateMonitor
-from inceptionnext_lit.training.signals import SaveOnSignal
-from inceptionnext_lit.training.summary import RunSummary
 
 
 class CommandLine(LightningCLI):

@@ -8,8 +8,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from inceptionnext_lit.models.pretrained_input import pretrained_input
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.safe_load import load_plain
-from inceptionnext_lit.training.record import KEY as RUN
-from inceptionnext_lit.training.same_data import KEY as DATA
+from inceptionnext_lit.training.callbacks.same_data import KEY as DATA
+from inceptionnext_lit.training.callbacks.settings import KEY as RUN
 
 _KEYS = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
 

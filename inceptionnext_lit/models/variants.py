@@ -49,7 +49,7 @@ class Variant:
         form: Its class.
         args: Arguments of the class that make this model.
         params_m: Parameters in millions, with 1000 classes.
-        macs_g: Multiply-adds in units of 10⁹ for one image of ``image_size``, as ``reports.counting`` counts them.
+        macs_g: Multiply-adds in units of 10⁹ for one image of ``image_size``, as ``models.cost`` counts them.
         top1: Published ImageNet-1K validation accuracy in per cent; None where there is none.
         source: Where the architecture and the accuracy come from.
         image_size: Side of the square input in pixels.

@@ -13,20 +13,20 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks.optimized import Optimized
 from inceptionnext_lit.tasks.self_contained import match_average
 from inceptionnext_lit.training.batchnorm import AverageStatistics, DistBN
-from inceptionnext_lit.training.checkpoints import Mode
-from inceptionnext_lit.training.curve import ExactCurve
+from inceptionnext_lit.training.callbacks.checkpoints import Mode
+from inceptionnext_lit.training.callbacks.curve import ExactCurve
+from inceptionnext_lit.training.callbacks.nan_guard import StopOnNonFinite
+from inceptionnext_lit.training.callbacks.plateau import StepOnPlateau
+from inceptionnext_lit.training.callbacks.resume import ExactResume
+from inceptionnext_lit.training.callbacks.same_data import SameData
+from inceptionnext_lit.training.callbacks.settings import RunRecord
+from inceptionnext_lit.training.callbacks.step_seeds import SeedSteps
 from inceptionnext_lit.training.execution import Execution
 from inceptionnext_lit.training.finetuning import Finetuning, Phases, without_classifier
-from inceptionnext_lit.training.finite import StopOnNonFinite
 from inceptionnext_lit.training.layout import match_gradients
 from inceptionnext_lit.training.optim import OptimizerOptions
-from inceptionnext_lit.training.plateau import StepOnPlateau
-from inceptionnext_lit.training.record import RunRecord
-from inceptionnext_lit.training.resume import ExactResume
-from inceptionnext_lit.training.same_data import SameData
 from inceptionnext_lit.training.schedule import Schedule
 from inceptionnext_lit.training.sharding import shard
-from inceptionnext_lit.training.step_seeds import SeedSteps
 
 
 def run_callbacks() -> list[Callback]:

@@ -12,9 +12,9 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks.self_contained import SelfContained
+from inceptionnext_lit.training.callbacks.resume import KEY as POSITION
 from inceptionnext_lit.training.finetuning import Finetuning, Phases, classifier_parameters, trainable
 from inceptionnext_lit.training.optim import OWN_WAY, OptimizerOptions, default_lr, leave_unscaling_to_others
-from inceptionnext_lit.training.resume import KEY as POSITION
 from inceptionnext_lit.training.schedule import Probe, Schedule, StepSchedule
 
 

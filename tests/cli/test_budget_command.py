@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from inceptionnext_lit.reports.budget import BudgetRow
-from inceptionnext_lit.reports.counting import Cost
-from inceptionnext_lit.reports.paper import TABLES, PaperRow
+from inceptionnext_lit.models.cost import Cost
+from inceptionnext_lit.reports.budget.paper import TABLES, PaperRow
+from inceptionnext_lit.reports.budget.report import BudgetRow
 
 KEYS = [
     *("model", "image_size", "params", "macs", "activations"),
@@ -69,7 +69,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             tick("a model")
             return list(rows)
 
-        monkeypatch.setattr("inceptionnext_lit.reports.budget.paper_report", report)
+        monkeypatch.setattr("inceptionnext_lit.reports.budget.report.paper_report", report)
 
     return patch
 

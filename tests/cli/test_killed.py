@@ -16,7 +16,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from inceptionnext_lit.training import finite
+from inceptionnext_lit.training.callbacks import nan_guard as finite
 from inceptionnext_lit.training.pending import Pending
 from tests.recipes import REPO, SMALL
 

@@ -16,9 +16,9 @@ import pytest
 
 from inceptionnext_lit.cli.commands import benchmark
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.reports.bench_case import Bench, Case
-from inceptionnext_lit.reports.benchmark import Measurement, measure
-from inceptionnext_lit.reports.counting import count_model
+from inceptionnext_lit.models.cost import count_model
+from inceptionnext_lit.reports.benchmark.case import Bench, Case
+from inceptionnext_lit.reports.benchmark.measure import Measurement, measure
 from tests.processes import running, wait_until
 from tests.recipes import REPO
 

@@ -6,7 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from inceptionnext_lit.reports.budget import (
+from inceptionnext_lit.models.cost import Cost, Count, count_model
+from inceptionnext_lit.reports.budget.paper import TABLES, PaperRow, PaperTable
+from inceptionnext_lit.reports.budget.rendering import render_report
+from inceptionnext_lit.reports.budget.report import (
     BudgetRow,
     agreement,
     is_ours,
@@ -16,9 +19,6 @@ from inceptionnext_lit.reports.budget import (
     paper_report,
     reference_of,
 )
-from inceptionnext_lit.reports.counting import Cost, Count, count_model
-from inceptionnext_lit.reports.paper import TABLES, PaperRow, PaperTable
-from inceptionnext_lit.reports.rendering import render_report
 from tests.recipes import REPO
 
 README = (REPO / "README.md").read_text(encoding="utf-8")

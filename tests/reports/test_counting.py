@@ -15,9 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.models.decoders import SemanticFPN, UperNet
-from inceptionnext_lit.reports.budget import BudgetRow, judge
-from inceptionnext_lit.reports.counting import (
+from inceptionnext_lit.models.cost import (
     DECODERS,
     STRIDES,
     Cost,
@@ -28,7 +26,9 @@ from inceptionnext_lit.reports.counting import (
     count_model,
     count_segmenter,
 )
-from inceptionnext_lit.reports.paper import PaperRow
+from inceptionnext_lit.models.decoders import SemanticFPN, UperNet
+from inceptionnext_lit.reports.budget.paper import PaperRow
+from inceptionnext_lit.reports.budget.report import BudgetRow, judge
 
 CLASSES = 1000
 FUSED = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu

@@ -3,7 +3,7 @@
 import pytest
 
 from inceptionnext_lit.models import VARIANTS, Variant
-from inceptionnext_lit.reports.counting import count_model
+from inceptionnext_lit.models.cost import count_model
 
 SLOW = ("convnext_iso_large",)
 ROWS = [pytest.param(row, id=row.name, marks=[pytest.mark.slow] * (row.name in SLOW)) for row in VARIANTS]

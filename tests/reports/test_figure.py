@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.reports.budget import BudgetRow
-from inceptionnext_lit.reports.counting import Cost
-from inceptionnext_lit.reports.figure import by_family, check_plot_path, draw_tradeoff, points_of
-from inceptionnext_lit.reports.paper import TABLES, PaperRow
+from inceptionnext_lit.models.cost import Cost
+from inceptionnext_lit.reports.budget.paper import TABLES, PaperRow
+from inceptionnext_lit.reports.budget.plot import by_family, check_plot_path, draw_tradeoff, points_of
+from inceptionnext_lit.reports.budget.report import BudgetRow
 
 MAIN = TABLES[0].name
 
@@ -88,7 +88,7 @@ def test_the_pictures_are_written(tmp_path: Path) -> None:
 def test_the_macs_of_a_model_that_is_not_available_are_the_paper_s(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: dict[str, list[list[tuple[float, float, str]]]] = {}
     monkeypatch.setattr(
-        "inceptionnext_lit.reports.figure._draw_family",
+        "inceptionnext_lit.reports.budget.plot._draw_family",
         lambda axis, family, points: drawn.setdefault(family, []).append(points),
     )
     with pytest.MonkeyPatch.context() as patch:

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from inceptionnext_lit.models import VARIANTS, Variant, model_names
 from inceptionnext_lit.models.decoders import SemanticFPN
 from inceptionnext_lit.models.variants import CONVNEXT, OURS
-from inceptionnext_lit.reports.paper import TABLES, PaperRow
+from inceptionnext_lit.reports.budget.paper import TABLES, PaperRow
 
 ROWS = [row for table in TABLES for row in table.rows]
 PUBLISHED = [row for row in VARIANTS if row.source not in (OURS, CONVNEXT)]  # by the paper or its authors' README

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from inceptionnext_lit.reports.budget import BudgetRow
-from inceptionnext_lit.reports.counting import Cost, Count
-from inceptionnext_lit.reports.paper import PaperRow
-from inceptionnext_lit.reports.rendering import Format, render_models, render_report
+from inceptionnext_lit.models.cost import Cost, Count
+from inceptionnext_lit.reports.budget.paper import PaperRow
+from inceptionnext_lit.reports.budget.rendering import Format, render_models, render_report
+from inceptionnext_lit.reports.budget.report import BudgetRow
 
 KEYS = [
     *("model", "image_size", "params", "macs", "activations"),

@@ -17,8 +17,8 @@ from inceptionnext_lit.data.augmentation import LEVELS
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.training import bottleneck
 from inceptionnext_lit.training.bottleneck import WaitingClock, verdict
-from inceptionnext_lit.training.checkpoints import LastCheckpoint
-from inceptionnext_lit.training.summary import RunSummary
+from inceptionnext_lit.training.callbacks.checkpoints import LastCheckpoint
+from inceptionnext_lit.training.callbacks.summary import RunSummary
 
 
 class Clock:

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks import ClassificationTask
-from inceptionnext_lit.training.checkpoints import BestCheckpoint, Checkpoints, StopEarly, best_mode
-from inceptionnext_lit.training.progress import best_so_far
+from inceptionnext_lit.training.callbacks.checkpoints import BestCheckpoint, Checkpoints, StopEarly, best_mode
+from inceptionnext_lit.training.callbacks.progress import best_so_far
 
 MICRO = "inceptionnext_iso_micro"
 

@@ -16,11 +16,11 @@ from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.training.callbacks.summary import RunSummary
 from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO
 from inceptionnext_lit.training.finetuning import Finetuning, classifier_parameters, freeze, frozen_parameters, thaw
 from inceptionnext_lit.training.optim import OptimizerOptions, default_lr
 from inceptionnext_lit.training.schedule import Schedule
-from inceptionnext_lit.training.summary import RunSummary
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The images are normalised with mean"),  # weights of other images

@@ -13,8 +13,8 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
 
 from inceptionnext_lit.cli.errors import explain_failure
-from inceptionnext_lit.training import peers
-from inceptionnext_lit.training.peers import Peers, _Peer, set_timeout
+from inceptionnext_lit.training.callbacks import peers
+from inceptionnext_lit.training.callbacks.peers import Peers, _Peer, set_timeout
 from tests.ranks import free_port
 from tests.recipes import REPO
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from inceptionnext_lit.training import signals
+from inceptionnext_lit.training.callbacks import signals
+from inceptionnext_lit.training.callbacks.signals import SaveOnSignal
 from inceptionnext_lit.training.pending import Pending
-from inceptionnext_lit.training.signals import SaveOnSignal
 
 
 def test_on_a_cpu_a_number_is_there_at_once() -> None:

@@ -14,8 +14,8 @@ from torch import Tensor
 from inceptionnext_lit.data import Augmentation, ImageFolderDataModule
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks.classification.mixup import Mix
+from inceptionnext_lit.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO
-from inceptionnext_lit.training.checkpoints import BestCheckpoint, LastCheckpoint
 from inceptionnext_lit.training.schedule import Schedule
 
 AUGMENTATION = Augmentation(rand_augment_magnitude=5, repeats=2)

@@ -12,8 +12,8 @@ from lightning.pytorch import seed_everything
 from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.errors import SharedError
 from inceptionnext_lit.tasks import ClassificationTask
-from inceptionnext_lit.training.checkpoints import BestCheckpoint, LastCheckpoint
-from inceptionnext_lit.training.same_data import compare_processes, differences
+from inceptionnext_lit.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from inceptionnext_lit.training.callbacks.same_data import compare_processes, differences
 from tests.ranks import run_ranks
 from tests.training.test_ranks import make_trainer
 

@@ -11,14 +11,15 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
+from inceptionnext_lit.models.cost import count_model, image_macs
 from inceptionnext_lit.preprocessing import Preprocessing
-from inceptionnext_lit.reports.counting import count_model, image_macs
 from inceptionnext_lit.tasks import ClassificationTask
-from inceptionnext_lit.training import clock, progress
-from inceptionnext_lit.training.checkpoints import BestCheckpoint, LastCheckpoint
-from inceptionnext_lit.training.progress import RunProgressBar
+from inceptionnext_lit.training import clock
+from inceptionnext_lit.training.callbacks import progress
+from inceptionnext_lit.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from inceptionnext_lit.training.callbacks.progress import RunProgressBar
+from inceptionnext_lit.training.callbacks.summary import RunSummary
 from inceptionnext_lit.training.schedule import Schedule
-from inceptionnext_lit.training.summary import RunSummary
 
 INPUT = Preprocessing(image_size=28, crop_pct=1.0, interpolation="bicubic", mean=[0.5] * 3, std=[0.5] * 3)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from inceptionnext_lit.training.checkpoints import LastCheckpoint
-from inceptionnext_lit.training.signals import Interrupted, SaveOnSignal
+from inceptionnext_lit.training.callbacks.checkpoints import LastCheckpoint
+from inceptionnext_lit.training.callbacks.signals import Interrupted, SaveOnSignal
 
 
 def started(folder: Path) -> SaveOnSignal:

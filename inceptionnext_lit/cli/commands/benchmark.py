@@ -14,8 +14,8 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.safe_save import replacing
 
 if TYPE_CHECKING:
-    from inceptionnext_lit.reports.bench_case import Case
-    from inceptionnext_lit.reports.benchmark import Measurement
+    from inceptionnext_lit.reports.benchmark.case import Case
+    from inceptionnext_lit.reports.benchmark.measure import Measurement
 
 EXAMPLES = """\
 Each model, in each variant, has a process of its own. They run in turn, for several rounds; the figures are medians
@@ -49,10 +49,10 @@ def run(words: list[str]) -> int:
     """
     options = _parse(words)
     _check_output(options)
-    import_heavy("inceptionnext_lit.reports.bench_rendering")
+    import_heavy("inceptionnext_lit.reports.benchmark.rendering")
     from rich.console import Console
 
-    from inceptionnext_lit.reports.bench_rendering import Format, draw_scaling, render
+    from inceptionnext_lit.reports.benchmark.rendering import Format, draw_scaling, render
 
     console = Console(stderr=True)
     with console.status("measuring") as status:
@@ -123,8 +123,8 @@ def _check_output(options: argparse.Namespace) -> None:
 
 
 def _measure(options: argparse.Namespace, tick: Any) -> "list[Measurement]":
-    from inceptionnext_lit.reports.bench_case import Case
-    from inceptionnext_lit.reports.benchmark import measure
+    from inceptionnext_lit.reports.benchmark.case import Case
+    from inceptionnext_lit.reports.benchmark.measure import measure
 
     if options.mode == "train" and any("deploy" in variant for variant in options.variants):
         raise UserError("The variant deploy is for inference; leave it out, or leave out --mode train.")

@@ -12,7 +12,7 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports import Format
 
 if TYPE_CHECKING:
-    from inceptionnext_lit.reports.budget import BudgetRow
+    from inceptionnext_lit.reports.budget.report import BudgetRow
 
 EXAMPLES = """\
 examples:
@@ -99,9 +99,9 @@ def _report_models(options: argparse.Namespace) -> int:
         raise UserError("A CSV file has room for --by_module or --against, not for both; leave out one, or take json.")
     if options.plot is not None:
         raise UserError("--plot draws the paper's tables; leave out the names of models.")
-    import_heavy("inceptionnext_lit.reports.rendering")
-    from inceptionnext_lit.reports.budget import model_report
-    from inceptionnext_lit.reports.rendering import render_models
+    import_heavy("inceptionnext_lit.reports.budget.rendering")
+    from inceptionnext_lit.reports.budget.rendering import render_models
+    from inceptionnext_lit.reports.budget.report import model_report
 
     report = model_report(options.models, options.image_size, options.against)
     with_ratios = options.against is not None
@@ -113,13 +113,13 @@ def _report_paper(options: argparse.Namespace) -> int:
     for key in ("image_size", "by_module", "against"):
         if getattr(options, key) is not None:
             raise UserError(f"--{key} is for single models; name one or more, as in: budget inceptionnext_tiny.")
-    import_heavy("inceptionnext_lit.reports.rendering")
+    import_heavy("inceptionnext_lit.reports.budget.rendering")
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from inceptionnext_lit.reports.budget import paper_jobs, paper_report
-    from inceptionnext_lit.reports.figure import check_plot_path, draw_tradeoff
-    from inceptionnext_lit.reports.rendering import render_report
+    from inceptionnext_lit.reports.budget.plot import check_plot_path, draw_tradeoff
+    from inceptionnext_lit.reports.budget.rendering import render_report
+    from inceptionnext_lit.reports.budget.report import paper_jobs, paper_report
 
     if options.plot is not None:
         check_plot_path(options.plot)

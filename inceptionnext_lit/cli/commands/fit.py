@@ -17,8 +17,8 @@ from inceptionnext_lit.cli.parser import CommandParser
 from inceptionnext_lit.cli.quiet import silence_library_chatter
 from inceptionnext_lit.cli.recipes import resolve_configs
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.training.callbacks.signals import Interrupted
 from inceptionnext_lit.training.processes import end_with_parent
-from inceptionnext_lit.training.signals import Interrupted
 
 
 def run(args: list[str] | None = None) -> None:

@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from inceptionnext_lit.errors import SharedError
-from inceptionnext_lit.training.finite import evaluated_files
+from inceptionnext_lit.training.callbacks.nan_guard import evaluated_files
 
 _NAMED = 3
 

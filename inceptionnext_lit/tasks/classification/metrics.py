@@ -9,7 +9,7 @@ from torchmetrics import Metric, MetricCollection
 from inceptionnext_lit.tasks.classification.counted import MeanLoss
 from inceptionnext_lit.tasks.classification.finite_logits import LogitWatch
 from inceptionnext_lit.tasks.classification.targets import EVALUATED, Targets
-from inceptionnext_lit.training.checkpoints import Mode
+from inceptionnext_lit.training.callbacks.checkpoints import Mode
 
 
 class ClassificationMetrics(nn.Module):

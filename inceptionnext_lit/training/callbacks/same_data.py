@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from inceptionnext_lit.errors import SharedError
-from inceptionnext_lit.training.record import KEY as RUN
+from inceptionnext_lit.training.callbacks.settings import KEY as RUN
 
 KEY = "data_fingerprint"
 _SHOWN = 5

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torchmetrics import Metric
 
-from inceptionnext_lit.training.resume import KEY as POSITION
+from inceptionnext_lit.training.callbacks.resume import KEY as POSITION
 
 KEY = "curve"
 SUMS = "sums"

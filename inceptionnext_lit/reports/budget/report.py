@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models import VARIANTS, IsotropicMetaNeXt, model_names
-from inceptionnext_lit.reports.counting import Cost, Count, Size, count_model, count_segmenter
-from inceptionnext_lit.reports.paper import TABLES, PaperRow, PaperTable
+from inceptionnext_lit.models.cost import Cost, Count, Size, count_model, count_segmenter
+from inceptionnext_lit.reports.budget.paper import TABLES, PaperRow, PaperTable
 
 Job = tuple[str, Size, str | None]  # a model, its image size, and the decoder on top of it
 Agreement = Literal["once", "twice", "off"]

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 from inceptionnext_lit.printing import LineConsole
 from inceptionnext_lit.program import exact_name, relative
 from inceptionnext_lit.training.bottleneck import WaitingClock, verdict
+from inceptionnext_lit.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
-from inceptionnext_lit.training.checkpoints import BestCheckpoint, LastCheckpoint
 from inceptionnext_lit.training.clock import TrainingClock, format_seconds
 from inceptionnext_lit.wording import count
 

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from inceptionnext_lit.training.checkpoints import LastCheckpoint
+from inceptionnext_lit.training.callbacks.checkpoints import LastCheckpoint
 from inceptionnext_lit.training.pending import Pending
 from inceptionnext_lit.training.processes import SIGNALS
 

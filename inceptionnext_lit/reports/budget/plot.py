@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.reports.budget import BudgetRow
-from inceptionnext_lit.reports.paper import TABLES
+from inceptionnext_lit.reports.budget.paper import TABLES
+from inceptionnext_lit.reports.budget.report import BudgetRow
 
 ENDINGS = (".png", ".svg")
 

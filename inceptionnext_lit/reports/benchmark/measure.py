@@ -12,8 +12,8 @@ from typing import Any, cast
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models import check_model_name
-from inceptionnext_lit.reports.bench_case import Case, serve
-from inceptionnext_lit.reports.counting import count_model
+from inceptionnext_lit.models.cost import count_model
+from inceptionnext_lit.reports.benchmark.case import Case, serve
 
 _GRACE = 2  # seconds for a process to end by itself
 _BACKWARD = 3  # forward and backward cost about three times the forward's multiply-adds

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from inceptionnext_lit.reports.benchmark import Measurement
+from inceptionnext_lit.reports.benchmark.measure import Measurement
 
 Format = Literal["table", "json"]
 Axis = Literal["image_size", "batch_size"]

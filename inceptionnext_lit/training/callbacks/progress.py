@@ -7,10 +7,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
 from inceptionnext_lit.printing import LineConsole
-from inceptionnext_lit.training.checkpoints import BestCheckpoint
+from inceptionnext_lit.training.callbacks.checkpoints import BestCheckpoint
+from inceptionnext_lit.training.callbacks.learning_rate import peak_rate
 from inceptionnext_lit.training.clock import TrainingClock, format_seconds
 from inceptionnext_lit.training.pending import Pending
-from inceptionnext_lit.training.rates import peak_rate
 from inceptionnext_lit.wording import printable
 
 _SIGN_OF_LIFE_S = 300.0

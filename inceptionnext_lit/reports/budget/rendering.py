@@ -10,9 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from inceptionnext_lit.models.cost import Cost, Count
 from inceptionnext_lit.reports import Format
-from inceptionnext_lit.reports.budget import MACS_UNIT, PARAMS_UNIT, BudgetRow
-from inceptionnext_lit.reports.counting import Cost, Count
+from inceptionnext_lit.reports.budget.report import MACS_UNIT, PARAMS_UNIT, BudgetRow
 
 Cells = list[str]
 

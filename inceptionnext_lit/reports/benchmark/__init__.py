@@ -1,0 +1,1 @@
+"""Speed of models, side by side."""

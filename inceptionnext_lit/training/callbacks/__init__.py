@@ -1,0 +1,1 @@
+"""Lightning callbacks of a run: exact continuation, checkpoints, guards, and what is printed and logged."""
