@@ -9,6 +9,7 @@ from jsonargparse import ActionYesNo, ArgumentParser
 from inceptionnext_lit.cli import COMMANDS
 from inceptionnext_lit.cli.screens import usage
 from inceptionnext_lit.cli.tools import sentence
+from inceptionnext_lit.lightning_compat import option, options
 from inceptionnext_lit.tasks.self_contained import nested_options
 
 # set by the data or by a checkpoint, not by people
@@ -56,7 +57,7 @@ def command_page(parser: argparse.ArgumentParser, classes: dict[str, type]) -> s
     """
     command = parser.prog.rsplit(" ", 1)[-1]
     page = _all_keys(parser, classes, command)
-    for action in page._actions:
+    for action in options(page):
         action.help = _without_markup(action.help) if action.help != argparse.SUPPRESS else action.help
         if action.dest in classes:
             action.help = argparse.SUPPRESS  # a file for one class alone: --config does it all
@@ -66,7 +67,7 @@ def command_page(parser: argparse.ArgumentParser, classes: dict[str, type]) -> s
 def _all_keys(parser: argparse.ArgumentParser, classes: dict[str, type], command: str) -> ArgumentParser:
     """A page of every key that the command takes and a person may want to set."""
     page = ArgumentParser(prog=command, usage=usage(command), description=sentence(COMMANDS[command]), add_help=False)
-    actions = {action.dest: action for action in parser._actions}
+    actions = {action.dest: action for action in options(parser)}
     fit_only: set[str] = set() if command == "fit" else {"run_name", "checkpoint", "find_lr"}
     for key in _FIRST:
         if key in actions and key not in fit_only:
@@ -75,11 +76,11 @@ def _all_keys(parser: argparse.ArgumentParser, classes: dict[str, type], command
         nested = nested_options(cls)
         described = ArgumentParser(add_help=False)
         described.add_class_arguments(cls, key)
-        meanings = {action.dest: action.help for action in described._actions}
+        meanings = {action.dest: action.help for action in options(described)}
         page.add_class_arguments(cls, key, skip=_LINKED[key] | nested.keys())
-        for name, option in nested.items():
-            page.add_class_arguments(option, f"{key}.{name}")
-            page._option_string_actions[f"--{key}.{name}"].help = meanings[f"{key}.{name}"]
+        for name, options_class in nested.items():
+            page.add_class_arguments(options_class, f"{key}.{name}")
+            option(page, f"{key}.{name}").help = meanings[f"{key}.{name}"]
     for group in (title for title in _TITLES if title not in fit_only):
         section = page.add_argument_group(_TITLES[group])
         for dest, action in actions.items():

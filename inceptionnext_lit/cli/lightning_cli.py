@@ -34,6 +34,7 @@ from inceptionnext_lit.cli.run_folder import RunFolder
 from inceptionnext_lit.cli.stored_arguments import LINKED, checkpoint_defaults
 from inceptionnext_lit.cli.tuning import derive, take_found_lr
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.lightning_compat import OpenLightningCLI, leave_batchnorm_alone
 from inceptionnext_lit.models.cost import image_macs
 from inceptionnext_lit.predict.writer import PredictionWriter, check_single_process
 from inceptionnext_lit.safe_load import check_finite
@@ -50,7 +51,7 @@ from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO, read_chec
 from inceptionnext_lit.training.processes import SIGNALS
 
 
-class CommandLine(LightningCLI):
+class CommandLine(OpenLightningCLI):
     """``fit``, ``validate``, ``test`` and ``predict``.
 
     Args:
@@ -76,18 +77,17 @@ class CommandLine(LightningCLI):
         for source, target in LINKED.items():
             parser.link_arguments(f"data.{source}", f"model.init_args.{target}", apply_on="instantiate")
 
-    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+    def prepare_command(self, parser: LightningArgumentParser, command: str) -> None:
+        """Add the keys that all commands share, and those of ``predict``."""
         # Recipes name these; the other commands accept them so that a recipe can be given to them too.
         parser.add_class_arguments(Checkpoints, "checkpoint")
         parser.add_argument("--strategy_timeout", type=PositiveFloat, default=TIMEOUT_S, help=TIMEOUT_HELP)
         parser.add_argument("--run_name", type=str | None, help="Name below runs/; the recipe's if not given.")
         add_optimizers(parser)
         add_switch(parser, "--find_lr", "Find model.lr by a range test of 100 steps before training.")
-        if subcommand == "predict":
+        if command == "predict":
             add_arguments(parser)
         whole_numbers_first(parser)
-        return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; where a checkpoint is named, parse again with its own arguments as the defaults."""
@@ -98,7 +98,7 @@ class CommandLine(LightningCLI):
         command = self.config["subcommand"]
         others = other_classes(self.config[command])
         # jsonargparse has given other classes the default ones' values of arguments that they share
-        self._subcommand_parsers[command].set_defaults(others)
+        self.set_command_defaults(command, others)
         if others or words != args:
             super().parse_arguments(parser, args)
         self._take_optimizers(command)
@@ -126,7 +126,7 @@ class CommandLine(LightningCLI):
         if command == "predict" and "data" in defaults:
             # a data set may be trained on as it is stored; new photos are turned upright
             defaults["data"]["init_args"].pop("exif", None)
-        self._subcommand_parsers[command].set_defaults(defaults)
+        self.set_command_defaults(command, defaults)
         super().parse_arguments(parser, args)
         self._take_optimizers(command)
         self.config[command].ckpt_path = path
@@ -164,9 +164,6 @@ class CommandLine(LightningCLI):
         self._continued = found
         self._run_folder.lock(root, found.version)
         return None if found.checkpoint is None else str(found.checkpoint)
-
-    def _parse_ckpt_path(self) -> None:
-        """Nothing: Lightning lets the checkpoint win over the command line here; see parse_arguments."""
 
     def before_instantiate_classes(self) -> None:
         """Name the run after its recipe, in the saved config too, and claim its folder before the data is scanned."""
@@ -211,10 +208,8 @@ class CommandLine(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer with this toolkit's loggers, callbacks and checkpoint files."""
-        check_fit(
-            self._checkpoint, self.model, self._get(self.config, "ckpt_path"), is_training=self.subcommand == "fit"
-        )
-        config = self._get(self.config_init, "trainer")
+        check_fit(self._checkpoint, self.model, self.parsed("ckpt_path"), is_training=self.subcommand == "fit")
+        config = self.made("trainer")
         named = config.callbacks or []
         callbacks: list[Callback] = [named] if isinstance(named, Callback) else list(named)
         check_modes(callbacks, self.model)
@@ -226,7 +221,7 @@ class CommandLine(LightningCLI):
         if self.subcommand == "fit":
             tensorboard, table = folder_loggers(
                 str(config.default_root_dir),
-                self._get(self.config, "run_name"),
+                self.parsed("run_name"),
                 self._run_folder.number if self._continued is None else self._continued.version,
                 self._continued,
             )
@@ -244,22 +239,22 @@ class CommandLine(LightningCLI):
             logger = logger or False
             self.save_config_callback = None  # only training leaves a run folder to be repeated from
         if self.subcommand == "predict":
-            self._writer = PredictionWriter(*(self._get(self.config_init, key) for key in OUTPUT_KEYS))
+            self._writer = PredictionWriter(*(self.made(key) for key in OUTPUT_KEYS))
             callbacks.append(self._writer)
-            self.model.compiles_prediction = self._get(self.config_init, "compile")
+            self.model.compiles_prediction = self.made("compile")
         trainer = super().instantiate_trainer(callbacks=callbacks, logger=logger, **kwargs)
         if self.subcommand != "predict":
             check_start_method(trainer.strategy)  # a notebook's own choice for several devices
         trainer.strategy.checkpoint_io = SafeCheckpointIO()
-        self._timeout_s = set_timeout(trainer.strategy, self._get(self.config_init, "strategy_timeout"))
+        self._timeout_s = set_timeout(trainer.strategy, self.made("strategy_timeout"))
         if config.sync_batchnorm:  # Lightning's own needs a GPU, and not every strategy of Lightning's looks at it
-            cast(Any, trainer.strategy)._layer_sync = None
+            leave_batchnorm_alone(trainer.strategy)
             DeviceSyncBatchNorm().apply(self.model)
         return trainer
 
     def _checkpoints(self) -> Checkpoints:
         """Which checkpoints are kept, by a figure that the task logs."""
-        kept: Checkpoints = self._get(self.config_init, "checkpoint")
+        kept: Checkpoints = self.made("checkpoint")
         monitor = choose_monitor(kept.monitor, self.model)
         mode = best_mode(self.model, monitor, kept.mode)
         resolved = self.config["fit"].checkpoint
@@ -268,7 +263,7 @@ class CommandLine(LightningCLI):
 
     def before_fit(self) -> None:
         """Look at the data first: what is wrong is said before the processes of the other devices are started."""
-        resumes = self._get(self.config_init, "ckpt_path") is not None
+        resumes = self.made("ckpt_path") is not None
         if isinstance(self.model, BaseTask):
             self.model.has_weights |= resumes  # also for the trials that come before the checkpoint is loaded
             self.model.finetuning.check_weights(are_loaded=self.model.has_weights)
@@ -278,7 +273,7 @@ class CommandLine(LightningCLI):
         announce(self.datamodule, "fit")
         warn_of_shared_images(self._pretrained, self.datamodule)
         derived = derive(self.config["fit"], self.model, self.datamodule, self.trainer)
-        if self._get(self.config, "find_lr"):
+        if self.parsed("find_lr"):
             derived += take_found_lr(self.config["fit"], self.model, self.datamodule, self.trainer, self._checkpoint)
         if hasattr(self.datamodule, "preprocessing"):
             say(describe_input(self.datamodule.preprocessing, self._input_taken))

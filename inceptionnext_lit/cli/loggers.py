@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from inceptionnext_lit.cli.latest_run import Continuation
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.lightning_compat import OwnWriterLogger, RowWriter, has_writer, purge_from
 from inceptionnext_lit.safe_save import replacing
 
 
-class _Writer(ExperimentWriter):
+class _Writer(RowWriter):
     """Lightning's writer of ``metrics.csv``, without the moments in which a kill would lose all rows.
 
     Attributes:
@@ -61,10 +61,8 @@ class _Writer(ExperimentWriter):
                 "intact. Make room, then continue with --ckpt_path last."
             ) from error
 
-    def _check_log_dir_exists(self) -> None:
-        """Nothing: Lightning's own deletes the file."""
-
-    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+    def rewrite(self) -> None:
+        """Write the rows again with the columns that have come."""
         path = Path(self.metrics_file_path)
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -78,7 +76,7 @@ class _Writer(ExperimentWriter):
             writer.writerows(rows)
 
 
-class ContinuedCSVLogger(CSVLogger):
+class ContinuedCSVLogger(OwnWriterLogger):
     """CSVLogger that goes on with the rows of the run that it continues; Lightning's own deletes them.
 
     Args:
@@ -97,17 +95,13 @@ class ContinuedCSVLogger(CSVLogger):
         with suppress(UserError) if status == "failed" else nullcontext():
             super().finalize(status)
 
-    @property
-    @rank_zero_experiment
-    def experiment(self) -> Any:
-        """The writer; it has the kept rows when it is made."""
-        if self._experiment is None:
-            self._fs.makedirs(self.root_dir, exist_ok=True)
-            writer = _Writer(self.log_dir)
-            if self._continued is not None:
-                writer.begin_with(kept_rows(Path(writer.metrics_file_path), self._continued))
-            self._experiment = writer
-        return self._experiment
+    def make_writer(self) -> RowWriter:
+        """The writer, with the kept rows."""
+        os.makedirs(self.root_dir, exist_ok=True)
+        writer = _Writer(self.log_dir)
+        if self._continued is not None:
+            writer.begin_with(kept_rows(Path(writer.metrics_file_path), self._continued))
+        return writer
 
     def rows_on_disk(self) -> int:
         """Write all rows and count them; for the first process."""
@@ -133,11 +127,11 @@ class ContinuedTensorBoardLogger(TensorBoardLogger):
     @rank_zero_experiment
     def experiment(self) -> Any:
         """The writer; it logs the newest step anew, of which a kill may have lost a part."""
-        if self._experiment is not None or self._continued is None:
+        if has_writer(self) or self._continued is None:
             return super().experiment
         rows = kept_rows(Path(self.log_dir, _Writer.NAME_METRICS_FILE), self._continued)
         newest = int(rows[-1]["step"]) if rows else 0
-        self._kwargs["purge_step"] = newest  # hides what was logged from that step on
+        purge_from(self, newest)  # hides what was logged from that step on
         writer = super().experiment
         for row in rows:
             if int(row["step"]) == newest:
@@ -174,7 +168,7 @@ def kept_rows(path: Path, continued: Continuation) -> list[dict[str, Any]]:
 
 def folder_loggers(
     root: str, run_name: str, number: int | None, continued: Continuation | None
-) -> tuple[TensorBoardLogger, CSVLogger]:
+) -> tuple[TensorBoardLogger, ContinuedCSVLogger]:
     """The two loggers of a run's folder ``root/run_name/version_N``; nothing is written yet.
 
     Args:

@@ -17,6 +17,7 @@ from inceptionnext_lit.cli.help import command_page
 from inceptionnext_lit.cli.optimizers import explain_class
 from inceptionnext_lit.cli.recipe_yaml import install
 from inceptionnext_lit.data import ImageFolderDataModule
+from inceptionnext_lit.lightning_compat import command_parsers, options, set_type, type_of
 from inceptionnext_lit.printing import print_error
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks.self_contained import nested_options
@@ -33,7 +34,7 @@ class CommandParser(LightningArgumentParser):
 
     def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
         """Help text of a command; that of the whole program is printed before this parser exists."""
-        if not any(action.dest == "trainer.max_epochs" for action in self._actions):
+        if not any(action.dest == "trainer.max_epochs" for action in options(self)):
             return str(super().format_help(formatter))
         return command_page(self, DEFAULT_CLASSES)
 
@@ -60,12 +61,12 @@ def whole_numbers_first(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: A command's parser, changed in place.
     """
-    for action in parser._actions:
-        types = list(get_args(getattr(action, "_typehint", None)))
+    for action in options(parser):
+        types = list(get_args(type_of(action)))
         if int in types and float in types and types.index(float) < types.index(int):
             first, second = types.index(float), types.index(int)
             types[first], types[second] = int, float
-            action._typehint = functools.reduce(operator.or_, types)  # type: ignore[attr-defined]  # jsonargparse's own
+            set_type(action, functools.reduce(operator.or_, types))
 
 
 def other_classes(config: Any) -> dict[str, dict[str, str]]:
@@ -87,9 +88,8 @@ def other_classes(config: Any) -> dict[str, dict[str, str]]:
 
 def known_keys(parser: argparse.ArgumentParser) -> list[str]:
     """Every key that a command takes, nested ones as ``data.root``."""
-    keys = {action.dest for action in parser._actions if action.dest not in ("help", argparse.SUPPRESS)}
-    subcommands = next((a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction)), None)
-    for subparser in (subcommands or {}).values():
+    keys = {action.dest for action in options(parser) if action.dest not in ("help", argparse.SUPPRESS)}
+    for subparser in command_parsers(parser).values():
         keys.update(known_keys(subparser))
     for prefix, cls in DEFAULT_CLASSES.items():
         keys.update(f"{prefix}.{key}" for key in _constructor_keys(cls))

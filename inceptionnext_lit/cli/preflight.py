@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from inceptionnext_lit.cli.latest_run import is_finished
 from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.lightning_compat import start_method
 from inceptionnext_lit.wording import did_you_mean
 
 
@@ -136,7 +137,7 @@ def check_start_method(strategy: Any) -> None:
         UserError: If it starts processes in another way than by the command line.
     """
     given = getattr(strategy, "init_args", None) or {}
-    method = getattr(strategy, "_start_method", None) or given.get("start_method")
+    method = start_method(strategy) or given.get("start_method")
     named = re.match(r"ddp_(?:notebook|fork|spawn)", strategy) if isinstance(strategy, str) else None
     if named is None and method in (None, "popen"):
         return

@@ -4,24 +4,23 @@ import re
 from typing import Any, ClassVar
 
 import yaml
-from jsonargparse import _loaders_dumpers, set_loader
+from jsonargparse import set_loader
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.lightning_compat import YamlLoader, yaml_load
 
 _INT = "tag:yaml.org,2002:int"
 _MERGE = "tag:yaml.org,2002:merge"
 _LISTS_OF_NAMES = ("class_names",)
-_library: Any = _loaders_dumpers  # which has no types
-_Base: Any = _library.get_yaml_default_loader()
 
 
-class RecipeLoader(_Base):  # type: ignore[misc]
+class RecipeLoader(YamlLoader):  # type: ignore[misc]
     """The parser's own loader, but for what YAML 1.1 would make of names such as ``no`` and ``0010``."""
 
     # YAML 1.1 takes 0010 for 8 and 1:30 for 90
     yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag != _INT]
-        for first, resolvers in _Base.yaml_implicit_resolvers.items()
+        for first, resolvers in YamlLoader.yaml_implicit_resolvers.items()
     }
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
@@ -86,7 +85,7 @@ def load_recipe(text: str, path: str = "") -> Any:
         UserError: If a key stands twice.
         yaml.YAMLError: If it is no YAML.
     """
-    value = _library.yaml_load(text)
+    value = yaml_load(text)
     if not isinstance(value, dict | list):  # of plain values the parser keeps the text, where it takes texts
         return value
     try:

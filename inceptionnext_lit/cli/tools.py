@@ -3,7 +3,7 @@
 import argparse
 import re
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from inceptionnext_lit.printing import print_error
 from inceptionnext_lit.program import as_called, usage_name
@@ -19,12 +19,19 @@ class ToolParser(argparse.ArgumentParser):
     """
 
     def __init__(self, command: str, description: str) -> None:
+        self.keys: list[str] = []
         super().__init__(
             prog=f"{usage_name()} {command}",
             description=as_called(description),
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+
+    def add_argument(self, *names: Any, **kwargs: Any) -> argparse.Action:
+        """Add an option; see argparse."""
+        action = super().add_argument(*names, **kwargs)
+        self.keys.extend(action.option_strings)
+        return action
 
     def error(self, message: str) -> NoReturn:
         """Print one clear sentence and exit with code 2.
@@ -33,9 +40,8 @@ class ToolParser(argparse.ArgumentParser):
             message: argparse's own message.
         """
         if found := re.match(r"unrecognized arguments: (\S+)", message):
-            known = [key for action in self._actions for key in action.option_strings]
             key, otherwise = found[1].partition("=")[0], f"{self.prog} --help lists all keys."
-            hint = did_you_mean(key, known, otherwise=otherwise)
+            hint = did_you_mean(key, self.keys, otherwise=otherwise)
             message = f"There is no key {found[1]!r}; {hint}"
             if not found[1].startswith("-"):
                 message = f"There is one word too many: {found[1]!r}; see {self.prog} --help."

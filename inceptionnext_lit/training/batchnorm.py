@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.distributed import all_reduce, get_world_size, is_available, is_initialized
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from inceptionnext_lit.lightning_compat import will_validate
+
 DistBN = Literal["reduce", "broadcast"]
 
 
@@ -25,10 +27,9 @@ class AverageStatistics(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Average, if a validation follows; sharded models keep each process's own."""
-        loop = trainer.fit_loop
         if trainer.world_size == 1 or pl_module.device_mesh is not None:
             return
-        if loop.epoch_loop._should_check_val_fx(cast(Any, loop._data_fetcher)):
+        if will_validate(trainer):
             for module in pl_module.modules():
                 if isinstance(module, _BatchNorm) and not isinstance(module, ProcessBatchNorm | nn.SyncBatchNorm):
                     for statistic in (module.running_mean, module.running_var):

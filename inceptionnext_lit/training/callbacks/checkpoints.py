@@ -6,10 +6,10 @@ from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from torch import Tensor
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.lightning_compat import DeferrableStopping, SaveableCheckpoint
 from inceptionnext_lit.safe_load import check_finite
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 
@@ -109,7 +109,7 @@ class BestCheckpoint(ModelCheckpoint):
         return (max if self.mode == "max" else min)(known) if known else None
 
 
-class StopEarly(EarlyStopping):
+class StopEarly(DeferrableStopping):
     """Stops a run when its figure has not become better for some validations, though not before ``min_epochs``.
 
     Lightning's own callback decides before ``min_epochs`` too, and the run then stops there even if it has recovered.
@@ -124,7 +124,6 @@ class StopEarly(EarlyStopping):
         # after validations only: a run that its step limit ends in an epoch's middle may have had none
         super().__init__(monitor, mode=mode or "max", patience=patience, check_on_train_epoch_end=False)
         self._asked = mode
-        self._may_stop = True
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find out which value is the best.
@@ -144,15 +143,11 @@ class StopEarly(EarlyStopping):
         """Decide."""
         loop = cast(Any, trainer.fit_loop)
         epochs = loop.epoch_progress.current.processed + loop.epoch_loop.batch_progress.is_last_batch
-        self._may_stop = epochs >= (loop.min_epochs or 0) and trainer.global_step >= (loop.min_steps or 0)
+        self.may_stop = epochs >= (loop.min_epochs or 0) and trainer.global_step >= (loop.min_steps or 0)
         super().on_validation_end(trainer, pl_module)
 
-    def _evaluate_stopping_criteria(self, current: Tensor) -> tuple[bool, str | None]:
-        should_stop, reason = super()._evaluate_stopping_criteria(current)
-        return (should_stop, reason) if self._may_stop else (False, None)
 
-
-class LastCheckpoint(ModelCheckpoint):
+class LastCheckpoint(SaveableCheckpoint):
     """Keeps the newest state as ``checkpoints/last.ckpt``, to continue from: after each epoch and every some steps.
 
     A separate callback because Lightning's ``save_last`` is skipped whenever the monitored one is not saved.
@@ -162,9 +157,7 @@ class LastCheckpoint(ModelCheckpoint):
     """
 
     def __init__(self, every_n_steps: int | None = None) -> None:
-        super().__init__(filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
-        # Lightning's constructor takes either steps or epochs, its hooks both
-        self._every_n_train_steps = every_n_steps or 0
+        super().__init__(every_n_steps, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
 
     @property
     def state_key(self) -> str:
@@ -173,12 +166,8 @@ class LastCheckpoint(ModelCheckpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save after the validation, also where its last step has been saved before."""
-        self._last_global_step_saved = -1
+        self.forget_last_save()
         super().on_train_epoch_end(trainer, pl_module)
-
-    def save_now(self, trainer: Trainer) -> None:
-        """Save at once, whether or not a save is due."""
-        self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 
 
 def find_last(run_folders: list[Path]) -> tuple[Path | None, list[str]]:

@@ -14,6 +14,15 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torchmetrics import Metric
 
+from inceptionnext_lit.lightning_compat import (
+    epoch_results,
+    is_accumulating,
+    is_logged,
+    logged_values,
+    logger_step,
+    mark_updated,
+    state_names,
+)
 from inceptionnext_lit.training.callbacks.resume import KEY as POSITION
 
 KEY = "curve"
@@ -48,7 +57,7 @@ class _Figure:
     def totals(self) -> dict[str, Any]:
         """The metric's states over all processes, which have to call this together, as plain data."""
         with self.metric.sync_context():
-            states = {name: getattr(self.metric, name) for name in self.metric._defaults}
+            states = {name: getattr(self.metric, name) for name in state_names(self.metric)}
             return {"place": self.place, "states": states, "shown": self.shown}
 
 
@@ -150,7 +159,7 @@ class ExactCurve(Callback):
 def _running(trainer: Trainer) -> list[_Figure]:
     """What Lightning computes and logs at the epoch's end."""
     figures = []
-    for result in trainer.fit_loop.epoch_loop._results.result_metrics:
+    for result in epoch_results(trainer):
         if result.meta.on_epoch and not result.is_tensor and not result.has_reset:
             shown = {"prog_bar": result.meta.prog_bar, "logger": result.meta.logger}
             name, place = result.meta.forked_name(on_step=False), cast(str, result.meta.metric_attribute)
@@ -161,7 +170,7 @@ def _running(trainer: Trainer) -> list[_Figure]:
 def _means(trainer: Trainer) -> list[_Mean]:
     """Plain values of which Lightning logs the mean at the epoch's end."""
     means = []
-    for result in trainer.fit_loop.epoch_loop._results.result_metrics:
+    for result in epoch_results(trainer):
         if result.meta.on_epoch and result.is_tensor and result.meta.is_mean_reduction and not result.has_reset:
             shown = {"prog_bar": result.meta.prog_bar, "logger": result.meta.logger}
             means.append(_Mean(result.meta.forked_name(on_step=False), result, shown))
@@ -173,7 +182,7 @@ def _restore(metric: Metric, states: dict[str, Any]) -> None:
     for name, value in states.items():
         now = getattr(metric, name)
         setattr(metric, name, value.to(now) if isinstance(now, Tensor) else [part.to(metric.device) for part in value])
-    metric._update_count += 1  # else torchmetrics warns that nothing was added
+    mark_updated(metric)
 
 
 def _pending(trainer: Trainer, *, in_epoch: bool) -> list[dict[str, Any]]:
@@ -183,16 +192,16 @@ def _pending(trainer: Trainer, *, in_epoch: bool) -> list[dict[str, Any]]:
         trainer: The trainer.
         in_epoch: Whether the epoch goes on when the run is continued.
     """
-    loop, epoch_loop, connector = trainer.fit_loop, trainer.fit_loop.epoch_loop, trainer._logger_connector
-    epochs, batches = cast(Any, loop.epoch_progress.current), cast(Any, epoch_loop.batch_progress.current)
-    step = epoch_loop._batches_that_stepped
+    loop = trainer.fit_loop
+    epochs, batches = cast(Any, loop.epoch_progress.current), cast(Any, loop.epoch_loop.batch_progress.current)
+    step = logger_step(trainer)
     if not trainer.training:
         return []
     if epochs.processed > epochs.completed:
         if in_epoch:  # it was cut short by max_steps
             return []
         step -= 1
-    elif batches.processed == batches.completed or loop._should_accumulate() or not connector.should_update_logs:
+    elif batches.processed == batches.completed or is_accumulating(trainer) or not is_logged(trainer):
         return []
-    figures = convert_tensors_to_scalars(connector.metrics["log"])
+    figures = convert_tensors_to_scalars(logged_values(trainer))
     return [{"epoch": trainer.current_epoch, **figures, "step": step}] if figures else []

@@ -13,6 +13,7 @@ from torch._C._distributed_c10d import TCPStore
 from torch.distributed.constants import default_pg_timeout
 from torch.distributed.distributed_c10d import Store
 
+from inceptionnext_lit.lightning_compat import set_timeout_of, timeout_of
 from inceptionnext_lit.training.clock import format_seconds
 
 TIMEOUT_S = 600.0
@@ -59,7 +60,7 @@ class Peers(Callback):
         """Meet the others; nothing on one process."""
         if trainer.world_size == 1 or self._store is not None:
             return
-        timeout: timedelta = getattr(trainer.strategy, "_timeout", None) or timedelta(seconds=TIMEOUT_S)
+        timeout: timedelta = timeout_of(trainer.strategy) or timedelta(seconds=TIMEOUT_S)
         self.meet(trainer.strategy, trainer.global_rank, trainer.world_size, timeout.total_seconds())
 
     def meet(self, strategy: Any, rank: int, count: int, timeout_s: float) -> None:
@@ -171,11 +172,10 @@ def set_timeout(strategy: Any, seconds: float) -> float:
     Returns:
         How long they wait.
     """
-    given: timedelta | None = getattr(strategy, "_timeout", None)
+    given = timeout_of(strategy)
     if given is not None and given != default_pg_timeout:
         return given.total_seconds()
-    if hasattr(strategy, "_timeout"):
-        strategy._timeout = timedelta(seconds=seconds)
+    set_timeout_of(strategy, timedelta(seconds=seconds))
     return seconds
 
 

@@ -6,6 +6,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from inceptionnext_lit.lightning_compat import epoch_is_over
+
 
 class StepOnPlateau(Callback):
     """Steps ``ReduceLROnPlateau`` after each epoch's validation, before checkpoints are written.
@@ -16,7 +18,7 @@ class StepOnPlateau(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Step, unless the epoch goes on."""
         is_training = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-        if not (is_training and trainer.fit_loop.epoch_loop._num_ready_batches_reached()):
+        if not (is_training and epoch_is_over(trainer)):
             return
         for config in trainer.lr_scheduler_configs:
             if config.reduce_on_plateau:

@@ -11,9 +11,17 @@ from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loops.loop import _Loop
 from torch import Tensor
 from torch.distributed.tensor import DTensor
+
+from inceptionnext_lit.lightning_compat import (
+    begin_whole_epoch,
+    fetch_again,
+    is_accumulating,
+    set_logger_step,
+    training_loaders,
+    will_validate,
+)
 
 KEY = "position"
 GRADIENTS = "gradients"
@@ -89,17 +97,15 @@ class ExactResume(Callback):
         start, self._start = self._start, None
         if start is None:
             return
-        loop, epoch_loop = trainer.fit_loop, trainer.fit_loop.epoch_loop
         if start.batches == 0:
-            cast(Any, _Loop.restarting).fset(loop, False)  # an epoch from its beginning is no restart
-        for loader in cast(Any, loop._combined_loader).flattened:
+            begin_whole_epoch(trainer)
+        for loader in training_loaders(trainer):
             if hasattr(loader.sampler, "start"):
                 loader.sampler.start(start.epoch, start.batches * loader.batch_size)
-        iter(cast(Any, loop._data_fetcher))
+        fetch_again(trainer)
         # the loggers' step, which Lightning counts on after a validation; where one is repeated it counts again
-        counts_again = start.batches > 0 and not epoch_loop._should_accumulate()
-        again = counts_again and epoch_loop._should_check_val_fx(cast(Any, loop._data_fetcher))
-        epoch_loop._batches_that_stepped = trainer.global_step - int(again)
+        again = start.batches > 0 and not is_accumulating(trainer) and will_validate(trainer)
+        set_logger_step(trainer, trainer.global_step - int(again))
         for name, parameter in pl_module.named_parameters():
             if name in self._gradients:
                 parameter.grad = torch.empty_like(parameter).copy_(self._gradients[name])

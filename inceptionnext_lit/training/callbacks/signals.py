@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from inceptionnext_lit.lightning_compat import log_batch
 from inceptionnext_lit.training.callbacks.checkpoints import LastCheckpoint
 from inceptionnext_lit.training.pending import Pending
 from inceptionnext_lit.training.processes import SIGNALS
@@ -117,9 +118,7 @@ class SaveOnSignal(Checkpoint):
     ) -> None:
         """Stop here if any process has got a signal; the batch's figures are logged before."""
         if signum := self._agreed(trainer):
-            trainer._logger_connector.on_batch_end()
-            trainer.fit_loop.epoch_loop.batch_progress.increment_completed()
-            trainer._logger_connector.update_train_step_metrics()
+            log_batch(trainer)
             self._stop(trainer, signum)
 
     def on_validation_batch_end(
