@@ -11,7 +11,7 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.training.callbacks.checkpoints import FOLDER, find_last
 from inceptionnext_lit.training.callbacks.curve import KEY as CURVE
 from inceptionnext_lit.training.callbacks.resume import KEY
-from inceptionnext_lit.training.checkpoint_io import read_checkpoint
+from inceptionnext_lit.training.checkpoint_io import OpenCheckpoint
 from inceptionnext_lit.wording import count, printable_lines
 
 LAST = "last"
@@ -53,28 +53,28 @@ def run_name(config: Any) -> str:
     return str(name)
 
 
-def find_continuation(root: Path) -> Continuation | None:
+def find_continuation(root: Path) -> tuple[Continuation | None, OpenCheckpoint | None]:
     """Find the newest run below a folder.
 
     Args:
         root: Folder of the runs of one recipe, with ``version_N`` in it.
 
     Returns:
-        The run; None if there is none.
+        The run, and the checkpoint that it continues from; None where there is none.
     """
     numbers = sorted(versions(root))
     if not numbers:
-        return None
-    path, unread = find_last([root / f"version_{number}" for number in numbers])
+        return None, None
+    opened, unread = find_last([root / f"version_{number}" for number in numbers])
     for sentence in unread:
         say(f"Not used:   {sentence}")
-    if path is None:
-        return Continuation(numbers[-1], None)
+    if opened is None:
+        return Continuation(numbers[-1], None), None
+    path = Path(opened.path)
     number = int(path.parent.parent.name.removeprefix("version_"))
-    checkpoint = read_checkpoint(path, mmap=True)
-    curve = checkpoint.get(CURVE, {})
+    curve = opened.content.get(CURVE, {})
     pending = tuple(curve.get("pending", ()))
-    return Continuation(number, path, int(checkpoint["global_step"]), curve.get("rows"), pending)
+    return Continuation(number, path, int(opened.content["global_step"]), curve.get("rows"), pending), opened
 
 
 def is_finished(checkpoint: dict[str, Any], trainer: Any, kept: Any) -> str | None:

@@ -1,18 +1,19 @@
-"""Reading and writing checkpoint files so that neither a crash nor a stranger's file does harm."""
+"""Read and write checkpoint files so that neither a crash nor a stranger's file does harm."""
 
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.safe_load import load_plain
+from inceptionnext_lit.safe_load import check_finite, load_plain
 from inceptionnext_lit.safe_save import replacing
 
 
@@ -35,8 +36,42 @@ def read_checkpoint(path: str | Path, *, mmap: bool = False) -> dict[str, Any]:
     return content
 
 
+@dataclass(frozen=True)
+class OpenCheckpoint:
+    """A checkpoint that is read once and used for all that a command takes from it.
+
+    Attributes:
+        path: The file.
+        content: Its dictionary; tensors stay on disk until they are used.
+    """
+
+    path: str
+    content: dict[str, Any]
+
+
+def open_checkpoint(path: str | Path) -> OpenCheckpoint:
+    """Open a Lightning checkpoint whose weights are finite.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: As :func:`read_checkpoint`; and if a weight is NaN or infinite.
+    """
+    content = read_checkpoint(path, mmap=True)
+    check_finite(content["state_dict"], f"The checkpoint {path}")
+    return OpenCheckpoint(os.fspath(path), content)
+
+
 class SafeCheckpointIO(TorchCheckpointIO):
-    """Checkpoint files are complete or absent, and hold plain data only."""
+    """Checkpoint files are complete or absent, and hold plain data only.
+
+    Args:
+        opened: A checkpoint that is not read again, even if its file has changed since; None if there is none.
+    """
+
+    def __init__(self, opened: OpenCheckpoint | None = None) -> None:
+        self._opened = opened
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None
@@ -79,6 +114,10 @@ class SafeCheckpointIO(TorchCheckpointIO):
         Raises:
             UserError: As :func:`read_checkpoint`.
         """
+        if self._opened is not None and self._opened.path == os.fspath(path):
+            content: dict[str, Any] = tree_map_only(Tensor, Tensor.clone, self._opened.content)
+            self._opened = None  # the file keeps its place on the disk as long as it is open
+            return content
         return read_checkpoint(os.fspath(path))
 
 

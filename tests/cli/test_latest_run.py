@@ -36,11 +36,21 @@ def column(name: str) -> list[tuple[int, float]]:
         return [(int(row["step"]), float(row[name])) for row in csv.DictReader(file) if row[name]]
 
 
-def test_the_run_goes_on_in_its_folder(cli: Cli, words: list[object], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_run_goes_on_in_its_folder(
+    cli: Cli, words: list[object], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     cli(*words)
     first = column("train/loss_step")
     capsys.readouterr()
+    reads, load = [], torch.load
+
+    def counted(file: Any, *args: Any, **kwargs: Any) -> Any:
+        reads.append(Path(file).name)
+        return load(file, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "load", counted)
     cli(*words, "--trainer.max_epochs", 2, "--ckpt_path", "last")
+    assert reads == ["last.ckpt", "best.ckpt"]  # the best epoch's number is printed at the end
     printed = capsys.readouterr().out
     assert f"Continues:  {RUN}/checkpoints/last.ckpt after step 4, in epoch 2" in printed
     assert "Changed:    trainer.max_epochs 1 → 2" in printed
@@ -107,7 +117,7 @@ def test_a_foreign_last_checkpoint(cli: Cli, words: list[object], capsys: pytest
     cli(*words, "--trainer.max_epochs", 2, "--ckpt_path", "last")
     printed = capsys.readouterr().out
     assert (
-        f"Not used:   The file {RUN}/checkpoints/last.ckpt is no checkpoint of a run; it holds weights alone."
+        f"Not used:   The file {RUN}/checkpoints/last.ckpt holds weights alone, so no run can continue from it."
         in printed
     )
     assert read("last.ckpt")["global_step"] == 8

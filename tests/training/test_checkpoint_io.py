@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO, read_checkpoint
+from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO, open_checkpoint, read_checkpoint
 
 
 class Dangerous:
@@ -120,3 +120,23 @@ def test_a_truncated_checkpoint(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(UserError, match="damaged"):
         read_checkpoint(path)
+
+
+def test_an_open_checkpoint_is_not_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    SafeCheckpointIO().save_checkpoint({"state_dict": {"a": torch.arange(3.0)}, "epoch": 1}, path)
+    opened = open_checkpoint(path)
+    SafeCheckpointIO().save_checkpoint({"state_dict": {"a": torch.zeros(3)}, "epoch": 2}, path)
+    reader = SafeCheckpointIO(opened)
+    first, second, other = reader.load_checkpoint(path), reader.load_checkpoint(path), reader.load_checkpoint(str(path))
+    assert [content["epoch"] for content in (first, second, other)] == [1, 2, 2]
+    torch.testing.assert_close(first["state_dict"]["a"], torch.arange(3.0))
+    first["state_dict"]["a"].zero_()
+    torch.testing.assert_close(opened.content["state_dict"]["a"], torch.arange(3.0))
+
+
+def test_a_checkpoint_with_nan_is_not_opened(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    SafeCheckpointIO().save_checkpoint({"state_dict": {"a": torch.tensor([1.0, float("nan")])}}, path)
+    with pytest.raises(UserError, match=rf"The checkpoint {path} holds NaN or infinite numbers in a;"):
+        open_checkpoint(path)

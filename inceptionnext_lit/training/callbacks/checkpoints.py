@@ -10,8 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.lightning_compat import DeferrableStopping, SaveableCheckpoint
-from inceptionnext_lit.safe_load import check_finite
-from inceptionnext_lit.training.checkpoint_io import read_checkpoint
+from inceptionnext_lit.training.checkpoint_io import OpenCheckpoint, open_checkpoint
 
 FOLDER = "checkpoints"
 Mode = Literal["max", "min"]
@@ -170,7 +169,7 @@ class LastCheckpoint(SaveableCheckpoint):
         super().on_train_epoch_end(trainer, pl_module)
 
 
-def find_last(run_folders: list[Path]) -> tuple[Path | None, list[str]]:
+def find_last(run_folders: list[Path]) -> tuple[OpenCheckpoint | None, list[str]]:
     """Find what a run is to continue from: the newest checkpoint that can be read.
 
     Args:
@@ -184,14 +183,13 @@ def find_last(run_folders: list[Path]) -> tuple[Path | None, list[str]]:
     for folder in reversed(run_folders):
         for path in _newest_first(folder / FOLDER):
             try:
-                content = read_checkpoint(path, mmap=True)
-                if "fit_loop" not in content.get("loops", {}) or "global_step" not in content:
-                    raise UserError(f"The file {path} is no checkpoint of a run; it holds weights alone.")
-                check_finite(content["state_dict"], f"The checkpoint {path}")
+                opened = open_checkpoint(path)
+                if "fit_loop" not in opened.content.get("loops", {}) or "global_step" not in opened.content:
+                    raise UserError(f"The file {path} holds weights alone, so no run can continue from it.")
             except UserError as error:
                 unread.append(str(error))
             else:
-                return path, unread
+                return opened, unread
         if not unread:
             break
     return None, unread

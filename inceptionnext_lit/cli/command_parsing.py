@@ -1,0 +1,141 @@
+"""The parsing half of the command line: defaults from a checkpoint, and which run is continued."""
+
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+from jsonargparse.typing import PositiveFloat
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+from inceptionnext_lit.cli.latest_run import LAST, find_continuation, is_finished, run_name, say
+from inceptionnext_lit.cli.optimizers import add_optimizers, is_left_to_lightning, take_optimizers
+from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, other_classes, whole_numbers_first
+from inceptionnext_lit.cli.predict_options import add_arguments, add_switch, take_inputs
+from inceptionnext_lit.cli.preflight import (
+    check_continuation,
+    check_images,
+    check_prediction,
+)
+from inceptionnext_lit.cli.run_folder import RunFolder
+from inceptionnext_lit.cli.stored_arguments import LINKED, checkpoint_defaults
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.lightning_compat import OpenLightningCLI
+from inceptionnext_lit.seeding import run_seed
+from inceptionnext_lit.training.callbacks.checkpoints import Checkpoints
+from inceptionnext_lit.training.callbacks.peers import TIMEOUT_HELP, TIMEOUT_S
+from inceptionnext_lit.training.checkpoint_io import OpenCheckpoint, open_checkpoint
+
+
+class CommandLineParsing(OpenLightningCLI):
+    """LightningCLI that parses the commands ``fit``, ``validate``, ``test`` and ``predict``.
+
+    Args:
+        run_folder: The run's folder, which ``--ckpt_path last`` locks.
+        *args: As for LightningCLI.
+        **kwargs: Likewise.
+    """
+
+    def __init__(self, run_folder: RunFolder, *args: Any, **kwargs: Any) -> None:
+        self._run_folder = run_folder
+        super().__init__(*args, **kwargs)
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Commands, and the arguments of the trainer's methods that are not offered on the command line."""
+        ours = {"weights_only", "return_predictions", "verbose"}
+        return {command: skip | ours for command, skip in LightningCLI.subcommands().items()}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Default classes, links from data to model, and the keys that all commands share."""
+        parser.set_defaults({key: {"class_path": cls.__name__} for key, cls in DEFAULT_CLASSES.items()})
+        for source, target in LINKED.items():
+            parser.link_arguments(f"data.{source}", f"model.init_args.{target}", apply_on="instantiate")
+
+    def prepare_command(self, parser: LightningArgumentParser, command: str) -> None:
+        """Add the keys that all commands share, and those of ``predict``."""
+        # Recipes name these; the other commands accept them so that a recipe can be given to them too.
+        parser.add_class_arguments(Checkpoints, "checkpoint")
+        parser.add_argument("--strategy_timeout", type=PositiveFloat, default=TIMEOUT_S, help=TIMEOUT_HELP)
+        parser.add_argument("--run_name", type=str | None, help="Name below runs/; the recipe's if not given.")
+        add_optimizers(parser)
+        add_switch(parser, "--find_lr", "Find model.lr by a range test of 100 steps before training.")
+        if command == "predict":
+            add_arguments(parser)
+        whole_numbers_first(parser)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse; where a checkpoint is named, parse again with its own arguments as the defaults."""
+        self._opened: OpenCheckpoint | None = None
+        inputs, args = take_inputs(args)
+        words = [word for word in cast(list[str], args) if not word.startswith("--print_config")]  # which would exit
+        super().parse_arguments(parser, words)
+        command = self.config["subcommand"]
+        others = other_classes(self.config[command])
+        # jsonargparse has given other classes the default ones' values of arguments that they share
+        self.set_command_defaults(command, others)
+        if others or words != args:
+            super().parse_arguments(parser, args)
+        self._take_optimizers(command)
+        if command == "fit":
+            check_images(self.config.fit)
+        seed = self.config[command].seed_everything
+        if not 0 <= seed < 2**32:  # true and false lie in it
+            raise UserError(f"seed_everything is {seed}; it must be 0 to {2**32 - 1}, or true for a random one.")
+        self._opened = self._open_checkpoint(command)
+        if self._opened is None and command != "fit":
+            raise UserError(f"{command} needs a checkpoint: --ckpt_path runs/…/checkpoints/best.ckpt.")
+        if self._opened is not None:
+            self._parse_with_defaults_of(self._opened, command, parser, args)
+        if command == "predict":
+            check_prediction(self.config.predict.model.class_path)
+        if inputs:
+            self.config[command].data.init_args.root = inputs
+        if self.config[command].seed_everything is True:  # Lightning would take 0
+            self.config[command].seed_everything = run_seed()
+
+    def _parse_with_defaults_of(
+        self, opened: OpenCheckpoint, command: str, parser: LightningArgumentParser, args: ArgsType
+    ) -> None:
+        path, checkpoint = opened.path, opened.content
+        defaults = checkpoint_defaults(checkpoint, path, self.config[command].model)
+        if command == "predict" and "data" in defaults:
+            # a data set may be trained on as it is stored; new photos are turned upright
+            defaults["data"]["init_args"].pop("exif", None)
+        self.set_command_defaults(command, defaults)
+        super().parse_arguments(parser, args)
+        self._take_optimizers(command)
+        self.config[command].ckpt_path = path
+        if self.config[command].seed_everything is True and "run" in checkpoint:  # a random seed is drawn once
+            self.config[command].seed_everything = checkpoint["run"]["seed_everything"]
+        given = self.config[command]
+        if self._continued and (done := is_finished(checkpoint, given.trainer, given.checkpoint)):
+            say(f"There is nothing left to do: the checkpoint {path} {done}.")
+            sys.exit(0)
+        check_continuation(checkpoint, self.config[command], is_training=command == "fit")
+
+    def _take_optimizers(self, command: str) -> None:
+        """Make options of the task out of LightningCLI's optimizer and scheduler, or leave them to LightningCLI."""
+        self.auto_configure_optimizers = is_left_to_lightning(self.config[command])
+        self._optimizers_taken = [] if self.auto_configure_optimizers else take_optimizers(self.config[command])
+
+    def _open_checkpoint(self, command: str) -> OpenCheckpoint | None:
+        """The checkpoint that the command line names; of ``last``, the newest of the recipe's newest run."""
+        config = self.config[command]
+        self._continued = None
+        path: str | None = config.get("ckpt_path")
+        if path != LAST:
+            return None if path is None else open_checkpoint(path)
+        root = Path(config.trainer.default_root_dir, run_name(config))
+        if command == "fit" and (dead := self._run_folder.lock_newest(root)) is not None:
+            say(f"Taken over: the run in {self._run_folder.path}, from {dead}, which has ended without a word")
+        found, opened = find_continuation(root)
+        if command != "fit":
+            if opened is None:
+                raise UserError(f"There is no checkpoint of a run below {root}; name one with --ckpt_path.")
+            return opened
+        config.ckpt_path = None
+        if found is None:
+            return None
+        self._continued = found
+        self._run_folder.lock(root, found.version)
+        return opened
