@@ -28,6 +28,11 @@ def did_you_mean(
     return f"did you mean {' or '.join(near or known)}?"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message without its full stop; the error's type where there is no message."""
+    return str(error).strip().partition("\n")[0].rstrip(".:") or type(error).__name__
+
+
 def printable(text: str) -> str:
     """A name with what would spoil a line or hide (control signs, odd spaces, undecodable bytes) as escapes."""
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)

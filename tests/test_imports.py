@@ -45,7 +45,8 @@ ALLOWED = {
 }
 # what every package may import
 FREE = {
-    *("allocator", "errors", "preprocessing", "printing", "program", "safe_load", "safe_save", "seeding", "wording"),
+    *("allocator", "console", "errors", "lightning_compat", "machine", "preprocessing", "printing", "program"),
+    *("safe_load", "safe_save", "seeding", "wording"),
 }
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from inceptionnext_lit.cli import quiet
 from inceptionnext_lit.cli.latest_run import say
-from inceptionnext_lit.printing import LineConsole, print_error
+from inceptionnext_lit.console import LineConsole
+from inceptionnext_lit.printing import print_error
 from inceptionnext_lit.wording import count, listed, printable, printable_lines
 
 ODD = "a\x1b]0;owned\x07\x1b[31m\u202eb"

@@ -1,6 +1,6 @@
 """Settings that follow from the data set and the machine."""
 
-import os
+from inceptionnext_lit.machine import usable_cores
 
 _MAX_WORKERS = 8
 
@@ -21,5 +21,4 @@ def default_batch_size(images: int) -> int:
 
 def default_workers() -> int:
     """Processes that load images: the cores that this process may use, at most 8."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _MAX_WORKERS)
+    return min(usable_cores(), _MAX_WORKERS)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.wording import first_line
 
 
 class Compiled:
@@ -46,6 +47,5 @@ class Compiled:
                 self._compiled(images)
         except torch._dynamo.exc.TorchDynamoException as error:  # the compilers' own errors are among them
             cause = getattr(error, "inner_exception", error)  # in its own words
-            reason = str(cause).strip().partition("\n")[0].rstrip(".:")
-            raise UserError(f"The model cannot be compiled here, so leave that out: {reason}.") from error
+            raise UserError(f"The model cannot be compiled here, so leave that out: {first_line(cause)}.") from error
         self._shape = images.shape

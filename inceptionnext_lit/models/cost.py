@@ -24,6 +24,7 @@ from torch.overrides import TorchFunctionMode
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models import check_model_name
 from inceptionnext_lit.models.decoders import SemanticFPN, UperNet
+from inceptionnext_lit.wording import first_line
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # fvcore compiles a loss with torch.jit.script when it is imported
@@ -243,9 +244,9 @@ class _ZeroInitialised(TorchFunctionMode):
 
 
 def _refused(name: str, size: Size, error: Exception) -> UserError:
-    reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
     return UserError(
-        f"The model {name!r} cannot take images of {size[0]}×{size[1]} pixels ({reason}); set another --image_size."
+        f"The model {name!r} cannot take images of {size[0]}×{size[1]} pixels "
+        f"({first_line(error)}); set another --image_size."
     )
 
 

@@ -13,6 +13,7 @@ from timm.models import PretrainedCfg
 from torch import nn
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.wording import first_line
 
 # A network fails in many ways; the hub's client is built on one of two libraries, of which this names the base error.
 NETWORK_ERRORS: tuple[type[Exception], ...] = (OSError, HTTPException, *HfHubHTTPError.__bases__)
@@ -106,4 +107,4 @@ def _root(error: BaseException) -> str:
     """The first line of what went wrong at the bottom of a chain of errors."""
     while below := error.__cause__ or error.__context__:
         error = below
-    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+    return first_line(error)

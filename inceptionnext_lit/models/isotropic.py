@@ -8,17 +8,15 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from inceptionnext_lit.models.convolutions import PatchConv2d
+from inceptionnext_lit.models.features import Indices, intermediates, take_levels
 from inceptionnext_lit.models.layers import (
     FeatureInfo,
-    Indices,
-    check_format,
     checkpoint_block,
     checkpoint_blocks,
     init_weights,
     linear_rates,
     make_classifier,
     make_pool,
-    take_levels,
 )
 from inceptionnext_lit.models.metanext import LayerFactory, MetaNeXtBlock
 from inceptionnext_lit.models.mixers import InceptionDWConv2d
@@ -147,16 +145,20 @@ class IsotropicMetaNeXt(nn.Module):
         Raises:
             UserError: If ``output_fmt`` is another one.
         """
-        check_format(output_fmt)
-        wanted = take_levels(len(self.blocks), indices)
-        last = max(wanted)
-        maps = []
-        x = self._embed(x)
-        for i, block in enumerate(self.blocks[: last + 1] if stop_early else self.blocks):
-            x = checkpoint_block(block, x) if self.grad_checkpointing else block(x)
-            if i in wanted:
-                maps.append(self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) if norm else x)
-        return maps if intermediates_only else (x, maps)
+        blocks = [partial(checkpoint_block, block) if self.grad_checkpointing else block for block in self.blocks]
+        return intermediates(
+            self._embed(x),
+            blocks,
+            indices,
+            output_fmt=output_fmt,
+            stop_early=stop_early,
+            intermediates_only=intermediates_only,
+            finish=self._normalized if norm else None,
+        )
+
+    def _normalized(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # (N, C, H, W)
+        return out
 
     def prune_intermediate_layers(
         self, indices: Indices = 1, prune_norm: bool = False, prune_head: bool = True

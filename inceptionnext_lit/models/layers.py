@@ -1,6 +1,6 @@
 """Parts of a model besides mixers and blocks: GELU, MLP, head, initialisation, checkpointing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import cast
 
@@ -17,7 +17,6 @@ from inceptionnext_lit.models.convolutions import ScaledConv2d, is_symbolic
 
 POOLS = ("avg", "max", "avgmax", "")  # the last is none
 FeatureInfo = list[dict[str, int | str]]  # per level: num_chs, reduction (stride in pixels), module
-Indices = int | Sequence[int] | None  # which levels: the last n, these, or all
 
 
 class Gelu2d(nn.GELU):
@@ -184,31 +183,3 @@ def _statistics_kept(block: nn.Module) -> Iterator[None]:
     finally:
         for norm, (momentum, batches) in zip(norms, saved, strict=True):
             norm.momentum, norm.num_batches_tracked = momentum, batches
-
-
-def take_levels(count: int, indices: Indices) -> list[int]:
-    """Levels to return out of ``count``, counted from the front and in the order asked for.
-
-    Args:
-        count: How many levels the model has.
-        indices: The last n for an int, all for None; negative ones in a sequence count from the end.
-
-    Raises:
-        UserError: If the model has no such level.
-    """
-    if indices is None:
-        return list(range(count))
-    asked = list(range(-indices, 0)) if isinstance(indices, int) else list(indices)
-    if not asked or not all(-count <= i < count for i in asked):
-        raise UserError(f"Features {indices} were asked for, but this model has {count}, numbered 0 to {count - 1}.")
-    return [i % count for i in asked]
-
-
-def check_format(output_fmt: str) -> None:
-    """Refuse any feature format but NCHW.
-
-    Raises:
-        UserError: If ``output_fmt`` is another one.
-    """
-    if output_fmt != "NCHW":
-        raise UserError(f"output_fmt is {output_fmt!r}, but these models give their features as NCHW.")

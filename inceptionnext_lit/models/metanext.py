@@ -13,17 +13,15 @@ from torch import Tensor, fx, nn
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.convolutions import PatchConv2d, out_of_autocast
+from inceptionnext_lit.models.features import Indices, intermediates, take_levels
 from inceptionnext_lit.models.layers import (
     ConvMlp,
     FeatureInfo,
-    Indices,
     MlpHead,
-    check_format,
     checkpoint_blocks,
     init_weights,
     linear_rates,
     make_classifier,
-    take_levels,
 )
 from inceptionnext_lit.models.mixers import InceptionDWConv2d
 
@@ -207,16 +205,14 @@ class MetaNeXt(nn.Module):
         Raises:
             UserError: If ``output_fmt`` is another one.
         """
-        check_format(output_fmt)
-        wanted = take_levels(len(self.stages), indices)
-        last = max(wanted)
-        maps = []
-        x = self.stem(x)
-        for i, stage in enumerate(self.stages[: last + 1] if stop_early else self.stages):
-            x = stage(x)
-            if i in wanted:
-                maps.append(x)
-        return maps if intermediates_only else (x, maps)
+        return intermediates(
+            self.stem(x),
+            list(self.stages),
+            indices,
+            output_fmt=output_fmt,
+            stop_early=stop_early,
+            intermediates_only=intermediates_only,
+        )
 
     def prune_intermediate_layers(
         self, indices: Indices = 1, prune_norm: bool = False, prune_head: bool = True

@@ -29,6 +29,7 @@ from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks.classification.predictions import labels, rank, top_labels
 from inceptionnext_lit.tasks.stored import check_stored, own_class
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
+from inceptionnext_lit.wording import first_line
 
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 _SINGLE = (str, Path, Image.Image, np.ndarray, Tensor)
@@ -88,7 +89,7 @@ class Classifier:
         try:
             self._task = task.eval().requires_grad_(False).to(device)
         except (AssertionError, RuntimeError) as error:  # torch's word for a device that is not there
-            reason = str(error).strip().partition("\n")[0].rstrip(".")
+            reason = first_line(error)
             raise UserError(f"The device {str(device)!r} cannot be used here: {reason}.") from error
         if compiles:
             self._task.predictor = Compiled(self._task.model)

@@ -5,10 +5,10 @@ from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from inceptionnext_lit.console import LineConsole
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.predict.formats import PredictionFile, identity
 from inceptionnext_lit.predict.tables import Row, RowFile
-from inceptionnext_lit.printing import LineConsole
 from inceptionnext_lit.tasks.classification.predictions import Predictions, labels, top_labels
 from inceptionnext_lit.wording import count
 

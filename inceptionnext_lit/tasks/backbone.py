@@ -15,6 +15,7 @@ from inceptionnext_lit.models.hub import Overlay, build_pretrained
 from inceptionnext_lit.models.pretrained_input import pretrained_input
 from inceptionnext_lit.models.weights import LoadReport, load_weights
 from inceptionnext_lit.preprocessing import Preprocessing
+from inceptionnext_lit.wording import first_line
 
 # the model's own arguments by which timm fetches or reads weights; a checkpoint's replace them
 WEIGHT_SOURCES = ("pretrained", "checkpoint_path")
@@ -60,7 +61,7 @@ def create_backbone(
         raise UserError(f"The model {name!r} does not take these arguments: {error}. Check model.kwargs.") from error
     except (AssertionError, RuntimeError, ValueError) as error:
         raise UserError(
-            f"The model {name!r} cannot be built with {arguments}: {_reason(error)}. "
+            f"The model {name!r} cannot be built with {arguments}: {first_line(error)}. "
             "Check --data.image_size and --model.kwargs."
         ) from error
     if pretrained == "":
@@ -88,10 +89,6 @@ def _fetch(name: str, config: PretrainedCfg | None, arguments: dict[str, Any]) -
     return build_pretrained(build, name, config, overlay=None)
 
 
-def _reason(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
-
-
 def _try_image(model: nn.Module, name: str, preprocessing: Preprocessing) -> None:
     """Try one blank image, so that a size which the model cannot take is an error before anything is written."""
     size = preprocessing["image_size"]
@@ -101,7 +98,8 @@ def _try_image(model: nn.Module, name: str, preprocessing: Preprocessing) -> Non
             model(torch.zeros(1, len(preprocessing["mean"]), size, size))
     except (UserError, RuntimeError, AssertionError) as error:
         raise UserError(
-            f"The model {name!r} cannot take images of {size} pixels ({_reason(error)}); set another --data.image_size."
+            f"The model {name!r} cannot take images of {size} pixels ({first_line(error)}); "
+            "set another --data.image_size."
         ) from error
     model.train()
 

@@ -1,8 +1,9 @@
 """Whether the loader or the model is what a run waits for, and what to do about it."""
 
-import os
 import time
 from typing import Any
+
+from inceptionnext_lit.machine import usable_cores
 
 _FROM = 0.05  # share of the time from which on waiting is worth a remark
 
@@ -66,7 +67,7 @@ def verdict(share: float, num_workers: int, augmentation: Any = None) -> str:
             f"the model waits {percent} of the time for images, which are loaded in the training process; "
             "set data.num_workers"
         )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     more = f"more data.num_workers (now {num_workers} of {cores} cores), " if num_workers < cores else "more cores, "
     can_be_lighter = getattr(augmentation, "rand_augment_magnitude", None) is not None
     others = "smaller files, or data.augmentation light" if can_be_lighter else "or smaller files"

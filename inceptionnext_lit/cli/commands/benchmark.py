@@ -1,7 +1,6 @@
 """``benchmark``: how fast models are, side by side."""
 
 import argparse
-import os
 import sys
 from dataclasses import replace
 from functools import partial
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from inceptionnext_lit.cli import TOOLS, import_heavy
 from inceptionnext_lit.cli.tools import ToolParser, sentence
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.machine import usable_cores
 from inceptionnext_lit.safe_save import replacing
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--layout", choices=("best", "channels_last", "contiguous"), default="best", help="best tries both"
     )
-    parser.add_argument("--threads", type=_positive, default=_cores(), metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--threads", type=_positive, default=usable_cores(), metavar="N", help="(default: %(default)s)")
     parser.add_argument("--rounds", type=_positive, default=5, metavar="N", help="(default: 5)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each in a round, at least (default: 2)")
     parser.add_argument(
@@ -170,7 +170,3 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of 1 or more")
     return int(text)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

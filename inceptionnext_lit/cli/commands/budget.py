@@ -114,18 +114,14 @@ def _report_paper(options: argparse.Namespace) -> int:
         if getattr(options, key) is not None:
             raise UserError(f"--{key} is for single models; name one or more, as in: budget inceptionnext_tiny.")
     import_heavy("inceptionnext_lit.reports.budget.rendering")
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
+    from inceptionnext_lit.console import progress_bar
     from inceptionnext_lit.reports.budget.plot import check_plot_path, draw_tradeoff
     from inceptionnext_lit.reports.budget.rendering import render_report
     from inceptionnext_lit.reports.budget.report import paper_jobs, paper_report
 
     if options.plot is not None:
         check_plot_path(options.plot)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with progress_bar() as progress:
         bar = progress.add_task("counting", total=len(paper_jobs()))
 
         def tick(name: str) -> None:

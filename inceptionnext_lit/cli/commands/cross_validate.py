@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +24,7 @@ from inceptionnext_lit.cli.default_recipe import add_default_recipe, say_recipe
 from inceptionnext_lit.cli.relay import Relay
 from inceptionnext_lit.cli.run_folder import TELL, versions
 from inceptionnext_lit.cli.tools import sentence
+from inceptionnext_lit.console import report_console
 from inceptionnext_lit.data.sample import SAMPLE
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.program import as_called, restart_command
@@ -210,7 +210,7 @@ def show(report: dict[str, Any]) -> None:
     for name in sorted(report["mean"], key=lambda name: name != report["monitor"]):
         of_folds = " ".join(f"{fold['figures'][name]:.4f}" for fold in report["folds"])
         table.add_row(Text(printable(name)), f"{report['mean'][name]:.4f} ± {report['std'][name]:.4f}", of_folds)
-    Console().print(table)
+    report_console().print(table)
 
 
 def _with_nulls(value: Any) -> Any:

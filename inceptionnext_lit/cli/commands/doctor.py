@@ -1,15 +1,14 @@
 """``doctor``: what is wrong with a folder of images."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TimeRemainingColumn
 
 from inceptionnext_lit.cli import TOOLS
 from inceptionnext_lit.cli.tools import ToolParser, sentence
+from inceptionnext_lit.console import progress_bar, report_console
 from inceptionnext_lit.data.columns import ColumnNames
 from inceptionnext_lit.data.opening import MAX_PIXELS
 from inceptionnext_lit.data.sample import data_folder
@@ -18,6 +17,7 @@ from inceptionnext_lit.doctor.listing import list_folder, list_manifest
 from inceptionnext_lit.doctor.report import Report, examine_listing
 from inceptionnext_lit.doctor.terminal import print_report
 from inceptionnext_lit.doctor.writing import check_output, write_report
+from inceptionnext_lit.machine import usable_cores
 from inceptionnext_lit.wording import printable
 
 EXAMPLES = """\
@@ -52,9 +52,7 @@ def run(words: list[str]) -> int:
     try:
         names = ColumnNames(options.path_column, options.label_column)
         report = _examine(options.folder, names, options.workers, options.max_pixels)
-        stdout = Console()
-        console = stdout if stdout.is_terminal else Console(width=_WIDTH)
-        print_report(report, console)
+        print_report(report, report_console(_WIDTH))
         if options.output is not None:
             write_report(report, options.output)
             print(f"Report: {printable(str(options.output))}")
@@ -74,7 +72,11 @@ def _parse(words: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--output", type=_path, metavar="FILE.json|html", help="write the whole report there too")
     parser.add_argument(
-        "--workers", type=_number, metavar="N", default=_cores(), help="processes that read (default: %(default)s)"
+        "--workers",
+        type=_number,
+        metavar="N",
+        default=min(usable_cores(), _MOST_WORKERS),
+        help="processes that read (default: %(default)s)",
     )
     parser.add_argument(
         "--max_pixels",
@@ -103,17 +105,8 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _cores() -> int:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(usable, _MOST_WORKERS)
-
-
 def _examine(folder: Path, names: ColumnNames, workers: int, max_pixels: int) -> Report:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    console = Console(stderr=True)
-    with Progress(
-        *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
+    with progress_bar(TimeRemainingColumn()) as bar:
         task = bar.add_task("listing", total=None)
         listing = list_manifest(folder, names) if is_table(folder) else list_folder(folder)
         bar.update(task, description="reading", total=len(listing.items))

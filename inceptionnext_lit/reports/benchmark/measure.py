@@ -14,6 +14,7 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models import check_model_name
 from inceptionnext_lit.models.cost import count_model
 from inceptionnext_lit.reports.benchmark.case import Case, serve
+from inceptionnext_lit.wording import first_line
 
 _GRACE = 2  # seconds for a process to end by itself
 _BACKWARD = 3  # forward and backward cost about three times the forward's multiply-adds
@@ -181,7 +182,7 @@ class _Worker:
         except EOFError as error:
             raise self._failure("its process has died, most often for lack of memory") from error
         if isinstance(answer, Exception):
-            raise self._failure(str(answer).strip().partition("\n")[0].rstrip(".") or type(answer).__name__)
+            raise self._failure(first_line(answer))
         return answer
 
     def _failure(self, reason: str) -> UserError:

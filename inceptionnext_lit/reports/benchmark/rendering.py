@@ -1,19 +1,15 @@
 """Benchmarks as text, a terminal's table or JSON, and as a picture."""
 
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
-from rich.table import Table
-
+from inceptionnext_lit.console import plain_table, rendered
 from inceptionnext_lit.reports.benchmark.measure import Measurement
 
 Format = Literal["table", "json"]
 Axis = Literal["image_size", "batch_size"]
-_WIDTH = 200  # of a table that goes to a file
 _COLUMNS = ("img/s", "min–max", "ratio", "min–max", "GFLOP/s", "of matmul", "bound img/s", "MiB", "ready in s")
 
 
@@ -34,7 +30,7 @@ def _table(records: Sequence[dict[str, Any]]) -> str:
         f"{first['mode']}, {first['precision']}, on {first['device']}, {first['threads']} threads, {first['rounds']} "
         f"rounds; matrix products reach {min(products):.0f} to {max(products):.0f} GFLOP/s"
     )
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="bold", pad_edge=False)
+    table = plain_table(title)
     for heading in ("model", "variant", "layout", "memory", "pixels", "batch"):
         table.add_column(heading)
     for heading in _COLUMNS:
@@ -57,9 +53,7 @@ def _table(records: Sequence[dict[str, Any]]) -> str:
             _number(record["peak_memory_mib"], ".0f"),
             f"{record['warm_up_s']:.1f}",
         )
-    stdout, text = Console(), io.StringIO()
-    Console(file=text, width=stdout.width if stdout.is_terminal else _WIDTH).print(table, markup=False)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+    return rendered(table)
 
 
 def _number(value: float | None, style: str) -> str:

@@ -7,9 +7,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
+from inceptionnext_lit.console import plain_table, rendered
 from inceptionnext_lit.models.cost import Cost, Count
 from inceptionnext_lit.reports import Format
 from inceptionnext_lit.reports.budget.report import MACS_UNIT, PARAMS_UNIT, BudgetRow
@@ -29,7 +27,6 @@ _NUMBERS = {
     "params ×",
     "MACs ×",
 }
-_WIDTH = 200  # of a table that goes to a file
 
 
 def render_report(rows: Sequence[BudgetRow], style: Format) -> str:
@@ -182,15 +179,12 @@ def _table(headers: Cells, lines: Sequence[Cells], style: Format, title: str | N
         rule = [":--" if name not in _NUMBERS else "--:" for name in headers]
         head = [f"### {title}", ""] if title else []
         return "\n".join([*head, *(f"| {' | '.join(cells)} |" for cells in (headers, rule, *lines)), ""])
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="bold", pad_edge=False)
+    table = plain_table(title)
     for name in headers:
         table.add_column(name, justify="right" if name in _NUMBERS else "left", overflow="fold")
     for cells in lines:
         table.add_row(*cells)
-    stdout = Console()
-    text = io.StringIO()
-    Console(file=text, width=stdout.width if stdout.is_terminal else _WIDTH).print(table, markup=False)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+    return rendered(table)
 
 
 def _csv(records: Iterable[dict[str, Any]]) -> str:

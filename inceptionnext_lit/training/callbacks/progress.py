@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
-from inceptionnext_lit.printing import LineConsole
+from inceptionnext_lit.console import LineConsole
 from inceptionnext_lit.training.callbacks.checkpoints import BestCheckpoint
 from inceptionnext_lit.training.callbacks.learning_rate import peak_rate
 from inceptionnext_lit.training.clock import TrainingClock, format_seconds

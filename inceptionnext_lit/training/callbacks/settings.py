@@ -4,7 +4,7 @@ from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from inceptionnext_lit.printing import LineConsole
+from inceptionnext_lit.console import LineConsole
 from inceptionnext_lit.seeding import run_seed
 
 KEY = "run"

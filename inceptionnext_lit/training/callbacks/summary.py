@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from inceptionnext_lit.printing import LineConsole
+from inceptionnext_lit.console import LineConsole
 from inceptionnext_lit.program import exact_name, relative
 from inceptionnext_lit.training.bottleneck import WaitingClock, verdict
 from inceptionnext_lit.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
