@@ -3,12 +3,12 @@
 import signal
 from contextlib import ExitStack
 from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 
+from inceptionnext_lit.cli.auto_values import derive, resolve_checkpoints, take_found_lr
 from inceptionnext_lit.cli.changes import check_fit, leave_out_pretrained
 from inceptionnext_lit.cli.command_parsing import CommandLineParsing
 from inceptionnext_lit.cli.errors import explain_failure, user_error_behind
@@ -21,17 +21,14 @@ from inceptionnext_lit.cli.preflight import (
     check_end,
     check_modes,
     check_start_method,
-    choose_monitor,
 )
 from inceptionnext_lit.cli.pretrained import describe_input, settle_input, warn_of_shared_images
 from inceptionnext_lit.cli.run_folder import RunFolder
-from inceptionnext_lit.cli.tuning import derive, take_found_lr
 from inceptionnext_lit.lightning_compat import leave_batchnorm_alone
 from inceptionnext_lit.models.cost import image_macs
 from inceptionnext_lit.predict.writer import PredictionWriter, check_single_process
 from inceptionnext_lit.tasks.base import BaseTask, run_callbacks
 from inceptionnext_lit.training.batchnorm import DeviceSyncBatchNorm
-from inceptionnext_lit.training.callbacks.checkpoints import Checkpoints, best_mode
 from inceptionnext_lit.training.callbacks.learning_rate import RateMonitor
 from inceptionnext_lit.training.callbacks.peers import Peers, set_timeout
 from inceptionnext_lit.training.callbacks.progress import RunProgressBar
@@ -123,7 +120,7 @@ class CommandLine(CommandLineParsing):
             else:
                 logger = all_loggers(logger, [tensorboard, table])
             if config.enable_checkpointing is not False:
-                kept = self._checkpoints()
+                kept = resolve_checkpoints(self.made("checkpoint"), self.config["fit"].checkpoint, self.model)
                 callbacks += [*kept.callbacks(), self._signals, RunSummary(image_macs)]
             callbacks.append(self._peers)
             if logger:
@@ -144,15 +141,6 @@ class CommandLine(CommandLineParsing):
             leave_batchnorm_alone(trainer.strategy)
             DeviceSyncBatchNorm().apply(self.model)
         return trainer
-
-    def _checkpoints(self) -> Checkpoints:
-        """Which checkpoints are kept, by a figure that the task logs."""
-        kept: Checkpoints = self.made("checkpoint")
-        monitor = choose_monitor(kept.monitor, self.model)
-        mode = best_mode(self.model, monitor, kept.mode)
-        resolved = self.config["fit"].checkpoint
-        resolved.monitor, resolved.mode = monitor, mode
-        return replace(kept, monitor=monitor, mode=mode)
 
     def before_fit(self) -> None:
         """Look at the data first: what is wrong is said before the processes of the other devices are started."""

@@ -11,7 +11,6 @@ from inceptionnext_lit.cli.latest_run import is_finished
 from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.lightning_compat import start_method
-from inceptionnext_lit.wording import did_you_mean
 
 
 def check_continuation(checkpoint: dict[str, Any], config: Any, *, is_training: bool) -> None:
@@ -66,26 +65,6 @@ def check_end(trainer: Any) -> None:
             "The learning rate falls until the planned end of a run, and this one has none; give --trainer.max_epochs "
             "or --trainer.max_steps. With trainer.max_time too, it may end earlier."
         )
-
-
-def choose_monitor(monitor: str, model: LightningModule) -> str:
-    """The figure by which the best epoch is chosen; one that will never be logged is refused.
-
-    Args:
-        monitor: Its name, or ``auto`` for the task's main figure, of the averaged weights where there are any.
-        model: The task, whose ``directions`` names the metrics; of another module they are not known.
-
-    Raises:
-        UserError: If there is no such figure.
-    """
-    figures: list[str] = list(getattr(model, "directions", ()))
-    if monitor == "auto":
-        if not figures:
-            raise UserError(f"{type(model).__name__} has no main figure that is known; name one: --checkpoint.monitor.")
-        return next((name for name in figures if name.startswith("val_ema/")), figures[0])
-    if figures and monitor not in figures:
-        raise UserError(f"checkpoint.monitor is {monitor!r}, which is not logged; {did_you_mean(monitor, figures)}")
-    return monitor
 
 
 def check_modes(callbacks: list[Callback], model: LightningModule) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from inceptionnext_lit import load_classifier
-from inceptionnext_lit.cli.tuning import fit_memory
+from inceptionnext_lit.cli.auto_values import fit_memory
 from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint

@@ -1,10 +1,11 @@
-"""Settings that a recipe leaves to the data, to memory, or to a trial."""
+"""Values in the place of ``auto``: of the batch size, the learning rate, and the metric that decides."""
 
 import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -14,10 +15,53 @@ from lightning.pytorch.tuner.tuning import Tuner
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks import BaseTask
+from inceptionnext_lit.training.callbacks.checkpoints import Checkpoints, best_mode
+from inceptionnext_lit.wording import did_you_mean
 
 _SMALLEST_BATCH = 4
 _TRIAL_STEPS = 100
 _FEWEST_STEPS = 2 * _TRIAL_STEPS  # with fewer, the same images come back, and the loss falls by memory
+
+
+def resolve_checkpoints(kept: Checkpoints, config: Any, model: LightningModule) -> Checkpoints:
+    """Put the metric that decides, and its direction, in the place of ``auto``.
+
+    Args:
+        kept: Which checkpoints are to be kept.
+        config: Their parsed arguments, changed in place, so that the saved ones name the metric.
+        model: The task.
+
+    Returns:
+        The checkpoints with both values.
+
+    Raises:
+        UserError: As :func:`choose_monitor`, or if the direction is not known.
+    """
+    config.monitor = choose_monitor(kept.monitor, model)
+    config.mode = best_mode(model, config.monitor, kept.mode)
+    return replace(kept, monitor=config.monitor, mode=config.mode)
+
+
+def choose_monitor(monitor: str, model: LightningModule) -> str:
+    """The metric by which the best epoch is chosen; one that will never be logged is refused.
+
+    Args:
+        monitor: Its name, or ``auto`` for the task's main metric, of the averaged weights where there are any.
+        model: The task, whose ``directions`` names the metrics; of another module they are not known.
+
+    Raises:
+        UserError: If there is no such metric.
+    """
+    metrics: list[str] = list(getattr(model, "directions", ()))
+    if monitor == "auto":
+        if not metrics:
+            raise UserError(
+                f"{type(model).__name__} does not say which metric is its main one; name it: --checkpoint.monitor."
+            )
+        return next((name for name in metrics if name.startswith("val_ema/")), metrics[0])
+    if metrics and monitor not in metrics:
+        raise UserError(f"checkpoint.monitor is {monitor!r}, which is not logged; {did_you_mean(monitor, metrics)}")
+    return monitor
 
 
 def derive(config: Any, model: LightningModule, data: Any, trainer: Trainer) -> list[str]:
@@ -43,7 +87,7 @@ def derive(config: Any, model: LightningModule, data: Any, trainer: Trainer) -> 
         derived.append(f"data.batch_size {data.batch_size}")
     if config.model.init_args.get("lr") == "auto" and isinstance(model, BaseTask):
         model.derive_lr(data)
-        config.model.init_args.lr = model.hparams["lr"]
+        _set_lr(config, model, model.hparams["lr"])
         derived.append(f"model.lr {model.hparams['lr']:g}")
     return derived
 
@@ -117,12 +161,17 @@ def take_found_lr(
         What was found, as ``key value``.
     """
     if checkpoint is not None:
-        model.hparams["lr"] = config.model.init_args.lr = checkpoint["hyper_parameters"]["lr"]
+        _set_lr(config, model, checkpoint["hyper_parameters"]["lr"])
         return []
     rate = find_lr(model, data, trainer)
-    model.hparams["lr"] = config.model.init_args.lr = rate
+    _set_lr(config, model, rate)
     config.find_lr = False
     return [f"model.lr {rate:g} (by a range test)"]
+
+
+def _set_lr(config: Any, model: LightningModule, lr: float) -> None:
+    """Give the task its peak learning rate, and write it into the configuration that is saved."""
+    model.hparams["lr"] = config.model.init_args.lr = lr
 
 
 @contextmanager
