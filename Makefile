@@ -2,8 +2,11 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
+DOCS_READY := .venv/.ready-docs
+MIN := .venv-min
+SITE := docs/_build/html
 
-.PHONY: quickstart test test-slow check fix
+.PHONY: quickstart test test-slow test-min docs check fix
 
 quickstart: $(READY)
 	$(BIN)/python cli.py fit --config configs/quickstart.yaml
@@ -11,8 +14,17 @@ quickstart: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not gpu"
 
-test-slow: $(READY)
+test-slow: $(READY) $(DOCS_READY)
 	$(BIN)/python -m pytest -m "slow"
+
+# the oldest releases that pyproject.toml allows, in an environment of their own (several GB)
+test-min: $(READY)
+	$(BIN)/python scripts/minimum_versions.py $(MIN)
+	OMP_NUM_THREADS=1 $(MIN)/bin/python -m pytest -n 2 --dist worksteal -m "not slow and not gpu"
+
+docs: $(DOCS_READY)
+	$(BIN)/python -m sphinx -W --keep-going -b html docs $(SITE)
+	@echo "The site: $(SITE)/index.html"
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -27,3 +39,7 @@ $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -e ".[test]"
 	touch $(READY)
+
+$(DOCS_READY): $(READY)
+	$(BIN)/python -m pip install --quiet -e ".[docs]"
+	touch $(DOCS_READY)

@@ -2,10 +2,13 @@ import re
 import runpy
 import subprocess
 import sys
+import tomllib
+from graphlib import CycleError
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 from PIL import Image
 
 from tests.recipes import REPO
@@ -60,3 +63,34 @@ def test_images_to_time_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert len({path.read_bytes() for path in paths}) == 100
     with Image.open(paths[0]) as image:
         assert (image.size, image.mode) == ((50, 40), "RGB")
+
+
+def test_the_committed_layers_are_those_of_the_imports() -> None:
+    script = runpy.run_path(str(REPO / "scripts/draw_layers.py"))
+    graph = script["imports"]()
+    assert graph["models"] == set()
+    assert {"models", "training"} <= graph["tasks"]
+    picture = (REPO / "docs/layers.svg").read_text()
+    drawn = set(re.findall(r'<g id="(\w+)-imports-(\w+)">', picture))
+    assert drawn == set(script["arrows"](graph)), "run python scripts/draw_layers.py"
+    written = re.findall(r"<!-- (.*?) -->", picture)
+    assert set(graph) <= set(written)
+    assert set(re.findall(r"\w+", " ".join(written))) >= set(script["modules"]())
+    chain = {"a": {"b", "c"}, "b": {"c"}, "c": set()}
+    assert script["arrows"](chain) == [("a", "b"), ("b", "c")]
+    assert script["levels"](chain) == {"a": 2, "b": 1, "c": 0}
+    with pytest.raises(CycleError):
+        script["levels"](chain | {"c": {"a"}})
+
+
+def test_minimum_versions_are_read_from_the_bounds() -> None:
+    script = runpy.run_path(str(REPO / "scripts/minimum_versions.py"))
+    requirement = Requirement("tool[extra]>=1.4,<2")
+    assert str(script["lower_bound"](requirement)) == "1.4"
+    assert script["lower_bound"](Requirement("tool<2")) is None
+    assert str(script["oldest"](requirement, ["2.1", "1.10", "1.4.1", "1.5", "1.3", "1.4rc1"])) == "1.4.1"
+    with pytest.raises(ValueError, match="no release of tool"):
+        script["oldest"](requirement, ["1.3", "2.0"])
+    pyproject = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))
+    names = {requirement.name for requirement in script["requirements"](pyproject)}
+    assert {"torch", "jsonargparse", "pytest", "sphinx"} <= names

@@ -46,7 +46,7 @@ Takes every key of fit (python cli.py fit --help) but for data.fold. --data.num_
 command line says otherwise. Each fold is a run of its own, NAME_fold0 and so on, and keeps its checkpoints. The figures
 of each fold are those of its best epoch. With --ckpt_path last, finished folds are kept and the others continued.
 
-example:
+examples:
   python cli.py cross_validate --config finetune/small_data --data.root MY_IMAGES --data.num_folds 5
 """
 

@@ -1,0 +1,151 @@
+"""Draw docs/layers.svg: the package's layers and who imports whom, read from the source.
+
+Usage: python scripts/draw_layers.py [TARGET.svg|TARGET.png]
+"""
+
+import ast
+import sys
+from collections.abc import Mapping, Sequence
+from graphlib import TopologicalSorter
+from itertools import permutations, product
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyBboxPatch
+
+PACKAGE = Path(__file__).parents[1] / "inceptionnext_lit"
+INK, LINE, FILL, BASE = "#1f2937", "#6b7280", "#dbeafe", "#e5e7eb"
+WIDTH, HEIGHT, ACROSS, UP = 1.5, 0.5, 2.1, 1.15
+
+Graph = dict[str, set[str]]
+
+
+def imports(package: Path = PACKAGE) -> Graph:
+    """The folders of the package, each with those that its modules import; single modules are left out.
+
+    Args:
+        package: The package's folder.
+    """
+    rooms = sorted(path.parent.name for path in package.glob("*/__init__.py"))
+    graph: Graph = {}
+    for room in rooms:
+        names: set[str] = set()
+        for path in (package / room).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ImportFrom) and node.module is not None:
+                    names.add(node.module)
+                elif isinstance(node, ast.Import):
+                    names.update(alias.name for alias in node.names)
+        parts = [name.split(".") for name in names]
+        graph[room] = {part[1] for part in parts if part[0] == package.name and part[1:2]} & set(rooms) - {room}
+    return graph
+
+
+def modules(package: Path = PACKAGE) -> list[str]:
+    """The single modules of the package, which every folder may import."""
+    return sorted(path.stem for path in package.glob("*.py") if not path.stem.startswith("_"))
+
+
+def levels(graph: Mapping[str, set[str]]) -> dict[str, int]:
+    """The row of each folder, counted from the bottom: right below the lowest of those that import it.
+
+    Args:
+        graph: What each folder imports.
+
+    Raises:
+        CycleError: If folders import each other in a circle.
+    """
+    from_top: dict[str, int] = {}
+    for room in reversed(list(TopologicalSorter(graph).static_order())):
+        from_top[room] = 1 + max((from_top[other] for other in graph if room in graph[other]), default=-1)
+    return {room: max(from_top.values()) - row for room, row in from_top.items()}
+
+
+def arrows(graph: Mapping[str, set[str]]) -> list[tuple[str, str]]:
+    """The imports that do not follow from others: of a to b and b to c, that of a to c does."""
+    below: Graph = {}
+    for room in TopologicalSorter(graph).static_order():
+        below[room] = graph[room].union(*(below[other] for other in graph[room]))
+    return [
+        (room, other)
+        for room in sorted(graph)
+        for other in sorted(graph[room])
+        if not any(other in below[third] for third in graph[room])
+    ]
+
+
+def places(graph: Mapping[str, set[str]]) -> dict[str, tuple[float, float]]:
+    """The centre of each folder's box: a row per level, in the order and width in which the arrows are clearest."""
+    level = levels(graph)
+    rows = [[room for room in sorted(graph) if level[room] == row] for row in range(max(level.values()) + 1)]
+    most = max(map(len, rows))
+    gaps = [(ACROSS,) if len(row) == most else (ACROSS, 1.5 * ACROSS) for row in rows]
+    layouts = product(product(*(permutations(row) for row in rows)), product(*gaps))
+    return min((_centres(*layout) for layout in layouts), key=lambda centres: _tangle(centres, arrows(graph)))
+
+
+def _centres(order: Sequence[Sequence[str]], gaps: Sequence[float]) -> dict[str, tuple[float, float]]:
+    return {
+        room: ((place - (len(row) - 1) / 2) * gap, (level + 1) * UP)
+        for level, (row, gap) in enumerate(zip(order, gaps, strict=True))
+        for place, room in enumerate(row)
+    }
+
+
+def _tangle(centres: Mapping[str, tuple[float, float]], pairs: Sequence[tuple[str, str]]) -> float:
+    """How hard the arrows are to follow: those that touch a box on their way, then their widths."""
+    total = 0.0
+    for source, target in pairs:
+        (x0, y0), (x1, y1) = centres[source], centres[target]
+        total += abs(x1 - x0)
+        for x, y in centres.values():
+            if y1 < y < y0:
+                sides = [x0 + (x1 - x0) * (y0 - edge) / (y0 - y1) - x for edge in (y - HEIGHT, y + HEIGHT)]
+                total += 100 * (min(sides) < WIDTH / 2 and max(sides) > -WIDTH / 2)
+    return total
+
+
+def draw(axes: Axes, graph: Mapping[str, set[str]]) -> None:
+    """Draw boxes and arrows, and the modules for all at the bottom."""
+    centres = places(graph)
+    for source, target in arrows(graph):
+        (x0, y0), (x1, y1) = centres[source], centres[target]
+        note = axes.annotate(
+            "", (x1, y1 + HEIGHT / 2), (x0, y0 - HEIGHT / 2), arrowprops={"arrowstyle": "-|>", "color": LINE, "lw": 1.2}
+        )
+        note.arrow_patch.set_gid(f"{source}-imports-{target}")
+    for room, (x, y) in centres.items():
+        box(axes, x, y, WIDTH, room, FILL)
+    names = modules()
+    half = (len(names) + 1) // 2
+    text = f"{', '.join(names[:half])},\n{', '.join(names[half:])}: for all"
+    span = max(abs(x) for x, _ in centres.values())
+    box(axes, 0, 0, 2 * max(span + WIDTH / 2, 3.4), text, BASE)
+
+
+def box(axes: Axes, x: float, y: float, width: float, text: str, color: str) -> None:
+    """Draw a labelled box whose centre is (x, y)."""
+    corner = (x - width / 2, y - HEIGHT / 2)
+    axes.add_patch(FancyBboxPatch(corner, width, HEIGHT, "round,pad=0,rounding_size=0.07", fc=color, ec=LINE, lw=1))
+    axes.text(x, y, text, ha="center", va="center", fontsize=9.5, color=INK, linespacing=1.35)
+
+
+def main() -> None:
+    """Draw the figure to the file named on the command line."""
+    target = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/layers.svg")
+    plt.rcParams.update({"svg.hashsalt": "inceptionnext", "font.family": "DejaVu Sans"})
+    figure, axes = plt.subplots(figsize=(8.0, 6.4))
+    axes.set_aspect("equal")
+    axes.axis("off")
+    draw(axes, imports())
+    axes.autoscale_view()
+    metadata = {"Date": None} if target.suffix == ".svg" else None
+    figure.savefig(target, bbox_inches="tight", pad_inches=0.1, metadata=metadata, facecolor="white", dpi=110)
+
+
+if __name__ == "__main__":
+    main()
