@@ -24,9 +24,10 @@ import numpy as np
 from lightning.pytorch import Trainer, seed_everything
 from PIL import Image
 
-from inceptionnext_lit.data import Augmentation, ImageFolderDataModule
+from inceptionnext_lit.data import Augmentation, ImageFolderDataModule, InputOptions, SplitRules
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.tasks.classification.losses import LossOptions
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 from inceptionnext_lit.training.finetuning import Finetuning
 from inceptionnext_lit.training.optim import OptimizerOptions
@@ -50,15 +51,16 @@ def accuracy(checkpoint: Path, folder: Path, way: str, lr: float, per_class: int
     """Train once, and return the validation accuracy after the last step."""
     seed_everything(seed, verbose=False)
     stored = read_checkpoint(checkpoint, mmap=True)["hyper_parameters"]
-    look = {key: stored["preprocessing"][key] for key in ("image_size", "crop_pct", "mean", "std", "interpolation")}
+    before = stored["data_spec"]["preprocessing"]
+    look = {key: before[key] for key in ("crop_pct", "mean", "std", "interpolation")}
     data = ImageFolderDataModule(
         str(folder),
+        image_size=before["image_size"],
         batch_size=BATCH_SIZE,
         num_workers=0,
-        per_class=per_class or None,
-        split_seed=seed,
         augmentation=AUGMENTATION,
-        **look,
+        split=SplitRules(seed=seed, per_class=per_class or None),
+        input=InputOptions(**look),
     )
     data.setup("fit")
     epochs = max(1, round(steps / (len(data.train_set) // BATCH_SIZE)))
@@ -68,10 +70,8 @@ def accuracy(checkpoint: Path, folder: Path, way: str, lr: float, per_class: int
     task = ClassificationTask(
         stored["name"],
         kwargs=stored["kwargs"],
-        num_classes=data.num_classes,
-        class_names=data.classes,
-        preprocessing=data.preprocessing,
-        label_smoothing=0.1,
+        data_spec=data.data_spec,
+        loss=LossOptions(label_smoothing=0.1),
         schedule=Schedule(warmup_epochs=epochs / 20, min_lr=1e-6),
         **options,
     )

@@ -10,7 +10,7 @@ import sys
 
 from lightning.pytorch import Trainer, seed_everything
 
-from inceptionnext_lit.data import ImageFolderDataModule
+from inceptionnext_lit.data import ImageFolderDataModule, InputOptions
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.training.callbacks.checkpoints import BestCheckpoint
@@ -29,12 +29,12 @@ def main() -> None:
     seed_everything(0, workers=True)
     # For photographs: image_size=224, name="inceptionnext_tiny" and pretrained=True below. Weights of other models may
     # want another mean and std; models.pretrained_input.pretrained_input(NAME, True) tells them.
-    data = ImageFolderDataModule(root=args.folder, image_size=28, batch_size=args.batch_size, crop_pct=1.0)
+    data = ImageFolderDataModule(
+        root=args.folder, image_size=28, batch_size=args.batch_size, input=InputOptions(crop_pct=1.0)
+    )
     task = ClassificationTask(
         name="inceptionnext_iso_micro",
-        num_classes=data.num_classes,
-        class_names=data.classes,
-        preprocessing=data.preprocessing,
+        data_spec=data.data_spec,
         lr=3e-3,
         schedule=Schedule(warmup_epochs=1),
     )

@@ -31,6 +31,7 @@ from torch.utils.data import DataLoader
 
 import inceptionnext_lit  # noqa: F401 - the family's models
 from inceptionnext_lit.allocator import keep_memory
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.preprocessing import Preprocessing
 
 WARM_UP = 5
@@ -54,11 +55,10 @@ class RepeatedBatch(LightningDataModule):
         self.batch_size = batch_size
         self.steps = steps
         self.report = Path(report)
-        self.num_classes, self.multi_label = CLASSES, False
-        self.classes = [str(index) for index in range(CLASSES)]
-        self.preprocessing = Preprocessing(
-            image_size=image_size, mean=(0.5,) * 3, std=(0.5,) * 3, crop_pct=1.0, interpolation="bicubic"
+        preprocessing = Preprocessing(
+            image_size=image_size, mean=[0.5] * 3, std=[0.5] * 3, crop_pct=1.0, interpolation="bicubic"
         )
+        self.data_spec = DataSpec(num_classes=CLASSES, preprocessing=preprocessing)
         torch.manual_seed(0)
         images = torch.randn(batch_size, 3, image_size, image_size).contiguous(memory_format=torch.channels_last)
         self._batch = (images, torch.arange(batch_size) % CLASSES)

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.renamed import update_checkpoint
 
 _NAMED = 4
 # What training scripts store beside weights, as plain as numbers and dictionaries: scalars and arrays of NumPy, and
@@ -42,7 +43,8 @@ def load_plain(path: str | Path, *, mmap: bool = False) -> dict[str, Any]:
         mmap: Leave torch's tensors on disk until they are used; for a look at the small parts of a large file.
 
     Returns:
-        The dictionary in it: of tensors, or with tensors somewhere inside.
+        The dictionary in it: of tensors, or with tensors somewhere inside. An earlier checkpoint's options have their
+        present names.
 
     Raises:
         UserError: If the file does not exist, is empty, damaged or no dictionary, or holds more than plain data.
@@ -60,6 +62,7 @@ def load_plain(path: str | Path, *, mmap: bool = False) -> dict[str, Any]:
         raise UserError(f"The file {path} is not a checkpoint, or is damaged; nothing in it was run.") from error
     if not isinstance(content, dict):
         raise UserError(f"The file {path} holds a {type(content).__name__}, but a checkpoint is a dictionary.")
+    update_checkpoint(content)
     return content
 
 

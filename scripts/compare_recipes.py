@@ -83,7 +83,7 @@ def averaging(recipe: Namespace) -> str:
 
 def evaluation(recipe: Namespace) -> str:
     """How an image is brought to the model's size in evaluation."""
-    return f"{recipe.data.interpolation or 'bicubic'}, crop {recipe.data.crop_pct}"
+    return f"{recipe.data.input.interpolation or 'bicubic'}, crop {recipe.data.input.crop_pct}"
 
 
 def rand_augment(recipe: Namespace) -> str:
@@ -114,7 +114,7 @@ INGREDIENTS = (
     Ingredient("images per step", "data.global_batch_size", RATES),
     Ingredient("devices × images × accumulated", devices, "fidelity/test_steps"),
     Ingredient("SyncBN", lambda recipe: recipe.trainer.get("sync_batchnorm", False)),
-    Ingredient("BatchNorm's statistics in validation", "model.dist_bn", "training/test_batchnorm"),
+    Ingredient("BatchNorm's statistics in validation", "model.execution.dist_bn", "training/test_batchnorm"),
     Ingredient("precision", "trainer.precision"),
     Ingredient("epochs", epochs, RATES),
     Ingredient("peak rate", "model.lr", RATES),
@@ -128,13 +128,13 @@ INGREDIENTS = (
     Ingredient("moving average of the weights", averaging, "fidelity/test_average"),
     Ingredient("stochastic depth of the last block", "model.drop_path", GROUPS),
     Ingredient("dropout before the head", dropout),
-    Ingredient("loss", "model.loss", "fidelity/test_steps"),
-    Ingredient("label smoothing", "model.label_smoothing", "fidelity/test_targets"),
-    Ingredient("mixup", "model.mix.mixup", "fidelity/test_targets"),
-    Ingredient("CutMix", "model.mix.cutmix", "fidelity/test_targets"),
-    Ingredient("probability of either", "model.mix.prob", "fidelity/test_targets"),
-    Ingredient("probability of CutMix then", "model.mix.switch_prob", "fidelity/test_targets"),
-    Ingredient("mixing", "model.mix.order", MIXING),
+    Ingredient("loss", "model.loss.name", "fidelity/test_steps"),
+    Ingredient("label smoothing", "model.loss.label_smoothing", "fidelity/test_targets"),
+    Ingredient("mixup", "model.loss.mix.mixup", "fidelity/test_targets"),
+    Ingredient("CutMix", "model.loss.mix.cutmix", "fidelity/test_targets"),
+    Ingredient("probability of either", "model.loss.mix.prob", "fidelity/test_targets"),
+    Ingredient("probability of CutMix then", "model.loss.mix.switch_prob", "fidelity/test_targets"),
+    Ingredient("mixing", "model.loss.mix.order", MIXING),
     Ingredient("image size", "data.image_size"),
     Ingredient("times an image is drawn", "data.augmentation.repeats", MIXING),
     Ingredient("crop's area", lambda recipe: list(recipe.data.augmentation.scale), DRAWS),
@@ -144,9 +144,9 @@ INGREDIENTS = (
     Ingredient("colour jitter that takes place", jitter),
     Ingredient("RandAugment", rand_augment, DRAWS),
     Ingredient("random erasing", "data.augmentation.erasing", DRAWS),
-    Ingredient("mean", lambda recipe: list(recipe.data.mean)),
-    Ingredient("standard deviation", lambda recipe: list(recipe.data.std)),
-    Ingredient("EXIF orientation", "data.exif", "fidelity/test_evaluation_pixels"),
+    Ingredient("mean", lambda recipe: list(recipe.data.input.mean)),
+    Ingredient("standard deviation", lambda recipe: list(recipe.data.input.std)),
+    Ingredient("EXIF orientation", "data.input.exif", "fidelity/test_evaluation_pixels"),
     Ingredient("evaluation", evaluation, "fidelity/test_evaluation_pixels"),
     Ingredient("seed", "seed_everything"),
 )

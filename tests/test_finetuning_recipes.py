@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 RECIPES = sorted((REPO / "configs/finetune").glob("*.yaml"))
-TINY_IMAGES = ["--data.image_size", "28", "--data.crop_pct", "1.0", "--data.num_workers", "0"]
+TINY_IMAGES = ["--data.image_size", "28", "--data.input.crop_pct", "1.0", "--data.num_workers", "0"]
 NO_MIRROR = ["--data.augmentation.hflip", "0", "--data.augmentation.scale", "[0.7, 1.0]"]
 
 
@@ -98,7 +98,7 @@ def test_every_recipe_takes_other_channels(
     options = ["--data.in_chans", channels, "--trainer.max_epochs", 1, "--run_name", "a"]
     cli("fit", *words(recipe, root, trained), *options)
     stored = read_checkpoint(tmp_path / "runs/a/version_0/checkpoints/last.ckpt")
-    preprocessing = stored["hyper_parameters"]["preprocessing"]
+    preprocessing = stored["hyper_parameters"]["data_spec"]["preprocessing"]
     assert (len(preprocessing["mean"]), len(preprocessing["std"])) == (channels, channels)
     assert len(set(preprocessing["mean"])) == 1
     assert stored["state_dict"]["model.stem.weight"].shape[1] == channels
@@ -111,7 +111,7 @@ def test_every_recipe_takes_other_channels(
         ("folder", [], 0.85),
         ("linear_probe", ["--model.lr", "0.1", *NO_MIRROR], 0.6),  # the recipe's rate is for 768 features, not for 48
         ("lp_ft", [], 0.85),
-        ("small_data", [*NO_MIRROR, "--model.test_time_flip", "false"], 0.85),
+        ("small_data", [*NO_MIRROR, "--model.execution.test_time_flip", "false"], 0.85),
         ("res384", ["--model.lr", "1e-3", "--data.image_size", "42"], 0.6),
     ],
 )
@@ -175,7 +175,7 @@ def test_cross_validation(
     shell: Callable[..., subprocess.CompletedProcess[str]], digits: Path, trained: Path, tmp_path: Path
 ) -> None:
     given = [*words(REPO / "configs/finetune/linear_probe.yaml", digits, trained), "--trainer.max_epochs", "1"]
-    done = shell("cross_validate", *given, "--data.num_folds", 2)
+    done = shell("cross_validate", *given, "--data.split.num_folds", 2)
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads((tmp_path / "runs/linear_probe_cross_validation.json").read_text())
     figures = [column(tmp_path / f"runs/linear_probe_fold{k}/version_0", "val/acc1")[-1] for k in (0, 1)]
@@ -189,9 +189,17 @@ def test_cross_validation(
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--data.fold", "1"], 1, "cross_validate runs all folds; leave out --data.fold, or train one fold with fit."),
-        (["--data.num_folds", "1"], 1, "data.num_folds is 1; a cross-validation has 2 or more."),
-        (["--data.num_fold", "2"], 2, "There is no key 'data.num_fold'; did you mean data.num_folds or data.fold?"),
+        (
+            ["--data.split.fold", "1"],
+            1,
+            "cross_validate runs all folds; leave out --data.split.fold, or train one fold with fit.",
+        ),
+        (["--data.split.num_folds", "1"], 1, "data.split.num_folds is 1; a cross-validation has 2 or more."),
+        (
+            ["--data.num_fold", "2"],
+            2,
+            "There is no key 'data.num_fold'; did you mean data.split.num_folds or data.split.fold?",
+        ),
     ],
 )
 def test_cross_validation_that_cannot_begin(

@@ -14,8 +14,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from inceptionnext_lit.data.device_batch import RawImages, ToInput, stack_pixels
 from inceptionnext_lit.data.erasing import Erasure
 from inceptionnext_lit.data.input_format import input_format
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.tasks.classification.losses import LossOptions
 from inceptionnext_lit.tasks.classification.mixup import Mix
 from inceptionnext_lit.training.callbacks.progress import RunProgressBar
 from inceptionnext_lit.training.callbacks.summary import RunSummary
@@ -83,7 +85,10 @@ def test_a_training_step_never_waits_for_the_gpu(
     labels = torch.eye(3).repeat(20, 1) if multi_label else torch.arange(60) % 3
     data = TensorDataset(torch.randn(60, 3, 28, 28), labels)
     task = ClassificationTask(
-        "inceptionnext_iso_micro", num_classes=3, preprocessing=INPUT, mix=mix, multi_label=multi_label, ema_decay=0.9
+        "inceptionnext_iso_micro",
+        data_spec=DataSpec(num_classes=3, preprocessing=INPUT, multi_label=multi_label),
+        loss=LossOptions(mix=mix),
+        ema_decay=0.9,
     )
     strict = NeverWaits()
     trainer = Trainer(

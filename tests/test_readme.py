@@ -102,7 +102,7 @@ def test_every_python_command_in_order(place: Path) -> None:
     assert last["epoch"] == 14  # the run that was continued
     last = torch.load(place / "runs/iso_s/version_1/checkpoints/last.ckpt", weights_only=True)
     assert last["global_step"] == 2
-    assert last["hyper_parameters"]["class_names"] == ["bag", "coat"]
+    assert last["hyper_parameters"]["data_spec"]["class_names"] == ["bag", "coat"]
 
 
 def test_the_doctor(place: Path) -> None:

@@ -112,14 +112,14 @@ def test_numbers_are_the_papers(stem: str) -> None:
         cooldown_epochs=schedule["cooldown_epochs"],
         weight_decay=model["weight_decay"],
         drop_path=model["drop_path"],
-        mixup=model["mix"]["mixup"],
-        cutmix=model["mix"]["cutmix"],
-        smoothing=model["label_smoothing"],
+        mixup=model["loss"]["mix"]["mixup"],
+        cutmix=model["loss"]["mix"]["cutmix"],
+        smoothing=model["loss"]["label_smoothing"],
         erasing=augmentation["erasing"],
         magnitude=augmentation["rand_augment_magnitude"],
         ema=model["ema_decay"],
         image_size=data["image_size"],
-        crop_pct=data["crop_pct"],
+        crop_pct=data["input"]["crop_pct"],
         repeats=augmentation["repeats"],
     )
     assert found._asdict() == PAPER[stem]._asdict()
@@ -157,11 +157,16 @@ def test_what_all_recipes_share(stem: str) -> None:
         "interpolation": "bicubic" if of_deit or "iso" in stem else "random",
         "repeats": PAPER[stem].repeats,
     }
-    assert (recipe["data"]["mean"], recipe["data"]["std"]) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-    assert (model["loss"], model["mix"]["prob"], model["mix"]["switch_prob"]) == ("cross_entropy", 1.0, 0.5)
-    assert recipe["data"]["exif"] == "ignore"
+    assert recipe["data"]["input"] == {
+        "crop_pct": PAPER[stem].crop_pct,
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+        "exif": "ignore",
+    }
+    mix = model["loss"]["mix"]
+    assert (model["loss"]["name"], mix["prob"], mix["switch_prob"]) == ("cross_entropy", 1.0, 0.5)
     of_authors = not of_deit and "iso" not in stem
-    assert model["mix"]["order"] == ("before_erasing" if of_authors else "after_erasing")
+    assert mix["order"] == ("before_erasing" if of_authors else "after_erasing")
     assert model.get("ema_warmup") == (None if PAPER[stem].ema is None else False)
     schedule = {key: model["schedule"].get(key) for key in ("unit", "warmup_overlays", "lag_epochs")}
     if stem == "base_384" or "iso" in stem:  # the former's rate is constant

@@ -147,7 +147,8 @@ def _causes(checkpoint: Mapping[str, Any], model: LightningModule) -> str:
     causes = []
     if (before.get("kwargs") or {}) != (now.get("kwargs") or {}):
         causes.append(f"model.kwargs is {now.get('kwargs')} and was {before.get('kwargs')}")
-    formats = [options.get("preprocessing") or {"mean": [], "image_size": 0} for options in (before, now)]
+    specs = [options.get("data_spec") or {} for options in (before, now)]
+    formats = [spec.get("preprocessing") or {"mean": [], "image_size": 0} for spec in specs]
     for key, numbers in {
         "data.in_chans": [len(of["mean"]) for of in formats],
         "data.image_size": [of["image_size"] for of in formats],

@@ -46,10 +46,9 @@ class CommandLineParsing(OpenLightningCLI):
         return {command: skip | ours for command, skip in LightningCLI.subcommands().items()}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Default classes, links from data to model, and the keys that all commands share."""
+        """Default classes, the link from data to model, and the keys that all commands share."""
         parser.set_defaults({key: {"class_path": cls.__name__} for key, cls in DEFAULT_CLASSES.items()})
-        for source, target in LINKED.items():
-            parser.link_arguments(f"data.{source}", f"model.init_args.{target}", apply_on="instantiate")
+        parser.link_arguments(f"data.{LINKED}", f"model.init_args.{LINKED}", apply_on="instantiate")
 
     def prepare_command(self, parser: LightningArgumentParser, command: str) -> None:
         """Add the keys that all commands share, and those of ``predict``."""
@@ -100,7 +99,7 @@ class CommandLineParsing(OpenLightningCLI):
         defaults = checkpoint_defaults(checkpoint, path, self.config[command].model)
         if command == "predict" and "data" in defaults:
             # a data set may be trained on as it is stored; new photos are turned upright
-            defaults["data"]["init_args"].pop("exif", None)
+            defaults["data"]["init_args"].get("input", {}).pop("exif", None)
         self.set_command_defaults(command, defaults)
         super().parse_arguments(parser, args)
         self._take_optimizers(command)

@@ -52,7 +52,7 @@ def print_metrics(model: LightningModule, results: Sequence[Mapping[str, float]]
         results: What Lightning's trainer returns.
     """
     has_average = getattr(model, "model_ema", None) is not None if getattr(model, "can_predict", False) else None
-    if getattr(model, "hparams", {}).get("test_time_flip"):
-        say("Each image is averaged with its mirror image, as in predict (model.test_time_flip).")
+    if getattr(getattr(model, "execution", None), "test_time_flip", False):
+        say("Each image is averaged with its mirror image, as in predict (model.execution.test_time_flip).")
     for line in evaluation_lines(ChainMap(*map(dict, results)), has_average=has_average):
         say(line)

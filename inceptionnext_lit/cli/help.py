@@ -4,6 +4,7 @@ import argparse
 import re
 from typing import Any
 
+import docstring_parser
 from jsonargparse import ActionYesNo, ArgumentParser
 
 from inceptionnext_lit.cli import COMMANDS
@@ -13,7 +14,7 @@ from inceptionnext_lit.lightning_compat import option, options
 from inceptionnext_lit.tasks.self_contained import nested_options
 
 # set by the data or by a checkpoint, not by people
-_LINKED = {"data": {"class_names"}, "model": {"num_classes", "class_names", "preprocessing", "multi_label"}}
+_LINKED = {"data": {"class_names"}, "model": {"data_spec"}}
 _FIRST = (
     "config",
     "print_config",
@@ -73,20 +74,27 @@ def _all_keys(parser: argparse.ArgumentParser, classes: dict[str, type], command
         if key in actions and key not in fit_only:
             _add(page, key, _HELP.get(key, actions[key].help), actions[key])
     for key, cls in classes.items():
-        nested = nested_options(cls)
-        described = ArgumentParser(add_help=False)
-        described.add_class_arguments(cls, key)
-        meanings = {action.dest: action.help for action in options(described)}
-        page.add_class_arguments(cls, key, skip=_LINKED[key] | nested.keys())
-        for name, options_class in nested.items():
+        groups = {name: group for name, group in nested_options(cls).items() if name not in _LINKED[key]}
+        page.add_class_arguments(cls, key, skip=_LINKED[key] | groups.keys())
+        for name, options_class in groups.items():
             page.add_class_arguments(options_class, f"{key}.{name}")
-            option(page, f"{key}.{name}").help = meanings[f"{key}.{name}"]
+        for name, meaning in _meanings(cls, key).items():
+            option(page, name).help = meaning
     for group in (title for title in _TITLES if title not in fit_only):
         section = page.add_argument_group(_TITLES[group])
         for dest, action in actions.items():
             if dest.startswith(f"{group}.") and not dest.endswith(".help") and dest not in _UNLISTED:
                 _add(section, dest, _first_sentence(action.help), action)
     return page
+
+
+def _meanings(cls: type, key: str) -> dict[str, str | None]:
+    """What a class's docstring says of its groups of options, also of those within others."""
+    meanings = {param.arg_name: param.description for param in docstring_parser.parse(cls.__doc__ or "").params}
+    described: dict[str, str | None] = {}
+    for name, group in nested_options(cls).items():
+        described |= {f"{key}.{name}": meanings.get(name)} | _meanings(group, f"{key}.{name}")
+    return described
 
 
 def _add(page: Any, key: str, meaning: str | None, action: argparse.Action) -> None:

@@ -17,13 +17,10 @@ from inceptionnext_lit.cli.latest_run import remove_leftovers, run_name, say
 from inceptionnext_lit.cli.loggers import all_loggers, folder_loggers, give_defaults
 from inceptionnext_lit.cli.optimizers import describe_schedule
 from inceptionnext_lit.cli.predict_options import OUTPUT_KEYS, leave_out_done
-from inceptionnext_lit.cli.preflight import (
-    check_end,
-    check_modes,
-    check_start_method,
-)
+from inceptionnext_lit.cli.preflight import check_end, check_modes, check_start_method, check_told
 from inceptionnext_lit.cli.pretrained import describe_input, settle_input, warn_of_shared_images
 from inceptionnext_lit.cli.run_folder import RunFolder
+from inceptionnext_lit.cli.stored_arguments import LINKED
 from inceptionnext_lit.lightning_compat import leave_batchnorm_alone
 from inceptionnext_lit.models.cost import image_macs
 from inceptionnext_lit.predict.writer import PredictionWriter, check_single_process
@@ -80,11 +77,12 @@ class CommandLine(CommandLineParsing):
         config = self.config[self.subcommand]
         if self.subcommand == "fit":
             check_end(config.trainer)
-        as_given = deepcopy(config.trainer.logger)
+        as_given, told = deepcopy(config.trainer.logger), config.model.init_args.get(LINKED)
         try:
             if self.subcommand == "fit":
                 give_defaults(config.trainer.logger, str(config.trainer.default_root_dir), config.run_name)
             super().instantiate_classes()
+            check_told(told, self.datamodule)
             if self.subcommand == "fit":
                 # what is saved for a repetition holds neither this run's places nor its checkpoint
                 config.trainer.logger = as_given

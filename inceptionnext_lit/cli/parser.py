@@ -8,7 +8,6 @@ import operator
 import pkgutil
 import re
 import sys
-from dataclasses import fields
 from typing import Any, NoReturn, get_args
 
 from lightning.pytorch.cli import LightningArgumentParser
@@ -19,6 +18,7 @@ from inceptionnext_lit.cli.recipe_yaml import install
 from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.lightning_compat import command_parsers, options, set_type, type_of
 from inceptionnext_lit.printing import print_error
+from inceptionnext_lit.renamed import explain_renamed
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks.self_contained import nested_options
 
@@ -30,6 +30,7 @@ class CommandParser(LightningArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         install()
+        kwargs["allow_abbrev"] = False  # also in the parsers that jsonargparse makes for classes
         super().__init__(*args, **kwargs)
 
     def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
@@ -97,7 +98,7 @@ def known_keys(parser: argparse.ArgumentParser) -> list[str]:
 
 
 def _constructor_keys(cls: type) -> list[str]:
-    nested = [f"{name}.{field.name}" for name, option in nested_options(cls).items() for field in fields(option)]
+    nested = [f"{name}.{key}" for name, option in nested_options(cls).items() for key in _constructor_keys(option)]
     return [*inspect.signature(cls).parameters, *nested]
 
 
@@ -121,30 +122,43 @@ def explain(message: str, ex: BaseException | None, known: list[str]) -> str:
     if (unknown := _unknown_key(message)) is not None:
         # 'trainer.max_epoch' comes whole, a key of a class comes without the class's own place
         key = ".".join([place, unknown]) if place and not unknown.startswith(place) else unknown
-        if key in known:  # of the default classes
-            return (
-                f"{key} is set, in a recipe or on the command line, but the class in the place of "
-                f"{DEFAULT_CLASSES[key.partition('.')[0]].__name__} does not take it; leave it out."
-            )
-        near = nearest_keys(key, known)
-        hint = f"did you mean {' or '.join(near)}?" if near else "the command's --help all lists every key."
-        return f"There is no key {key!r}; {hint}"
+        return explain_renamed(key) or _explain_unknown(key, known)
     if found := re.search(r"unrecognized arguments: ([^-\s]\S*)", message):
         return (
             f"The word {found[1]!r} stands where a key is expected; keys begin with --, and images come right after "
             "the word predict."
         )
+    if place and (found := re.search(r"Unable to load config ['\"](.*?)['\"]$", message, re.MULTILINE)):
+        inside = [key for key in known if key.startswith(f"{place}.")]
+        group = f"{place} is {found[1]!r}, but it is a group of options: {' or '.join(inside[:3])}."
+        return explain_renamed(place) or group
     if place in DEFAULT_CLASSES and (found := re.search(r"dot import path string: (\S+)", message)):
         return f"{place} names no class that is known here: {found[1]!r}; use {DEFAULT_CLASSES[place].__name__}."
     if place:
-        reason = str(leaf or message)
-        if alternatives := re.findall(r"^\s*- (Expected .+)$", str(parent), re.MULTILINE):
-            value = re.search(r"Given value: (.*)", str(parent))
-            reason = " or ".join(alternatives) + (f". Got value: {value[1]}" if value else "")
-        if re.search(r"Expected a <class 'str'>\. Got value: (True|False|None|[-+.\d])", str(parent) + reason):
-            reason += "; put quotes around a text that YAML takes for a number or a truth value, such as 'no'"
-        return f"{place}: {_plain_types(reason)}"
+        return f"{place}: {_plain_types(_reason(message, parent, leaf))}"
     return re.sub(r"\s*\n\s*", " ", message.strip())
+
+
+def _explain_unknown(key: str, known: list[str]) -> str:
+    if key in known:  # of the default classes
+        return (
+            f"{key} is set, in a recipe or on the command line, but the class in the place of "
+            f"{DEFAULT_CLASSES[key.partition('.')[0]].__name__} does not take it; leave it out."
+        )
+    near = nearest_keys(key, known)
+    hint = f"did you mean {' or '.join(near)}?" if near else "the command's --help all lists every key."
+    return f"There is no key {key!r}; {hint}"
+
+
+def _reason(message: str, parent: BaseException | None, leaf: BaseException | None) -> str:
+    """Why a value was not taken."""
+    reason = str(leaf or message)
+    if alternatives := re.findall(r"^\s*- (Expected .+)$", str(parent), re.MULTILINE):
+        value = re.search(r"Given value: (.*)", str(parent))
+        reason = " or ".join(alternatives) + (f". Got value: {value[1]}" if value else "")
+    if re.search(r"Expected a <class 'str'>\. Got value: (True|False|None|[-+.\d])", str(parent) + reason):
+        reason += "; put quotes around a text that YAML takes for a number or a truth value, such as 'no'"
+    return reason
 
 
 def nearest_keys(key: str, known: list[str]) -> list[str]:
@@ -160,7 +174,7 @@ def nearest_keys(key: str, known: list[str]) -> list[str]:
 
 
 def _place(message: str) -> str:
-    """The full key that a message is about, such as ``model.mix.mixup``; empty if it names none."""
+    """The full key that a message is about, such as ``model.loss.name``; empty if it names none."""
     keys = re.findall(r'Parser key "([\w.]+)"', message)
     if given := re.search(r"NestedArg\(key='([\w.]+)'", message):
         if len(keys) > 1 and given[1].partition(".")[0] == keys[-1]:
@@ -169,8 +183,8 @@ def _place(message: str) -> str:
             keys.append(given[1])
     if (unknown := _unknown_key(message)) is not None and keys:
         # the unknown key itself is not part of the place
-        keys[-1] = keys[-1].removesuffix(unknown).removesuffix(".")
-    return ".".join(key for key in keys if key)
+        keys[-1] = "" if unknown.startswith(f"{keys[-1]}.") else keys[-1].removesuffix(unknown).removesuffix(".")
+    return ".".join(key for key, before in zip(keys, ["", *keys[:-1]], strict=True) if key not in ("", before))
 
 
 def _plain_types(reason: str) -> str:

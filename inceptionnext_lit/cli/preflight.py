@@ -2,13 +2,17 @@
 
 import pkgutil
 import re
+from dataclasses import fields
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from inceptionnext_lit.cli.latest_run import is_finished
+from inceptionnext_lit.cli.stored_arguments import LINKED
 from inceptionnext_lit.data import ImageFolderDataModule
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.lightning_compat import start_method
 
@@ -65,6 +69,27 @@ def check_end(trainer: Any) -> None:
             "The learning rate falls until the planned end of a run, and this one has none; give --trainer.max_epochs "
             "or --trainer.max_steps. With trainer.max_time too, it may end earlier."
         )
+
+
+def check_told(given: Any, data: Any) -> None:
+    """Refuse what is said of the classes or the input where the data say otherwise, which the model goes by.
+
+    Args:
+        given: The parsed ``model.data_spec``, if there is any.
+        data: The data module; of one without a ``data_spec`` nothing is known.
+
+    Raises:
+        UserError: If they differ.
+    """
+    told = getattr(data, LINKED, None)
+    for field in fields(DataSpec) if given is not None and told is not None else ():
+        value, right = given.get(field.name), getattr(told, field.name)
+        value = value.as_dict() if isinstance(value, Namespace) else value
+        if value not in (field.default, right):
+            raise UserError(
+                f"model.{LINKED}.{field.name} is {value}, but the data say {right}; leave it out, since the model goes "
+                "by the data."
+            )
 
 
 def check_modes(callbacks: list[Callback], model: LightningModule) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning.pytorch.utilities import rank_zero_warn
 
 from inceptionnext_lit.models.pretrained_input import pretrained_input
@@ -27,7 +28,8 @@ def settle_input(model: Any, data: Any) -> str:
     Raises:
         UserError: If the weights' file cannot be read.
     """
-    if not model.get("pretrained") or not all(key in data for key in _KEYS):
+    given = data.get("input")
+    if not model.get("pretrained") or not isinstance(given, Namespace) or not all(key in given for key in _KEYS):
         return ""
     overlay = (model.get("kwargs") or {}).get("pretrained_cfg_overlay")
     found = pretrained_input(model.get("name"), model.pretrained, overlay)
@@ -36,8 +38,8 @@ def settle_input(model: Any, data: Any) -> str:
     found = found.for_channels(data.in_chans)
     taken = []
     for key in _KEYS:
-        if data.get(key) is None:
-            data[key] = getattr(found, key)
+        if given.get(key) is None:
+            given[key] = getattr(found, key)
             taken.append(key)
     averaged = f", averaged for {data.in_chans} channels" if found.averaged and {"mean", "std"} & set(taken) else ""
     return f"{', '.join(taken)} from {found.origin}{averaged}" if taken else ""
@@ -59,7 +61,7 @@ def warn_of_shared_images(pretrained: bool | str | None, data: Any) -> None:
     if held_back is not None and is_same and held_back != data.fingerprint()["val"]:
         rank_zero_warn(
             f"The weights in {pretrained} were trained on some of the validation images, so validation metrics will be "
-            "too high. Use the same data.val_fraction, split_seed, num_folds and fold as the run that they are from."
+            "too high. Use the same val_fraction, seed, num_folds and fold (data.split) as the run that they are from."
         )
 
 

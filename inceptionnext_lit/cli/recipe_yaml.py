@@ -89,9 +89,30 @@ def load_recipe(text: str, path: str = "") -> Any:
     if not isinstance(value, dict | list):  # of plain values the parser keeps the text, where it takes texts
         return value
     try:
-        return yaml.load(text, Loader=RecipeLoader)
+        value = yaml.load(text, Loader=RecipeLoader)
+        return _unfolded(value) if path and isinstance(value, dict) else value
     except UserError as error:
         raise UserError(f"{path or text}: {error}.") from error
+
+
+def _unfolded(recipe: dict[Any, Any]) -> dict[Any, Any]:
+    """A recipe with ``data.root: X`` in ``data``, if that stands there too: the parser would take only one of both."""
+    unfolded = {key: value for key, value in recipe.items() if "." not in key}
+    for key, value in recipe.items():
+        first, *names = key.split(".")
+        if names and not (isinstance(unfolded.get(first), dict) and _put(unfolded[first], names, value)):
+            unfolded[key] = value
+    return unfolded
+
+
+def _put(group: dict[Any, Any], names: list[str], value: Any) -> bool:
+    """Put a value into nested groups, of classes among their ``init_args``; whether there is a place for it."""
+    inside = group if names[0] in ("class_path", "init_args") else group.get("init_args", group)
+    if len(names) == 1:
+        inside[names[0]] = value
+        return True
+    within = inside.setdefault(names[0], {})
+    return isinstance(within, dict) and _put(within, names[1:], value)
 
 
 def install() -> None:

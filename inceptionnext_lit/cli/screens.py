@@ -38,14 +38,15 @@ SCREENS = {
         "print_config": "print all settings as a recipe, and stop",
     },
     "validate": _EVALUATION,
-    "test": _EVALUATION | {"model.test_time_flip": "average each image's probabilities with its mirror image's"},
+    "test": _EVALUATION
+    | {"model.execution.test_time_flip": "average each image's probabilities with its mirror image's"},
     "predict": {
         "ckpt_path FILE": "the checkpoint; it knows the model, the classes and the preprocessing",
         "output FILE": "what to write, .csv, .jsonl, .json or .parquet (default: predictions.csv)",
         "resume": "go on with an output that is there; images that it has or lists as unreadable are skipped",
         "overwrite": "replace an output that is there",
         "compile": "compile the model first (seconds to minutes); for many images on a GPU",
-        "model.test_time_flip": "average each image's probabilities with its mirror image's",
+        "model.execution.test_time_flip": "average each image's probabilities with its mirror image's",
         "data.batch_size N": "images per batch (default: 64)",
         "data.num_workers N": "processes that load images (default: one per core, at most 8)",
         **_DEVICE,

@@ -8,13 +8,8 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks import BaseTask
 from inceptionnext_lit.tasks.stored import check_stored
 
-# What flows from the data to the model; a checkpoint holds it for the data, not for the model's own keys.
-LINKED = {
-    "num_classes": "num_classes",
-    "classes": "class_names",
-    "preprocessing": "preprocessing",
-    "multi_label": "multi_label",
-}
+# What flows from the data to the model, under this name in both; a checkpoint holds it for the data.
+LINKED = "data_spec"
 
 
 def checkpoint_defaults(checkpoint: dict[str, Any], path: str, model: Any) -> dict[str, Any]:
@@ -40,9 +35,7 @@ def checkpoint_defaults(checkpoint: dict[str, Any], path: str, model: Any) -> di
             f"training: --model my_module.MyModule. Weights alone are taken by fit with --model.pretrained {path}."
         )
     task = check_stored(arguments, f"The checkpoint {path}", _names(model))
-    init_args = {
-        key: value for key, value in arguments.items() if not key.startswith("_") and key not in LINKED.values()
-    }
+    init_args = {key: value for key, value in arguments.items() if not key.startswith("_") and key != LINKED}
     defaults: dict[str, Any] = {"model": {"class_path": arguments["_class_path"], "init_args": init_args}}
     if issubclass(task, BaseTask) and (data := task.data_defaults(arguments)):
         defaults["data"] = {"class_path": DEFAULT_CLASSES["data"].__name__, "init_args": data}

@@ -5,16 +5,36 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from inceptionnext_lit.data.augmentation import Augmentation
+    from inceptionnext_lit.data.bad_images import BadImageOptions
+    from inceptionnext_lit.data.balance import BalanceOptions
     from inceptionnext_lit.data.base import BaseDataModule
+    from inceptionnext_lit.data.columns import ColumnNames
     from inceptionnext_lit.data.datamodule import ImageFolderDataModule
+    from inceptionnext_lit.data.input_format import InputOptions
     from inceptionnext_lit.data.loading import load_image
+    from inceptionnext_lit.data.rules import SplitRules
 
-__all__ = ["Augmentation", "BaseDataModule", "ImageFolderDataModule", "load_image"]
+__all__ = [
+    "Augmentation",
+    "BadImageOptions",
+    "BalanceOptions",
+    "BaseDataModule",
+    "ColumnNames",
+    "ImageFolderDataModule",
+    "InputOptions",
+    "SplitRules",
+    "load_image",
+]
 
 _HOMES = {
     "Augmentation": "augmentation",
+    "BadImageOptions": "bad_images",
+    "BalanceOptions": "balance",
     "BaseDataModule": "base",
+    "ColumnNames": "columns",
     "ImageFolderDataModule": "datamodule",
+    "InputOptions": "input_format",
+    "SplitRules": "rules",
     "load_image": "loading",
 }
 

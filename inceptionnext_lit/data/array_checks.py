@@ -96,9 +96,9 @@ def _warn_of_range(seen: _Seen, files: int, preprocessing: Preprocessing, has_st
     low, high = min(least for _, least, _ in outside), max(most for _, _, most in outside)
     warnings.warn(
         f"{len(outside)} of the {files} arrays and TIFFs that were looked at hold floats from {low:g} to {high:g}, "
-        f"such as {outside[0][0]}; floats are taken as they are, and data.mean and data.std "
+        f"such as {outside[0][0]}; floats are taken as they are, and data.input.mean and data.input.std "
         f"({_listed(preprocessing['mean'])} and {_listed(preprocessing['std'])}) do not fit them. Scale them to "
-        "[0, 1], or give the mean and std of the data, and data.nodata if some of them stand for no data.",
+        "[0, 1], or give the mean and std of the data, and data.input.nodata if some of them stand for no data.",
         stacklevel=3,
     )
 

@@ -154,7 +154,7 @@ def as_floats(stored: StoredArray, nodata: float | None = None, fill: Sequence[f
     if missing is not None:
         values = np.where(missing, np.array(fill or [0.0], np.float32)[:, None, None], values)
     if not np.isfinite(values).all():
-        raise ValueError(f"some of its values of type {pixels.dtype} are not finite floats (see data.nodata)")
+        raise ValueError(f"some of its values of type {pixels.dtype} are not finite floats (see data.input.nodata)")
     return np.ascontiguousarray(values)
 
 

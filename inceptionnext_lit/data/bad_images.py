@@ -5,15 +5,17 @@ import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from inceptionnext_lit.data.arrays import TENSOR_SUFFIXES
 from inceptionnext_lit.data.checks import check
 from inceptionnext_lit.data.loading import reading
-from inceptionnext_lit.data.opening import open_image
+from inceptionnext_lit.data.opening import MAX_PIXELS, open_image
 from inceptionnext_lit.data.samples import Samples
 from inceptionnext_lit.data.selection import Split
 from inceptionnext_lit.data.texts import Texts
@@ -24,19 +26,44 @@ _LOOKED_AT = 2000
 _SHOWN = 5
 
 
+@dataclass(frozen=True)
+class BadImageOptions:
+    """What is done about images that cannot be read.
+
+    Attributes:
+        action: What a training image that cannot be read does: an ``error``, or a warning and an entry in the run
+            folder's ``bad_images.csv``, with the next image in its place (``skip``). In evaluation it is an error.
+        max_skipped: How many may be skipped.
+        max_pixels: The most pixels that an image may have; one with more is refused from its header, since a file of a
+            megabyte can hold more pixels than a machine has memory for. Reading takes about 14 bytes a pixel.
+
+    Raises:
+        UserError: If a value is out of its range.
+    """
+
+    action: Literal["error", "skip"] = "error"
+    max_skipped: int = 100
+    max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        check("bad_images.max_skipped", self.max_skipped, self.max_skipped >= 0, "0 or more")
+        check("bad_images.max_pixels", self.max_pixels, self.max_pixels >= 1, "1 pixel or more")
+
+    @property
+    def skips(self) -> bool:
+        """Whether training goes on without them."""
+        return self.action == "skip"
+
+
 class BadImages:
     """Notes images that were skipped, each once, in a list on disk that all processes of a run share.
 
     Args:
         most: How many may be skipped before it is an error.
         path: The list, a CSV file with the columns ``path`` and ``reason``; None until a run has a folder.
-
-    Raises:
-        UserError: If ``most`` is negative.
     """
 
     def __init__(self, most: int, path: Path | None = None) -> None:
-        check("max_bad_images", most, most >= 0, "0 or more")
         self.most = most
         self.path = path
         self._noted: set[str] = set()
@@ -66,8 +93,8 @@ class BadImages:
             where = "" if self.path is None else f"; they are listed in {self.path}"
             most = count(self.most, "training image")
             raise UserError(
-                f"More than {most} cannot be read (data.max_bad_images){where}. Look at the whole "
-                "folder with the subcommand doctor, and replace or remove them."
+                f"More than {most} cannot be read (data.bad_images.max_skipped){where}. Look at the whole folder "
+                "with the subcommand doctor, and replace or remove them."
             )
 
     def read(self) -> list[str]:
@@ -107,7 +134,7 @@ def check_headers(paths: Texts, max_pixels: int) -> None:
         raise UserError(
             f"{count(len(found), 'image')}{looked} cannot be read: "
             f"{' '.join(str(error) for error in found[:_SHOWN])}{more} The subcommand doctor lists all; "
-            "--data.on_bad_image skip trains without them."
+            "--data.bad_images.action skip trains without them."
         )
 
 

@@ -1,9 +1,11 @@
 """Unequal classes: weights in the loss, and which images a balanced sampler draws from."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 
 from inceptionnext_lit.data.checks import enumerate_names
@@ -11,6 +13,28 @@ from inceptionnext_lit.data.samples import Sample, Samples
 from inceptionnext_lit.errors import UserError
 
 ClassWeights = Literal["auto"] | dict[str, float]
+
+
+@dataclass(frozen=True)
+class BalanceOptions:
+    """What makes up for classes of unequal size in training.
+
+    Attributes:
+        class_weights: ``auto`` for classes that count the same in the loss, however many images they have; or weights
+            by class name. ``None``: every image counts the same.
+        sampler: ``shuffled`` uses each training image once an epoch; ``balanced`` draws the classes equally often.
+    """
+
+    class_weights: ClassWeights | None = None
+    sampler: Literal["shuffled", "balanced"] = "shuffled"
+
+    def warn_of_both(self) -> None:
+        """Warn where both are on, each of which makes up for rare classes by itself."""
+        if self.class_weights == "auto" and self.sampler == "balanced":
+            rank_zero_warn(
+                "data.balance.sampler balanced and data.balance.class_weights auto both make up for rare classes; used "
+                "together, they overcompensate. Choose one of them."
+            )
 
 
 def image_weights(
@@ -67,10 +91,12 @@ def _of_classes(
         known = set(classes)
         if unknown := [name for name in class_weights if name not in known]:
             raise UserError(
-                f"data.class_weights names {unknown[0]!r}, which is none of the classes: {enumerate_names(classes)}."
+                f"data.balance.class_weights names {unknown[0]!r}, which is none of the classes: "
+                f"{enumerate_names(classes)}."
             )
         if low := [name for name, weight in class_weights.items() if not 0 < weight < float("inf")]:
-            raise UserError(f"data.class_weights.{low[0]} is {class_weights[low[0]]}; it must be a number above 0.")
+            weight = class_weights[low[0]]
+            raise UserError(f"data.balance.class_weights.{low[0]} is {weight}; it must be a number above 0.")
         return np.array([class_weights.get(name, 1.0) for name in classes], dtype=np.float64)
     counts = np.bincount(samples.labels, minlength=len(classes))
     return np.where(counts > 0, len(samples) / (len(classes) * np.maximum(counts, 1)), 1.0)

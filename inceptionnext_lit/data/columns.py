@@ -41,15 +41,16 @@ _IMAGE_NAME = re.compile(r".+\.(jpe?g|png|tiff?|bmp|webp|gif|npy)", re.IGNORECAS
 
 @dataclass(frozen=True)
 class ColumnNames:
-    """What the user says of the columns' names.
+    """A manifest's columns whose names are not among the usual ones.
 
     Attributes:
-        path: The name of the column of images; None where it is one of the usual ones.
-        label: Likewise of the labels.
+        path_column: The column of images, if it is not called ``path``, ``filename``, ``image_id`` or the like.
+        label_column: The column of labels, if it is not called ``label``, ``class``, ``category``, ``target`` or the
+            like.
     """
 
-    path: str | None = None
-    label: str | None = None
+    path_column: str | None = None
+    label_column: str | None = None
 
 
 def plain_name(name: str) -> str:
@@ -65,7 +66,7 @@ def often_splits(name: str) -> bool:
 def known_names(names: Sequence[str], given: ColumnNames) -> int:
     """How many of a table's columns are known by their names, the given ones included."""
     known = {name for ranks in _SYNONYMS.values() for rank in ranks for name in rank}
-    known |= {plain_name(name) for name in (given.path, given.label) if name is not None}
+    known |= {plain_name(name) for name in (given.path_column, given.label_column) if name is not None}
     return sum(plain_name(name) in known for name in names)
 
 
@@ -83,7 +84,7 @@ def find_columns(path: Path, names: Sequence[str], given: ColumnNames, needed: S
     """
     roles: Roles = {}
     for role in _SYNONYMS:
-        wanted = getattr(given, role, None) if role in needed else None
+        wanted = getattr(given, f"{role}_column", None) if role in needed else None
         found = _synonym(path, names, role) if wanted is None else _named(path, names, role, wanted)
         if found is not None:
             roles[role] = found
@@ -93,7 +94,7 @@ def find_columns(path: Path, names: Sequence[str], given: ColumnNames, needed: S
                 f"The first row of {path} names an image ({', '.join(names[:3])}); put a row with the names of the "
                 "columns above it, such as path,label."
             )
-        keys = " and ".join(f"--data.{role}_column" for role in missing)
+        keys = " and ".join(f"--data.manifest.{role}_column" for role in missing)
         raise UserError(
             f"The manifest {path} has no column {' and no column '.join(missing)} (it has {enumerate_names(names)}). "
             f"{COLUMNS_MEANT} Columns of other names are named with {keys}."
@@ -118,7 +119,7 @@ def _named(path: Path, names: Sequence[str], role: Role, wanted: str) -> int:
     if not places:
         near = difflib.get_close_matches(wanted, names, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"it has {enumerate_names(names)}."
-        raise UserError(f"The manifest {path} has no column {wanted!r} (data.{role}_column); {hint}")
+        raise UserError(f"The manifest {path} has no column {wanted!r} (data.manifest.{role}_column); {hint}")
     return _single(path, names, role, places)
 
 
@@ -136,7 +137,9 @@ def _single(path: Path, names: Sequence[str], role: Role, places: list[int]) -> 
     found = [names[place] for place in places]
     if len(set(found)) == 1:
         raise UserError(f"The manifest {path} has {len(found)} columns {found[0]!r}; rename or remove all but one.")
-    way_out = f"name it with --data.{role}_column" if role in ("path", "label") else "rename or remove the others"
+    way_out = (
+        f"name it with --data.manifest.{role}_column" if role in ("path", "label") else "rename or remove the others"
+    )
     raise UserError(f"The columns {' and '.join(map(repr, found))} of {path} could each be the {role}; {way_out}.")
 
 

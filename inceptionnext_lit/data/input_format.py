@@ -1,51 +1,80 @@
 """What a model's input looks like, from the options that a user gives."""
 
+from dataclasses import dataclass
+
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from inceptionnext_lit.data.checks import check
-from inceptionnext_lit.preprocessing import CropMode, Interpolation, Preprocessing
+from inceptionnext_lit.preprocessing import CropMode, Exif, Interpolation, Preprocessing
 
 
-def input_format(
-    image_size: int,
-    in_chans: int,
-    *,
-    crop_pct: float | None = None,
-    mean: list[float] | None = None,
-    std: list[float] | None = None,
-    interpolation: Interpolation | None = None,
-    crop_mode: CropMode | None = None,
-) -> Preprocessing:
+@dataclass(frozen=True)
+class InputOptions:
+    """How evaluation prepares an image, and how all images are normalized.
+
+    Attributes:
+        mean: Mean per channel for pixels in [0, 1]; ``None``: that of the pretrained weights if there are any,
+            otherwise ImageNet's, averaged if not RGB.
+        std: Standard deviation per channel, likewise.
+        crop_pct: Share of the resized image's side that the evaluation's center crop keeps; ``None``: that of the
+            pretrained weights, otherwise 0.875.
+        interpolation: Filter with which the evaluation resizes; ``None``: that of the pretrained weights, otherwise
+            bicubic.
+        crop_mode: What the evaluation does with images that are not square: resize the shorter side and cut the rest
+            (``center``), resize both sides (``squash``), or fill up with the mean (``border``); ``None``: as with the
+            pretrained weights, otherwise ``center``.
+        nodata: The value of pixels without data, as it is stored in the files, which become 0 after normalizing; NaN is
+            written ``.nan``. ``None``: what the tag of a TIFF file (GDAL's) says, if it has one.
+        exif: Whether EXIF's orientation is applied, so that pictures are upright. The authors' loaders ignore it on
+            ImageNet. A prediction applies it unless it is told not to, whatever the model was trained with.
+    """
+
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    crop_pct: float | None = None
+    interpolation: Interpolation | None = None
+    crop_mode: CropMode | None = None
+    nodata: float | None = None
+    exif: Exif = "apply"
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether the mean or the standard deviation is given."""
+        return self.mean is not None or self.std is not None
+
+
+def input_format(image_size: int, in_chans: int, options: InputOptions = InputOptions()) -> Preprocessing:
     """The evaluation transform as plain data, from the keys of the data module.
 
     Args:
         image_size: Side of the images that the model gets, in pixels.
         in_chans: Their channels.
-        crop_pct: Share of the resized image's side that the centre crop keeps; None for 0.875.
-        mean: Mean per channel; None for ImageNet's, averaged where the images are not RGB.
-        std: Standard deviation per channel; None for ImageNet's, likewise.
-        interpolation: Filter of the resize; None for bicubic.
-        crop_mode: What becomes of an image that is no square; None for its centre.
+        options: The rest; what is ``None`` is ImageNet's mean and deviation, bicubic, and a center crop of 0.875.
 
     Raises:
         UserError: If a value is out of its range.
     """
     check("image_size", image_size, image_size >= 1, "1 pixel or more")
     check("in_chans", in_chans, in_chans >= 1, "1 channel or more")
-    crop_pct = 0.875 if crop_pct is None else crop_pct
-    check("crop_pct", crop_pct, 0 < crop_pct <= 1, "above 0 and at most 1")
-    mean = _per_channel(IMAGENET_DEFAULT_MEAN, in_chans) if mean is None else mean
-    std = _per_channel(IMAGENET_DEFAULT_STD, in_chans) if std is None else std
-    check("mean", mean, len(mean) == in_chans, f"{in_chans} numbers, one per channel")
-    check("std", std, len(std) == in_chans and min(std) > 0, f"{in_chans} numbers above 0, one per channel")
-    return Preprocessing(
+    crop_pct = 0.875 if options.crop_pct is None else options.crop_pct
+    check("input.crop_pct", crop_pct, 0 < crop_pct <= 1, "above 0 and at most 1")
+    mean = _per_channel(IMAGENET_DEFAULT_MEAN, in_chans) if options.mean is None else options.mean
+    std = _per_channel(IMAGENET_DEFAULT_STD, in_chans) if options.std is None else options.std
+    check("input.mean", mean, len(mean) == in_chans, f"{in_chans} numbers, one per channel")
+    check("input.std", std, len(std) == in_chans and min(std) > 0, f"{in_chans} numbers above 0, one per channel")
+    preprocessing = Preprocessing(
         image_size=image_size,
         crop_pct=crop_pct,
-        interpolation=interpolation or "bicubic",
+        interpolation=options.interpolation or "bicubic",
         mean=mean,
         std=std,
-        crop_mode=crop_mode or "center",
+        crop_mode=options.crop_mode or "center",
     )
+    if options.nodata is not None:
+        preprocessing["nodata"] = options.nodata
+    if options.exif == "ignore":
+        preprocessing["exif"] = options.exif
+    return preprocessing
 
 
 def _per_channel(of_rgb: tuple[float, ...], channels: int) -> list[float]:

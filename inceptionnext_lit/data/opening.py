@@ -30,7 +30,7 @@ from PIL import (
 from inceptionnext_lit.data.signatures import SIGNATURE_LENGTH, is_heif_start, is_image_start
 
 MAX_PIXELS: Final = 120_000_000
-"""The default of ``data.max_pixels``, above the 108 million of many phones; decoding takes about 14 bytes a pixel."""
+"""The default of ``data.bad_images.max_pixels``, above the 108 million of many phones; a pixel takes about 14 bytes."""
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "ICO", "JPEG2000")
 """Pillow's names of the formats that are read. None of them runs a program; JPEG includes MPO."""
@@ -42,7 +42,7 @@ HEIF_COMMAND: Final = "pip install pillow-heif"
 
 
 class TooManyPixelsError(ValueError):
-    """An image with more pixels than ``data.max_pixels``.
+    """An image with more pixels than ``data.bad_images.max_pixels``.
 
     Args:
         limit: The most pixels that are allowed.
@@ -51,7 +51,7 @@ class TooManyPixelsError(ValueError):
 
     def __init__(self, limit: int, size: tuple[int, int] | None = None) -> None:
         what = "more pixels" if size is None else f"{size[0]:,}×{size[1]:,} pixels, more"
-        super().__init__(f"it has {what} than data.max_pixels allows ({limit:,})")
+        super().__init__(f"it has {what} than data.bad_images.max_pixels allows ({limit:,})")
 
 
 @contextmanager

@@ -1,15 +1,12 @@
 """How training, validation and test samples are told apart, and which of them an evaluation uses."""
 
-import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lightning.pytorch.utilities import rank_zero_warn
 
 from inceptionnext_lit.data.checks import check
 from inceptionnext_lit.data.copies import find_copies
-from inceptionnext_lit.data.folder import find_layout
 from inceptionnext_lit.data.samples import Samples
 from inceptionnext_lit.data.selection import Split, few_shot, fold, hold_back
 from inceptionnext_lit.data.splits import Source
@@ -21,30 +18,39 @@ class SplitRules:
     """How training and validation samples are told apart.
 
     Attributes:
-        val_fraction: Share of each class that is held back where there is no validation split.
-        split_seed: Seed of what is held back, of the folds, and of the few-shot subset.
-        num_folds: Rounds of a cross-validation; None for a single split.
-        fold: Which round.
-        per_class: Training images of each class; None for all.
+        val_fraction: Share of each class that is held back for validation if there is no ``val`` folder.
+        seed: Another seed holds back other images, and gives other folds and few-shot subsets.
+        num_folds: Rounds of a k-fold cross-validation, in place of ``val_fraction``.
+        fold: Which of these rounds this run is, from 0.
+        per_class: Train on so many images of each class only; validation stays whole.
 
     Raises:
         UserError: If a value is out of its range.
     """
 
-    val_fraction: float
-    split_seed: int
-    num_folds: int | None
-    fold: int
-    per_class: int | None
+    val_fraction: float = 0.2
+    seed: int = 0
+    num_folds: int | None = None
+    fold: int = 0
+    per_class: int | None = None
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
         folds, most = self.num_folds, (self.num_folds or 1) - 1
-        meant = "0, or set data.num_folds" if folds is None else f"0 to {most}, below data.num_folds"
-        check("val_fraction", self.val_fraction, 0 < self.val_fraction < 1, "between 0 and 1, both excluded")
-        check("num_folds", folds, folds is None or folds >= 2, "2 or more, or null")
-        check("fold", self.fold, 0 <= self.fold <= most, meant)
-        check("per_class", self.per_class, self.per_class is None or self.per_class >= 1, "1 image or more, or null")
+        meant = "0, or set data.split.num_folds" if folds is None else f"0 to {most}, below data.split.num_folds"
+        few = self.per_class
+        check("split.val_fraction", self.val_fraction, 0 < self.val_fraction < 1, "between 0 and 1, both excluded")
+        check("split.num_folds", folds, folds is None or folds >= 2, "2 or more, or null")
+        check("split.fold", self.fold, 0 <= self.fold <= most, meant)
+        check("split.per_class", few, few is None or few >= 1, "1 image or more, or null")
+
+    def warn_of_unused(self) -> None:
+        """Warn of a share to hold back that has no effect because there are folds."""
+        if self.num_folds is not None and self.val_fraction != type(self).val_fraction:
+            rank_zero_warn(
+                f"data.split.val_fraction {self.val_fraction} has no effect beside data.split.num_folds "
+                f"{self.num_folds}: each fold holds back 1/{self.num_folds} of the images. Leave one of them out."
+            )
 
     def training(self, source: Source, classes: Sequence[str] | None) -> Split:
         """The training and the validation samples of a source.
@@ -62,16 +68,16 @@ class SplitRules:
         if self.num_folds is not None:
             if val is not None:
                 raise UserError(
-                    "data.num_folds divides the training split, but there is a validation split as well; leave out "
-                    "data.num_folds, or give images without a validation split."
+                    "data.split.num_folds divides the training split, but there is a validation split as well; leave "
+                    "out data.split.num_folds, or give images without a validation split."
                 )
             together = find_copies(train)
-            train, val = fold(train, source.root, self.fold, self.num_folds, self.split_seed, names, together)
+            train, val = fold(train, source.root, self.fold, self.num_folds, self.seed, names, together)
         elif val is None:
             together = find_copies(train)
-            train, val = hold_back(train, source.root, self.val_fraction, self.split_seed, names, together)
+            train, val = hold_back(train, source.root, self.val_fraction, self.seed, names, together)
         if self.per_class is not None:
-            train = few_shot(train, source.root, self.per_class, self.split_seed, names)
+            train = few_shot(train, source.root, self.per_class, self.seed, names)
         return train, val
 
     def hold_back(self, source: Source, classes: Sequence[str] | None) -> bool:
@@ -118,40 +124,3 @@ class SplitRules:
             f"There is no test split: {source.place('test')} was looked for. "
             "Add it, or evaluate the validation split with the subcommand validate."
         )
-
-
-def rules_of_own_run(run: Mapping[str, Any], root: Path, trained_on: Path) -> SplitRules | None:
-    """The rules by which a run held a part of its images back.
-
-    Args:
-        run: The run's settings, as a checkpoint holds them.
-        root: The data that is evaluated.
-        trained_on: The data that the run was trained on.
-
-    Returns:
-        The rules; None if ``root`` is other data, or the run held nothing of it back.
-    """
-    if not _places(root) & _places(trained_on) or (root != trained_on and _has_validation(trained_on)):
-        return None
-    return stored_rules(run)
-
-
-def stored_rules(run: Mapping[str, Any]) -> SplitRules | None:
-    """The rules among a run's settings; None if they are not there, as in those of an earlier version."""
-    try:
-        return SplitRules(**{field.name: run[f"data.{field.name}"] for field in fields(SplitRules)})
-    except KeyError:
-        return None
-
-
-def _places(root: Path) -> set[str]:
-    """Where a data set lies, and where its training images lie."""
-    places = {os.path.realpath(root)}
-    with suppress(UserError):
-        if root.is_dir() and (train := find_layout(root).train) is not None:
-            places.add(os.path.realpath(train))
-    return places
-
-
-def _has_validation(root: Path) -> bool:
-    return root.is_dir() and find_layout(root).val is not None

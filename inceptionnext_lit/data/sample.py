@@ -17,17 +17,16 @@ CACHE_VARIABLE = "INCEPTIONNEXT_LIT_CACHE"
 SAMPLE = "sample"
 
 
-def data_folder(name: str, cache_dir: str | Path | None = None) -> Path:
+def data_folder(name: str) -> Path:
     """The folder or manifest that a person names; ``sample`` stands for the embedded images.
 
     Args:
         name: A path; a folder called sample is written ``./sample``.
-        cache_dir: Where the embedded images are unpacked, as for :func:`unpack_sample`.
 
     Raises:
         UserError: If they cannot be unpacked.
     """
-    return unpack_sample(cache_dir) if name == SAMPLE else Path(name).expanduser()
+    return unpack_sample() if name == SAMPLE else Path(name).expanduser()
 
 
 def unpack_sample(cache_dir: str | Path | None = None, archive: Path = ARCHIVE) -> Path:
@@ -62,7 +61,7 @@ def unpack_sample(cache_dir: str | Path | None = None, archive: Path = ARCHIVE) 
     except OSError as error:
         raise UserError(
             f"Cannot unpack the embedded images into {cache}: {error.strerror or error}. "
-            f"Name a folder that can be written with --data.cache_dir or the variable {CACHE_VARIABLE}."
+            f"Name a folder that can be written with the environment variable {CACHE_VARIABLE}."
         ) from error
     return target
 

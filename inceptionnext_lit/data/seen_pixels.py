@@ -16,7 +16,7 @@ _STEP = 4  # pixels between those that are counted
 
 
 class SeenPixels:
-    """Compares the first training images with ``data.mean`` and ``data.std``, and warns once if they are far apart.
+    """Compare the first training images with ``data.input.mean`` and ``std``, and warn once if they are far apart.
 
     Args:
         preprocessing: Has both, for pixels in [0, 1].
@@ -30,7 +30,10 @@ class SeenPixels:
         self._judged = False
         if len(self._mean) == 3 and max(*self._mean, *self._std) > 1:
             self._judged = True
-            _warn(f"data.mean is {self._mean} and data.std is {self._std}, but pixels are 0 to 1; divide them by 255.")
+            _warn(
+                f"data.input.mean is {self._mean} and data.input.std is {self._std}, but pixels are 0 to 1; divide "
+                "them by 255."
+            )
 
     def note(self, pixels: Tensor) -> None:
         """Look at a batch; the comparison is made after 256 images.
@@ -57,8 +60,8 @@ class SeenPixels:
         if is_far.any():
             _warn(
                 f"The first {self._images} training images have a mean of {_rounded(mean)} and a standard deviation of "
-                f"{_rounded(std)} per channel, but data.mean is {self._mean} and data.std is {self._std}; set them to "
-                "those of the images, unless pretrained weights want them so."
+                f"{_rounded(std)} per channel, but data.input.mean is {self._mean} and data.input.std is {self._std}; "
+                "set them to those of the images, unless pretrained weights want them so."
             )
 
 

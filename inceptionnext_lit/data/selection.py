@@ -200,7 +200,7 @@ def _grouped(images: Samples, strata: Indices, folds: int, root: Path, seed: int
     if count < folds:
         raise UserError(
             f"{folds} folds need at least {folds} groups of images, and there {'is' if count == 1 else 'are'} {count}; "
-            "choose fewer --data.num_folds, or a larger --data.val_fraction."
+            "choose fewer --data.split.num_folds, or a larger --data.split.val_fraction."
         )
     order = order_by(draw_keys(images, root, str(seed)))  # so that the order of the rows does not matter
     labels, names = strata[order], groups[order]
@@ -224,6 +224,6 @@ def _checked(split: Split, classes: Sequence[str]) -> Split:
         names = enumerate_names([classes[label] for label in lost])
         raise UserError(
             f"All images of the class {names} are in groups of the validation part, so that none is left to train on; "
-            "give these images more groups, or another --data.split_seed."
+            "give these images more groups, or another --data.split.seed."
         )
     return split

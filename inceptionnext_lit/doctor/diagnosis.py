@@ -129,8 +129,8 @@ def _judge_files(listing: Listing, examinations: Sequence[Examination]) -> list[
             kind = "too_large" if examination.is_too_large else "unreadable"
             findings.append(Finding(kind, f"{printable(path)}: {reason}.", (path,)))
             continue
-        if examination.is_plain:
-            colour = ", ".join(f"{level:.0f}" for level in examination.colour)
+        if examination.look.is_plain:
+            colour = ", ".join(f"{level:.0f}" for level in examination.look.colour)
             message = f"{printable(path)} is almost all one colour (red, green, blue: {colour})."
             findings.append(Finding("one_colour", message, (path,)))
         short, long = sorted(examination.size)
@@ -158,11 +158,12 @@ def _judge_arrays(listing: Listing, examinations: Sequence[Examination]) -> list
     modes: dict[str, list[str]] = {}
     outside: dict[str, tuple[float, float]] = {}
     for examination in examinations:
-        if examination.channels:
+        if examination.array is not None:
             path = below(examination.path, listing.root)
             modes.setdefault(examination.mode, []).append(path)
-            if examination.values and not 0 <= examination.values[0] <= examination.values[1] <= 1:
-                outside[path] = examination.values
+            ends = examination.array.extremes
+            if ends is not None and not 0 <= ends[0] <= ends[1] <= 1:
+                outside[path] = ends
     findings = []
     for mode, paths in modes.items():
         channels, _, dtype = mode.partition(" × ")

@@ -50,7 +50,7 @@ def duplicate_groups(examinations: Sequence[Examination]) -> list[list[int]]:
         if not examination.error:
             same_bytes.setdefault(examination.digest, []).append(index)
     groups = list(same_bytes.values())
-    ones = [n for n, group in enumerate(groups) if not examinations[group[0]].is_plain]
+    ones = [n for n, group in enumerate(groups) if not examinations[group[0]].look.is_plain]
     parent = _connect([examinations[groups[n][0]] for n in ones])
     merged: dict[int, list[int]] = {}
     for n, group in enumerate(groups):
@@ -66,8 +66,8 @@ def _connect(examinations: Sequence[Examination]) -> list[int]:
     roots = np.arange(len(examinations))
     if len(examinations) < 2:
         return [int(root) for root in roots]
-    levels = np.frombuffer(b"".join(e.thumbnail for e in examinations), np.uint8).reshape(len(examinations), -1)
-    colours = np.array([e.colour for e in examinations], np.float32)
+    levels = np.frombuffer(b"".join(e.look.thumbnail for e in examinations), np.uint8).reshape(len(examinations), -1)
+    colours = np.array([e.look.colour for e in examinations], np.float32)
     for left, right in _candidates(levels):
         for start in range(0, len(left), _PAIRS):
             a, b = left[start : start + _PAIRS], right[start : start + _PAIRS]

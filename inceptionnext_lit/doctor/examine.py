@@ -7,7 +7,6 @@ import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedReader, BytesIO
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -24,6 +23,34 @@ _SAME_SHARE = 0.99
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """What a picture looks like.
+
+    Attributes:
+        is_plain: Whether it is almost all one colour.
+        thumbnail: Grey levels of the upright picture, squeezed to 24×24, row by row.
+        colour: Mean red, green and blue, 0 to 255.
+    """
+
+    is_plain: bool = False
+    thumbnail: bytes = b""
+    colour: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What an array holds.
+
+    Attributes:
+        channels: How many channels it has.
+        extremes: The least and the greatest value of floats; None for integers.
+    """
+
+    channels: int
+    extremes: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Examination:
     """What is known of a file; all that is kept of it, about a kilobyte.
 
@@ -35,15 +62,12 @@ class Examination:
         format: Pillow's name of the format, such as ``JPEG``.
         is_16_bit: Whether a channel has more than 8 bits.
         orientation: EXIF's, 1 for upright.
-        is_plain: Whether it is almost all one colour.
         is_animated: Whether it holds several pictures, of which the first counts.
         is_transparent: Whether something of it can be seen through, where it is laid over white.
-        thumbnail: Grey levels of the upright picture, squeezed to 24×24, row by row.
-        colour: Mean red, green and blue, 0 to 255.
+        look: What it looks like.
         error: Why it cannot be read, as the end of a sentence; empty if it can.
         is_too_large: Whether that is because it has too many pixels.
-        channels: Of an array of other channels than Pillow has a mode for, how many it has; 0 for a picture.
-        values: The least and the greatest value of an array of floats; None for anything else.
+        array: What an array holds that Pillow has no mode for; None for a picture.
         has_nodata: Whether some of its pixels are marked as without data by a TIFF's own tag.
     """
 
@@ -54,15 +78,12 @@ class Examination:
     format: str = ""
     is_16_bit: bool = False
     orientation: int = 1
-    is_plain: bool = False
     is_animated: bool = False
     is_transparent: bool = False
-    thumbnail: bytes = b""
-    colour: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    look: Look = Look()
     error: str = ""
     is_too_large: bool = False
-    channels: int = 0
-    values: tuple[float, float] | None = None
+    array: Numbers | None = None
     has_nodata: bool = False
 
 
@@ -127,8 +148,8 @@ def _decode_picture(path: str, digest: bytes, image: ImageFile.ImageFile) -> Exa
         orientation if orientation in range(1, 9) else 1,
         is_animated=is_animated,
         is_transparent=is_transparent,
+        look=_look(rgb),
         has_nodata=has_nodata,
-        **_looks(rgb),
     )
 
 
@@ -150,21 +171,19 @@ def _decode_array(path: str, digest: bytes, max_pixels: int) -> Examination:
         f"{channels} × {dtype.name}",
         "NPY" if path.lower().endswith(".npy") else "TIFF",
         is_16_bit=False,
-        channels=channels,
-        values=(low, high) if dtype.kind == "f" else None,
+        look=_look(Image.fromarray(levels.transpose(1, 2, 0).astype(np.uint8))),
+        array=Numbers(channels, (low, high) if dtype.kind == "f" else None),
         has_nodata=missing is not None,
-        **_looks(Image.fromarray(levels.transpose(1, 2, 0).astype(np.uint8))),
     )
 
 
-def _looks(rgb: Image.Image) -> dict[str, Any]:
-    """What a picture looks like: the fields ``is_plain``, ``thumbnail`` and ``colour``."""
+def _look(rgb: Image.Image) -> Look:
     histogram = np.array(rgb.histogram()).reshape(3, 256)
-    colour = histogram @ np.arange(256) / histogram[0].sum()
+    red, green, blue = map(float, histogram @ np.arange(256) / histogram[0].sum())
     # of all filters, this one keeps copies of other sizes most alike, and different pictures most different
     side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
     thumbnail = rgb.resize(side, Image.Resampling.HAMMING, reducing_gap=4).convert("L")
-    return {"is_plain": _is_plain(histogram), "thumbnail": thumbnail.tobytes(), "colour": tuple(map(float, colour))}
+    return Look(_is_plain(histogram), thumbnail.tobytes(), (red, green, blue))
 
 
 def _is_plain(histogram: np.ndarray) -> bool:

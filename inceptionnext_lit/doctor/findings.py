@@ -29,13 +29,13 @@ KINDS = {  # in the order of the report
     "unreadable": Kind(
         "problem",
         "unreadable or truncated files",
-        "Replace them with intact images or remove them; --data.on_bad_image skip trains without them, but in your own "
-        "val/ or test/ they stay an error.",
+        "Replace them with intact images or remove them; --data.bad_images.action skip trains without them, but in "
+        "your own val/ or test/ they stay an error.",
     ),
     "too_large": Kind(
         "problem",
         "images of more pixels than are allowed, which were not decoded",
-        "Shrink them, or raise the limit: --data.max_pixels of fit, --max_pixels of doctor.",
+        "Shrink them, or raise the limit: --data.bad_images.max_pixels of fit, --max_pixels of doctor.",
     ),
     "unlisted_folder": Kind(
         "problem", "folders that cannot be listed", "Give yourself the permission to read them, or remove them."
@@ -89,7 +89,8 @@ KINDS = {  # in the order of the report
     "imbalance": Kind(
         "note",
         "classes of very different size",
-        "Weigh rare classes more with --data.class_weights auto, or draw them more often with --data.sampler balanced.",
+        "Weigh rare classes more with --data.balance.class_weights auto, or draw them more often with "
+        "--data.balance.sampler balanced.",
     ),
     "near_duplicate": Kind(
         "note",
@@ -143,8 +144,8 @@ KINDS = {  # in the order of the report
     "value_range": Kind(
         "note",
         "floats that are not in [0, 1]",
-        "They are taken as they are: scale them, or give --data.mean and --data.std of the data, and --data.nodata if "
-        "some stand for no data.",
+        "They are taken as they are: scale them, or give --data.input.mean and --data.input.std of the data, and "
+        "--data.input.nodata if some stand for no data.",
     ),
     "nodata": Kind(
         "note",

@@ -86,12 +86,13 @@ def convert_checkpoint(path: str | Path, output: str | Path, weights: WeightSet 
     arguments = _model_arguments(content, path)
     found = unwrap({"state_dict": content["state_dict"]}, weights, source=str(path))
     check_finite(content["state_dict"], path)  # the other set of weights too: that of a run which has diverged
-    name, num_classes, preprocessing = (arguments[key] for key in ("name", "num_classes", "preprocessing"))
+    name, spec = arguments["name"], arguments["data_spec"]
+    num_classes, preprocessing = spec["num_classes"], spec.get("preprocessing")
     kwargs = {key: value for key, value in (arguments["kwargs"] or {}).items() if key not in WEIGHT_SOURCES}
     model, _ = create_backbone(name, num_classes, kwargs, preprocessing=preprocessing)
     loaded = _load(model, found, path, name)
     chosen: WeightSet = "ema" if found.averaged else "raw"
-    plain = {"class_names": arguments["class_names"], "preprocessing": preprocessing, "kwargs": kwargs}
+    plain = {"class_names": spec.get("class_names"), "preprocessing": preprocessing, "kwargs": kwargs}
     metadata = {"model": name, "num_classes": str(num_classes), "weights": chosen}
     save_weights(model, output, metadata | {key: json.dumps(value, default=str) for key, value in plain.items()})
     return ConversionReport(
@@ -125,14 +126,17 @@ def _model_arguments(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
             f"{path} is no checkpoint of a classifier: it does not say which model it holds. "
             f"Give it to fit as it is: --model.name NAME --model.pretrained {path}."
         )
-    return {key: arguments.get(key) for key in ("name", "num_classes", "class_names", "preprocessing", "kwargs")}
+    return {key: arguments.get(key) for key in ("name", "data_spec", "kwargs")}
 
 
 def _describe_model(arguments: Mapping[str, Any]) -> bool:
-    preprocessing = arguments.get("preprocessing")
+    spec = arguments.get("data_spec")
+    if not isinstance(spec, Mapping):
+        return False
+    preprocessing = spec.get("preprocessing")
     return (
         isinstance(arguments.get("name"), str)
-        and isinstance(arguments.get("num_classes"), int)
+        and isinstance(spec.get("num_classes"), int)
         and isinstance(arguments.get("kwargs"), Mapping | None)
         and isinstance(preprocessing, Mapping | None)
         and (preprocessing is None or Preprocessing.__required_keys__ <= preprocessing.keys())

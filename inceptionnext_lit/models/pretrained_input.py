@@ -99,11 +99,15 @@ def _stored(path: Path) -> Mapping[str, Any] | None:
     """The preprocessing in a checkpoint of ours, or in a file of ``convert``."""
     arguments = load_plain(path, mmap=True).get("hyper_parameters")
     stored = (
-        arguments.get("preprocessing")
+        _entry(arguments.get("data_spec"), "preprocessing")
         if isinstance(arguments, Mapping)
         else _parsed(read_metadata(path).get("preprocessing"))
     )
     return stored if isinstance(stored, Mapping) else None
+
+
+def _entry(value: Any, key: str) -> Any:
+    return value.get(key) if isinstance(value, Mapping) else None
 
 
 def _beside(path: Path, name: str) -> Mapping[str, Any] | None:

@@ -131,7 +131,7 @@ class Classifier:
         pixels = stack_pixels([self._transform(self._picture(image)) for image in images])
         with torch.inference_mode():
             scores = self._task.scores(self._task(self._to_input(pixels.to(self.device))))
-        predictions = rank(scores, paths=[], multi_label=self._task.hparams["multi_label"])
+        predictions = rank(scores, paths=[], multi_label=self._task.data_spec.multi_label)
         if lost := (~predictions["finite"]).nonzero()[:, 0].tolist():
             names = [_name(images[place], before + place) for place in lost]
             raise UserError(
@@ -160,7 +160,7 @@ def load_classifier(
         device: Where to run, such as ``"cpu"`` or ``"cuda:1"``; None for the GPU if there is one, else the CPU.
         compiles: Compile the model for the first batch size that comes twice; others run uncompiled. It takes ten
             seconds to minutes, and a C++ compiler.
-        max_pixels: The most pixels that an image may have, as ``data.max_pixels`` of the command line.
+        max_pixels: The most pixels that an image may have, as ``data.bad_images.max_pixels`` of the command line.
 
     Raises:
         UserError: If the file is no checkpoint of ``fit``, holds NaN or infinite weights, or the device cannot be used.

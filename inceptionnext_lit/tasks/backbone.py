@@ -116,7 +116,7 @@ def _compare_input(
     if any(abs(wanted - given) > _CLOSE for wanted, given in pairs):
         rank_zero_warn(
             f"The images are normalised with mean {preprocessing['mean']} and std {preprocessing['std']}, but the "
-            f"pretrained weights were trained with {found.mean} and {found.std} ({found.origin}). Leave data.mean and "
-            "data.std out to use those.",
+            f"pretrained weights were trained with {found.mean} and {found.std} ({found.origin}). Leave "
+            "data.input.mean and data.input.std out to use those.",
             stacklevel=3,
         )

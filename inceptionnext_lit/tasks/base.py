@@ -12,7 +12,7 @@ from torch import nn
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks.optimized import Optimized
 from inceptionnext_lit.tasks.self_contained import match_average
-from inceptionnext_lit.training.batchnorm import AverageStatistics, DistBN
+from inceptionnext_lit.training.batchnorm import AverageStatistics
 from inceptionnext_lit.training.callbacks.checkpoints import Mode
 from inceptionnext_lit.training.callbacks.curve import ExactCurve
 from inceptionnext_lit.training.callbacks.nan_guard import StopOnNonFinite
@@ -47,6 +47,7 @@ class BaseTask(Optimized):
         directions: Names of the validation's metrics, each with ``max`` or ``min``: whether its largest or its smallest
             value is the best. The first one chooses the best epoch; that of averaged weights, ``val_ema/…``, if any.
         can_predict: Whether the command ``predict`` can be used with the task.
+        can_flip: Whether the task averages images with their mirror images, where ``execution`` asks for it.
         model_ema: The averaged weights, if they are kept; ``model_ema.module`` is a model.
 
     Args:
@@ -56,9 +57,8 @@ class BaseTask(Optimized):
         ema_decay: Decay per step of a moving average of the weights; none keeps no average.
         ema_warmup: Whether the decay is at most ``1 - n ** (-2 / 3)`` after n steps.
         finetuning: What is frozen, and whether a linear probe comes first.
-        dist_bn: Whose running statistics of BatchNorm several processes validate with: their mean (``reduce``), or
-            those of the first process (``broadcast``).
-        execution: How the model is computed: memory layout, compilation, gradient checkpointing.
+        execution: How the model is run: memory layout, compilation, gradient checkpointing, BatchNorm on several
+            processes.
         has_weights: Whether the model has pretrained weights; random ones are not to be frozen.
 
     Raises:
@@ -68,6 +68,7 @@ class BaseTask(Optimized):
 
     directions: Mapping[str, Mode] = {"val/loss": "min"}
     can_predict: ClassVar[bool] = False
+    can_flip: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -78,7 +79,6 @@ class BaseTask(Optimized):
         ema_decay: float | None = None,
         ema_warmup: bool = True,
         finetuning: Finetuning | None = None,
-        dist_bn: DistBN = "reduce",
         execution: Execution | None = None,
         has_weights: bool = False,
     ) -> None:
@@ -95,9 +95,10 @@ class BaseTask(Optimized):
         self.schedule = schedule or Schedule()
         self.finetuning = finetuning or Finetuning()
         self.execution = execution or Execution()
+        if self.execution.test_time_flip and not self.can_flip:
+            raise UserError(f"{type(self).__name__} does not average mirrored images: model.execution.test_time_flip.")
         self.execution.prepare(model, str(self.hparams.get("name", type(model).__name__)))
         self.phases = Phases(model, self.finetuning)
-        self._dist_bn = dist_bn
         self.model_ema = None if ema_decay is None else ModelEmaV3(model, decay=ema_decay, use_warmup=ema_warmup)
         if self.model_ema is not None:
             self.model_ema.requires_grad_(False)
@@ -146,7 +147,7 @@ class BaseTask(Optimized):
 
     def configure_callbacks(self) -> list[Callback]:
         """What belongs to a task on every trainer: see :func:`run_callbacks`; also BatchNorm's and the plateau's."""
-        averaging = [AverageStatistics()] if self._dist_bn == "reduce" else []
+        averaging = [AverageStatistics()] if self.execution.dist_bn == "reduce" else []
         return [*averaging, *run_callbacks(), StepOnPlateau()]
 
     def setup(self, stage: str) -> None:

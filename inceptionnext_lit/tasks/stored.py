@@ -10,7 +10,11 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks.self_contained import nested_options
 
 _IMPORTED_ANYWAY = ("torch.optim.", "lightning.pytorch.cli.")
-_PLAIN_TEXTS = ("name", "loss", "class_names")  # whose types keep a parser from reading anything else in them
+_PLAIN_TEXTS = (
+    "name",
+    "loss.name",
+    "data_spec.class_names",
+)  # whose types keep a parser from reading anything else in them
 
 
 def own_class(path: str | None) -> type | None:
@@ -46,13 +50,9 @@ def check_stored(arguments: Mapping[str, Any], source: str, named: Collection[st
             f"{source} is of the class {path}, which is not one of this package's, so it was not imported. If you "
             f"trust it, name the class yourself: --model {path}."
         )
-    nested = nested_options(task)
+    _check_groups(task, arguments, "", source)
     for key, value in arguments.items():
-        if key.startswith("_"):
-            continue
-        if key in nested and not isinstance(value, Mapping | None):
-            raise _refusal(source, key, value)
-        if key not in _PLAIN_TEXTS:
+        if not key.startswith("_"):
             _check(value, key, source, named)
     for key in ("optimizer", "schedule"):
         name = str((arguments.get(key) or {}).get("name") or "")
@@ -61,7 +61,19 @@ def check_stored(arguments: Mapping[str, Any], source: str, named: Collection[st
     return task
 
 
+def _check_groups(cls: type, arguments: Mapping[str, Any], prefix: str, source: str) -> None:
+    """Refuse what is no mapping in the place of a group of options, which a parser would take for a class's name."""
+    for name, option in nested_options(cls).items():
+        value = arguments.get(name)
+        if not isinstance(value, Mapping | None):
+            raise _refusal(source, f"{prefix}{name}", value)
+        if value is not None:
+            _check_groups(option, value, f"{prefix}{name}.", source)
+
+
 def _check(value: Any, place: str, source: str, named: Collection[str]) -> None:
+    if place in _PLAIN_TEXTS:
+        return
     if isinstance(value, Mapping):
         if "class_path" in value and value["class_path"] not in named:
             raise _refusal(source, place, value["class_path"])

@@ -1,4 +1,4 @@
-"""How a model is computed: switches that change speed and memory, not the result."""
+"""How a model is run: speed and memory, BatchNorm on several processes, and mirrored images in evaluation."""
 
 from dataclasses import dataclass
 
@@ -6,11 +6,12 @@ import torch
 from torch import nn
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.training.batchnorm import DistBN
 
 
 @dataclass(frozen=True)
 class Execution:
-    """Switches of a training run.
+    """How a model is run.
 
     Args:
         channels_last: Keep a pixel's channels together in images and activations, for convolutions the fastest layout
@@ -19,11 +20,17 @@ class Execution:
         compile: Compile the model with ``torch.compile`` when training starts.
         grad_checkpointing: Compute activations again in the backward pass instead of keeping them: less memory, a third
             more time.
+        dist_bn: Whose running statistics of BatchNorm several processes validate with: their mean (``reduce``, timm's
+            default), or those of the first process (``broadcast``).
+        test_time_flip: Whether the commands validate, test and predict average each image's probabilities with its
+            mirror image's; the validations of a training do not. For classifiers.
     """
 
     channels_last: bool = True
     compile: bool = False
     grad_checkpointing: bool = False
+    dist_bn: DistBN = "reduce"
+    test_time_flip: bool = False
 
     @property
     def memory_format(self) -> torch.memory_format:

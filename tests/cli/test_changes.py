@@ -4,7 +4,6 @@ import csv
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +33,12 @@ def rate(step: int) -> float:
 # (key, value on the command line, what the running training then has, what it must be)
 EFFECTS: list[tuple[str, object, Callable[[], Any], Any]] = [
     ("model.drop_path", 0.3, lambda: Seen.task.model.blocks[-1].drop_path.drop_prob, pytest.approx(0.3)),
-    ("model.loss", "bce", lambda: Seen.task.hparams["loss"], "bce"),
-    ("model.label_smoothing", 0.2, lambda: Seen.task.hparams["label_smoothing"], 0.2),
-    ("model.mix.mixup", 0.3, lambda: Seen.task.mix.mixup, 0.3),
-    ("model.mix.cutmix", 0.4, lambda: Seen.task.mix.cutmix, 0.4),
-    ("model.mix.prob", 0.6, lambda: Seen.task.mix.prob, 0.6),
-    ("model.mix.switch_prob", 0.7, lambda: Seen.task.mix.switch_prob, 0.7),
+    ("model.loss.name", "bce", lambda: Seen.task.loss.name, "bce"),
+    ("model.loss.label_smoothing", 0.2, lambda: Seen.task.loss.label_smoothing, 0.2),
+    ("model.loss.mix.mixup", 0.3, lambda: Seen.task.loss.mix.mixup, 0.3),
+    ("model.loss.mix.cutmix", 0.4, lambda: Seen.task.loss.mix.cutmix, 0.4),
+    ("model.loss.mix.prob", 0.6, lambda: Seen.task.loss.mix.prob, 0.6),
+    ("model.loss.mix.switch_prob", 0.7, lambda: Seen.task.loss.mix.switch_prob, 0.7),
     ("model.lr", 0.02, lambda: group("initial_lr"), 0.02),
     ("model.weight_decay", 0.07, lambda: Seen.trainer.optimizers[0].param_groups[1]["weight_decay"], 0.07),
     ("model.optimizer.kwargs", "{betas: [0.5, 0.6], eps: 0.001}", lambda: (*group("betas"), group("eps")),
@@ -54,29 +53,29 @@ EFFECTS: list[tuple[str, object, Callable[[], Any], Any]] = [
     ("model.schedule.cooldown_epochs", 1, lambda: Seen.task.schedule.cooldown_epochs, 1),
     ("model.ema_decay", 0.9, lambda: Seen.task.model_ema.decay, 0.9),
     ("model.ema_warmup", "false", lambda: Seen.task.model_ema.use_warmup, False),
-    ("model.mix.order", "before_erasing", lambda: Seen.trainer.datamodule.erases_mixed, True),
-    ("model.dist_bn", "broadcast", lambda: Seen.task.hparams["dist_bn"], "broadcast"),
-    ("model.test_time_flip", "true", lambda: Seen.task.hparams["test_time_flip"], True),
+    ("model.loss.mix.order", "before_erasing", lambda: Seen.trainer.datamodule.erases_mixed, True),
+    ("model.execution.dist_bn", "broadcast", lambda: Seen.task.execution.dist_bn, "broadcast"),
+    ("model.execution.test_time_flip", "true", lambda: Seen.task.execution.test_time_flip, True),
     ("model.execution.channels_last", "false", lambda: Seen.task.execution.channels_last, False),
     ("model.execution.grad_checkpointing", "true", lambda: Seen.task.model.grad_checkpointing, True),
     ("model.finetuning.probe_lr", 0.5, lambda: Seen.task.finetuning.probe_lr, 0.5),
     ("data.batch_size", 15, lambda: Seen.trainer.train_dataloader.batch_size, 15),
     ("data.image_size", 32, lambda: Seen.task.preprocessing["image_size"], 32),
-    ("data.exif", "ignore", lambda: Seen.task.preprocessing["exif"], "ignore"),
-    ("data.sampler", "balanced", lambda: len(Seen.trainer.train_dataloader.sampler.balanced), 3),
-    ("data.class_weights", "auto", lambda: Seen.trainer.datamodule.class_weights, "auto"),
+    ("data.input.exif", "ignore", lambda: Seen.task.preprocessing["exif"], "ignore"),
+    ("data.balance.sampler", "balanced", lambda: len(Seen.trainer.train_dataloader.sampler.balanced), 3),
+    ("data.balance.class_weights", "auto", lambda: Seen.trainer.datamodule.balance.class_weights, "auto"),
     ("data.global_batch_size", 30, lambda: Seen.trainer.datamodule.step_size, 30),
     ("data.num_workers", 1, lambda: Seen.trainer.train_dataloader.num_workers, 1),
-    ("data.per_class", 10, lambda: Seen.trainer.datamodule.rules.per_class, 10),
-    ("data.on_bad_image", "skip", lambda: Seen.trainer.datamodule.skips, True),
-    ("data.max_bad_images", 7, lambda: Seen.trainer.datamodule.bad_images.most, 7),
-    ("data.max_pixels", 5000, lambda: Seen.trainer.datamodule.max_pixels, 5000),
-    ("data.nodata", -1, lambda: Seen.task.preprocessing["nodata"], -1),
-    ("data.mean", "[0.1, 0.2, 0.3]", lambda: Seen.task.preprocessing["mean"], [0.1, 0.2, 0.3]),
-    ("data.std", "[0.4, 0.5, 0.6]", lambda: Seen.task.preprocessing["std"], [0.4, 0.5, 0.6]),
-    ("data.crop_pct", 0.9, lambda: Seen.task.preprocessing["crop_pct"], 0.9),
-    ("data.interpolation", "bilinear", lambda: Seen.task.preprocessing["interpolation"], "bilinear"),
-    ("data.crop_mode", "border", lambda: Seen.task.preprocessing["crop_mode"], "border"),
+    ("data.split.per_class", 10, lambda: Seen.trainer.datamodule.rules.per_class, 10),
+    ("data.bad_images.action", "skip", lambda: Seen.trainer.datamodule.bad_images.skips, True),
+    ("data.bad_images.max_skipped", 7, lambda: Seen.trainer.datamodule.skipped.most, 7),
+    ("data.bad_images.max_pixels", 5000, lambda: Seen.trainer.datamodule.bad_images.max_pixels, 5000),
+    ("data.input.nodata", -1, lambda: Seen.task.preprocessing["nodata"], -1),
+    ("data.input.mean", "[0.1, 0.2, 0.3]", lambda: Seen.task.preprocessing["mean"], [0.1, 0.2, 0.3]),
+    ("data.input.std", "[0.4, 0.5, 0.6]", lambda: Seen.task.preprocessing["std"], [0.4, 0.5, 0.6]),
+    ("data.input.crop_pct", 0.9, lambda: Seen.task.preprocessing["crop_pct"], 0.9),
+    ("data.input.interpolation", "bilinear", lambda: Seen.task.preprocessing["interpolation"], "bilinear"),
+    ("data.input.crop_mode", "border", lambda: Seen.task.preprocessing["crop_mode"], "border"),
     ("data.augmentation", "none", lambda: Seen.trainer.datamodule.augmentation, LEVELS["none"]),
     ("trainer.gradient_clip_val", 1.5, lambda: Seen.trainer.gradient_clip_val, 1.5),
     ("trainer.accumulate_grad_batches", 2, lambda: Seen.trainer.accumulate_grad_batches, 2),
@@ -86,7 +85,7 @@ EFFECTS: list[tuple[str, object, Callable[[], Any], Any]] = [
 REFUSALS: list[tuple[str, object, str]] = [
     ("model.name", "inceptionnext_iso_nano", "holds the model 'inceptionnext_iso_micro'"),
     ("model.kwargs", "{dim: 24}", "model.kwargs is {'dim': 24} and was {}. Leave it as it was."),
-    ("data.in_chans", [1, "--data.mean", "[0.5]", "--data.std", "[0.5]"], "data.in_chans is 1 and was 3."),
+    ("data.in_chans", [1, "--data.input.mean", "[0.5]", "--data.input.std", "[0.5]"], "data.in_chans is 1 and was 3."),
     ("data.class_names", "[bag, sandal, coat]", "was trained on the classes bag, coat, sandal"),
     ("model.optimizer.name", "lion", "model.optimizer.name is lion and was adamw"),
     ("model.optimizer.kwargs", "{amsgrad: true}", "does not go with this run (KeyError: 'max_exp_avg_sq')"),
@@ -102,31 +101,34 @@ OTHERWISE = {
     "model.schedule.interval": "of another scheduler, see test_optimizers.py",
     "model.schedule.kwargs": "of another scheduler, see test_optimizers.py",
     "model.pretrained": "spent; the run says so",
-    "model.num_classes": "from the data, as the class names",
-    "model.class_names": "from the data, see data.class_names",
-    "model.preprocessing": "from the data, see data.image_size",
-    "model.multi_label": "from the data",
+    "model.data_spec.num_classes": "from the data, as the class names",
+    "model.data_spec.class_names": "from the data, see data.class_names",
+    "model.data_spec.preprocessing": "from the data, see data.image_size",
+    "model.data_spec.multi_label": "from the data",
     "model.finetuning.allow_random": "a checkpoint's weights are not random",
     "model.execution.compile": "compiles the model that was restored",
     "data.root": "other images are said class by class, see test_same_data.py",
-    "data.val_fraction": "refused where images are held back, see test_same_data.py",
-    "data.split_seed": "likewise",
-    "data.num_folds": "likewise",
-    "data.fold": "likewise",
-    "data.path_column": "of a manifest",
-    "data.label_column": "of a manifest",
+    "data.split.val_fraction": "refused where images are held back, see test_same_data.py",
+    "data.split.seed": "likewise",
+    "data.split.num_folds": "likewise",
+    "data.split.fold": "likewise",
+    "data.manifest.path_column": "of a manifest",
+    "data.manifest.label_column": "of a manifest",
     "data.multi_label": "goes with another manifest, see data.root",
-    "data.cache_dir": "where the embedded images are unpacked",
 }
 
 
+def options(cls: type, prefix: str) -> set[str]:
+    """Keys of a class's arguments, in the place of a group of options those in it."""
+    groups = {name: option for name, option in nested_options(cls).items() if name != "augmentation"}
+    plain = {f"{prefix}.{name}" for name in inspect.signature(cls).parameters if name not in groups}
+    return plain.union(*(options(option, f"{prefix}.{name}") for name, option in groups.items()))
+
+
 def test_every_option_is_decided_on() -> None:
-    nested = nested_options(ClassificationTask)
-    options = {f"model.{name}" for name in inspect.signature(ClassificationTask).parameters if name not in nested}
-    options |= {f"model.{name}.{field.name}" for name, option in nested.items() for field in fields(option)}
-    options |= {f"data.{name}" for name in inspect.signature(ImageFolderDataModule).parameters}
     decided = {key for key, *_ in (*EFFECTS, *REFUSALS)} | set(OTHERWISE)
-    assert options == {key for key in decided if not key.startswith("trainer.")}
+    known = options(ClassificationTask, "model") | options(ImageFolderDataModule, "data")
+    assert known == {key for key in decided if not key.startswith("trainer.")}
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +138,7 @@ def words(make_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
     root = make_folder(folder / "data", {"train": 10, "val": 2})
     words = [
         "fit", *SMALL, "--data.root", root, "--data.batch_size", 10, "--trainer.max_epochs", 1, "--model.lr", 0.01,
-        "--trainer.accelerator", "cpu", "--trainer.default_root_dir", folder / "runs", "--model.mix.mixup", 0,
+        "--trainer.accelerator", "cpu", "--trainer.default_root_dir", folder / "runs", "--model.loss.mix.mixup", 0,
         "--model.ema_decay", "null", "--model.schedule.warmup_epochs", 0,
     ]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:

@@ -42,16 +42,15 @@ def root(make_folder: Callable[..., Path], tmp_path: Path) -> Path:
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_recipes_leave_the_input_to_the_weights(recipe: Path) -> None:
     data = yaml.safe_load(recipe.read_text())["data"]
-    assert not {"mean", "std", "interpolation", "crop_mode"} & data.keys()
-    assert data.get("crop_pct") == (1.0 if recipe.stem == "res384" else None)
+    assert data.get("input") == ({"crop_pct": 1.0} if recipe.stem == "res384" else None)
 
 
 def run(cli: Cli, root: Path, *words: object) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A short run's saved data arguments, and the preprocessing in its checkpoint."""
+    """A short run's saved ``data.input``, and the preprocessing in its checkpoint."""
     cli("fit", "--config", REPO / "configs/finetune/folder.yaml", *WORDS, "--data.root", root, *words)
     folder = max(Path("runs/folder").iterdir())
-    saved = yaml.safe_load((folder / "config.yaml").read_text())["data"]["init_args"]
-    stored = read_checkpoint(folder / "checkpoints/last.ckpt")["hyper_parameters"]["preprocessing"]
+    saved = yaml.safe_load((folder / "config.yaml").read_text())["data"]["init_args"]["input"]
+    stored = read_checkpoint(folder / "checkpoints/last.ckpt")["hyper_parameters"]["data_spec"]["preprocessing"]
     return saved, stored
 
 
@@ -75,12 +74,12 @@ def test_what_the_weights_want_is_used_said_and_stored(
     checkpoint = Path("runs/folder/version_0/checkpoints/last.ckpt")
     monkeypatch.undo()  # timm's entry is ImageNet's again
     monkeypatch.chdir(tmp_path)
-    saved, stored = run(cli, root, "--model.pretrained", checkpoint, "--data.crop_pct", 0.8)
+    saved, stored = run(cli, root, "--model.pretrained", checkpoint, "--data.input.crop_pct", 0.8)
     assert stored == wanted | {"image_size": 28, "crop_pct": 0.8}
     assert f"(mean, std, interpolation, crop_mode from {checkpoint})" in capsys.readouterr().out
     # the other commands prepare images in the same way
     task = Namespace(class_path="inceptionnext_lit.tasks.ClassificationTask")
-    defaults = checkpoint_defaults(read_checkpoint(checkpoint), str(checkpoint), task)["data"]["init_args"]
+    defaults = checkpoint_defaults(read_checkpoint(checkpoint), str(checkpoint), task)["data"]["init_args"]["input"]
     assert {key: defaults[key] for key in wanted} == wanted
 
 
@@ -93,7 +92,7 @@ def test_other_channels_and_a_mean_of_ones_own(
     with pytest.warns(
         UserWarning, match=r"normalised with mean \[0\.2, 0\.2, 0\.2\] and std \[0\.4, .* were trained with "
     ):
-        saved, _ = run(cli, root, "--model.pretrained", weights, "--data.mean", [0.2, 0.2, 0.2])
+        saved, _ = run(cli, root, "--model.pretrained", weights, "--data.input.mean", [0.2, 0.2, 0.2])
     assert (saved["mean"], saved["std"]) == ([0.2] * 3, [0.4] * 3)
 
 

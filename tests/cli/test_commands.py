@@ -15,6 +15,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from inceptionnext_lit.data import ImageFolderDataModule
+from inceptionnext_lit.data.input_format import InputOptions
 from inceptionnext_lit.tasks import ClassificationTask
 from tests.batches import finished
 from tests.recipes import REPO, SMALL
@@ -75,9 +76,10 @@ def test_checkpoints_are_self_contained_plain_data(trained: Path) -> None:
     assert best["epoch"] == int(np.argmax(metrics["val/acc1"]))
     stored = last["hyper_parameters"]
     assert stored["name"] == "inceptionnext_iso_micro"
-    assert stored["class_names"][0] == "ankle-boot"
-    assert len(stored["class_names"]) == 10
-    assert stored["preprocessing"]["image_size"] == 28
+    spec = stored["data_spec"]
+    assert spec["class_names"][0] == "ankle-boot"
+    assert len(spec["class_names"]) == spec["num_classes"] == 10
+    assert spec["preprocessing"]["image_size"] == 28
     raw, averaged = (last["state_dict"][f"{key}stem.weight"] for key in ("model.", "model_ema.module."))
     assert raw.shape == averaged.shape == (48, 3, 4, 4)
     assert not torch.equal(raw, averaged)
@@ -129,7 +131,10 @@ def test_predict_needs_only_a_checkpoint_and_agrees_with_python(
 
     task = ClassificationTask.load_from_checkpoint(checkpoint, weights_only=True).eval()
     data = ImageFolderDataModule(
-        root=str(folder), image_size=28, crop_pct=1.0, num_workers=0, mean=[0.286] * 3, std=[0.353] * 3
+        root=str(folder),
+        image_size=28,
+        input=InputOptions(crop_pct=1.0, mean=[0.286] * 3, std=[0.353] * 3),
+        num_workers=0,
     )
     data.setup("predict")
     images, paths, unreadable = finished(data, data.predict_dataloader())[0]
@@ -234,7 +239,14 @@ def test_help_is_readable_and_the_overview_is_fast(shell: Shell) -> None:
     assert overview.returncode == page.returncode == 0
     for command in ("fit", "validate", "test", "predict"):
         assert f"\n  {command} " in overview.stdout
-    for key in ("--data.root", "--data.batch_size", "--model.name", "--model.lr", "--model.mix.mixup", "--ckpt_path"):
+    for key in (
+        "--data.root",
+        "--data.batch_size",
+        "--model.name",
+        "--model.lr",
+        "--model.loss.mix.mixup",
+        "--ckpt_path",
+    ):
         assert key in page.stdout
     assert ":paramref:" not in page.stdout
     keys = re.findall(r"^  (--[\w.]+)", page.stdout, re.MULTILINE)

@@ -29,7 +29,17 @@ def test_its_fold_saves_and_ends_with_it(
         f"{place}+=tests.cli.moments.At", f"{place}.moment", "batch", f"{place}.number", 3, f"{place}.what",
         f"parent:{name}",
     ]  # fmt: skip
-    words = [*SMALL, "--data.root", data, "--data.batch_size", 2, "--data.num_folds", 2, "--trainer.max_epochs", 100000]
+    words = [
+        *SMALL,
+        "--data.root",
+        data,
+        "--data.batch_size",
+        2,
+        "--data.split.num_folds",
+        2,
+        "--trainer.max_epochs",
+        100000,
+    ]
     done = shell("cross_validate", *words, *at_the_third_batch)
     assert done.returncode == code
     assert "Traceback" not in done.stderr
@@ -49,11 +59,14 @@ def test_folds_of_another_cross_validation_are_not_taken(
 ) -> None:
     root = make_folder(tmp_path / "data", {".": 6})
     words = [*SMALL, "--data.root", root, "--data.batch_size", 4, "--trainer.max_epochs", 1, "--run_name", "cv"]
-    cli("fit", *words, "--data.num_folds", 2, "--data.fold", 0, "--run_name", "cv_fold0")
+    cli("fit", *words, "--data.split.num_folds", 2, "--data.split.fold", 0, "--run_name", "cv_fold0")
     for options, message in {
-        ("--data.num_folds", 3): "Fold 1 in runs/cv_fold0/version_0 was trained with data.num_folds 2, and this "
+        (
+            "--data.split.num_folds",
+            3,
+        ): "Fold 1 in runs/cv_fold0/version_0 was trained with data.split.num_folds 2, and this "
         "cross-validation has 3; leave out --ckpt_path last, or give another --run_name.",
-        ("--data.num_folds", 2, "--model.lr", 0.01): "model.lr 0.003, and this cross-validation has 0.01",
+        ("--data.split.num_folds", 2, "--model.lr", 0.01): "model.lr 0.003, and this cross-validation has 0.01",
     }.items():
         with pytest.raises(SystemExit) as exit_:
             cli("cross_validate", *words, *options, "--ckpt_path", "last")

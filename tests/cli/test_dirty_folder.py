@@ -34,8 +34,8 @@ def test_fit_skips_what_predict_lists(
     assert exit_.value.code == 1
     message = capfd.readouterr().err
     assert "2 images cannot be read" in message  # a header tells no more
-    assert "--data.on_bad_image skip" in message
-    cli("fit", *words, "--data.on_bad_image", "skip")
+    assert "--data.bad_images.action skip" in message
+    cli("fit", *words, "--data.bad_images.action", "skip")
     run = tmp_path / "runs/quickstart/version_0"
     assert listed(run / "bad_images.csv", root) == BAD
     assert "Skipped:    3 unreadable images, listed in runs/quickstart/version_0/bad_images.csv" in (
@@ -53,7 +53,7 @@ def test_what_is_skipped_is_said_in_a_sentence_alone(
 ) -> None:
     root = dirty_folder(tmp_path / "data")
     (root / "val/dog/text.jpg").unlink()
-    words = [*SMALL, "--data.root", root, "--data.on_bad_image", "skip", "--trainer.max_epochs", 1]
+    words = [*SMALL, "--data.root", root, "--data.bad_images.action", "skip", "--trainer.max_epochs", 1]
     done = shell("fit", *words, "--trainer.limit_val_batches", 1)
     assert done.returncode == 0
     said = [line for line in done.stderr.splitlines() if "Skipped in training" in line]

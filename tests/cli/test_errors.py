@@ -146,7 +146,7 @@ def test_model_arguments_that_the_model_does_not_take(refused: Callable[..., str
         (["--conf", "x"], "conf", "config"),
         (["--data.batchsize", 3], "data.batchsize", "data.batch_size"),
         (["--data.roo", "x"], "data.roo", "data.root"),
-        (["--model.mix.mixupp", 1], "model.mix.mixupp", "model.mix.mixup"),
+        (["--model.loss.mix.mixupp", 1], "model.loss.mix.mixupp", "model.loss.mix.mixup"),
         (["--model.schedule.warmup_epoch", 1], "model.schedule.warmup_epoch", "model.schedule.warmup_epochs"),
         (["--data.augmentation.hflp", 1], "data.augmentation.hflp", "data.augmentation.hflip"),
         (["--modl.lr", 1], "modl.lr", "model"),

@@ -11,7 +11,7 @@ from inceptionnext_lit.preprocessing import Preprocessing
 from tests.recipes import SMALL
 
 Cli = Callable[..., None]
-TRAIN = ["--trainer.max_epochs", 1, "--data.batch_size", 3, "--data.val_fraction", 0.5]
+TRAIN = ["--trainer.max_epochs", 1, "--data.batch_size", 3, "--data.split.val_fraction", 0.5]
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_weights_that_know_the_validation_images(
     with pytest.warns(
         UserWarning, match=r"were trained on some of the validation images, so validation metrics will be too high"
     ):
-        said(*words, "--data.split_seed", 1)
+        said(*words, "--data.split.seed", 1)
 
 
 def test_an_orientation_that_is_ignored_is_said() -> None:

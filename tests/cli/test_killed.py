@@ -36,7 +36,7 @@ def words(root: Path) -> list[str]:
     return [
         "fit", *SMALL, "--data.root", str(root), "--data.batch_size", "3", "--trainer.accumulate_grad_batches", "2",
         "--trainer.max_epochs", "3", "--trainer.accelerator", "cpu", "--trainer.log_every_n_steps", "1",
-        "--model.mix.mixup", "0.8", "--model.drop_path", "0.3", "--model.ema_decay", "0.9",
+        "--model.loss.mix.mixup", "0.8", "--model.drop_path", "0.3", "--model.ema_decay", "0.9",
         "--model.schedule.warmup_epochs", "1", "--checkpoint.every_n_steps", "2",
     ]  # fmt: skip
 

@@ -23,7 +23,7 @@ REASON = "the model's outputs for it are NaN or infinite"
 def overflowing(trained: Path, tmp_path: Path) -> Path:
     """A checkpoint of finite weights that takes black images only; any other overflows in its first layer."""
     checkpoint = torch.load(trained / "checkpoints/best.ckpt", weights_only=True)
-    checkpoint["hyper_parameters"]["preprocessing"] |= {"mean": [0.0] * 3, "std": [1.0] * 3}
+    checkpoint["hyper_parameters"]["data_spec"]["preprocessing"] |= {"mean": [0.0] * 3, "std": [1.0] * 3}
     for name, tensor in checkpoint["state_dict"].items():
         if name.endswith("stem.weight") or name.endswith("stem.0.weight"):
             tensor *= 1e38

@@ -15,6 +15,8 @@ from torch import Tensor
 from inceptionnext_lit import load_classifier
 from inceptionnext_lit.cli.auto_values import fit_memory
 from inceptionnext_lit.data import ImageFolderDataModule
+from inceptionnext_lit.data.input_format import InputOptions
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 from tests.recipes import SMALL
@@ -52,7 +54,7 @@ def channels_folder(root: Path, channels: int) -> Path:
 @pytest.mark.parametrize("channels", [1, 6])
 def test_other_channels_from_training_to_labels(cli: Cli, tmp_path: Path, channels: int, trained: Path) -> None:
     root = channels_folder(tmp_path / "data", channels)
-    mean = ["--data.mean", f"{[0.5] * channels}", "--data.std", f"{[0.5] * channels}"]
+    mean = ["--data.input.mean", f"{[0.5] * channels}", "--data.input.std", f"{[0.5] * channels}"]
     words = [*SHORT, *mean, "--data.root", root, "--data.in_chans", channels, "--trainer.max_epochs", 6]
     cli("fit", *words, "--model.pretrained", trained / "checkpoints/best.ckpt", "--data.augmentation.hflip", 0)
     checkpoint = tmp_path / "runs/quickstart/version_0/checkpoints/best.ckpt"
@@ -97,7 +99,7 @@ def test_a_checkpoint_of_other_classes(
     assert "start a new head for them from a checkpoint's weights: --model.pretrained CHECKPOINT" in message
     cli("fit", *more, "--model.pretrained", checkpoint, "--run_name", "new_head")
     new = read_checkpoint(tmp_path / "runs/new_head/version_0/checkpoints/last.ckpt")
-    assert new["hyper_parameters"]["class_names"] == ["bag", "sandal"]
+    assert new["hyper_parameters"]["data_spec"]["class_names"] == ["bag", "sandal"]
 
 
 class Hungry(ClassificationTask):
@@ -116,8 +118,10 @@ def test_the_batch_is_made_to_fit_into_memory(
     make_folder: Callable[..., Path], tmp_path: Path, most: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = make_folder(tmp_path / "data", {"train": 20, "val": 2})
-    data = ImageFolderDataModule(str(root), image_size=28, batch_size=16, num_workers=0, crop_pct=1.0)
-    task = Hungry("inceptionnext_iso_micro", num_classes=3, preprocessing=data.preprocessing)
+    data = ImageFolderDataModule(
+        str(root), image_size=28, batch_size=16, num_workers=0, input=InputOptions(crop_pct=1.0)
+    )
+    task = Hungry("inceptionnext_iso_micro", data_spec=DataSpec(num_classes=3, preprocessing=data.preprocessing))
     monkeypatch.setattr(Hungry, "most", most)
     before = {name: value.clone() for name, value in task.state_dict().items()}
     options: dict[str, Any] = {"accelerator": "cpu", "logger": False, "default_root_dir": tmp_path}

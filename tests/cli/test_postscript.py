@@ -30,7 +30,7 @@ def test_no_command_runs_it(
         cli("fit", *words)
     assert "photo.jpg: its content is no image of a known format" in capsys.readouterr().err
     with pytest.warns(UserWarning, match=r"Skipped in training: .*photo\.jpg: its content is no image"):
-        cli("fit", *words, "--data.on_bad_image", "skip")
+        cli("fit", *words, "--data.bad_images.action", "skip")
     checkpoint = trained / "checkpoints/best.ckpt"
     cli("predict", root / "train", "--ckpt_path", checkpoint, "--output", "out.csv", "--data.num_workers", 0)
     assert "photo.jpg,its content is no image of a known format" in Path("out.unreadable.csv").read_text()
@@ -54,9 +54,18 @@ def test_every_command_has_the_limit_of_pixels(
     Image.new("RGB", (90, 70), (9, 99, 9)).save(photo)
     Image.new("RGB", (50, 40), (99, 9, 9)).save(tmp_path / "photos/small.png")
     checkpoint = trained / "checkpoints/best.ckpt"
-    predict = ["predict", "photos", "--ckpt_path", checkpoint, "--data.num_workers", 0, "--data.max_pixels", 6299]
+    predict = [
+        "predict",
+        "photos",
+        "--ckpt_path",
+        checkpoint,
+        "--data.num_workers",
+        0,
+        "--data.bad_images.max_pixels",
+        6299,
+    ]
     cli(*predict, "--output", "out.csv")
-    reason = "it has 90×70 pixels, more than data.max_pixels allows (6,299)"
+    reason = "it has 90×70 pixels, more than data.bad_images.max_pixels allows (6,299)"
     assert f'large.png,"{reason}"' in Path("out.unreadable.csv").read_text()
     assert "small.png" in Path("out.csv").read_text()
     with pytest.raises(SystemExit):
@@ -65,6 +74,8 @@ def test_every_command_has_the_limit_of_pixels(
     assert [f["message"] for f in findings if f["kind"] == "too_large"] == [f"large.png: {reason}."]
     classifier = load_classifier(checkpoint, device="cpu", max_pixels=6299)
     for image in (photo, Image.open(photo)):
-        with pytest.raises(UserError, match=r"it has 90×70 pixels, more than data\.max_pixels allows \(6,299\)"):
+        with pytest.raises(
+            UserError, match=r"it has 90×70 pixels, more than data\.bad_images\.max_pixels allows \(6,299\)"
+        ):
             classifier.predict(image)
     assert len(load_classifier(checkpoint, device="cpu", max_pixels=6300).predict(photo)) == 1

@@ -308,12 +308,12 @@ def test_validate_measures_what_predict_does(
     """With test_time_flip, too."""
     root = make_folder(tmp_path / "data", {"train": 10, "val": 30})
     cli("fit", *SMALL, "--data.root", root, "--data.batch_size", 10, "--trainer.max_epochs", 2, "--trainer.accelerator",
-        "cpu", "--model.test_time_flip", "true")  # fmt: skip
+        "cpu", "--model.execution.test_time_flip", "true")  # fmt: skip
     last = Path("runs/quickstart/version_0/checkpoints/last.ckpt")
     capsys.readouterr()
     cli("validate", "--ckpt_path", last, "--data.root", root)
     printed = capsys.readouterr().out
-    assert "Each image is averaged with its mirror image, as in predict (model.test_time_flip)." in printed
+    assert "Each image is averaged with its mirror image, as in predict (model.execution.test_time_flip)." in printed
     cli("predict", root / "val", *words(last, "out.jsonl"))
     losses = [-math.log(row["top5"][Path(row["path"]).parent.name]) for row in rows("out.jsonl")]
     [line] = [line.split() for line in printed.splitlines() if line.startswith("val ")]

@@ -33,6 +33,21 @@ def test_values(text: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a: {c: 1}\na.b: 2", {"a": {"c": 1, "b": 2}}),
+        ("a.b.d: 2\na: {b: {c: 1}}\nx.y: 3", {"a": {"b": {"c": 1, "d": 2}}, "x.y": 3}),
+        ("a.b.d: 2\na: {class_path: X, init_args: {c: 1}}",
+         {"a": {"class_path": "X", "init_args": {"c": 1, "b": {"d": 2}}}}),
+        ("a: {b: light}\na.b.c: 2", {"a": {"b": "light"}, "a.b.c": 2}),
+        ("a: X\na.b: 2", {"a": "X", "a.b": 2}),
+    ],
+)  # fmt: skip
+def test_both_forms_of_a_key_in_one_recipe(text: str, value: Any) -> None:
+    assert load_recipe(text, "r.yaml") == value
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         (
@@ -42,7 +57,10 @@ def test_values(text: str, value: Any) -> None:
         ("data: {}\nmodel: {}\ndata: {}\n", r"^r\.yaml: the key 'data' stands twice, in lines 1 and 3; remove one\.$"),
         ("class_weights: {no: 1, 'no': 2}", r"the key 'no' stands twice, in lines 1 and 1"),
         ("a: [{x: 1, x: 1}]", r"the key 'x' stands twice"),
-        ("model:\n  mix:\n    mixup: 1\nmodel.mix.mixup: 2\n", r"'model\.mix\.mixup' stands twice, in lines 3 and 4"),
+        (
+            "model:\n  mix:\n    mixup: 1\nmodel.mix.mixup: 2\n",
+            r"'model\.loss\.mix\.mixup' stands twice, in lines 3 and 4",
+        ),
     ],
 )
 def test_a_key_stands_once(text: str, message: str) -> None:
@@ -56,7 +74,14 @@ def test_a_key_twice_in_a_recipe(
 ) -> None:
     (tmp_path / "r.yaml").write_text("trainer:\n  max_epochs: 1\n  max_epochs: 2\n")
     with pytest.raises(SystemExit) as exit_:
-        cli(command, "--config", "r.yaml", "--data.root", "sample", *(["--data.num_folds", 2] * (command != "fit")))
+        cli(
+            command,
+            "--config",
+            "r.yaml",
+            "--data.root",
+            "sample",
+            *(["--data.split.num_folds", 2] * (command != "fit")),
+        )
     assert exit_.value.code == 1
     assert (
         capsys.readouterr().err == "error: r.yaml: the key 'max_epochs' stands twice, in lines 2 and 3; remove one.\n"
@@ -69,7 +94,7 @@ def test_names_on_the_command_line(
     (tmp_path / "r.yaml").write_text("data:\n  class_names: [no, 0010]\n  class_weights: {no: 2, 0010: 3}\n")
     words = ["fit", *SMALL, "--config", "r.yaml"]
     with pytest.raises(SystemExit):
-        cli(*words, "--data.class_weights", "{0010: 0010, yes: 2}", "--print_config")
+        cli(*words, "--data.balance.class_weights", "{0010: 0010, yes: 2}", "--print_config")
     printed = yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]
     assert printed["class_names"] == ["no", "0010"]
     assert printed["class_weights"] == {"0010": 10.0, "yes": 2.0}

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from inceptionnext_lit.data import ImageFolderDataModule
-from inceptionnext_lit.data.bad_images import BadImages
+from inceptionnext_lit.data.bad_images import BadImageOptions, BadImages
+from inceptionnext_lit.data.input_format import InputOptions
 from inceptionnext_lit.errors import UserError
 
 BROKEN = b"no image"
@@ -39,7 +40,7 @@ def test_a_file_that_is_no_image_stops_a_run_before_it_starts(tmp_path: Path) ->
     with pytest.raises(UserError, match=r"^2 images cannot be read: .*image \S+a/1\.png: .*b/2\.png") as e:
         build(root).setup("fit")
     assert "doctor" in str(e.value)
-    assert "--data.on_bad_image skip" in str(e.value)
+    assert "--data.bad_images.action skip" in str(e.value)
 
 
 def test_skipping_uses_the_next_image_and_lists_the_bad_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +48,7 @@ def test_skipping_uses_the_next_image_and_lists_the_bad_one(tmp_path: Path, monk
     root = colours(tmp_path / "train").parent
     colours(tmp_path / "val", count=1)
     truncate(root / "train/a/4.png")
-    data = build(root, on_bad_image="skip", mean=[0, 0, 0], std=[1, 1, 1])
+    data = build(root, bad_images=BadImageOptions(action="skip"), input=InputOptions(mean=[0, 0, 0], std=[1, 1, 1]))
     data.setup("fit")
     loader = data.train_dataloader()
     with pytest.warns(UserWarning, match=r"Skipped in training: Cannot read the image .*a/4\.png") as warned:
@@ -64,15 +65,15 @@ def test_skipping_uses_the_next_image_and_lists_the_bad_one(tmp_path: Path, monk
 
 def test_held_back_images_can_be_read(tmp_path: Path) -> None:
     root = colours(tmp_path)
-    whole = build(root, on_bad_image="skip")
+    whole = build(root, bad_images=BadImageOptions(action="skip"))
     whole.setup("fit")
     held = whole.val_set.samples[0].path
     truncate(Path(held))
     for stage in ("fit", "validate"):
-        data = build(root, on_bad_image="skip")
+        data = build(root, bad_images=BadImageOptions(action="skip"))
         data.setup(stage)
         assert [s.path for s in data.val_set.samples] == [s.path for s in whole.val_set.samples[1:]]
-    data = build(root, on_bad_image="skip")
+    data = build(root, bad_images=BadImageOptions(action="skip"))
     data.setup("fit")
     assert data.train_set.samples[-1].path == held
     strict = build(root)
@@ -88,8 +89,8 @@ def test_an_evaluation_skips_nothing(tmp_path: Path) -> None:
     truncate(tmp_path / "val/b/3.png")
     truncate(tmp_path / "test/b/3.png")
     with pytest.raises(UserError, match=r"^1 validation image cannot be read, and .* skips none: .*b/3\.png"):
-        build(tmp_path, on_bad_image="skip").setup("fit")
-    data = build(tmp_path, on_bad_image="skip")
+        build(tmp_path, bad_images=BadImageOptions(action="skip")).setup("fit")
+    data = build(tmp_path, bad_images=BadImageOptions(action="skip"))
     data.setup("test")
     with pytest.raises(UserError, match=r"Cannot read the image .*test/b/3\.png"):
         list(data.test_dataloader())
@@ -115,7 +116,7 @@ def test_nothing_but_bad_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     colours(tmp_path / "train", count=2)
     for path in (tmp_path / "train").rglob("*.png"):
         truncate(path)
-    data = build(tmp_path, on_bad_image="skip")
+    data = build(tmp_path, bad_images=BadImageOptions(action="skip"))
     data.setup("fit")
     with pytest.warns(UserWarning, match="Skipped"), pytest.raises(UserError, match="None of the training images"):
         list(data.train_dataloader())

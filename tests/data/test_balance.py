@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from inceptionnext_lit.data import ImageFolderDataModule
-from inceptionnext_lit.data.balance import image_weights, images_by_class
+from inceptionnext_lit.data.balance import BalanceOptions, image_weights, images_by_class
 from inceptionnext_lit.data.samplers import TrainingSampler
 from inceptionnext_lit.data.samples import Sample
 from inceptionnext_lit.errors import UserError
@@ -32,9 +32,11 @@ def test_named_class_weights_and_weights_of_images() -> None:
 
 
 def test_class_weights_that_are_refused() -> None:
-    with pytest.raises(UserError, match=r"data\.class_weights names 'c', which is none of the classes: a, b\."):
+    with pytest.raises(
+        UserError, match=r"data\.balance\.class_weights names 'c', which is none of the classes: a, b\."
+    ):
         image_weights(UNEQUAL, ["a", "b"], {"c": 1.0})
-    with pytest.raises(UserError, match=r"data\.class_weights\.a is 0\.0; it must be a number above 0"):
+    with pytest.raises(UserError, match=r"data\.balance\.class_weights\.a is 0\.0; it must be a number above 0"):
         image_weights(UNEQUAL, ["a", "b"], {"a": 0.0})
 
 
@@ -72,4 +74,4 @@ def test_images_without_a_label_are_a_class_of_their_own() -> None:
 
 def test_both_ways_at_once_are_warned_of() -> None:
     with pytest.warns(UserWarning, match=r"both make up for rare classes; used together, they overcompensate"):
-        ImageFolderDataModule("x", class_weights="auto", sampler="balanced")
+        ImageFolderDataModule("x", balance=BalanceOptions(class_weights="auto", sampler="balanced"))

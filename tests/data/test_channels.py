@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from inceptionnext_lit.data import Augmentation, ImageFolderDataModule, load_image
+from inceptionnext_lit.data.input_format import InputOptions
 from inceptionnext_lit.errors import UserError
 from tests.batches import finished
 
@@ -67,7 +68,7 @@ def test_floats_come_as_they_are(tmp_path: Path) -> None:
         (
             np.full((4, 5, 2), np.nan),
             2,
-            r"some of its values of type float64 are not finite floats \(see data\.nodata\)",
+            r"some of its values of type float64 are not finite floats \(see data\.input\.nodata\)",
         ),
         (np.zeros((4, 5, 2), np.int64), 2, r"values of type int64 are neither"),
         (np.array([{}]), 2, r"Cannot read the image .*a\.npy"),  # a pickle, which is never run
@@ -102,7 +103,7 @@ def folder(root: Path, channels: int) -> Path:
 def test_batches(tmp_path: Path, channels: int, augmentation: Any) -> None:
     data = ImageFolderDataModule(
         str(folder(tmp_path, channels)), in_chans=channels, image_size=8, batch_size=4, num_workers=0,
-        augmentation=augmentation, std=[1.0] * channels, mean=[0.0] * channels,
+        augmentation=augmentation, input=InputOptions(std=[1.0] * channels, mean=[0.0] * channels),
     )  # fmt: skip
     data.setup("fit")
     for loader in (data.train_dataloader(), data.val_dataloader()):
@@ -125,8 +126,8 @@ def test_colour_augmentation_of_other_channels_is_left_out_with_a_warning(tmp_pa
     with pytest.warns(UserWarning, match="these have 6 channels: RandAugment and colour jitter"):
         data.setup("fit")
     assert len(data.train_set[0].pixels) == 6
-    with pytest.raises(UserError, match=r"data\.mean is \[0\.5\], but must be 2 numbers, one per channel"):
-        ImageFolderDataModule(in_chans=2, mean=[0.5])
+    with pytest.raises(UserError, match=r"data\.input\.mean is \[0\.5\], but must be 2 numbers, one per channel"):
+        ImageFolderDataModule(in_chans=2, input=InputOptions(mean=[0.5]))
 
 
 def test_colour_tiffs_become_grey_and_opaque_as_other_pictures_do(tmp_path: Path) -> None:

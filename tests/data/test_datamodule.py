@@ -15,6 +15,9 @@ from PIL import Image
 
 from inceptionnext_lit.data import Augmentation, ImageFolderDataModule
 from inceptionnext_lit.data.augmentation import LEVELS
+from inceptionnext_lit.data.input_format import InputOptions
+from inceptionnext_lit.data.rules import SplitRules
+from inceptionnext_lit.data.sample import CACHE_VARIABLE
 from inceptionnext_lit.data.samplers import Draw
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import NOT_COUNTED
@@ -22,7 +25,7 @@ from tests.batches import as_input, finished
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:All images of the class"),  # the images are of one color each
-    pytest.mark.filterwarnings("ignore:data.mean is"),  # values that are seen in the result
+    pytest.mark.filterwarnings("ignore:data.input.mean is"),  # values that are seen in the result
 ]
 
 GREY = {"black": 0, "grey": 128, "white": 255}
@@ -51,7 +54,7 @@ def build(root: Path | str | None, **options: Any) -> ImageFolderDataModule:
 
 
 def test_fit_batches(splits: Path) -> None:
-    data = build(splits, batch_size=4, mean=[0, 0, 0], std=[1, 1, 1])
+    data = build(splits, batch_size=4, input=InputOptions(mean=[0, 0, 0], std=[1, 1, 1]))
     assert data.classes == ["black", "grey", "white"]
     assert data.num_classes == 3
     data.setup("fit")
@@ -81,14 +84,14 @@ def test_val_alone_and_test_use_the_training_splits_indices(splits: Path) -> Non
 
 
 def test_class_folders_alone_are_split(tmp_path: Path) -> None:
-    data = build(make(tmp_path, black=10, white=5), val_fraction=0.4)
+    data = build(make(tmp_path, black=10, white=5), split=SplitRules(val_fraction=0.4))
     data.setup("fit")
     assert Counter(label for _, label, *_ in data.train_set.samples) == {0: 6, 1: 3}
     assert Counter(label for _, label, *_ in data.val_set.samples) == {0: 4, 1: 2}
-    alone = build(tmp_path, val_fraction=0.4)
+    alone = build(tmp_path, split=SplitRules(val_fraction=0.4))
     alone.setup("validate")
     assert alone.val_set.samples == data.val_set.samples
-    other = build(tmp_path, val_fraction=0.4, split_seed=1)
+    other = build(tmp_path, split=SplitRules(val_fraction=0.4, seed=1))
     other.setup("validate")
     assert other.val_set.samples != data.val_set.samples
     with pytest.raises(UserError, match=r"There is no test split: .*test was looked for.* subcommand validate"):
@@ -186,7 +189,7 @@ def test_preprocessing(splits: Path) -> None:
         "image_size": 224, "crop_pct": 0.875, "crop_mode": "center", "interpolation": "bicubic",
         "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
     }  # fmt: skip
-    own = build(splits, mean=[0.1, 0.2, 0.3], std=[1.0, 2.0, 3.0], crop_pct=1.0).preprocessing
+    own = build(splits, input=InputOptions(mean=[0.1, 0.2, 0.3], std=[1.0, 2.0, 3.0], crop_pct=1.0)).preprocessing
     assert own == {
         "image_size": 8, "crop_pct": 1.0, "crop_mode": "center", "interpolation": "bicubic",
         "mean": [0.1, 0.2, 0.3], "std": [1.0, 2.0, 3.0],
@@ -199,10 +202,12 @@ def test_preprocessing(splits: Path) -> None:
         ({"image_size": 0}, "data.image_size is 0, but must be 1 pixel or more."),
         ({"batch_size": 0}, "data.batch_size is 0, but must be 1 image or more, or auto."),
         ({"num_workers": -1}, "data.num_workers is -1, but must be 0 or more, or null."),
-        ({"val_fraction": 1.0}, "data.val_fraction is 1.0, but must be between 0 and 1, both excluded."),
-        ({"mean": [0.5]}, "data.mean is [0.5], but must be 3 numbers, one per channel."),
-        ({"std": [1, 0, 1]}, "data.std is [1, 0, 1], but must be 3 numbers above 0, one per channel."),
-        ({"crop_pct": 1.5}, "data.crop_pct is 1.5, but must be above 0 and at most 1."),
+        ({"input": InputOptions(mean=[0.5])}, "data.input.mean is [0.5], but must be 3 numbers, one per channel."),
+        (
+            {"input": InputOptions(std=[1, 0, 1])},
+            "data.input.std is [1, 0, 1], but must be 3 numbers above 0, one per channel.",
+        ),
+        ({"input": InputOptions(crop_pct=1.5)}, "data.input.crop_pct is 1.5, but must be above 0 and at most 1."),
         ({"class_names": ["a", "a"]}, "data.class_names is ['a', 'a'], but must be one name per class, each once."),
         (
             {"augmentation": "heavy"},
@@ -271,8 +276,9 @@ def test_an_error_in_a_worker_keeps_its_message(splits: Path) -> None:
         list(data.val_dataloader())
 
 
-def test_sample(tmp_path: Path) -> None:
-    data = build("sample", cache_dir=str(tmp_path), image_size=28, crop_pct=1.0, mean=[0] * 3, std=[1] * 3)
+def test_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    data = build("sample", image_size=28, input=InputOptions(crop_pct=1.0, mean=[0] * 3, std=[1] * 3))
     assert os.listdir(tmp_path) == []  # the constructor is cheap
     assert data.classes[:3] == ["ankle-boot", "bag", "coat"]
     assert data.num_classes == 10

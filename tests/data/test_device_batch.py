@@ -15,6 +15,8 @@ from torchvision.transforms.functional import to_tensor
 
 from inceptionnext_lit import load_classifier
 from inceptionnext_lit.data import Augmentation, ImageFolderDataModule, load_image
+from inceptionnext_lit.data.input_format import InputOptions
+from inceptionnext_lit.data.rules import SplitRules
 from inceptionnext_lit.models.deploy import deploy
 from inceptionnext_lit.tasks import ClassificationTask
 from tests.data.test_jpeg import photo
@@ -100,9 +102,9 @@ def test_evaluation_has_not_moved(jpegs: Path, trained: Path) -> None:
     ])  # fmt: skip
     task = ClassificationTask.load_from_checkpoint(path, weights_only=True, map_location="cpu").eval()
     data = ImageFolderDataModule(
-        str(jpegs), image_size=size, crop_pct=form["crop_pct"], mean=form["mean"], std=form["std"], batch_size=16,
-        num_workers=0, class_names=["dark", "light"],
-        val_fraction=0.99,
+        str(jpegs), image_size=size, batch_size=16, num_workers=0, class_names=["dark", "light"],
+        input=InputOptions(crop_pct=form["crop_pct"], mean=form["mean"], std=form["std"]),
+        split=SplitRules(val_fraction=0.99),
     )  # fmt: skip
     data.setup("validate")
     [(images, labels)] = [data.on_after_batch_transfer(batch, 0) for batch in data.val_dataloader()]

@@ -7,7 +7,7 @@ from timm.data.random_erasing import RandomErasing
 
 from inceptionnext_lit.data.device_batch import RawImages, ToInput, stack_pixels
 from inceptionnext_lit.data.erasing import Erasure, draw_erasure, erase
-from inceptionnext_lit.data.input_format import input_format
+from inceptionnext_lit.data.input_format import InputOptions, input_format
 
 
 def test_rectangles_are_timms() -> None:
@@ -47,7 +47,7 @@ def test_noise_is_normal_and_a_function_of_the_seed() -> None:
 
 
 def test_a_batch_is_normalised_before_it_is_erased() -> None:
-    form = input_format(16, 3, crop_pct=1.0, mean=[0.5] * 3, std=[0.25] * 3)
+    form = input_format(16, 3, InputOptions(crop_pct=1.0, mean=[0.5] * 3, std=[0.25] * 3))
     pixels = stack_pixels([torch.full((3, 16, 16), 255, dtype=torch.uint8)] * 2)
     raw = RawImages(pixels, [None, Erasure(0, 0, 8, 8, seed=1)])
     images = raw.to(torch.device("cpu")).finished(ToInput(form))

@@ -12,6 +12,7 @@ from PIL import Image
 from inceptionnext_lit import load_classifier
 from inceptionnext_lit.data import ImageFolderDataModule, load_image
 from inceptionnext_lit.data.augmentation import Augmentation
+from inceptionnext_lit.data.input_format import InputOptions
 from tests.recipes import SMALL
 
 
@@ -50,9 +51,8 @@ def test_training_and_evaluation(tmp_path: Path, ending: str) -> None:
             image_size=32,
             num_workers=0,
             batch_size=2,
-            exif=exif,
+            input=InputOptions(exif=exif, crop_pct=1.0),
             augmentation=augmentation,
-            crop_pct=1.0,
         )
         data.setup("fit")
         for dataset in (data.train_set, data.val_set):
@@ -65,11 +65,22 @@ def test_a_checkpoint_says_so_to_evaluations_and_not_to_predictions(
     cli: Callable[..., None], make_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = make_folder(tmp_path / "data", {"train": 4, "val": 2})
-    cli("fit", *SMALL, "--data.root", root, "--data.batch_size", 6, "--trainer.max_epochs", 1, "--data.exif", "ignore")
+    cli(
+        "fit",
+        *SMALL,
+        "--data.root",
+        root,
+        "--data.batch_size",
+        6,
+        "--trainer.max_epochs",
+        1,
+        "--data.input.exif",
+        "ignore",
+    )
     path = tmp_path / "runs/quickstart/version_0/checkpoints/best.ckpt"
-    assert torch.load(path, weights_only=True)["hyper_parameters"]["preprocessing"]["exif"] == "ignore"
+    assert torch.load(path, weights_only=True)["hyper_parameters"]["data_spec"]["preprocessing"]["exif"] == "ignore"
     cli("validate", "--data.root", root, "--ckpt_path", path)
-    assert torch.load(path, weights_only=True)["run"]["data.exif"] == "ignore"
+    assert torch.load(path, weights_only=True)["run"]["data.input.exif"] == "ignore"
     picture = turned(tmp_path / "new.png")
     classify = load_classifier(path)
     with Image.open(picture) as image:
@@ -77,7 +88,7 @@ def test_a_checkpoint_says_so_to_evaluations_and_not_to_predictions(
     upright = stored.transpose(Image.Transpose.ROTATE_270)
     shown, right, wrong = (classify.predict(one)[0].probability for one in (picture, upright, stored))
     assert shown == right != wrong
-    for words, expected in (([], right), (["--data.exif", "ignore"], wrong)):
+    for words, expected in (([], right), (["--data.input.exif", "ignore"], wrong)):
         cli("predict", picture, "--ckpt_path", path, "--output", tmp_path / "out.csv", "--overwrite", *words)
         with (tmp_path / "out.csv").open() as file:
             [row] = csv.DictReader(file)

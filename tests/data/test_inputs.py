@@ -119,7 +119,7 @@ def test_a_loop_of_links(place: Path) -> None:
 def test_what_is_said_of_a_manifest(place: Path) -> None:
     Path("photos/notes.txt").write_bytes("Frame\tnote\n1\tx\n10\tÄ\n".encode("cp1252"))
     said: list[str] = []
-    columns = ColumnNames(path="frame")
+    columns = ColumnNames(path_column="frame")
     assert resolve_inputs(["photos/notes.txt"], columns=columns, note=said.append) == ["photos/1.png", "photos/10.png"]
     assert [note.partition(";")[0] for note in said] == [
         "photos/notes.txt is not in UTF-8",

@@ -13,7 +13,7 @@ from timm.data.transforms import RandomResizedCropAndInterpolation
 
 from inceptionnext_lit.data import load_image
 from inceptionnext_lit.data.augmentation import LEVELS
-from inceptionnext_lit.data.input_format import input_format
+from inceptionnext_lit.data.input_format import InputOptions, input_format
 from inceptionnext_lit.data.jpeg import open_jpeg
 from inceptionnext_lit.data.transforms import RandomCrop, train_transform
 from inceptionnext_lit.errors import UserError
@@ -173,7 +173,9 @@ def test_what_is_no_plain_jpeg_takes_the_slow_way(tmp_path: Path) -> None:
     cmyk, png = tmp_path / "a.jpg", tmp_path / "b.jpg"
     photo(40, 30).convert("CMYK").save(cmyk)
     photo(40, 30).save(png, "PNG")
-    transform = train_transform(replace(LEVELS["light"], scale=(1, 1), hflip=0), input_format(30, 3, crop_pct=1.0))
+    transform = train_transform(
+        replace(LEVELS["light"], scale=(1, 1), hflip=0), input_format(30, 3, InputOptions(crop_pct=1.0))
+    )
     for path in (cmyk, png):
         assert open_jpeg(str(path)) is None
         random.seed(0)

@@ -162,15 +162,21 @@ def test_names_of_columns(write: Write, tmp_path: Path, header: str, used: str) 
 
 def test_named_columns(write: Write, tmp_path: Path) -> None:
     path = write("label;what it is;Photo No.", "1;cat;a.jpg", "2;dog;b.jpg")
-    manifest = read_manifest(path, columns=ColumnNames(path="photo no", label="what it is"))
+    manifest = read_manifest(path, columns=ColumnNames(path_column="photo no", label_column="what it is"))
     assert (manifest.paths, manifest.labels) == ([f"{tmp_path}/a.jpg", f"{tmp_path}/b.jpg"], [("cat",), ("dog",)])
     for columns, message in [
         (
-            ColumnNames(path="photo no", label="what is it"),
-            r"no column 'what is it' \(data\.label_column\); did you mean 'wh",
+            ColumnNames(path_column="photo no", label_column="what is it"),
+            r"no column 'what is it' \(data\.manifest\.label_column\); did you mean 'wh",
         ),
-        (ColumnNames(path="zzz"), r"no column 'zzz' \(data\.path_column\); it has label, what it is, Photo No\.\."),
-        (ColumnNames(path="label", label="label"), r"The column 'label' of .* cannot be both the path and the label"),
+        (
+            ColumnNames(path_column="zzz"),
+            r"no column 'zzz' \(data\.manifest\.path_column\); it has label, what it is, Photo No\.\.",
+        ),
+        (
+            ColumnNames(path_column="label", label_column="label"),
+            r"The column 'label' of .* cannot be both the path and the label",
+        ),
     ]:
         with pytest.raises(UserError, match=message):
             read_manifest(path, columns=columns)
@@ -185,12 +191,12 @@ def test_named_columns(write: Write, tmp_path: Path) -> None:
         ),
         (
             "path,class,category",
-            r"^The columns 'class' and 'category' of .* the label; name it with --data\.label_column\.$",
+            r"^The columns 'class' and 'category' of .* the label; name it with --data\.manifest\.label_column\.$",
         ),
         ("path,label,label", r"has 2 columns 'label'; rename or remove all but one"),
         (
             "photo,healthy,scab",
-            r"has no column label \(it has photo, healthy, scab\)\. .* named with --data\.label_column\.$",
+            r"has no column label \(it has photo, healthy, scab\)\. .* named with --data\.manifest\.label_column\.$",
         ),
     ],
 )

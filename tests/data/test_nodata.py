@@ -13,6 +13,7 @@ from PIL import Image
 
 from inceptionnext_lit.data import ImageFolderDataModule, load_image
 from inceptionnext_lit.data.arrays import GDAL_NODATA, parse_nodata
+from inceptionnext_lit.data.input_format import InputOptions
 from inceptionnext_lit.errors import UserError
 from tests.batches import finished
 
@@ -64,7 +65,7 @@ def test_a_tag_that_fits_no_value(tmp_path: Path) -> None:
 def test_values_that_are_not_finite_are_refused_without_a_tag(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([[1e300, 0.5]]))  # not finite in 32 bits
     with pytest.raises(
-        UserError, match=r"some of its values of type float64 are not finite floats \(see data\.nodata\)"
+        UserError, match=r"some of its values of type float64 are not finite floats \(see data\.input\.nodata\)"
     ):
         load_image(tmp_path / "a.npy", 1)
     assert torch.equal(load_image(tmp_path / "a.npy", 1, nodata=1e300, fill=[0.25]), torch.tensor([[[0.25, 0.5]]]))
@@ -99,7 +100,7 @@ def folder(root: Path, fill: float, odd: float, dtype: Any = np.float32) -> Path
 @pytest.mark.parametrize("stage", ["fit", "validate", "predict"])
 def test_no_data_becomes_zero_in_batches_and_is_said_once(tmp_path: Path, stage: str) -> None:
     data = ImageFolderDataModule(
-        str(folder(tmp_path, 0.5, -9999)), in_chans=5, image_size=8, num_workers=0, crop_pct=1.0,
+        str(folder(tmp_path, 0.5, -9999)), in_chans=5, image_size=8, num_workers=0, input=InputOptions(crop_pct=1.0),
         augmentation="none", batch_size=2,
     )  # fmt: skip
     with pytest.warns(UserWarning) as warned:  # noqa: PT030 - its text is compared below
@@ -125,9 +126,9 @@ def test_floats_out_of_range_are_a_warning_with_the_numbers(tmp_path: Path) -> N
     ):
         ImageFolderDataModule(root, **settings).setup("fit")
     with pytest.warns(UserWarning, match=r"hold floats from -12\.5 to 3400"):
-        ImageFolderDataModule(root, **settings, mean=[0.5] * 5, std=[0.1] * 5).setup("fit")
+        ImageFolderDataModule(root, **settings, input=InputOptions(mean=[0.5] * 5, std=[0.1] * 5)).setup("fit")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        ImageFolderDataModule(root, **settings, mean=[3000.0] * 5, std=[500.0] * 5).setup("fit")
+        ImageFolderDataModule(root, **settings, input=InputOptions(mean=[3000.0] * 5, std=[500.0] * 5)).setup("fit")
         ImageFolderDataModule(str(folder(tmp_path / "fine", 1, 0)), **settings).setup("fit")
         ImageFolderDataModule(str(folder(tmp_path / "whole", 9, 200, np.uint8)), **settings).setup("fit")

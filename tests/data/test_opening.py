@@ -11,6 +11,7 @@ import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from inceptionnext_lit.data import ImageFolderDataModule, load_image
+from inceptionnext_lit.data.bad_images import BadImageOptions
 from inceptionnext_lit.data.jpeg import open_jpeg
 from inceptionnext_lit.data.opening import FORMATS, identify
 from inceptionnext_lit.errors import UserError
@@ -67,8 +68,8 @@ def test_more_pixels_than_allowed_are_refused_from_the_header(tmp_path: Path) ->
         with pytest.raises(UserError) as caught:
             load_image(tmp_path / name, 3, 1999)
         assert str(caught.value) == (
-            f"Cannot read the image {tmp_path / name}: it has 50×40 pixels, more than data.max_pixels allows (1,999). "
-            "Shrink the image, or raise the limit."
+            f"Cannot read the image {tmp_path / name}: it has 50×40 pixels, more than "
+            "data.bad_images.max_pixels allows (1,999). Shrink the image, or raise the limit."
         )
     assert open_jpeg(str(tmp_path / "a.jpg"), 2000) is not None
     assert open_jpeg(str(tmp_path / "a.jpg"), 1999) is None
@@ -83,7 +84,9 @@ def test_arrays_of_more_pixels_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "c.tif", np.zeros((40, 50, 5), np.uint8), photometric="minisblack", planarconfig=1)
     for name in ("a.npy", "b.npy", "c.tif"):
         assert load_image(tmp_path / name, 5, 2000).shape == (5, 40, 50)
-        with pytest.raises(UserError, match=r"it has 50×40 pixels, more than data\.max_pixels allows \(1,999\)"):
+        with pytest.raises(
+            UserError, match=r"it has 50×40 pixels, more than data\.bad_images\.max_pixels allows \(1,999\)"
+        ):
             load_image(tmp_path / name, 5, 1999)
 
 
@@ -101,7 +104,7 @@ def test_the_limit_can_be_raised_beyond_pillows(tmp_path: Path, monkeypatch: pyt
     with (tmp_path / "a.png").open("rb") as file:
         assert identify(file, 2000).size == (50, 40)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
-    with pytest.raises(UserError, match=r"it has more pixels than data\.max_pixels allows \(900\)"):
+    with pytest.raises(UserError, match=r"it has more pixels than data\.bad_images\.max_pixels allows \(900\)"):
         load_image(tmp_path / "a.png", 3, 900)
 
 
@@ -137,9 +140,13 @@ def test_the_data_module_has_the_limit(tmp_path: Path, on_bad_image: str, monkey
             Image.new("RGB", (8, 8), (25 * number, 0, 0)).save(tmp_path / name / f"{number}.png")
     Image.new("RGB", (90, 90)).save(tmp_path / "a/large.png")
     data = ImageFolderDataModule(
-        str(tmp_path), image_size=8, batch_size=1, num_workers=0, max_pixels=8000, on_bad_image=on_bad_image
+        str(tmp_path),
+        image_size=8,
+        batch_size=1,
+        num_workers=0,
+        bad_images=BadImageOptions(max_pixels=8000, action=on_bad_image),
     )
-    words = r"large\.png: it has 90×90 pixels, more than data\.max_pixels allows \(8,000\)"
+    words = r"large\.png: it has 90×90 pixels, more than data\.bad_images\.max_pixels allows \(8,000\)"
     if on_bad_image == "error":
         with pytest.raises(UserError, match=words):
             data.setup("fit")
@@ -150,7 +157,7 @@ def test_the_data_module_has_the_limit(tmp_path: Path, on_bad_image: str, monkey
     data.setup("predict")
     unreadable = [pair for batch in data.predict_dataloader() for pair in batch.unreadable]
     assert unreadable == [
-        (str(tmp_path / "a/large.png"), "it has 90×90 pixels, more than data.max_pixels allows (8,000)")
+        (str(tmp_path / "a/large.png"), "it has 90×90 pixels, more than data.bad_images.max_pixels allows (8,000)")
     ]
-    with pytest.raises(UserError, match=r"data\.max_pixels is 0, but must be 1 pixel or more"):
-        ImageFolderDataModule(max_pixels=0)
+    with pytest.raises(UserError, match=r"data\.bad_images\.max_pixels is 0, but must be 1 pixel or more"):
+        ImageFolderDataModule(bad_images=BadImageOptions(max_pixels=0))

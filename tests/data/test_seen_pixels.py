@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from inceptionnext_lit.data import ImageFolderDataModule
+from inceptionnext_lit.data.input_format import InputOptions
 from inceptionnext_lit.data.seen_pixels import SeenPixels
 from inceptionnext_lit.preprocessing import Preprocessing
 
@@ -56,7 +57,9 @@ def test_far_off(center: float, spread: float, mean: list[float], std: list[floa
         seen.note(pixels(center, spread, channels=1))
     seen.note(pixels(center, spread, channels=1))  # said once
     assert len(said) == 1
-    assert f"but data.mean is {mean} and data.std is {std}; set them to those of the images" in str(said[0].message)
+    assert f"but data.input.mean is {mean} and data.input.std is {std}; set them to those of the images" in str(
+        said[0].message
+    )
 
 
 def test_the_numbers_are_those_of_the_images() -> None:
@@ -68,6 +71,6 @@ def test_the_numbers_are_those_of_the_images() -> None:
 
 def test_numbers_for_pixels_up_to_255_are_seen_at_once() -> None:
     with pytest.warns(
-        UserWarning, match=r"^data\.mean is \[123\.7, 116\.3, 103\.5\] .* pixels are 0 to 1; divide them by"
+        UserWarning, match=r"^data\.input\.mean is \[123\.7, 116\.3, 103\.5\] .* pixels are 0 to 1; divide them by"
     ):
-        ImageFolderDataModule("sample", mean=[123.7, 116.3, 103.5], std=[58.4, 57.1, 57.4])
+        ImageFolderDataModule("sample", input=InputOptions(mean=[123.7, 116.3, 103.5], std=[58.4, 57.1, 57.4]))

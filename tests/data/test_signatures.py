@@ -98,7 +98,9 @@ def test_heic_is_read_whatever_its_name(tmp_path: Path, name: str) -> None:
     image = load_image(path)
     assert image.size == (64, 48)
     assert np.abs(np.asarray(image).astype(int) - COLOUR).max() <= 4
-    with pytest.raises(UserError, match=r"it has 64×48 pixels, more than data\.max_pixels allows \(3,000\)"):
+    with pytest.raises(
+        UserError, match=r"it has 64×48 pixels, more than data\.bad_images\.max_pixels allows \(3,000\)"
+    ):
         load_image(path, 3, 3000)
 
 

@@ -1,7 +1,9 @@
 """Splits of class folders and manifests, as the data module makes them."""
 
 import csv
+import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,11 @@ import torch
 from PIL import Image
 
 from inceptionnext_lit.data import ImageFolderDataModule
+from inceptionnext_lit.data.bad_images import BadImageOptions
 from inceptionnext_lit.data.checks import twins
+from inceptionnext_lit.data.columns import ColumnNames
+from inceptionnext_lit.data.input_format import InputOptions
+from inceptionnext_lit.data.rules import SplitRules
 from inceptionnext_lit.data.samples import labels_of
 from inceptionnext_lit.data.splits import open_source
 from inceptionnext_lit.errors import UserError
@@ -49,7 +55,7 @@ def test_a_manifest_with_splits_and_weights(tmp_path: Path) -> None:
         ("a/1.png", "dog", "train", 3), ("a/2.png", "cat", "train", 1), ("3.png", "cat", "val", 5),
         ("4.png", "dog", "test", 1), ("a/5.png", "dog", "train", 2), ("a/6.png", "cat", "train", 2),
     )  # fmt: skip
-    data = build(path, mean=[0.0] * 3, std=[1.0] * 3)
+    data = build(path, input=InputOptions(mean=[0.0] * 3, std=[1.0] * 3))
     assert data.classes == ["cat", "dog"]
     data.setup("fit")
     seen = finished(data, data.train_dataloader())
@@ -79,12 +85,12 @@ def test_folds_and_few_images(tmp_path: Path) -> None:
     path = manifest(tmp_path, "path label", *[(f"{n}.png", "cat" if n % 3 else "dog") for n in range(30)])
     held = []
     for fold in range(3):
-        data = build(path, num_folds=3, fold=fold, per_class=4)
+        data = build(path, split=SplitRules(num_folds=3, fold=fold, per_class=4))
         data.setup("fit")
         assert Counter(s.label for s in data.train_set.samples) == {0: 4, 1: 4}
         assert len(data.val_set) == 10
         held += names(data.val_set.samples)
-        alone = build(path, num_folds=3, fold=fold)
+        alone = build(path, split=SplitRules(num_folds=3, fold=fold))
         alone.setup("validate")
         assert alone.val_set.samples == data.val_set.samples
     assert sorted(held) == sorted(f"{n}.png" for n in range(30))
@@ -92,24 +98,44 @@ def test_folds_and_few_images(tmp_path: Path) -> None:
 
 def test_folds_beside_a_validation_split(tmp_path: Path) -> None:
     rows = [(f"{n}.png", "cat" if n % 2 else "dog", "val" if n > 7 else "train") for n in range(10)]
-    with pytest.raises(UserError, match=r"data\.num_folds divides the training split, but there is a validation"):
-        build(manifest(tmp_path, "path label split", *rows), num_folds=2).setup("fit")
+    with pytest.raises(
+        UserError, match=r"data\.split\.num_folds divides the training split, but there is a validation"
+    ):
+        build(manifest(tmp_path, "path label split", *rows), split=SplitRules(num_folds=2)).setup("fit")
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("of", "options", "message"),
     [
-        ({"fold": 1}, r"data\.fold is 1, but must be 0, or set data\.num_folds"),
-        ({"num_folds": 5, "fold": 5}, r"data\.fold is 5, but must be 0 to 4"),
-        ({"num_folds": 1}, r"data\.num_folds is 1, but must be 2 or more"),
-        ({"per_class": 0}, r"data\.per_class is 0, but must be 1 image or more"),
-        ({"max_bad_images": -1}, r"data\.max_bad_images is -1"),
-        ({"in_chans": 0}, r"data\.in_chans is 0"),
+        (
+            SplitRules,
+            {"val_fraction": 1.0},
+            r"data\.split\.val_fraction is 1\.0, but must be between 0 and 1, both excl",
+        ),
+        (SplitRules, {"fold": 1}, r"data\.split\.fold is 1, but must be 0, or set data\.split\.num_folds"),
+        (SplitRules, {"num_folds": 5, "fold": 5}, r"data\.split\.fold is 5, but must be 0 to 4"),
+        (SplitRules, {"num_folds": 1}, r"data\.split\.num_folds is 1, but must be 2 or more"),
+        (SplitRules, {"per_class": 0}, r"data\.split\.per_class is 0, but must be 1 image or more"),
+        (BadImageOptions, {"max_skipped": -1}, r"data\.bad_images\.max_skipped is -1, but must be 0 or more"),
+        (ImageFolderDataModule, {"in_chans": 0}, r"data\.in_chans is 0"),
     ],
 )
-def test_ranges(options: dict[str, Any], message: str) -> None:
+def test_ranges(of: Callable[..., Any], options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        ImageFolderDataModule(**options)
+        of(**options)
+
+
+def test_a_share_beside_folds() -> None:
+    message = (
+        r"^data\.split\.val_fraction 0\.1 has no effect beside data\.split\.num_folds 5: each fold holds back 1/5 of "
+        r"the images\. Leave one of them out\.$"
+    )
+    with pytest.warns(UserWarning, match=message):
+        ImageFolderDataModule(split=SplitRules(val_fraction=0.1, num_folds=5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ImageFolderDataModule(split=SplitRules(num_folds=5))
+        ImageFolderDataModule(split=SplitRules(val_fraction=0.1))
 
 
 def test_labels_that_do_not_go_with_the_given_classes(tmp_path: Path) -> None:
@@ -149,14 +175,16 @@ def test_a_manifest_with_its_own_names_of_columns(tmp_path: Path, caplog: pytest
     rows = [(f"{n}.png", "cat" if n % 2 else "dog") for n in range(8)]
     path = manifest(tmp_path, "path label", *rows)
     path.write_text("Photo;Kind;size\n" + "".join(f"{name};{label};8\n" for name, label in rows))
-    data = build(path, path_column="Photo", label_column="Kind", val_fraction=0.25)
+    data = build(
+        path, manifest=ColumnNames(path_column="Photo", label_column="Kind"), split=SplitRules(val_fraction=0.25)
+    )
     with caplog.at_level("INFO"):
         data.setup("fit")
     assert data.classes == ["cat", "dog"]
     assert (len(data.train_set), len(data.val_set)) == (6, 2)
     assert caplog.messages == [f"Columns of {path}: path from 'Photo'; label from 'Kind'; not used: size."]
-    assert (data.settings["path_column"], data.settings["label_column"]) == ("Photo", "Kind")
-    other = build(path, path_column="Photo", label_column="Kind", class_names=["cat", "dog"])
+    assert data.settings["manifest"] == {"path_column": "Photo", "label_column": "Kind"}
+    other = build(path, manifest=ColumnNames(path_column="Photo", label_column="Kind"), class_names=["cat", "dog"])
     other.setup("predict")
     assert other.predict_set.paths == [f"{tmp_path}/{name}" for name, _ in rows]
 

@@ -18,7 +18,7 @@ from torchvision.transforms.functional import to_tensor
 from inceptionnext_lit.data.augmentation import LEVELS, Augmentation
 from inceptionnext_lit.data.device_batch import RawImages, ToInput, stack_pixels
 from inceptionnext_lit.data.erasing import draw_erasure
-from inceptionnext_lit.data.input_format import input_format
+from inceptionnext_lit.data.input_format import InputOptions, input_format
 from inceptionnext_lit.data.rand_augment import operations, rand_augment
 from inceptionnext_lit.data.transforms import Transform, eval_transform, train_transform
 from inceptionnext_lit.errors import UserError
@@ -273,7 +273,7 @@ def test_other_modes_of_cropping_equal_timms(
 )
 def test_modes_of_cropping_on_other_channels(mode: CropMode, picture: Image.Image | torch.Tensor) -> None:
     channels = 1 if isinstance(picture, Image.Image) else 5
-    form = input_format(8, channels, crop_pct=1.0, mean=[0.2] * channels, crop_mode=mode)
+    form = input_format(8, channels, InputOptions(crop_pct=1.0, mean=[0.2] * channels, crop_mode=mode))
     pixels = eval_transform(form)(picture)
     edge = 0.2 if mode == "border" else 1.0
     assert pixels.shape == (channels, 8, 8)

@@ -64,6 +64,6 @@ def test_what_cannot_be_told_apart_or_read(tmp_path: Path) -> None:
 def test_a_long_series_is_one_group(tmp_path: Path) -> None:
     """More pairs than are compared or verified at a time."""
     shot = seen(tmp_path / "a.png", picture(0))
-    fields = {name: getattr(shot, name) for name in ("size", "mode", "format", "thumbnail", "colour")}
+    fields = {name: getattr(shot, name) for name in ("size", "mode", "format", "look")}
     files = [Examination(f"{n}.png", digest=n.to_bytes(16, "big"), **fields) for n in range(2500)]
     assert duplicate_groups([seen(tmp_path / "b.png", picture(1)), *files]) == [list(range(1, 2501))]

@@ -18,9 +18,9 @@ from tests.doctor.folders import bomb, jpeg, picture, save
 def test_an_intact_file(tmp_path: Path) -> None:
     seen = examine(str(save(tmp_path / "a.png", Image.new("RGB", (40, 30), (10, 20, 30)))))
     assert (seen.size, seen.mode, seen.format, seen.error) == ((40, 30), "RGB", "PNG", "")
-    assert (seen.is_16_bit, seen.orientation, seen.is_plain) == (False, 1, True)
-    assert seen.colour == (10, 20, 30)
-    assert seen.thumbnail == bytes([18]) * 24 * 24  # 0.299 · 10 + 0.587 · 20 + 0.114 · 30
+    assert (seen.is_16_bit, seen.orientation, seen.look.is_plain) == (False, 1, True)
+    assert seen.look.colour == (10, 20, 30)
+    assert seen.look.thumbnail == bytes([18]) * 24 * 24  # 0.299 · 10 + 0.587 · 20 + 0.114 · 30
     same = examine(str(save(tmp_path / "b.png", Image.new("RGB", (40, 30), (10, 20, 30)))))
     other = examine(str(save(tmp_path / "c.png", Image.new("RGB", (40, 30), (10, 20, 31)))))
     assert seen.digest == same.digest != other.digest
@@ -33,7 +33,7 @@ def test_pictures_are_seen_as_the_loader_reads_them(tmp_path: Path) -> None:
     exif[0x0112] = 3
     turned = examine(str(save(tmp_path / "turned.png", image.rotate(180), exif=exif)))
     assert turned.orientation == 3
-    assert turned.thumbnail == examine(str(save(tmp_path / "upright.png", image))).thumbnail
+    assert turned.look.thumbnail == examine(str(save(tmp_path / "upright.png", image))).look.thumbnail
 
 
 @pytest.mark.parametrize(
@@ -67,14 +67,14 @@ def test_16_bit_colour(tmp_path: Path) -> None:
 def test_almost_one_colour(tmp_path: Path, odd_rows: int, expected: bool) -> None:
     values = np.random.default_rng(0).integers(96, 104, (100, 100, 3), dtype=np.uint8)
     values[:odd_rows] = 255
-    assert examine(str(save(tmp_path / "a.png", Image.fromarray(values)))).is_plain is expected
+    assert examine(str(save(tmp_path / "a.png", Image.fromarray(values)))).look.is_plain is expected
 
 
 def test_a_bomb_is_refused_from_its_header(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(bomb())
     start = time.perf_counter()
     seen = examine(str(tmp_path / "a.png"))
-    assert seen.error == "it has more pixels than data.max_pixels allows (120,000,000)"
+    assert seen.error == "it has more pixels than data.bad_images.max_pixels allows (120,000,000)"
     assert seen.is_too_large
     assert time.perf_counter() - start < 1
 

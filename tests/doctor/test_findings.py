@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inceptionnext_lit.doctor.examine import Examination
+from inceptionnext_lit.doctor.examine import Examination, Look
 from inceptionnext_lit.doctor.findings import Finding
 from inceptionnext_lit.doctor.listing import Item, list_folder
 from inceptionnext_lit.doctor.report import Report, examine_listing
@@ -22,7 +22,7 @@ def diagnose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Diagnose:
     numbers = count()
 
     def intact(paths: list[str], workers: int, tick: object, max_pixels: int) -> list[Examination]:
-        fields = {"size": (80, 60), "mode": "RGB", "format": "PNG", "is_plain": False, "thumbnail": bytes(576)}
+        fields = {"size": (80, 60), "mode": "RGB", "format": "PNG", "look": Look(thumbnail=bytes(576))}
         return [Examination(path, digest=next(numbers).to_bytes(16, "big"), **fields) for path in paths]
 
     monkeypatch.setattr("inceptionnext_lit.doctor.report.survey", intact)

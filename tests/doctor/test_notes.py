@@ -8,7 +8,7 @@ from PIL import Image
 
 from inceptionnext_lit.data.arrays import GDAL_NODATA
 from inceptionnext_lit.doctor.diagnosis import diagnose
-from inceptionnext_lit.doctor.examine import Examination, examine
+from inceptionnext_lit.doctor.examine import Examination, Look, examine
 from inceptionnext_lit.doctor.listing import Item, Listing, list_folder
 from tests.doctor.folders import picture, save
 
@@ -24,7 +24,7 @@ def notes(examinations: list[Examination], root: Path = Path()) -> dict[str, lis
 
 
 def of_size(name: str, width: int, height: int) -> Examination:
-    return Examination(name, name.encode().ljust(16), (width, height), "RGB", "PNG", is_plain=True)
+    return Examination(name, name.encode().ljust(16), (width, height), "RGB", "PNG", look=Look(is_plain=True))
 
 
 def test_animations_and_transparency(tmp_path: Path) -> None:
@@ -89,19 +89,19 @@ def test_arrays_are_read_and_said(tmp_path: Path) -> None:
         tmp_path / "g.tif", np.zeros((90, 90, 6), np.uint8), photometric="minisblack", planarconfig="contig"
     )
     seen = [examine(str(path), 8000) for path in sorted(tmp_path.iterdir())]
-    assert [(it.mode, it.format, it.size, it.channels) for it in seen[:4]] == [
+    assert [(it.mode, it.format, it.size, it.array and it.array.channels) for it in seen[:4]] == [
         ("5 × uint8", "NPY", (50, 40), 5), ("5 × float32", "NPY", (50, 40), 5),
         ("5 × uint16", "TIFF", (50, 40), 5), ("1 × float32", "TIFF", (50, 40), 1),
     ]  # fmt: skip
     assert [it.error for it in seen] == [
-        "", "", "", "", "some of its values of type float64 are not finite floats (see data.nodata)",
+        "", "", "", "", "some of its values of type float64 are not finite floats (see data.input.nodata)",
         "its values of type int16 are neither unsigned integers nor floats",
-        "it has 90×90 pixels, more than data.max_pixels allows (8,000)",
+        "it has 90×90 pixels, more than data.bad_images.max_pixels allows (8,000)",
     ]  # fmt: skip
-    assert not any(it.is_plain for it in seen)
+    assert not any(it.look.is_plain for it in seen)
     listing = Listing(tmp_path, [Item(it.path, "all", "a") for it in seen], {"all": ["a"]})
     found = [(f.kind, f.message) for f in diagnose(listing, seen) if f.kind in ("array", "value_range", "nodata")]
-    low, high = seen[1].values or (0, 0)
+    low, high = seen[1].array.extremes
     assert found == [
         ("array", "1 file of 5 channels of uint8: a.npy."),
         ("array", "1 file of 5 channels of float32: b.npy."),

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.safetensors import convert_checkpoint
 from inceptionnext_lit.preprocessing import Preprocessing
@@ -36,8 +37,8 @@ def train(path: Path, name: str, *, ema_decay: float | None = 0.5, size: int = 3
     """Train three steps on noise and save a checkpoint; an average then differs from the raw weights."""
     torch.manual_seed(0)
     task = ClassificationTask(
-        name, num_classes=3, class_names=CLASSES, preprocessing=INPUT | {"image_size": size}, kwargs=kwargs,
-        lr=1e-2, ema_decay=ema_decay,
+        name, data_spec=DataSpec(class_names=CLASSES, preprocessing=INPUT | {"image_size": size}),
+        kwargs=kwargs, lr=1e-2, ema_decay=ema_decay,
     )  # fmt: skip
     randomise(task.model)
     if task.model_ema is not None:
@@ -112,7 +113,9 @@ def test_a_run_without_an_average_gives_raw_weights(tmp_path: Path) -> None:
         f"--model.name {MICRO} --model.kwargs '{{\"depth\": 2}}' --model.pretrained {tmp_path}/out.safetensors "
         "--data.image_size 32"
     )
-    model = ClassificationTask(MICRO, num_classes=3, kwargs={"depth": 2}, pretrained=str(tmp_path / "out.safetensors"))
+    model = ClassificationTask(
+        MICRO, data_spec=DataSpec(num_classes=3), kwargs={"depth": 2}, pretrained=str(tmp_path / "out.safetensors")
+    )
     assert_same_logits(model, task)
     with pytest.raises(UserError, match=r"^There are no averaged weights in .*last\.ckpt, only raw ones; ask for"):
         convert_checkpoint(tmp_path / "last.ckpt", tmp_path / "ema.safetensors", "ema")
@@ -154,9 +157,9 @@ def test_convnext_gets_its_official_names(tmp_path: Path) -> None:
 def test_a_task_starts_from_a_converted_file(micro: tuple[Path, ClassificationTask], tmp_path: Path) -> None:
     path, task = micro
     convert_checkpoint(path, tmp_path / "out.safetensors")
-    again = ClassificationTask(MICRO, num_classes=3, pretrained=str(tmp_path / "out.safetensors"))
+    again = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3), pretrained=str(tmp_path / "out.safetensors"))
     torch.testing.assert_close(logits(again), logits(task), rtol=0, atol=1e-6)
-    other = ClassificationTask(MICRO, num_classes=5, pretrained=str(tmp_path / "out.safetensors"))
+    other = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=5), pretrained=str(tmp_path / "out.safetensors"))
     assert other.loaded.reinitialised == ("head.weight", "head.bias")
     assert (other.loaded.skipped, other.loaded.adapted) == ((), ())
     features = other.eval().model.forward_features(torch.ones(1, 3, 32, 32))
@@ -207,7 +210,7 @@ def test_other_weights_are_never_fetched(
 
 
 def test_a_python_run_without_preprocessing(tmp_path: Path) -> None:
-    task = ClassificationTask(MICRO, num_classes=3)
+    task = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3))
     run = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     run.strategy.connect(task)
     run.save_checkpoint(tmp_path / "x.ckpt")
@@ -236,10 +239,11 @@ def test_an_old_output_is_replaced_or_stays_whole(micro: tuple[Path, Classificat
     [
         {"hyper_parameters": None},
         {"hyper_parameters": {"name": MICRO}},
-        {"hyper_parameters": {"name": 3, "num_classes": 3}},
-        {"hyper_parameters": {"name": MICRO, "num_classes": 3, "kwargs": "depth"}},
-        {"hyper_parameters": {"name": MICRO, "num_classes": 3, "preprocessing": {"image_size": 32}}},
-        {"hyper_parameters": {"name": MICRO, "num_classes": 3, "preprocessing": 32}},
+        {"hyper_parameters": {"name": MICRO, "data_spec": 3}},
+        {"hyper_parameters": {"name": 3, "data_spec": {"num_classes": 3}}},
+        {"hyper_parameters": {"name": MICRO, "data_spec": {"num_classes": 3}, "kwargs": "depth"}},
+        {"hyper_parameters": {"name": MICRO, "data_spec": {"num_classes": 3, "preprocessing": {"image_size": 32}}}},
+        {"hyper_parameters": {"name": MICRO, "data_spec": {"num_classes": 3, "preprocessing": 32}}},
     ],
 )
 def test_a_checkpoint_that_does_not_describe_its_model(changes: dict[str, Any], tmp_path: Path) -> None:
@@ -258,7 +262,7 @@ def test_a_checkpoint_that_does_not_describe_its_model(changes: dict[str, Any], 
 @pytest.mark.parametrize(
     ("changes", "wrong"),
     [
-        ({"num_classes": 4}, "head.weight, head.bias"),
+        ({"data_spec": {"num_classes": 4}}, "head.weight, head.bias"),
         ({"kwargs": {"depth": 2}}, "blocks.2.token_mixer.dwconv_hw.weight, .* and 11 more"),
         ({"kwargs": {"in_chans": 1}}, "stem.weight"),
     ],
@@ -269,7 +273,7 @@ def test_weights_that_are_not_those_of_the_arguments(
     content = torch.load(micro[0], weights_only=True)
     content["hyper_parameters"] |= changes
     if "in_chans" in changes.get("kwargs", {}):
-        content["hyper_parameters"]["preprocessing"] |= {"mean": [0.5], "std": [0.5]}
+        content["hyper_parameters"]["data_spec"]["preprocessing"] |= {"mean": [0.5], "std": [0.5]}
     torch.save(content, tmp_path / "x.ckpt")
     message = rf"^The weights in .*x\.ckpt are not those of {MICRO} as its arguments describe it: {wrong}\. Use a "
     with pytest.raises(UserError, match=message):

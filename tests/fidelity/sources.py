@@ -50,7 +50,9 @@ class Recipe(NamedTuple):
 def recipe(stem: str) -> Recipe:
     config = yaml.safe_load((REPO / f"configs/{stem}.yaml").read_text())
     model = config["model"]
-    return Recipe(config, Schedule(**model["schedule"]), OptimizerOptions(**model["optimizer"]), Mix(**model["mix"]))
+    return Recipe(
+        config, Schedule(**model["schedule"]), OptimizerOptions(**model["optimizer"]), Mix(**model["loss"]["mix"])
+    )
 
 
 def timm_rate(epoch: int, base: float, total: int, warmup: int, first: float, last: float) -> float:

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from timm.data import create_transform
 
-from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.data.device_batch import ToInput
+from inceptionnext_lit.data.input_format import InputOptions, input_format
 from inceptionnext_lit.data.transforms import eval_transform
 from tests.fidelity.sources import RECIPES, recipe
 
@@ -28,17 +28,17 @@ def picture(path: Path, width: int, height: int) -> Path:
 def test_pixels_are_timms(stem: str, size: tuple[int, int], tmp_path: Path) -> None:
     path = picture(tmp_path / "photo.jpg", *size)
     given: dict[str, Any] = recipe(stem).config["data"]
-    keys = ("image_size", "crop_pct", "mean", "std", "exif")
-    preprocessing = ImageFolderDataModule(str(tmp_path), **{key: given[key] for key in keys}).preprocessing
+    options = InputOptions(**given["input"])
+    preprocessing = input_format(given["image_size"], 3, options)
     pixels = eval_transform(preprocessing, 10**8).read(str(path))
     found = ToInput(preprocessing)(pixels[None].contiguous(memory_format=torch.channels_last))[0]
     source = create_transform(
-        given["image_size"], is_training=False, interpolation="bicubic", crop_pct=given["crop_pct"],
-        mean=given["mean"], std=given["std"],
+        given["image_size"], is_training=False, interpolation="bicubic", crop_pct=options.crop_pct,
+        mean=options.mean, std=options.std,
     )  # fmt: skip
     with Image.open(path) as image:
         assert image.getexif()[0x0112] == 6
         expected = source(image.convert("RGB"))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
-    whole = torch.tensor(given["std"])[:, None, None] * expected + torch.tensor(given["mean"])[:, None, None]
+    whole = torch.tensor(options.std)[:, None, None] * expected + torch.tensor(options.mean)[:, None, None]
     assert torch.equal(pixels.to(torch.float32), (whole * 255).round())

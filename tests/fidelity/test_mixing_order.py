@@ -11,9 +11,12 @@ from torch import Tensor
 
 from inceptionnext_lit.data import Augmentation, ImageFolderDataModule
 from inceptionnext_lit.data.erasing import erase
+from inceptionnext_lit.data.input_format import InputOptions
 from inceptionnext_lit.data.samplers import TrainingSampler
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.seeding import run_seed, seed_generators
 from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.tasks.classification.losses import LossOptions
 from inceptionnext_lit.tasks.classification.mixup import Mix
 
 
@@ -55,13 +58,22 @@ class Watched(ClassificationTask):
 @pytest.fixture
 def run(make_folder: Callable[..., Path], tmp_path: Path) -> Callable[[str], Watched]:
     def run(order: str) -> Watched:
-        task = Watched("inceptionnext_iso_micro", num_classes=3, mix=Mix(mixup=0.8, cutmix=1.0, order=order))  # type: ignore[arg-type]
+        task = Watched(
+            "inceptionnext_iso_micro",
+            data_spec=DataSpec(num_classes=3),
+            loss=LossOptions(mix=Mix(mixup=0.8, cutmix=1.0, order=order)),
+        )  # type: ignore[arg-type]
         augmentation = Augmentation(scale=None, hflip=0, color_jitter=0, rand_augment_magnitude=None, erasing=1.0)
         root = tmp_path / "data"
         if not root.exists():
             make_folder(root, {"train": 4, "val": 1})
         data = ImageFolderDataModule(
-            str(root), image_size=28, batch_size=12, num_workers=0, augmentation=augmentation, crop_pct=1.0
+            str(root),
+            image_size=28,
+            batch_size=12,
+            num_workers=0,
+            augmentation=augmentation,
+            input=InputOptions(crop_pct=1.0),
         )
         Trainer(
             max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,

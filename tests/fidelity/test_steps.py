@@ -10,7 +10,9 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.tasks.classification.losses import LossOptions
 from inceptionnext_lit.training.optim import OptimizerOptions
 from inceptionnext_lit.training.schedule import Schedule
 from tests.fidelity.sources import timm_rate
@@ -57,7 +59,8 @@ def by_hand(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
 def test_thirty_steps(tmp_path: Path, name: str) -> None:
     torch.manual_seed(0)
     task = ClassificationTask(
-        name, num_classes=5, label_smoothing=0.1, lr=2e-3, weight_decay=0.05, ema_decay=DECAY, ema_warmup=False,
+        name, data_spec=DataSpec(num_classes=5), loss=LossOptions(label_smoothing=0.1), lr=2e-3,
+        weight_decay=0.05, ema_decay=DECAY, ema_warmup=False,
         schedule=Schedule(
             unit="epoch", warmup_epochs=2, warmup_overlays=True, warmup_lr=1e-6, min_lr=1e-5, cooldown_epochs=1
         ),

@@ -78,14 +78,14 @@ def test_mixing_is_its_sources(stem: str) -> None:
 @pytest.mark.parametrize("stem", ["atto", "tiny", "iso_s", "deit_s"])
 def test_the_targets_of_the_loss(stem: str) -> None:
     """A cross-entropy's gradient by the logits is their softmax less the target: smoothed, then mixed, in timm."""
-    options = recipe(stem).config["model"]
+    options = recipe(stem).config["model"]["loss"]
     labels = torch.arange(8) % 5
     logits = torch.randn(8, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
     torch.manual_seed(1)
     _, targets, _ = recipe(stem).mix(torch.zeros(8, 3, SIZE, SIZE), labels, 5)
     share = float(targets[0, 0])
     assert 0.02 < share < 0.98
-    loss = classification_loss(logits, targets, name=options["loss"], label_smoothing=options["label_smoothing"])
+    loss = classification_loss(logits, targets, name=options["name"], label_smoothing=options["label_smoothing"])
     (gradient,) = torch.autograd.grad(loss, logits)
     seen = F.softmax(logits.detach(), dim=1) - len(labels) * gradient
     mirrored = torch.tensor([0, 1, 2, 3, 7, 6, 5, 4])  # in timm, an image's partner is its mirror in the batch

@@ -39,10 +39,16 @@ def test_other_channels_have_the_average() -> None:
 
 def test_files(tmp_path: Path) -> None:
     model = timm.create_model(MODEL, num_classes=2)
-    torch.save({"state_dict": model.state_dict(), "hyper_parameters": {"preprocessing": STORED}}, tmp_path / "a.ckpt")
+    torch.save(
+        {"state_dict": model.state_dict(), "hyper_parameters": {"data_spec": {"preprocessing": STORED}}},
+        tmp_path / "a.ckpt",
+    )
     save_weights(model, tmp_path / "b.safetensors", {"preprocessing": json.dumps(STORED | {"crop_mode": "border"})})
     torch.save(model.state_dict(), tmp_path / "c.pth")
-    torch.save({"state_dict": model.state_dict(), "hyper_parameters": {"preprocessing": None}}, tmp_path / "d.ckpt")
+    torch.save(
+        {"state_dict": model.state_dict(), "hyper_parameters": {"data_spec": {"preprocessing": None}}},
+        tmp_path / "d.ckpt",
+    )
     stored = PretrainedInput([0.3] * 3, [0.4] * 3, "bilinear", 0.9, "center", str(tmp_path / "a.ckpt"))
     assert pretrained_input(MODEL, str(tmp_path / "a.ckpt")) == stored
     assert pretrained_input(MODEL, str(tmp_path / "b.safetensors")) == PretrainedInput(

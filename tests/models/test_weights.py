@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models import IsotropicMetaNeXt
 from inceptionnext_lit.models.formats import to_public
@@ -177,7 +178,7 @@ def test_our_lightning_checkpoints_by_hand(theirs: nn.Module, tmp_path: Path) ->
 
 
 def test_a_checkpoint_of_the_task(tmp_path: Path, randomise: Randomise) -> None:
-    task = ClassificationTask("inceptionnext_iso_micro", num_classes=7, ema_decay=0.9)
+    task = ClassificationTask("inceptionnext_iso_micro", data_spec=DataSpec(num_classes=7), ema_decay=0.9)
     randomise(task.model_ema.module)
     checkpoint = {"state_dict": task.state_dict(), "hyper_parameters": {"name": "inceptionnext_iso_micro"}}
     torch.save(checkpoint, tmp_path / "last.ckpt")

@@ -9,10 +9,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.tasks.classification.losses import LossOptions
 from inceptionnext_lit.tasks.classification.mixup import Mix
+from inceptionnext_lit.training.execution import Execution
 from inceptionnext_lit.training.schedule import Schedule
 
 pytestmark = [
@@ -37,7 +40,7 @@ def trainer(path: Path, **kwargs: Any) -> Trainer:
 
 def test_metrics_are_fractions_of_images_and_of_classes(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    task = ClassificationTask(MICRO, num_classes=7)
+    task = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=7))
     images = torch.randn(20, 3, 28, 28)
     labels = torch.tensor([0] * 14 + [1] * 4 + [2, 3])  # unbalanced, and three classes without an image
     [logged] = trainer(tmp_path).validate(task, DataLoader(TensorDataset(images, labels), batch_size=6), verbose=False)
@@ -55,7 +58,7 @@ def test_metrics_are_fractions_of_images_and_of_classes(tmp_path: Path) -> None:
 
 def test_a_perfect_first_batch_does_not_merge_metrics(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    task = ClassificationTask(MICRO, num_classes=10).eval()
+    task = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=10)).eval()
     images = torch.randn(16, 3, 28, 28)
     with torch.no_grad():
         ranked = task.model(images).argsort(dim=1, descending=True)
@@ -71,7 +74,7 @@ def test_a_perfect_first_batch_does_not_merge_metrics(tmp_path: Path) -> None:
 
 def test_training_loss_has_label_smoothing_and_validation_loss_has_not(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    task = ClassificationTask(MICRO, num_classes=3, label_smoothing=0.5, lr=1e-9)
+    task = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3), loss=LossOptions(label_smoothing=0.5), lr=1e-9)
     run = trainer(tmp_path)
     run.fit(task, loader(8), loader(8))
     images, labels = next(iter(loader(8)))
@@ -86,7 +89,11 @@ def test_training_loss_has_label_smoothing_and_validation_loss_has_not(tmp_path:
 
 def test_a_mixing_run_reports_no_training_accuracy(tmp_path: Path) -> None:
     run = trainer(tmp_path)
-    run.fit(ClassificationTask(MICRO, num_classes=3, mix=Mix(mixup=0.8, cutmix=1.0)), loader(), loader())
+    run.fit(
+        ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3), loss=LossOptions(mix=Mix(mixup=0.8, cutmix=1.0))),
+        loader(),
+        loader(),
+    )
     assert "train/loss" in run.callback_metrics
     assert "train/acc1" not in run.callback_metrics
     assert "val/acc1" in run.callback_metrics
@@ -95,7 +102,7 @@ def test_a_mixing_run_reports_no_training_accuracy(tmp_path: Path) -> None:
 def test_weight_decay_spares_biases_norms_layer_scale_and_position_embeddings(tmp_path: Path) -> None:
     decayed: dict[str, set[str]] = {}
     for name, size in (("inceptionnext_nano", 32), ("metanext_attn_nano", 28)):
-        task = ClassificationTask(name, num_classes=3, weight_decay=0.05)
+        task = ClassificationTask(name, data_spec=DataSpec(num_classes=3), weight_decay=0.05)
         run = trainer(tmp_path, max_epochs=None, max_steps=1, limit_val_batches=0)
         run.fit(task, DataLoader(TensorDataset(torch.randn(4, 3, size, size), torch.arange(4) % 3), batch_size=4))
         groups = run.optimizers[0].param_groups
@@ -120,11 +127,11 @@ def test_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None
         match=r"weights of 'inceptionnext_atto' .* from https://huggingface.co/timm/inception_next_atto.* or "
         r"https://github.com/.*/inceptionnext_atto.pth \(no route to the hub\)\. Fetch .*--model.pretrained FILE",
     ):
-        ClassificationTask("inceptionnext_atto", num_classes=3, pretrained=True)
+        ClassificationTask("inceptionnext_atto", data_spec=DataSpec(num_classes=3), pretrained=True)
     with pytest.raises(UserError, match=r"weights of 'resnet18' .*huggingface.co/timm/resnet18.*no route to the hub"):
-        ClassificationTask("resnet18", num_classes=3, kwargs={"pretrained": True})
+        ClassificationTask("resnet18", data_spec=DataSpec(num_classes=3), kwargs={"pretrained": True})
     with pytest.raises(UserError, match=f"There are no public weights of '{MICRO}'"):
-        ClassificationTask(MICRO, num_classes=3, pretrained=True)
+        ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3), pretrained=True)
 
 
 def test_pretrained_file_is_loaded_and_not_needed_again(tmp_path: Path) -> None:
@@ -132,7 +139,7 @@ def test_pretrained_file_is_loaded_and_not_needed_again(tmp_path: Path) -> None:
     source = timm.create_model(MICRO, num_classes=7).eval()
     path = tmp_path / "weights.pth"
     torch.save(source.state_dict(), path)
-    task = ClassificationTask(MICRO, num_classes=3, pretrained=str(path))
+    task = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3), pretrained=str(path))
     assert str(task.loaded) == (
         f"{path} (the model's own names): 49 tensors loaded, 2 re-initialised (head.weight, head.bias), 0 skipped"
     )
@@ -142,7 +149,7 @@ def test_pretrained_file_is_loaded_and_not_needed_again(tmp_path: Path) -> None:
     task.on_save_checkpoint(checkpoint)
     assert checkpoint["hyper_parameters"]["pretrained"] is False
     with pytest.raises(UserError, match=r"There is no checkpoint at nowhere.pth"):
-        ClassificationTask(MICRO, num_classes=3, pretrained="nowhere.pth")
+        ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3), pretrained="nowhere.pth")
 
 
 def test_learning_rate_follows_the_schedule_per_step(tmp_path: Path) -> None:
@@ -153,14 +160,14 @@ def test_learning_rate_follows_the_schedule_per_step(tmp_path: Path) -> None:
             rates.append(self.optimizers().param_groups[0]["lr"])
 
     schedule = Schedule(warmup_epochs=1, warmup_lr=0.0, min_lr=0.0)
-    task = Watch(MICRO, num_classes=3, lr=1.0, schedule=schedule)
+    task = Watch(MICRO, data_spec=DataSpec(num_classes=3), lr=1.0, schedule=schedule)
     trainer(tmp_path, max_epochs=2, limit_val_batches=0).fit(task, loader(16, batch_size=4))
     expected = [0.0, 0.25, 0.5, 0.75, 1.0, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2]
     assert rates == pytest.approx(expected)
 
 
 def test_accumulation_counts_optimizer_steps(tmp_path: Path) -> None:
-    task = ClassificationTask(MICRO, num_classes=3, schedule=Schedule(warmup_epochs=1))
+    task = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3), schedule=Schedule(warmup_epochs=1))
     run = trainer(tmp_path, max_epochs=2, accumulate_grad_batches=2, limit_val_batches=0)
     run.fit(task, loader(20, batch_size=4))  # 5 batches: 3 steps an epoch
     assert run.global_step == 6
@@ -175,7 +182,7 @@ def test_averaged_weights_follow_each_optimizer_step(tmp_path: Path) -> None:
             super().optimizer_step(*args, **kwargs)
             history.append(self.model.stem.weight.detach().clone())
 
-    task = Watch(MICRO, num_classes=3, lr=1e-2, ema_decay=0.5)
+    task = Watch(MICRO, data_spec=DataSpec(num_classes=3), lr=1e-2, ema_decay=0.5)
     trainer(tmp_path, limit_val_batches=0).fit(task, loader(32, batch_size=8))
     expected, ema = history[0], task.model_ema
     assert ema is not None
@@ -188,7 +195,8 @@ def test_averaged_weights_follow_each_optimizer_step(tmp_path: Path) -> None:
 
 def test_a_checkpoint_made_in_python_loads_as_plain_data(tmp_path: Path) -> None:
     task = ClassificationTask(
-        MICRO, num_classes=3, class_names=["a", "b", "c"], preprocessing=INPUT, mix=Mix(mixup=0.1), drop_path=0.2,
+        MICRO, data_spec=DataSpec(class_names=["a", "b", "c"], preprocessing=INPUT),
+        loss=LossOptions(mix=Mix(mixup=0.1)), drop_path=0.2,
         kwargs={"depth": 2, "pretrained": False}, schedule=Schedule(warmup_epochs=3),
     )  # fmt: skip
     run = trainer(tmp_path, limit_val_batches=0)
@@ -197,7 +205,7 @@ def test_a_checkpoint_made_in_python_loads_as_plain_data(tmp_path: Path) -> None
     loaded = ClassificationTask.load_from_checkpoint(tmp_path / "x.ckpt", weights_only=True)
     assert loaded.class_names == ["a", "b", "c"]
     assert loaded.preprocessing == INPUT
-    assert loaded.mix == Mix(mixup=0.1)
+    assert loaded.loss == LossOptions(mix=Mix(mixup=0.1))
     assert loaded.schedule == Schedule(warmup_epochs=3)
     assert loaded.hparams["kwargs"] == {"depth": 2}
     for key, value in task.state_dict().items():
@@ -205,14 +213,16 @@ def test_a_checkpoint_made_in_python_loads_as_plain_data(tmp_path: Path) -> None
 
 
 def test_any_timm_model_learns_its_image_size(tmp_path: Path) -> None:
-    task = ClassificationTask("vit_tiny_patch16_224", num_classes=4, preprocessing=INPUT | {"image_size": 64})
+    task = ClassificationTask(
+        "vit_tiny_patch16_224", data_spec=DataSpec(num_classes=4, preprocessing=INPUT | {"image_size": 64})
+    )
     assert task.model.pos_embed.shape == (1, 17, 192)
-    assert ClassificationTask("resnet10t", num_classes=4).model.num_classes == 4
+    assert ClassificationTask("resnet10t", data_spec=DataSpec(num_classes=4)).model.num_classes == 4
 
 
 def test_gradients_of_the_task_are_those_of_the_bare_model() -> None:
     torch.manual_seed(0)
-    task = ClassificationTask(MICRO, num_classes=3)
+    task = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3))
     bare = timm.create_model(MICRO, num_classes=3)
     bare.load_state_dict(task.model.state_dict())
     images, labels = next(iter(loader()))
@@ -228,19 +238,26 @@ def test_gradients_of_the_task_are_those_of_the_bare_model() -> None:
         ({"lr": 0.0}, "model.lr is 0.0"),
         ({"weight_decay": -1.0}, "model.weight_decay is -1.0"),
         ({"drop_path": 1.0}, "model.drop_path is 1.0"),
-        ({"label_smoothing": -0.1}, "model.label_smoothing is -0.1"),
-        ({"class_names": ["a"]}, "1 class names were given for 3 classes"),
         ({"name": "inceptionnext_iso_mikro"}, "inceptionnext_iso_micro"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        ClassificationTask(**({"name": MICRO, "num_classes": 3} | arguments))
+        ClassificationTask(**({"name": MICRO} | arguments))
+
+
+def test_wrong_values_in_groups() -> None:
+    with pytest.raises(UserError, match=r"^model\.loss\.label_smoothing is -0\.1; it must be at least 0 and less"):
+        LossOptions(label_smoothing=-0.1)
+    with pytest.raises(UserError, match=r"^1 class names were given for 3 classes\.$"):
+        DataSpec(class_names=["a"], num_classes=3)
+    with pytest.raises(UserError, match=r"^model\.data_spec\.num_classes is 0; it must be 1 or more\.$"):
+        DataSpec(num_classes=0)
 
 
 def test_test_and_prediction_average_an_image_with_its_mirror_image(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    task = ClassificationTask(MICRO, num_classes=3, test_time_flip=True).eval()
+    task = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3), execution=Execution(test_time_flip=True)).eval()
     images, labels = torch.randn(6, 3, 28, 28), torch.arange(6) % 3
     with torch.no_grad():
         plain, mirrored = task.model(images).softmax(1), task.model(images.flip(-1)).softmax(1)
@@ -260,7 +277,7 @@ def test_test_and_prediction_average_an_image_with_its_mirror_image(tmp_path: Pa
 
 def test_averaged_weights_are_of_use_after_a_short_run(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    task = ClassificationTask(MICRO, num_classes=3, ema_decay=0.9999, lr=5e-3)
+    task = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3), ema_decay=0.9999, lr=5e-3)
     images = torch.randn(24, 3, 28, 28) * 0.3 + torch.arange(24).remainder(3).view(-1, 1, 1, 1)
     batches = DataLoader(TensorDataset(images, torch.arange(24) % 3), batch_size=8)
     run = trainer(tmp_path, max_epochs=20)  # 60 steps: a plain average would still hold 99.4% of the first weights
@@ -271,7 +288,7 @@ def test_averaged_weights_are_of_use_after_a_short_run(tmp_path: Path) -> None:
 
 def test_prediction_runs_the_inference_form_and_leaves_the_model_alone(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    task = ClassificationTask(MICRO, num_classes=4, ema_decay=0.9)
+    task = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=4), ema_decay=0.9)
     for parameter in task.model_ema.module.parameters():
         parameter.data.add_(0.1 * torch.randn_like(parameter))
     images, paths = torch.randn(2, 3, 28, 28), ["a", "b"]

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.preprocessing import NOT_COUNTED
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks.classification.counted import CountedAccuracy, MeanLoss
@@ -100,7 +101,7 @@ def test_a_step_never_looks_at_a_value_on_the_device(tmp_path: Path) -> None:
     """Without mixing, whose own random numbers are on the host; tests/test_gpu.py has it too."""
     torch.manual_seed(0)
     loader = DataLoader(TensorDataset(torch.randn(12, 3, 28, 28), torch.arange(12) % 3), batch_size=4)
-    task = Watched(MICRO, num_classes=3, ema_decay=0.9, drop_path=0.1)
+    task = Watched(MICRO, data_spec=DataSpec(num_classes=3), ema_decay=0.9, drop_path=0.1)
     trainer(tmp_path, gradient_clip_val=1.0).fit(task, loader, loader)
     assert task.looks.count > 1000
     assert task.looks.found == []
@@ -118,7 +119,9 @@ def test_epoch_figures_are_those_of_all_its_batches_and_of_no_other(tmp_path: Pa
     torch.manual_seed(0)
     images, labels = torch.randn(20, 3, 28, 28), torch.arange(20) % 3
     loader = DataLoader(TensorDataset(images, labels), batch_size=8)  # the last one has four
-    task = ClassificationTask(MICRO, num_classes=3, lr=1e-30, weight_decay=0.0, schedule=Schedule(min_lr=1e-30))
+    task = ClassificationTask(
+        MICRO, data_spec=DataSpec(num_classes=3), lr=1e-30, weight_decay=0.0, schedule=Schedule(min_lr=1e-30)
+    )
     watch = AtEpochEnds()
     trainer(tmp_path, max_epochs=2, val_check_interval=1, callbacks=[watch]).fit(task, loader, loader)
     with torch.no_grad():

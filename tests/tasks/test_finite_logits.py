@@ -10,10 +10,12 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import SharedError, UserError
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks.classification.finite_logits import LogitWatch
 from inceptionnext_lit.tasks.classification.predictions import rank
+from inceptionnext_lit.training.execution import Execution
 from tests.ranks import run_ranks
 
 MICRO = "inceptionnext_iso_micro"
@@ -36,12 +38,16 @@ def loader(lost: list[int], multi_label: bool = False) -> DataLoader[Any]:
 
 @pytest.mark.parametrize(
     ("stage", "multi_label", "options"),
-    [("validate", False, {}), ("validate", True, {"ema_decay": 0.9}), ("test", True, {"test_time_flip": True})],
+    [
+        ("validate", False, {}),
+        ("validate", True, {"ema_decay": 0.9}),
+        ("test", True, {"execution": Execution(test_time_flip=True)}),
+    ],
 )
 def test_an_evaluation_names_the_first_batches(
     tmp_path: Path, stage: str, multi_label: bool, options: dict[str, Any]
 ) -> None:
-    task = ClassificationTask(MICRO, num_classes=3, multi_label=multi_label, **options)
+    task = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3, multi_label=multi_label), **options)
     with pytest.raises(SharedError) as error:
         getattr(trainer(tmp_path), stage)(task, loader([2, 5, 6], multi_label), verbose=False)
     name = "val" if stage == "validate" else "test"
@@ -50,7 +56,7 @@ def test_an_evaluation_names_the_first_batches(
 
 
 def test_the_sanity_check_finds_it_before_training(tmp_path: Path) -> None:
-    task = ClassificationTask(MICRO, num_classes=3)
+    task = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3))
     run = trainer(tmp_path)
     with pytest.raises(SharedError, match=r"for 1 of 8 images \(val\), first batch 2\."):  # of two batches
         run.fit(task, loader([]), loader([7, 9]))
@@ -58,7 +64,7 @@ def test_the_sanity_check_finds_it_before_training(tmp_path: Path) -> None:
 
 
 def test_the_averaged_weights_are_named(tmp_path: Path) -> None:
-    task = ClassificationTask(MICRO, num_classes=3, ema_decay=0.9)
+    task = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3), ema_decay=0.9)
     assert task.model_ema is not None
     next(task.model_ema.module.parameters()).data.fill_(NAN)
     with pytest.raises(SharedError, match=r"outputs with averaged weights are NaN or infinite for 10 of 10 images"):
@@ -66,7 +72,7 @@ def test_the_averaged_weights_are_named(tmp_path: Path) -> None:
 
 
 def test_logits_that_overflow_in_half_precision_alone(tmp_path: Path) -> None:
-    task = ClassificationTask(MICRO, num_classes=3)
+    task = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3))
     with torch.no_grad():
         task.model.get_classifier().bias += torch.tensor([0.0, 1e5, 0.0])  # above what float16 holds
     [full] = trainer(tmp_path, precision="32-true").validate(task, loader([]), verbose=False)
@@ -77,7 +83,7 @@ def test_logits_that_overflow_in_half_precision_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_scores_of_an_image_without_finite_logits_are_nan(multi_label: bool) -> None:
-    task = ClassificationTask(MICRO, num_classes=3, multi_label=multi_label)
+    task = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3, multi_label=multi_label))
     logits = torch.tensor([[1.0, 2, 3], [NAN, 0, 0], [INF, 0, 0], [-INF, 0, 0], [3.0, 2, 1]])
     scores = task.scores(logits)
     predictions = rank(scores, list("abcde"), multi_label=multi_label)
@@ -89,7 +95,9 @@ def test_scores_of_an_image_without_finite_logits_are_nan(multi_label: bool) -> 
 @pytest.mark.parametrize("multi_label", [False, True])
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
 def test_one_of_two_mirrored_views_is_enough(multi_label: bool, value: float) -> None:
-    task = ClassificationTask(MICRO, num_classes=2, multi_label=multi_label, test_time_flip=True)
+    task = ClassificationTask(
+        MICRO, data_spec=DataSpec(num_classes=2, multi_label=multi_label), execution=Execution(test_time_flip=True)
+    )
 
     def model(images: Tensor) -> Tensor:  # an image whose left edge is bright has no finite logits
         return torch.where(images[:, 0, 0, 0] > 0, value, 1.0)[:, None] * torch.tensor([[1.0, 0.5]])
@@ -119,11 +127,11 @@ def test_processes_stop_together(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_nan_weights_is_refused_in_python(tmp_path: Path) -> None:
-    task = ClassificationTask(MICRO, num_classes=3)
+    task = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3))
     run = trainer(tmp_path, max_steps=1, num_sanity_val_steps=0)
     run.fit(task, loader([]))
     next(task.parameters()).data[0, 0, 0, 0] = NAN
     run.save_checkpoint(tmp_path / "nan.ckpt")
-    fresh: LightningModule = ClassificationTask(MICRO, num_classes=3)
+    fresh: LightningModule = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3))
     with pytest.raises(UserError, match=r"The checkpoint holds NaN or infinite numbers in model\.stem\S+; use an earl"):
         trainer(tmp_path).validate(fresh, loader([]), ckpt_path=tmp_path / "nan.ckpt", weights_only=True)

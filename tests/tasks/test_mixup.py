@@ -73,5 +73,5 @@ def test_switch_prob_is_the_share_of_cutmix() -> None:
 
 @pytest.mark.parametrize(("field", "value"), [("mixup", -1.0), ("cutmix", -0.1), ("prob", 1.5), ("switch_prob", -1)])
 def test_values_out_of_range_are_refused(field: str, value: float) -> None:
-    with pytest.raises(UserError, match=rf"model\.mix\.{field} is {value}"):
+    with pytest.raises(UserError, match=rf"model\.loss\.mix\.{field} is {value}"):
         Mix(**{field: value})

@@ -17,8 +17,11 @@ from torch.nn import functional as F
 
 from inceptionnext_lit import load_classifier
 from inceptionnext_lit.data import ImageFolderDataModule
+from inceptionnext_lit.data.input_format import InputOptions
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.tasks.classification.losses import LossOptions
 from inceptionnext_lit.tasks.classification.mixup import Mix
 from tests.batches import finished
 from tests.ranks import run_ranks
@@ -49,16 +52,16 @@ def manifest(tmp_path: Path) -> Path:
 
 def data_of(manifest: Path, batch_size: int = 5) -> ImageFolderDataModule:
     return ImageFolderDataModule(
-        str(manifest), image_size=28, crop_pct=1.0, batch_size=batch_size, num_workers=0, multi_label=True,
-        mean=[0.5] * 3, std=[0.5] * 3,
+        str(manifest), image_size=28, batch_size=batch_size, num_workers=0, multi_label=True,
+        input=InputOptions(crop_pct=1.0, mean=[0.5] * 3, std=[0.5] * 3),
     )  # fmt: skip
 
 
 def task_of(data: ImageFolderDataModule, **options: Any) -> ClassificationTask:
     torch.manual_seed(0)
     return ClassificationTask(
-        "inceptionnext_iso_micro", num_classes=3, class_names=data.classes, preprocessing=INPUT, multi_label=True,
-        **options,
+        "inceptionnext_iso_micro", **options,
+        data_spec=DataSpec(class_names=data.classes, preprocessing=INPUT, multi_label=True),
     )  # fmt: skip
 
 
@@ -110,7 +113,7 @@ def test_figures_are_the_same_on_two_processes(manifest: Path, tmp_path: Path) -
 def test_it_learns_and_mixes(manifest: Path) -> None:
     data = data_of(manifest, batch_size=7)
     run = trainer(manifest.parent, max_epochs=25)
-    run.fit(task_of(data, lr=5e-3, mix=Mix(mixup=0.2, cutmix=0.5, prob=0.3)), data)
+    run.fit(task_of(data, lr=5e-3, loss=LossOptions(mix=Mix(mixup=0.2, cutmix=0.5, prob=0.3))), data)
     assert run.callback_metrics["val/mAP"] > 0.9
     assert run.callback_metrics["val/f1/red"] > 0.6
 

@@ -10,6 +10,7 @@ from lightning.pytorch import Trainer
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks.optimized import Optimized
@@ -23,7 +24,7 @@ RATE = 0.1
 def task() -> ClassificationTask:
     torch.manual_seed(0)
     return ClassificationTask(
-        MICRO, num_classes=3, lr=RATE, weight_decay=0.0, schedule=Schedule(min_lr=RATE),
+        MICRO, data_spec=DataSpec(num_classes=3), lr=RATE, weight_decay=0.0, schedule=Schedule(min_lr=RATE),
         optimizer=OptimizerOptions("momentum", kwargs={"momentum": 0.0}),
     )  # fmt: skip
 
@@ -67,14 +68,17 @@ def test_a_step_that_is_cut_short_has_the_mean_gradient_of_its_batches(
 @pytest.mark.parametrize("decay", [1.0, -0.1, 1.5, float("nan")])
 def test_an_average_that_would_never_move_or_run_away(decay: float) -> None:
     with pytest.raises(UserError, match=r"^model\.ema_decay is \S+; it must be at least 0 and less than 1\.$"):
-        ClassificationTask("inceptionnext_iso_micro", num_classes=3, ema_decay=decay)
-    assert ClassificationTask("inceptionnext_iso_micro", num_classes=3, ema_decay=0.0).model_ema is not None
+        ClassificationTask("inceptionnext_iso_micro", data_spec=DataSpec(num_classes=3), ema_decay=decay)
+    assert (
+        ClassificationTask("inceptionnext_iso_micro", data_spec=DataSpec(num_classes=3), ema_decay=0.0).model_ema
+        is not None
+    )
 
 
 @pytest.mark.parametrize("lr", [0.0, -1.0, float("nan"), float("inf")])
 def test_what_is_no_rate(lr: float) -> None:
     with pytest.raises(UserError, match=r"^model\.lr is \S+; a learning rate is greater than 0\.$"):
-        ClassificationTask("inceptionnext_iso_micro", num_classes=3, lr=lr)
+        ClassificationTask("inceptionnext_iso_micro", data_spec=DataSpec(num_classes=3), lr=lr)
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,13 @@ import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks.classification.counted import exact_dtype
+from inceptionnext_lit.tasks.classification.losses import LossOptions
 from inceptionnext_lit.tasks.classification.mixup import Mix
+from inceptionnext_lit.training.execution import Execution
 from tests.without_float64 import WithoutFloat64
 
 INPUT = Preprocessing(image_size=28, crop_pct=1.0, interpolation="bicubic", mean=[0.5] * 3, std=[0.5] * 3)
@@ -23,8 +26,9 @@ def test_training_and_testing_make_no_double(tmp_path: Path, multi_label: bool) 
     labels = torch.eye(3)[torch.arange(8) % 3] if multi_label else torch.arange(8) % 3
     loader = DataLoader(TensorDataset(images, labels), batch_size=4)
     task = ClassificationTask(
-        "inceptionnext_iso_micro", num_classes=3, preprocessing=INPUT, multi_label=multi_label, ema_decay=0.9,
-        test_time_flip=True, drop_path=0.1, mix=Mix(mixup=0.8, cutmix=1.0),
+        "inceptionnext_iso_micro", ema_decay=0.9,
+        data_spec=DataSpec(num_classes=3, preprocessing=INPUT, multi_label=multi_label),
+        execution=Execution(test_time_flip=True), drop_path=0.1, loss=LossOptions(mix=Mix(mixup=0.8, cutmix=1.0)),
     )  # fmt: skip
     trainer = Trainer(
         max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu",

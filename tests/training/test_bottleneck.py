@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, Trainer
 from torch.utils.data import DataLoader, Dataset
 
 from inceptionnext_lit.data.augmentation import LEVELS
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.training import bottleneck
 from inceptionnext_lit.training.bottleneck import WaitingClock, verdict
@@ -75,7 +76,7 @@ def lines(
     **kwargs: Any,
 ) -> list[str]:
     loader = DataLoader(data, batch_size=2, num_workers=workers, persistent_workers=workers > 0)
-    task = ClassificationTask("inceptionnext_iso_micro", num_classes=3)
+    task = ClassificationTask("inceptionnext_iso_micro", data_spec=DataSpec(num_classes=3))
     settings: dict[str, Any] = {"max_epochs": 2, "limit_val_batches": 0, "num_sanity_val_steps": 0}
     trainer = Trainer(
         default_root_dir=folder, logger=False, accelerator="cpu", enable_model_summary=False,

@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.training.callbacks.checkpoints import BestCheckpoint, Checkpoints, StopEarly, best_mode
@@ -55,13 +56,15 @@ def run(module: Scripted, path: Path, *callbacks: Callback, resume: Any = None, 
 
 
 def test_the_direction_of_every_figure_of_the_tasks() -> None:
-    single = ClassificationTask(MICRO, num_classes=3, ema_decay=0.9)
+    single = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3), ema_decay=0.9)
     assert single.directions == {
         f"{stage}/{name}": mode
         for stage in ("val", "val_ema")
         for name, mode in {"acc1": "max", "acc5": "max", "macro_acc": "max", "loss": "min"}.items()
     }
-    several = ClassificationTask(MICRO, num_classes=2, class_names=["cat", "loss"], multi_label=True)
+    several = ClassificationTask(
+        MICRO, data_spec=DataSpec(num_classes=2, class_names=["cat", "loss"], multi_label=True)
+    )
     assert several.directions == {
         "val/mAP": "max", "val/f1": "max", "val/f1/cat": "max", "val/f1/loss": "max", "val/loss": "min",
     }  # fmt: skip

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.training.execution import Execution
@@ -18,7 +19,7 @@ MODELS = ["inceptionnext_nano", "inceptionnext_iso_micro", "metanext_attn_nano",
 
 def gradients(name: str, execution: Execution) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     torch.manual_seed(0)
-    task = ClassificationTask(name, num_classes=3, execution=execution).train()
+    task = ClassificationTask(name, data_spec=DataSpec(num_classes=3), execution=execution).train()
     images = torch.randn(4, 3, 64, 64)
     logits = task.model(task._lay_out(images))
     F.cross_entropy(logits, torch.tensor([0, 1, 2, 0])).backward()
@@ -37,13 +38,17 @@ def test_layout_and_checkpointing_leave_the_gradients(name: str, execution: Exec
 
 @pytest.mark.parametrize(("on", "expected"), [(True, torch.channels_last), (False, torch.contiguous_format)])
 def test_channels_last_is_a_switch(on: bool, expected: torch.memory_format) -> None:
-    task = ClassificationTask("inceptionnext_nano", num_classes=3, execution=Execution(channels_last=on))
+    task = ClassificationTask(
+        "inceptionnext_nano", data_spec=DataSpec(num_classes=3), execution=Execution(channels_last=on)
+    )
     assert task._lay_out(torch.randn(2, 3, 8, 8)).is_contiguous(memory_format=expected)
 
 
 def test_checkpointing_saves_no_activations_of_blocks() -> None:
     def saved(execution: Execution) -> int:
-        task = ClassificationTask("inceptionnext_iso_micro", num_classes=3, execution=execution).train()
+        task = ClassificationTask(
+            "inceptionnext_iso_micro", data_spec=DataSpec(num_classes=3), execution=execution
+        ).train()
         kept = []
         with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
             task.model(torch.randn(2, 3, 28, 28))
@@ -63,8 +68,8 @@ def test_all_switches_by_config(cli: Callable[..., None], make_folder: Callable[
         "fit", *SMALL, "--data.root", root, "--data.batch_size", 3, "--data.global_batch_size", 6,
         "--trainer.precision", "bf16-mixed", "--trainer.gradient_clip_val", 0.5, "--trainer.max_epochs", 1,
         "--model.execution.grad_checkpointing", "true", "--model.execution.channels_last", "false",
-        "--model.optimizer.name", "lamb", "--model.optimizer.layer_decay", 0.8, "--model.loss", "bce",
-        "--model.mix.cutmix", 1.0, "--data.augmentation.repeats", 2, "--model.ema_decay", 0.99,
+        "--model.optimizer.name", "lamb", "--model.optimizer.layer_decay", 0.8, "--model.loss.name", "bce",
+        "--model.loss.mix.cutmix", 1.0, "--data.augmentation.repeats", 2, "--model.ema_decay", 0.99,
     )  # fmt: skip
     stored = torch.load(tmp_path / "runs/quickstart/version_0/checkpoints/last.ckpt", weights_only=True)
     assert stored["global_step"] == 4

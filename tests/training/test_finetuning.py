@@ -13,6 +13,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from inceptionnext_lit.data import ImageFolderDataModule
+from inceptionnext_lit.data.input_format import InputOptions
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
@@ -99,8 +101,7 @@ def test_frozen_modules_survive_train_and_deepcopy_and_thawing_undoes_it() -> No
 def test_a_frozen_part_keeps_weights_and_statistics(tmp_path: Path) -> None:
     task = ClassificationTask(
         MICRO,
-        num_classes=3,
-        preprocessing=INPUT,
+        data_spec=DataSpec(num_classes=3, preprocessing=INPUT),
         ema_decay=0.9,
         finetuning=Finetuning(freeze="blocks.1", allow_random=True),
         lr=1e-2,
@@ -115,7 +116,9 @@ def test_a_frozen_part_keeps_weights_and_statistics(tmp_path: Path) -> None:
 
 def test_a_linear_probe_trains_the_last_layer_alone(tmp_path: Path) -> None:
     task = ClassificationTask(
-        MICRO, num_classes=3, preprocessing=INPUT, finetuning=Finetuning(freeze="backbone", allow_random=True)
+        MICRO,
+        data_spec=DataSpec(num_classes=3, preprocessing=INPUT),
+        finetuning=Finetuning(freeze="backbone", allow_random=True),
     )
     before = {name: value.clone() for name, value in task.model.state_dict().items()}
     fit(task, tmp_path)
@@ -150,7 +153,7 @@ class Rates(Callback):
 def probe_then_all(**options: Any) -> ClassificationTask:
     torch.manual_seed(0)
     return ClassificationTask(
-        MICRO, num_classes=3, preprocessing=INPUT, lr=4e-3, drop_path=0.1,
+        MICRO, data_spec=DataSpec(num_classes=3, preprocessing=INPUT), lr=4e-3, drop_path=0.1,
         schedule=Schedule(warmup_epochs=0, min_lr=0.0),
         finetuning=Finetuning(probe_epochs=2, probe_lr=0.05, allow_random=True), **options,
     )  # fmt: skip
@@ -188,7 +191,9 @@ def test_a_continued_run_is_in_the_right_phase(
 
     def run(path: str | None = None, *callbacks: Callback) -> dict[str, torch.Tensor]:
         task = probe_then_all()
-        data = ImageFolderDataModule(str(root), image_size=28, batch_size=4, num_workers=0, crop_pct=1.0)
+        data = ImageFolderDataModule(
+            str(root), image_size=28, batch_size=4, num_workers=0, input=InputOptions(crop_pct=1.0)
+        )
         trainer = Trainer(
             max_epochs=4, logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu",
             enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=tmp_path, callbacks=list(callbacks),
@@ -205,7 +210,7 @@ def test_a_continued_run_is_in_the_right_phase(
 def test_default_rates() -> None:
     assert [default_lr(size, width=768) for size in (32, 200)] == [3.1e-4, 7.8e-4]
     assert default_lr(32, width=48) == 5e-3
-    task = ClassificationTask(MICRO, num_classes=3, lr="auto")
+    task = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3), lr="auto")
     with pytest.raises(UserError, match=r"^model\.lr is auto, but the data do not tell the images per step"):
         task.derive_lr(None)
 
@@ -224,16 +229,18 @@ RANDOM = (
     ],
 )
 def test_random_weights_are_not_frozen(tmp_path: Path, options: Finetuning, key: str) -> None:
-    task = ClassificationTask(MICRO, num_classes=3, preprocessing=INPUT, finetuning=options)
+    task = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3, preprocessing=INPUT), finetuning=options)
     with pytest.raises(
         UserError, match=rf"^model\.finetuning\.{key} {RANDOM}, or --model\.finetuning\.allow_random true"
     ):
         fit(task, tmp_path)
-    fit(ClassificationTask(MICRO, num_classes=3, preprocessing=INPUT), tmp_path)  # nothing is frozen
+    fit(
+        ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3, preprocessing=INPUT)), tmp_path
+    )  # nothing is frozen
 
 
 def test_weights_may_come_from_anywhere(tmp_path: Path) -> None:
-    first = ClassificationTask(MICRO, num_classes=3, preprocessing=INPUT)
+    first = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3, preprocessing=INPUT))
     trainer = fit(first, tmp_path)
     checkpoint, weights = tmp_path / "run.ckpt", tmp_path / "weights.pth"
     trainer.save_checkpoint(checkpoint)
@@ -252,7 +259,7 @@ def test_weights_may_come_from_anywhere(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["inceptionnext_nano", "inceptionnext_iso_micro", "metanext_attn_nano", "resnet18"])
 def test_the_backbone_is_all_but_the_classifier(name: str) -> None:
-    task = ClassificationTask(name, num_classes=3)
+    task = ClassificationTask(name, data_spec=DataSpec(num_classes=3))
     mine = {id(parameter) for parameter in task.backbone.parameters()}
     others = {key for key, parameter in task.model.named_parameters() if id(parameter) not in mine}
     assert others == classifier_parameters(task.model)
@@ -260,7 +267,7 @@ def test_the_backbone_is_all_but_the_classifier(name: str) -> None:
 
 
 def test_lightnings_backbone_finetuning(tmp_path: Path) -> None:
-    task = ClassificationTask(MICRO, num_classes=3, lr=0.1)
+    task = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3), lr=0.1)
     before = {key: value.clone() for key, value in task.model.named_parameters()}
     moved: list[set[str]] = []
 

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.utils.data import DataLoader, TensorDataset
 
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.models.deploy import deploy
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.training.layout import match_gradients
@@ -28,7 +29,7 @@ def test_gradients_have_their_parameters_strides() -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_parameters_go_into_a_vector_and_back(name: str) -> None:
-    task = ClassificationTask(name, num_classes=3)
+    task = ClassificationTask(name, data_spec=DataSpec(num_classes=3))
     for model in (task.model, deploy(task.model)):
         parameters = list(model.parameters())
         vector = parameters_to_vector(parameters)
@@ -42,14 +43,14 @@ def test_parameters_go_into_a_vector_and_back(name: str) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_activations_are_channels_last(name: str, channels: int) -> None:
     """Of images with one channel too, whose strides tell nothing unless they are set."""
-    task = ClassificationTask(name, num_classes=3, kwargs={"in_chans": channels})
+    task = ClassificationTask(name, data_spec=DataSpec(num_classes=3), kwargs={"in_chans": channels})
     images = task._lay_out(torch.randn(2, channels, 64, 64))
     assert task.model.forward_features(images).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_lightning_prunes_while_it_trains(tmp_path: Path) -> None:
     """Half of all weights of a model whose stem and downsampling layers have spatial kernels."""
-    task = ClassificationTask("inceptionnext_nano", num_classes=3, lr=1e-3)
+    task = ClassificationTask("inceptionnext_nano", data_spec=DataSpec(num_classes=3), lr=1e-3)
     convolutions = [(module, "weight") for module in task.model.modules() if isinstance(module, nn.Conv2d)]
     images = torch.randn(4, 3, 64, 64)
     loader = DataLoader(TensorDataset(images, torch.tensor([0, 1, 2, 0])), batch_size=4)

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, TensorDataset
 
 import inceptionnext_lit.models  # noqa: F401 - registers the family
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.training.optim import OptimizerOptions
@@ -210,7 +211,7 @@ def test_fused_steps_and_clipping_go_together_in_half_precision(
         default_root_dir=tmp_path, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         logger=False, callbacks=[Norm()],
     )  # fmt: skip
-    task = ClassificationTask("inceptionnext_iso_micro", num_classes=3)
+    task = ClassificationTask("inceptionnext_iso_micro", data_spec=DataSpec(num_classes=3))
     before = task.model.head.weight.detach().clone()
     trainer.fit(task, DataLoader(TensorDataset(images, labels), batch_size=4))
     assert trainer.optimizers[0].param_groups[0]["fused"]

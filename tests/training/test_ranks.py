@@ -12,8 +12,12 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from inceptionnext_lit.data import Augmentation, ImageFolderDataModule
+from inceptionnext_lit.data.balance import BalanceOptions
+from inceptionnext_lit.data.input_format import InputOptions
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.training.batchnorm import DeviceSyncBatchNorm
+from inceptionnext_lit.training.execution import Execution
 from inceptionnext_lit.training.finetuning import Finetuning
 from inceptionnext_lit.training.optim import OptimizerOptions
 from inceptionnext_lit.training.schedule import Schedule
@@ -37,10 +41,12 @@ def evaluate(processes: int, root: Path) -> dict[str, float]:
     figures: dict[str, float] = {}
     for stage in ("validate", "test"):
         seed_everything(3)
-        task = ClassificationTask("inceptionnext_iso_micro", num_classes=3, ema_decay=0.9)
+        task = ClassificationTask("inceptionnext_iso_micro", data_spec=DataSpec(num_classes=3), ema_decay=0.9)
         with torch.no_grad():  # so that the two models give other figures
             task.model_ema.module.head.weight.mul_(-1)
-        data = ImageFolderDataModule(str(root), image_size=28, batch_size=10, num_workers=0, crop_pct=1.0)
+        data = ImageFolderDataModule(
+            str(root), image_size=28, batch_size=10, num_workers=0, input=InputOptions(crop_pct=1.0)
+        )
         [result] = getattr(make_trainer(processes, root), stage)(task, datamodule=data, verbose=False)
         figures |= result
     return figures
@@ -72,11 +78,16 @@ def train(
     warnings.filterwarnings("error", message=".*all_reduce.*deprecated")
     seed_everything(5)
     task = ClassificationTask(
-        model, num_classes=3, lr=0.3, weight_decay=0.0, schedule=Schedule(min_lr=0.3),
+        model, data_spec=DataSpec(num_classes=3), lr=0.3, weight_decay=0.0, schedule=Schedule(min_lr=0.3),
         optimizer=OptimizerOptions("sgd", kwargs={"momentum": 0.9}),
     )  # fmt: skip
     data = ImageFolderDataModule(
-        str(root), image_size=28, batch_size=batch_size, num_workers=0, crop_pct=1.0, augmentation=AUGMENTATION
+        str(root),
+        image_size=28,
+        batch_size=batch_size,
+        num_workers=0,
+        input=InputOptions(crop_pct=1.0),
+        augmentation=AUGMENTATION,
     )
     trainer = make_trainer(processes, root, max_steps=3, max_epochs=-1, limit_val_batches=0, **settings)
     trainer.fit(task, data)
@@ -94,10 +105,12 @@ def statistics(processes: int, root: Path, dist_bn: str, validates: bool) -> dic
     """Running statistics, also of the averaged weights' model, after one step and perhaps its validation."""
     seed_everything(5)
     task = ClassificationTask(
-        "inceptionnext_iso_micro", num_classes=3, lr=0.1, ema_decay=0.5, ema_warmup=False,
-        dist_bn=dist_bn,  # type: ignore[arg-type]
+        "inceptionnext_iso_micro", data_spec=DataSpec(num_classes=3), lr=0.1, ema_decay=0.5, ema_warmup=False,
+        execution=Execution(dist_bn=dist_bn),  # type: ignore[arg-type]
     )  # fmt: skip
-    data = ImageFolderDataModule(str(root), image_size=28, batch_size=4, num_workers=0, crop_pct=1.0)
+    data = ImageFolderDataModule(
+        str(root), image_size=28, batch_size=4, num_workers=0, input=InputOptions(crop_pct=1.0)
+    )
     limits = {} if validates else {"limit_val_batches": 0}
     saved = Saved()
     make_trainer(
@@ -151,13 +164,13 @@ def finetune(processes: int, root: Path, batch_size: int) -> dict[str, Tensor]:
     """A linear probe, then all layers, on unequal classes that are weighted and drawn equally often."""
     seed_everything(5)
     task = ClassificationTask(
-        "convnext_iso_nano", num_classes=3, lr=0.1, weight_decay=0.0, schedule=Schedule(min_lr=0.1),
+        "convnext_iso_nano", data_spec=DataSpec(num_classes=3), lr=0.1, weight_decay=0.0, schedule=Schedule(min_lr=0.1),
         optimizer=OptimizerOptions("sgd", head_lr_factor=2.0), 
         finetuning=Finetuning(probe_epochs=1, probe_lr=0.5, allow_random=True),
     )  # fmt: skip
     data = ImageFolderDataModule(
-        str(root), image_size=28, batch_size=batch_size, num_workers=0, crop_pct=1.0, augmentation=AUGMENTATION,
-        class_weights={"bag": 3.0}, sampler="balanced",
+        str(root), image_size=28, batch_size=batch_size, num_workers=0, augmentation=AUGMENTATION,
+        input=InputOptions(crop_pct=1.0), balance=BalanceOptions(class_weights={"bag": 3.0}, sampler="balanced"),
     )  # fmt: skip
     make_trainer(processes, root, max_epochs=2, limit_val_batches=0).fit(task, data)
     return dict(task.state_dict())

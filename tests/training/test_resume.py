@@ -12,7 +12,10 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from inceptionnext_lit.data import Augmentation, ImageFolderDataModule
+from inceptionnext_lit.data.input_format import InputOptions
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.tasks.classification.losses import LossOptions
 from inceptionnext_lit.tasks.classification.mixup import Mix
 from inceptionnext_lit.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO
@@ -96,11 +99,16 @@ def train(
     """Train with everything random on; returns the final state, averaged weights among it."""
     seed_everything(7)
     task = ClassificationTask(
-        "inceptionnext_iso_micro", num_classes=3, drop_path=0.3, kwargs={"drop_rate": 0.2},
-        mix=mix, lr=lr, schedule=schedule or Schedule(warmup_epochs=0.5), ema_decay=0.9,
+        "inceptionnext_iso_micro", data_spec=DataSpec(num_classes=3), drop_path=0.3, kwargs={"drop_rate": 0.2},
+        loss=LossOptions(mix=mix), lr=lr, schedule=schedule or Schedule(warmup_epochs=0.5), ema_decay=0.9,
     )  # fmt: skip
     data = ImageFolderDataModule(
-        str(root), image_size=28, batch_size=batch_size, num_workers=workers, augmentation=AUGMENTATION, crop_pct=1.0
+        str(root),
+        image_size=28,
+        batch_size=batch_size,
+        num_workers=workers,
+        augmentation=AUGMENTATION,
+        input=InputOptions(crop_pct=1.0),
     )
     settings = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     settings |= {"num_sanity_val_steps": 0, "default_root_dir": folder}

@@ -10,6 +10,9 @@ import pytest
 from lightning.pytorch import seed_everything
 
 from inceptionnext_lit.data import ImageFolderDataModule
+from inceptionnext_lit.data.input_format import InputOptions
+from inceptionnext_lit.data.rules import SplitRules
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import SharedError
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
@@ -45,9 +48,11 @@ def fit_differently(roots: list[str], out: Path) -> str:
     """Train on two processes that find other images each."""
     seed_everything(3)
     data = ImageFolderDataModule(
-        roots[int(os.environ["RANK"])], image_size=28, batch_size=2, num_workers=0, crop_pct=1.0
+        roots[int(os.environ["RANK"])], image_size=28, batch_size=2, num_workers=0, input=InputOptions(crop_pct=1.0)
     )
-    task = ClassificationTask("inceptionnext_iso_micro", num_classes=data.num_classes, class_names=data.classes)
+    task = ClassificationTask(
+        "inceptionnext_iso_micro", data_spec=DataSpec(num_classes=data.num_classes, class_names=data.classes)
+    )
     try:
         make_trainer(2, out, max_steps=1, limit_val_batches=0).fit(task, data)
     except SharedError as error:
@@ -77,9 +82,17 @@ def train(
     seed_everything(3)
     classes = ["bag", "coat", "sandal"]
     data = ImageFolderDataModule(
-        str(root), image_size=28, batch_size=4, num_workers=0, crop_pct=1.0, class_names=classes, **options
+        str(root),
+        image_size=28,
+        batch_size=4,
+        num_workers=0,
+        input=InputOptions(crop_pct=1.0),
+        class_names=classes,
+        **options,
     )
-    task = ClassificationTask("inceptionnext_iso_micro", num_classes=3, class_names=["bag", "coat", "sandal"])
+    task = ClassificationTask(
+        "inceptionnext_iso_micro", data_spec=DataSpec(num_classes=3, class_names=["bag", "coat", "sandal"])
+    )
     best, last = BestCheckpoint("val/acc1"), LastCheckpoint()
     trainer = make_trainer(1, folder, max_epochs=epochs, enable_checkpointing=True, callbacks=[best, last])
     trainer.fit(task, data, ckpt_path=ckpt_path, weights_only=True)
@@ -110,15 +123,15 @@ def test_data_that_changed_between_two_runs(root: Path, tmp_path: Path, capsys: 
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "was"), [("split_seed", 1, 0), ("val_fraction", 0.5, 0.2), ("num_folds", 4, None)]
+    ("option", "value", "was"), [("seed", 1, 0), ("val_fraction", 0.5, 0.2), ("num_folds", 4, None)]
 )
 def test_other_rules_hold_back_what_was_trained_on(
     make_folder: Callable[..., Path], tmp_path: Path, option: str, value: float, was: float | None
 ) -> None:
     root = make_folder(tmp_path / "data", {".": 10})
     _, last = train(root, tmp_path / "run", 1)
-    with pytest.raises(SharedError, match=rf"data\.{option} is {value} and was {was} in .* would be held back"):
-        train(root, tmp_path / "run", 2, last, **{option: value})
+    with pytest.raises(SharedError, match=rf"data\.split\.{option} is {value} and was {was} in .* would be held back"):
+        train(root, tmp_path / "run", 2, last, split=SplitRules(**{option: value}))
 
 
 def test_more_images_may_hold_back_what_was_trained_on(make_folder: Callable[..., Path], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.models.cost import count_model, image_macs
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
@@ -38,7 +39,10 @@ def run(folder: Path, *callbacks: Callback, count: int = 8, **kwargs: Any) -> Tr
     torch.manual_seed(0)
     loader = DataLoader(TensorDataset(torch.randn(count, 3, 28, 28), torch.arange(count) % 3), batch_size=4)
     task = ClassificationTask(
-        "inceptionnext_iso_micro", num_classes=3, preprocessing=INPUT, lr=4e-3, schedule=Schedule(min_lr=1e-3)
+        "inceptionnext_iso_micro",
+        data_spec=DataSpec(num_classes=3, preprocessing=INPUT),
+        lr=4e-3,
+        schedule=Schedule(min_lr=1e-3),
     )
     settings: dict[str, Any] = {"max_epochs": 2, "logger": False, "accelerator": "cpu", "num_sanity_val_steps": 0}
     trainer = Trainer(
@@ -70,7 +74,7 @@ def test_a_run_without_a_step_says_so(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_macs_are_those_of_the_budget() -> None:
-    task = ClassificationTask("inceptionnext_iso_micro", num_classes=1000, drop_path=0.1)
+    task = ClassificationTask("inceptionnext_iso_micro", data_spec=DataSpec(num_classes=1000), drop_path=0.1)
     before = {key: value.clone() for key, value in task.model.state_dict().items()}
     expected, _ = count_model("inceptionnext_iso_micro")
     random = torch.get_rng_state()

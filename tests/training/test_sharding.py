@@ -11,6 +11,8 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from inceptionnext_lit.data import Augmentation, ImageFolderDataModule
+from inceptionnext_lit.data.input_format import InputOptions
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.models import VARIANTS
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.training.batchnorm import DeviceSyncBatchNorm
@@ -39,12 +41,13 @@ def train(
     for name in names:
         seed_everything(1)
         task = ClassificationTask(
-            name, num_classes=3, lr=0.1, weight_decay=0.05, schedule=Schedule(min_lr=0.1), ema_decay=0.9,
-            optimizer=OptimizerOptions("sgd", kwargs={"momentum": 0.9}), kwargs=shrunk(name),
+            name, data_spec=DataSpec(num_classes=3), lr=0.1, weight_decay=0.05, ema_decay=0.9,
+            schedule=Schedule(min_lr=0.1), kwargs=shrunk(name),
+            optimizer=OptimizerOptions("sgd", kwargs={"momentum": 0.9}),
         )  # fmt: skip
         data = ImageFolderDataModule(
             str(root), image_size=224 if "pos_embed" in dict(task.model.named_parameters()) else 64,
-            batch_size=4 // processes, num_workers=0, crop_pct=1.0, augmentation=NONE,
+            batch_size=4 // processes, num_workers=0, input=InputOptions(crop_pct=1.0), augmentation=NONE,
         )  # fmt: skip
         sharded = ModelParallelStrategy(processes, tensor_parallel_size=1, save_distributed_checkpoint=False)
         trainer = Trainer(

@@ -28,6 +28,7 @@ from inceptionnext_lit.console import report_console
 from inceptionnext_lit.data.sample import SAMPLE
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.program import as_called, restart_command
+from inceptionnext_lit.renamed import new_key
 from inceptionnext_lit.safe_save import replacing
 from inceptionnext_lit.wording import printable
 
@@ -38,16 +39,17 @@ _SET_ELSEWHERE = {
     "--lr_scheduler": ("schedule",),
 }
 HELP = f"""\
-usage: python cli.py cross_validate [--config RECIPE] [--data.num_folds N] [--KEY VALUE ...]
+usage: python cli.py cross_validate [--config RECIPE] [--data.split.num_folds N] [--KEY VALUE ...]
 
 {sentence(TOOLS["cross_validate"])}
 
-Takes every key of fit (python cli.py fit --help) but for data.fold. --data.num_folds is {FOLDS} unless a recipe or the
-command line says otherwise. Each fold is a run of its own, NAME_fold0 and so on, and keeps its checkpoints. The figures
-of each fold are those of its best epoch. With --ckpt_path last, finished folds are kept and the others continued.
+Takes every key of fit (python cli.py fit --help) but for data.split.fold. --data.split.num_folds is {FOLDS} unless a
+recipe or the command line says otherwise. Each fold is a run of its own, NAME_fold0 and so on, and keeps its
+checkpoints. The figures of each fold are those of its best epoch. With --ckpt_path last, finished folds are kept and
+the others continued.
 
 examples:
-  python cli.py cross_validate --config finetune/small_data --data.root MY_IMAGES --data.num_folds 5
+  python cli.py cross_validate --config finetune/small_data --data.root MY_IMAGES --data.split.num_folds 5
 """
 
 
@@ -67,18 +69,19 @@ def run(words: list[str]) -> int:
     if any(word in ("-h", "--help") for word in words):
         print(as_called(HELP), end="")
         return 0
-    if any(re.match(r"--data\.fold(=|$)", word) for word in words):
-        raise UserError("cross_validate runs all folds; leave out --data.fold, or train one fold with fit.")
+    if any(re.match(r"--data\.split\.fold(=|$)", word) for word in words):
+        raise UserError("cross_validate runs all folds; leave out --data.split.fold, or train one fold with fit.")
     [_, *words], recipe = add_default_recipe(["fit", *words])
     if recipe is not None:
         say_recipe(recipe, words)
     config = _resolve(words)
-    folds = config["data"]["init_args"]["num_folds"] or FOLDS
+    split = config["data"]["init_args"]["split"]
+    folds = split["num_folds"] or FOLDS
     if folds < 2:
-        raise UserError(f"data.num_folds is {folds}; a cross-validation has 2 or more.")
+        raise UserError(f"data.split.num_folds is {folds}; a cross-validation has 2 or more.")
     name = config["run_name"] or _recipe(words) or config["model"]["init_args"]["name"]
     root = Path(config["trainer"]["default_root_dir"])
-    config["data"]["init_args"]["num_folds"] = folds
+    split["num_folds"] = folds
     if continues(words):
         for fold in range(folds):
             check_fold(root / f"{name}_fold{fold}", config, fold, ignored=_found_by_folds(words))
@@ -124,18 +127,27 @@ def check_fold(root: Path, config: dict[str, Any], fold: int, ignored: Collectio
     path = root / f"version_{numbers[-1]}/config.yaml"
     if not path.is_file():
         return
-    stored = yaml.safe_load(path.read_text(encoding="utf-8"))
-    for part in ("data", "model"):
-        before, now = stored[part]["init_args"], config[part]["init_args"]
-        for key in sorted(now.keys() & before.keys() - {"fold", "num_workers", *ignored}):
-            is_place = key == "root" and not {None, SAMPLE} & {now[key], before[key]}
-            if is_place and os.path.realpath(now[key]) == os.path.realpath(before[key]):
-                continue  # spelled in another way
-            if now[key] not in (None, "auto") and now[key] != before[key]:
-                raise UserError(
-                    f"Fold {fold + 1} in {path.parent} was trained with {part}.{key} {before[key]}, and this "
-                    f"cross-validation has {now[key]}; leave out --ckpt_path last, or give another --run_name."
-                )
+    before, now = _options(yaml.safe_load(path.read_text(encoding="utf-8"))), _options(config)
+    left_out = {"data.split.fold", "data.num_workers", *(f"model.{name}" for name in ignored)}
+    for key in sorted(now.keys() & before.keys()):
+        if key in left_out or key.startswith(tuple(f"{name}." for name in left_out)):
+            continue
+        is_place = key == "data.root" and not {None, SAMPLE} & {now[key], before[key]}
+        if is_place and os.path.realpath(now[key]) == os.path.realpath(before[key]):
+            continue  # spelled in another way
+        if now[key] not in (None, "auto") and now[key] != before[key]:
+            raise UserError(
+                f"Fold {fold + 1} in {path.parent} was trained with {key} {before[key]}, and this cross-validation has "
+                f"{now[key]}; leave out --ckpt_path last, or give another --run_name."
+            )
+
+
+def _options(config: dict[str, Any]) -> dict[str, Any]:
+    """Options of the data and the task by their full keys, those of an earlier run under their present names."""
+    from inceptionnext_lit.training.callbacks.settings import flatten  # torch comes with it
+
+    options = flatten({part: config[part]["init_args"] for part in ("data", "model")})
+    return {new_key(key): value for key, value in options.items()}
 
 
 def _train(words: list[str], name: str, folds: int) -> tuple[list[dict[str, Any]], int]:
@@ -144,7 +156,8 @@ def _train(words: list[str], name: str, folds: int) -> tuple[list[dict[str, Any]
     with Relay() as relay, tempfile.TemporaryDirectory() as told:
         for fold in range(folds):
             print(f"Fold {fold + 1} of {folds}", flush=True)
-            added = ["--data.num_folds", str(folds), "--data.fold", str(fold), "--run_name", f"{name}_fold{fold}"]
+            added = ["--data.split.num_folds", str(folds), "--data.split.fold", str(fold)]
+            added += ["--run_name", f"{name}_fold{fold}"]
             place = Path(told, str(fold))
             code = relay.run([*restart_command(), "fit", *words, *added], {TELL: str(place)})
             if relay.received is not None:

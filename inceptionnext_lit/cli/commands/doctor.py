@@ -83,7 +83,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
         type=_number,
         metavar="N",
         default=MAX_PIXELS,
-        help="the most pixels that an image may have, as data.max_pixels of fit (default: %(default)s)",
+        help="the most pixels that an image may have, as data.bad_images.max_pixels of fit (default: %(default)s)",
     )
     for role in ("path", "label"):
         parser.add_argument(f"--{role}_column", metavar="NAME", help=f"the manifest's column of {role}s, by name")

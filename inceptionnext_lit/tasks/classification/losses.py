@@ -1,5 +1,6 @@
 """Training losses for images with one label or several, mixed or not, weighted or not."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -7,7 +8,35 @@ from timm.loss import BinaryCrossEntropy
 from torch import Tensor
 from torch.nn import functional as F
 
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.tasks.classification.mixup import Mix
+
 LossName = Literal["cross_entropy", "bce"]
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """The training loss, and what makes its targets soft.
+
+    Args:
+        name: Cross-entropy, or binary cross-entropy of each class (arXiv 2110.00476), which images with several labels
+            have in any case.
+        label_smoothing: Probability mass that training targets spread over all classes.
+        mix: Mixup and CutMix.
+
+    Raises:
+        UserError: If the label smoothing is out of range.
+    """
+
+    name: LossName = "cross_entropy"
+    label_smoothing: float = 0.0
+    mix: Mix = Mix()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise UserError(
+                f"model.loss.label_smoothing is {self.label_smoothing}; it must be at least 0 and less than 1."
+            )
 
 
 def classification_loss(

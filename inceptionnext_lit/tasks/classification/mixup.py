@@ -41,10 +41,10 @@ class Mix:
     def __post_init__(self) -> None:
         for name in ("mixup", "cutmix"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"model.mix.{name} is {getattr(self, name)}; it must be 0 (off) or more.")
+                raise UserError(f"model.loss.mix.{name} is {getattr(self, name)}; it must be 0 (off) or more.")
         for name in ("prob", "switch_prob"):
             if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"model.mix.{name} is {getattr(self, name)}; a probability lies between 0 and 1.")
+                raise UserError(f"model.loss.mix.{name} is {getattr(self, name)}; a probability lies between 0 and 1.")
 
     @property
     def active(self) -> bool:

@@ -1,6 +1,7 @@
 """Image classification with any timm backbone."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 import torch
@@ -8,19 +9,17 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.compiled import Compiled
 from inceptionnext_lit.models.deploy import deploy
-from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks.backbone import create_backbone, has_weight_source
 from inceptionnext_lit.tasks.base import BaseTask, check_shares
 from inceptionnext_lit.tasks.classification.counted import MeanLoss, exact_dtype
-from inceptionnext_lit.tasks.classification.losses import LossName, classification_loss
+from inceptionnext_lit.tasks.classification.losses import LossOptions, classification_loss
 from inceptionnext_lit.tasks.classification.metrics import ClassificationMetrics
-from inceptionnext_lit.tasks.classification.mixup import Mix
 from inceptionnext_lit.tasks.classification.predictions import Predictions, rank
 from inceptionnext_lit.tasks.classification.targets import MultiLabel, SingleLabel, Targets
-from inceptionnext_lit.training.batchnorm import DistBN
 from inceptionnext_lit.training.execution import Execution
 from inceptionnext_lit.training.finetuning import Finetuning
 from inceptionnext_lit.training.optim import OptimizerOptions
@@ -53,15 +52,9 @@ class ClassificationTask(BaseTask):
         pretrained: Start from published weights, which are downloaded, or from those in a file: of the family or of
             ConvNeXt as their authors or timm publish them, or a checkpoint of a training run (its average, if any).
         kwargs: The model's own arguments, as ``timm.create_model`` takes them.
-        num_classes: Number of classes; the command line takes it from the data.
-        class_names: Their names in the order of the indices; the command line takes them from the data.
-        preprocessing: What the model's input looks like; the command line takes it from the data.
-        multi_label: Whether an image may have several labels; the command line takes it from the data.
+        data_spec: Classes and input, which the command line takes from the data; None for ImageNet's 1000 classes.
         drop_path: Stochastic depth of the last block; earlier blocks have less, linearly.
-        loss: Training loss: cross-entropy, or binary cross-entropy of each class (arXiv 2110.00476), which images with
-            several labels have in any case.
-        label_smoothing: Probability mass that training targets spread over all classes.
-        mix: Mixup and CutMix.
+        loss: The training loss, its label smoothing, mixup and CutMix.
         lr: Peak learning rate, for the global batch that the recipe states; ``auto`` derives it from the images per
             step.
         weight_decay: Decay of weights; biases, norms and LayerScale have none.
@@ -71,48 +64,39 @@ class ClassificationTask(BaseTask):
         ema_warmup: Whether the decay is at most ``1 - n ** (-2 / 3)`` after n steps, so that short runs forget their
             first weights too. False keeps it constant, as DeiT, ConvNeXt and timm 0.6 do.
         finetuning: What is frozen, and whether a linear probe comes first.
-        test_time_flip: Whether the commands validate, test and predict average each image's probabilities with its
-            mirror image's; the validations of a training do not.
-        dist_bn: Whose running statistics of BatchNorm several processes validate with: their mean (``reduce``, timm's
-            default), or those of the first process (``broadcast``).
-        execution: How the model is computed: memory layout, compilation, gradient checkpointing.
+        execution: How the model is run: memory layout, compilation, gradient checkpointing, BatchNorm on several
+            processes, and mirrored images in evaluation.
 
     Raises:
         UserError: If the model is unknown, cannot be built with these arguments or weights, or a value is out of range.
     """
 
     can_predict = True
+    can_flip = True
 
     def __init__(
         self,
         name: str = "inceptionnext_tiny",
         pretrained: bool | str = False,
         kwargs: dict[str, Any] | None = None,
-        num_classes: int = 1000,
-        class_names: list[str] | None = None,
-        preprocessing: Preprocessing | None = None,
-        multi_label: bool = False,
+        data_spec: DataSpec | None = None,
         drop_path: float = 0.0,
-        loss: LossName = "cross_entropy",
-        label_smoothing: float = 0.0,
-        mix: Mix | None = None,
+        loss: LossOptions = LossOptions(),
         lr: float | Literal["auto"] = 1e-3,
         weight_decay: float = 0.05,
-        optimizer: OptimizerOptions | None = None,
-        schedule: Schedule | None = None,
+        optimizer: OptimizerOptions = OptimizerOptions(),
+        schedule: Schedule = Schedule(),
         ema_decay: float | None = None,
         ema_warmup: bool = True,
-        finetuning: Finetuning | None = None,
-        test_time_flip: bool = False,
-        dist_bn: DistBN = "reduce",
-        execution: Execution | None = None,
+        finetuning: Finetuning = Finetuning(),
+        execution: Execution = Execution(),
     ) -> None:
-        check_shares(drop_path=drop_path, label_smoothing=label_smoothing)
-        if class_names is not None and len(class_names) != num_classes:
-            raise UserError(f"{len(class_names)} class names were given for {num_classes} classes.")
+        check_shares(drop_path=drop_path)
+        spec = data_spec or DataSpec()
+        names = spec.names
         arguments = ({"drop_path_rate": drop_path} if drop_path else {}) | (kwargs or {})
         model, loaded = create_backbone(
-            name, num_classes, arguments, pretrained=pretrained, preprocessing=preprocessing
+            name, len(names), arguments, pretrained=pretrained, preprocessing=spec.preprocessing
         )
         if loaded is not None:
             rank_zero_info(str(loaded))
@@ -123,16 +107,16 @@ class ClassificationTask(BaseTask):
             ema_decay=ema_decay,
             ema_warmup=ema_warmup,
             finetuning=finetuning,
-            dist_bn=dist_bn,
             execution=execution,
             has_weights=has_weight_source(arguments, pretrained),
         )
         self.loaded = loaded
-        self.class_names = class_names or [str(index) for index in range(num_classes)]
-        self.preprocessing = preprocessing
-        self.mix = mix or Mix()
-        self.targets: Targets = MultiLabel(self.class_names) if multi_label else SingleLabel(num_classes)
-        self.metrics = ClassificationMetrics(self.targets, self.class_names)
+        self.data_spec = replace(spec, class_names=names, num_classes=len(names))
+        self.class_names = names
+        self.preprocessing = spec.preprocessing
+        self.loss = loss
+        self.targets: Targets = MultiLabel(names) if spec.multi_label else SingleLabel(len(names))
+        self.metrics = ClassificationMetrics(self.targets, names)
         self.directions = self.metrics.directions(*self.evaluated_models("val"))
         self.check_schedule(self.directions)
         self.predictor: Callable[[Tensor], Tensor] | None = None
@@ -161,7 +145,7 @@ class ClassificationTask(BaseTask):
 
     def _classify(self, model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         logits = model(images)
-        if not self.hparams["test_time_flip"]:
+        if not self.execution.test_time_flip:
             return logits
         logits, mirrored = logits.float(), model(self._lay_out(images.flip(-1))).float()
         lost = ~(logits.isfinite() & mirrored.isfinite()).all(dim=1, keepdim=True)
@@ -176,20 +160,22 @@ class ClassificationTask(BaseTask):
         """Loss of one training batch: images (N, C, H, W), labels (N,) or (N, K), and perhaps weights (N,)."""
         images, labels = batch[:2]
         weights = batch[2] if len(batch) == 3 else None
-        inputs, targets, weights = self.mix(self._lay_out(images), labels, self.num_classes, weights)
-        if self.mix.order == "before_erasing" and hasattr(data := cast(Any, self.trainer).datamodule, "erase_mixed"):
+        inputs, targets, weights = self.loss.mix(self._lay_out(images), labels, self.num_classes, weights)
+        if self.loss.mix.order == "before_erasing" and hasattr(
+            data := cast(Any, self.trainer).datamodule, "erase_mixed"
+        ):
             data.erase_mixed(inputs)
         logits = self.model(inputs)
         loss = classification_loss(
             logits,
             targets,
-            name="bce" if self.hparams["multi_label"] else self.hparams["loss"],
-            label_smoothing=self.hparams["label_smoothing"],
+            name="bce" if self.data_spec.multi_label else self.loss.name,
+            label_smoothing=self.loss.label_smoothing,
             weights=weights,
         )
         self.log("train/loss_step", loss)  # of prog_bar=True, Lightning would read the value in every step
         # mixed images have no single label
-        self.metrics.trained(self, loss.detach(), logits, labels, with_metrics=not self.mix.active)
+        self.metrics.trained(self, loss.detach(), logits, labels, with_metrics=not self.loss.mix.active)
         return loss
 
     def _evaluate(self, batch: tuple[Tensor, Tensor], stage: Stage) -> None:
@@ -240,16 +226,12 @@ class ClassificationTask(BaseTask):
         """Most probable classes of a batch: images (N, C, H, W), their N paths, and what could not be read."""
         images, paths, _ = batch
         scores = self.scores(self(images)) if paths else images.new_empty(0, self.num_classes)
-        return rank(scores, paths, multi_label=self.hparams["multi_label"])
+        return rank(scores, paths, multi_label=self.data_spec.multi_label)
 
     @property
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
-
-    def plain_hparams(self) -> dict[str, Any]:
-        """The constructor's arguments as plain values, with the class names."""
-        return super().plain_hparams() | {"class_names": self.class_names}
 
     def check_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Refuse a checkpoint of other classes.
@@ -260,7 +242,7 @@ class ClassificationTask(BaseTask):
         Raises:
             UserError: If its classes are not this task's, in this order.
         """
-        stored = checkpoint.get("hyper_parameters", {}).get("class_names")
+        stored = (checkpoint.get("hyper_parameters", {}).get("data_spec") or {}).get("class_names")
         if stored is not None and stored != self.class_names:
             raise UserError(
                 f"The checkpoint was trained on the classes {', '.join(stored)}; the data has "
@@ -278,11 +260,13 @@ class ClassificationTask(BaseTask):
         Raises:
             UserError: If the checkpoint does not tell what the model's input is like.
         """
-        if (stored := arguments.get("preprocessing")) is None:
+        spec = arguments.get("data_spec") or {}
+        if (stored := spec.get("preprocessing")) is None:
             raise UserError("The checkpoint does not say what its model's input is like; it cannot be used here.")
-        keys = ("image_size", "crop_pct", "crop_mode", "interpolation", "mean", "std", "nodata", "exif")
-        images = {key: stored[key] for key in keys if key in stored} | {"in_chans": len(stored["mean"])}
-        return images | {key: arguments[key] for key in ("class_names", "multi_label")}
+        keys = ("crop_pct", "crop_mode", "interpolation", "mean", "std", "nodata", "exif")
+        images = {"image_size": stored["image_size"], "in_chans": len(stored["mean"])}
+        given = {key: stored[key] for key in keys if key in stored}
+        return images | {"input": given} | {key: spec[key] for key in ("class_names", "multi_label")}
 
     def setup(self, stage: str) -> None:
         """Prepare the metrics for their device, and tell the data when images are to be erased."""
@@ -291,5 +275,5 @@ class ClassificationTask(BaseTask):
         for metric in self.metrics.losses.values():
             cast(MeanLoss, metric).set_dtype(dtype)
         if stage == "fit" and hasattr(data := cast(Any, self.trainer).datamodule, "erases_mixed"):
-            data.erases_mixed = self.mix.order == "before_erasing"
+            data.erases_mixed = self.loss.mix.order == "before_erasing"
         super().setup(stage)

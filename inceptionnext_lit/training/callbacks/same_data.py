@@ -13,7 +13,7 @@ from inceptionnext_lit.training.callbacks.settings import KEY as RUN
 
 KEY = "data_fingerprint"
 _SHOWN = 5
-_RULES = ("val_fraction", "split_seed", "num_folds", "fold")  # which decide on what is held back
+_RULES = ("val_fraction", "seed", "num_folds", "fold")  # which decide on what is held back
 _OF_BEST = ("BestCheckpoint", "StopEarly")  # callbacks that compare validations
 Splits = Mapping[str, Mapping[str, tuple[int, int]]]
 """Of each split, the fingerprint: of each class the number of its images, and a number that tells which they are."""
@@ -89,11 +89,11 @@ def _check_held_back(run: Mapping[str, Any], data: Any) -> None:
     if not getattr(data, "holds_back", False):
         return
     for name in _RULES if run.get("data.root") == data.settings["root"] else ():
-        now, before = data.settings[name], run.get(f"data.{name}")
+        now, before = data.settings["split"][name], run.get(f"data.split.{name}")
         if now != before:
             raise SharedError(
-                f"data.{name} is {now} and was {before} in the checkpoint's run: images that it has trained on would "
-                "be held back for validation. Leave it as it was, or start a new run without the checkpoint."
+                f"data.split.{name} is {now} and was {before} in the checkpoint's run: images that it has trained on "
+                "would be held back for validation. Leave it as it was, or start a new run without the checkpoint."
             )
     rank_zero_warn(
         "The validation split has changed and may now contain images that this run was trained on, so its metrics may "

@@ -9,7 +9,7 @@ from inceptionnext_lit.seeding import run_seed
 
 KEY = "run"
 _TRAINER = ("max_epochs", "max_steps", "precision", "gradient_clip_val", "accumulate_grad_batches", "world_size")
-_NOT_SETTINGS = ("num_classes", "class_names", "preprocessing", "pretrained")  # from the data, or spent at the start
+_NOT_SETTINGS = ("data_spec", "pretrained")  # from the data, or spent at the start
 
 
 class RunRecord(Callback):

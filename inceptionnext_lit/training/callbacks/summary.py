@@ -127,9 +127,9 @@ class RunSummary(Callback):
             return
         if not self._judged and self._waiting.worked:
             self._judge(trainer)
-        bad_images = getattr(getattr(trainer, "datamodule", None), "bad_images", None)
-        if bad_images is not None and (skipped := bad_images.read()):
-            listed = relative(str(bad_images.path))
+        noted = getattr(getattr(trainer, "datamodule", None), "skipped", None)
+        if noted is not None and (skipped := noted.read()):
+            listed = relative(str(noted.path))
             self._out.print(f"Skipped:    {count(len(skipped), 'unreadable image')}, listed in {listed}")
         if not self._began:
             self._out.print(

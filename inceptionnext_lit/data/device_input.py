@@ -1,0 +1,62 @@
+"""Data whose loaders give pixels, which become a model's input on the device."""
+
+from typing import Any
+
+from torch import Tensor
+
+from inceptionnext_lit.data.base import BaseDataModule
+from inceptionnext_lit.data.datasets import finish_batch
+from inceptionnext_lit.data.device_batch import RawImages, ToInput
+from inceptionnext_lit.data.erasing import Erasure, erase
+from inceptionnext_lit.data.seen_pixels import SeenPixels
+from inceptionnext_lit.preprocessing import Preprocessing
+
+
+class DeviceInput(BaseDataModule):
+    """Loaders give :class:`RawImages` in the place of images; normalizing and erasing are done on the device.
+
+    Attributes:
+        preprocessing: What the model's input looks like.
+        erases_mixed: Whether images are erased after they have been mixed, by :meth:`erase_mixed`.
+
+    Args:
+        preprocessing: What the model's input looks like.
+        batch_size: Images per batch and device.
+        global_batch_size: Images per optimizer step over all devices; None for one batch per device.
+        num_workers: Processes that load images; None for the cores that this process may use, at most 8.
+
+    Raises:
+        UserError: If a value is out of its range.
+    """
+
+    def __init__(
+        self, preprocessing: Preprocessing, batch_size: int, global_batch_size: int | None, num_workers: int | None
+    ) -> None:
+        super().__init__(batch_size, global_batch_size, num_workers)
+        self.preprocessing = preprocessing
+        self.erases_mixed = False
+        self._to_input = ToInput(preprocessing)
+        self._left_to_erase: list[Erasure | None] = []
+        self._seen = SeenPixels(preprocessing)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Compare the first training images with the mean and deviation that are taken for theirs."""
+        if self.trainer and self.trainer.training and self.trainer.is_global_zero and isinstance(batch[0], RawImages):
+            self._seen.note(batch[0].pixels)
+        return batch
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Make a model's input of the images that a loader gave, on the device; the rest of the batch stays."""
+        if self.erases_mixed and isinstance(batch[0], RawImages):
+            self._left_to_erase = batch[0].erasures
+        precision = self.trainer.precision_plugin if self.trainer else None
+        return finish_batch(batch, self._to_input, precision, with_erasing=not self.erases_mixed)
+
+    def erase_mixed(self, images: Tensor) -> None:
+        """Erase what was left of the last batch, where :attr:`erases_mixed` is on.
+
+        Args:
+            images: Its images (N, C, H, W), mixed or not, changed in place.
+        """
+        if self._left_to_erase:
+            erase(images, self._left_to_erase)

@@ -1,0 +1,42 @@
+"""What the data tell the model, as one object."""
+
+from dataclasses import dataclass
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.preprocessing import Preprocessing
+
+_IMAGENET_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Classes and input of a data set.
+
+    Attributes:
+        class_names: The class names in index order; ``None``: the indices.
+        num_classes: Number of classes; ``None``: as many as there are names, otherwise ImageNet's 1000.
+        multi_label: Whether an image may have several labels.
+        preprocessing: What the model's input looks like; ``None``: not known.
+
+    Raises:
+        UserError: If there is no class, or there are more or fewer names than classes.
+    """
+
+    class_names: list[str] | None = None
+    num_classes: int | None = None
+    multi_label: bool = False
+    preprocessing: Preprocessing | None = None
+
+    def __post_init__(self) -> None:
+        names, count = self.class_names, self.num_classes
+        if count is not None and count < 1:
+            raise UserError(f"model.data_spec.num_classes is {count}; it must be 1 or more.")
+        if names is not None and count not in (None, len(names)):
+            raise UserError(f"{len(names)} class names were given for {count} classes.")
+
+    @property
+    def names(self) -> list[str]:
+        """The class names in index order, numbers where there are none."""
+        if self.class_names is not None:
+            return list(self.class_names)
+        return [str(index) for index in range(_IMAGENET_CLASSES if self.num_classes is None else self.num_classes)]

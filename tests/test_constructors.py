@@ -1,0 +1,45 @@
+"""How many arguments a constructor takes: more than can be read at a glance belong into groups."""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+
+import pytest
+
+import inceptionnext_lit
+
+MOST = 14
+
+
+def public_classes() -> Iterator[type]:
+    """Every public class that the package defines, but for the models: their arguments are timm's."""
+    for module in pkgutil.walk_packages(inceptionnext_lit.__path__, f"{inceptionnext_lit.__name__}."):
+        if module.name.startswith("inceptionnext_lit.models.") or module.name.endswith("__main__"):
+            continue
+        for name, value in vars(importlib.import_module(module.name)).items():
+            if isinstance(value, type) and value.__module__ == module.name and not name.startswith("_"):
+                yield value
+
+
+def arguments(cls: type) -> list[str]:
+    """Names of a constructor's arguments; none of one that is not written in Python."""
+    try:
+        return list(inspect.signature(cls).parameters)
+    except ValueError:
+        return []
+
+
+CLASSES = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in public_classes()}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_no_constructor_takes_too_many_arguments(name: str) -> None:
+    assert len(arguments(CLASSES[name])) <= MOST, arguments(CLASSES[name])
+
+
+def test_the_classes_are_found() -> None:
+    names = {name.rpartition(".")[2] for name in CLASSES}
+    assert {"ImageFolderDataModule", "ClassificationTask", "BaseTask", "SplitRules", "Schedule", "Classifier"} <= names
+    assert len(arguments(CLASSES["inceptionnext_lit.data.datamodule.ImageFolderDataModule"])) == 14
+    assert len(arguments(CLASSES["inceptionnext_lit.tasks.classification.task.ClassificationTask"])) == 14
