@@ -1,4 +1,3 @@
-import os
 import shutil
 import signal
 import subprocess
@@ -11,7 +10,8 @@ import torch
 
 from inceptionnext_lit.cli import main
 from inceptionnext_lit.data.sample import unpack_sample
-from tests.recipes import REPO, SMALL
+from tests.forked import run_cli
+from tests.recipes import SMALL
 
 _SLOW_TEST_SECONDS = 3600
 
@@ -84,9 +84,7 @@ def shell(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs ``python cli.py WORDS`` in a process of its own, in an empty folder."""
 
     def run(*words: object, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(REPO / "cli.py"), *map(str, words)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+        return run_cli(words, cwd)
 
     return run
 

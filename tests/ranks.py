@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.multiprocessing import start_processes
 
+from tests.forked import forking
 from tests.processes import wait_until
 
 
@@ -25,7 +26,11 @@ def run_ranks(count: int, function: Callable[..., Any], folder: Path, *arguments
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     ranks = start_processes(
-        _call, (count, port, function, folder, arguments), nprocs=count, join=False, start_method="spawn"
+        _call,
+        (count, port, function, folder, arguments),
+        nprocs=count,
+        join=False,
+        start_method=forking().get_start_method(),
     )
     try:
         wait_until(partial(ranks.join, timeout=1), seconds=300)

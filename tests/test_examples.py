@@ -1,23 +1,19 @@
 """Every example runs."""
 
 import csv
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import timm
 import torch
 
+from tests.forked import run_script
 from tests.recipes import REPO
 
 
 def run(script: str, *words: object, cwd: Path) -> str:
-    command = [sys.executable, str(REPO / "examples" / script), *map(str, words)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    done = run_script(REPO / "examples" / script, words, cwd)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -1,12 +1,15 @@
 """The suite itself: it runs under nohup and in the background, and no test waits without end."""
 
+import multiprocessing
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from tests.forked import PRELOADED, run_function
 from tests.processes import running, wait_until
 from tests.recipes import REPO
 
@@ -33,6 +36,18 @@ def test_children_do_not_inherit_ignored_signals(tmp_path: Path) -> None:
     with running(command, cwd=REPO, preexec_fn=ignore_signals, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as run:
         output = run.communicate(timeout=120)[0]
     assert run.returncode == 0, output
+
+
+def say_what_is_there() -> None:
+    print(*(name in sys.modules for name in (*PRELOADED, "torch", "lightning")), threading.active_count())
+    print(multiprocessing.get_start_method(), Path.cwd())
+    sys.exit("the end")
+
+
+def test_forked_processes_begin_with_the_libraries_and_one_thread(tmp_path: Path) -> None:
+    done = run_function(say_what_is_there, cwd=tmp_path)
+    assert done.stdout == f"True True True True 1\n{multiprocessing.get_start_method()} {tmp_path}\n"
+    assert (done.returncode, done.stderr) == (1, "the end\n")
 
 
 def test_every_test_is_bounded(request: pytest.FixtureRequest) -> None:

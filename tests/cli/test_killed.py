@@ -1,11 +1,9 @@
 """Runs that are killed, signalled or fail, and what is left of them."""
 
 import csv
-import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +16,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from inceptionnext_lit.training.callbacks import nan_guard as finite
 from inceptionnext_lit.training.pending import Pending
-from tests.recipes import REPO, SMALL
+from tests.forked import run_cli
+from tests.recipes import SMALL
 
 Cli = Callable[..., None]
 SIGNALS = {"SIGTERM": 143, "SIGINT": 130, "SIGUSR1": 138, "SIGHUP": 129}
@@ -50,9 +49,7 @@ def at(moment: str, number: int, what: str, rank: int = 0) -> list[str]:
 
 
 def start(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(REPO / "cli.py"), *map(str, arguments)]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    done = run_cli(arguments, folder)
     deadline = time.monotonic() + 30  # loader processes look for their parent every few seconds
     while mine := [p.pid for p in psutil.process_iter(["cwd"]) if p.info["cwd"] == str(folder)]:
         assert time.monotonic() < deadline, f"orphans: {mine}"

@@ -1,12 +1,10 @@
 """Tasks from outside the package: one on BaseTask, and a plain LightningModule."""
 
 import csv
-import os
 import re
 import shlex
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from torch import nn
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks import BaseTask
+from tests.forked import run_cli
 from tests.recipes import REPO
 
 Cli = Callable[..., None]
@@ -54,9 +53,7 @@ class Plain(LightningModule):
 
 
 def run(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(REPO), str(folder)])}
-    command = [sys.executable, str(REPO / "cli.py"), *map(str, words)]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    return run_cli(words, folder, PYTHONPATH=str(folder))
 
 
 def killed(moment: str, number: int) -> list[str]:
