@@ -1,3 +1,5 @@
+import fcntl
+import os
 import shutil
 import signal
 import subprocess
@@ -91,11 +93,19 @@ def shell(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run: two epochs of a tiny model on the embedded images."""
-    root = tmp_path_factory.mktemp("trained")
-    words = ["fit", *SMALL, "--trainer.max_epochs", "2"]
-    words += ["--trainer.default_root_dir", str(root), "--model.ema_decay", "0.9"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["cli.py"])
-        main(words)
-    return root / "quickstart" / "version_0"
+    """The folder of a finished run: two epochs of 40 steps of a tiny model on the embedded images.
+
+    The processes among which the tests are divided share it: the first that needs it trains, and others wait.
+    """
+    place = tmp_path_factory.getbasetemp()
+    place = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
+    run = place / "trained" / "quickstart" / "version_0"
+    with (place / "trained.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / "trained").exists():
+            words = ["fit", *SMALL, "--trainer.max_epochs", "2", "--trainer.limit_train_batches", "40"]
+            words += ["--trainer.default_root_dir", str(place / "trained"), "--model.ema_decay", "0.9"]
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(sys, "argv", ["cli.py"])
+                main(words)
+    return run

@@ -6,11 +6,12 @@ import os
 import runpy
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import chdir
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import chdir, contextmanager
 from functools import cache
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,6 +21,7 @@ from tests.recipes import REPO
 
 # Importing these starts no thread and computes nothing.
 PRELOADED = ["inceptionnext_lit.cli.commands.fit", "inceptionnext_lit.reports.budget"]
+Done = subprocess.CompletedProcess[str]
 
 
 @cache
@@ -32,14 +34,12 @@ def forking() -> ForkServerContext:
     return context
 
 
-def run_cli(words: Sequence[object], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_cli(words: Sequence[object], cwd: Path, **environment: str) -> Done:
     """Run ``python cli.py WORDS``."""
     return run_script(REPO / "cli.py", words, cwd, **environment)
 
 
-def run_script(
-    script: Path, words: Sequence[object], cwd: Path, **environment: str
-) -> subprocess.CompletedProcess[str]:
+def run_script(script: Path, words: Sequence[object], cwd: Path, **environment: str) -> Done:
     """Run ``python SCRIPT WORDS``.
 
     Args:
@@ -48,12 +48,10 @@ def run_script(
         cwd: The folder in which it runs.
         environment: Variables beside this process's own.
     """
-    return run_function(_run_script, str(script), [str(word) for word in words], cwd=cwd, **environment)
+    return run_function(as_script, script, *words, cwd=cwd, **environment)
 
 
-def run_function(
-    function: Callable[..., object], *arguments: Any, cwd: Path, **environment: str
-) -> subprocess.CompletedProcess[str]:
+def run_function(function: Callable[..., object], *arguments: Any, cwd: Path, **environment: str) -> Done:
     """Call a function in a process of its own; what it returns is lost.
 
     Args:
@@ -62,31 +60,75 @@ def run_function(
         cwd: The folder in which it runs.
         environment: Variables beside this process's own.
     """
-    with TemporaryDirectory() as folder:
-        out, error = Path(folder, "out"), Path(folder, "error")
-        everything = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-        method = multiprocessing.get_start_method()
-        process = forking().Process(target=_begin, args=(out, error, cwd, everything, method, function, arguments))
+    with forked(function, *arguments, cwd=cwd, **environment) as process:
+        return process.wait()
+
+
+class Forked:
+    """A process that was forked.
+
+    Attributes:
+        pid: Its number.
+    """
+
+    def __init__(self, process: BaseProcess, folder: Path) -> None:
+        assert process.pid is not None
+        self.pid = process.pid
+        self._process = process
+        self._folder = folder
+
+    def wait(self, seconds: float = 300) -> Done:
+        """Wait until it ends; its exit code, and what it printed."""
+        self._process.join(seconds)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired(str(self._process), seconds, *self._printed())
+        return subprocess.CompletedProcess(str(self._process), self._process.exitcode, *self._printed())
+
+    def _printed(self) -> tuple[str, str]:
+        return (self._folder / "out").read_text(), (self._folder / "error").read_text()
+
+
+@contextmanager
+def forked(function: Callable[..., object], *arguments: Any, cwd: Path, **environment: str) -> Iterator[Forked]:
+    """Call a function in a process of its own, which is killed if it still runs when the block ends.
+
+    Args:
+        function: A function of a module.
+        arguments: What it is called with.
+        cwd: The folder in which it runs.
+        environment: Variables beside this process's own.
+    """
+    everything = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    method = multiprocessing.get_start_method()
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        process = forking().Process(target=_begin, args=(folder, cwd, everything, method, function, arguments))
         process.start()
-        process.join(300)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            raise subprocess.TimeoutExpired(str(arguments), 300, out.read_text(), error.read_text())
-        return subprocess.CompletedProcess(arguments, process.exitcode, out.read_text(), error.read_text())
+        try:
+            yield Forked(process, folder)
+        finally:
+            if process.exitcode is None:
+                process.kill()
+                process.join()
+
+
+def as_script(script: Path, *words: object) -> None:
+    """Do in this process what ``python SCRIPT WORDS`` does."""
+    sys.argv = [str(script), *map(str, words)]
+    sys.path[:0] = [str(script.parent), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    runpy.run_path(str(script), run_name="__main__")
 
 
 def _begin(
-    out: Path,
-    error: Path,
+    folder: Path,
     cwd: Path,
     environment: Mapping[str, str],
     method: str,
     function: Callable[..., object],
     arguments: tuple[Any, ...],
 ) -> None:
-    for number, path in ((1, out), (2, error)):
-        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for number, name in ((1, "out"), (2, "error")):
+        target = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(target, number)
         os.close(target)
     os.chdir(cwd)
@@ -97,9 +139,3 @@ def _begin(
         function(*arguments)
     finally:
         atexit._run_exitfuncs()  # which multiprocessing leaves out
-
-
-def _run_script(script: str, words: list[str]) -> None:
-    sys.argv = [script, *words]
-    sys.path[:0] = [str(Path(script).parent), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    runpy.run_path(script, run_name="__main__")

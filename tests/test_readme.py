@@ -1,6 +1,5 @@
 """Every command and figure of the README that can be checked here is."""
 
-import os
 import re
 import shlex
 import subprocess
@@ -13,6 +12,7 @@ import torch
 
 from inceptionnext_lit.cli.commands import benchmark
 from inceptionnext_lit.models import VARIANTS, check_model_name
+from tests.forked import run_script
 from tests.processes import running, wait_until
 from tests.recipes import REPO
 
@@ -58,10 +58,11 @@ def place(tmp_path_factory: pytest.TempPathFactory, make_folder: Callable[..., P
 
 
 def start(words: list[str], place: Path) -> str:
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-    done = subprocess.run(
-        [sys.executable, *words[1:]], cwd=place, env=environment, capture_output=True, text=True, timeout=400
-    )
+    """Run ``python SCRIPT …``, or with an option such as ``-c`` in a process that imports everything anew."""
+    if words[1].startswith("-"):
+        done = subprocess.run([sys.executable, *words[1:]], cwd=place, capture_output=True, text=True, timeout=400)
+    else:
+        done = run_script(place / words[1], words[2:], place)
     assert done.returncode == 0, f"{shlex.join(words)}\n{done.stderr}"
     return done.stdout
 

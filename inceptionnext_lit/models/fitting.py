@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 import timm
 import torch
@@ -91,11 +92,7 @@ def suggest(tensors: Mapping[str, Tensor], asked: str, written_for: str | None) 
     if written_for is not None:
         return f"It was saved from {written_for} (--model.name {written_for})."
     renamed = rename(tensors)
-    fits = {}
-    for row in VARIANTS:
-        with torch.device("meta"):
-            model = timm.create_model(row.name)
-        fits[row.name] = fit(renamed, model)
+    fits = {row.name: fit(renamed, _without_values(row.name)) for row in VARIANTS}
     if complete := [name for name, one in fits.items() if one.mismatches == 0]:
         return f"It fits {' or '.join(f'{name} (--model.name {name})' for name in complete)}."
     nearest = max(fits, key=lambda name: len(fits[name].copies) - fits[name].mismatches)
@@ -111,6 +108,13 @@ def listed(names: Sequence[str], most: int = 4) -> str:
     """The first few names, and how many more there are."""
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+@cache
+def _without_values(name: str) -> nn.Module:
+    """A model of the family as names and shapes alone."""
+    with torch.device("meta"):
+        return cast(nn.Module, timm.create_model(name))
 
 
 def _layers(model: nn.Module, role: str) -> tuple[str, ...]:

@@ -1,9 +1,11 @@
 import csv
 import json
+import os
 import re
+import shlex
 import shutil
 import subprocess
-import time
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.data.input_format import InputOptions
 from inceptionnext_lit.tasks import ClassificationTask
 from tests.batches import finished
+from tests.forked import run_script
 from tests.recipes import REPO, SMALL
 
 Cli = Callable[..., None]
@@ -162,12 +165,12 @@ def test_predict_takes_one_image(trained: Path, cli: Cli, sample: Path, tmp_path
 def test_resume_continues_where_the_run_stopped(trained: Path, cli: Cli, tmp_path: Path) -> None:
     cli(
         "fit", *SMALL, "--ckpt_path", trained / "checkpoints/last.ckpt", "--trainer.max_epochs", 3,
-        "--model.ema_decay", 0.9,
+        "--trainer.limit_train_batches", 40, "--trainer.limit_val_batches", 2, "--model.ema_decay", 0.9,
     )  # fmt: skip
     run = tmp_path / "runs/quickstart/version_0"
     last = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
     assert last["epoch"] == 2
-    assert last["global_step"] == 3 * 93
+    assert last["global_step"] == 3 * 40
     assert len(metrics_of(run)["val/acc1"]) == 1
 
 
@@ -211,7 +214,8 @@ def test_runs_without_loggers_or_checkpoints(cli: Cli, tmp_path: Path) -> None:
 def test_two_process_ddp_on_the_cpu(shell: Shell, tmp_path: Path, sample: Path) -> None:
     done = shell(
         "fit", *SMALL, "--trainer.max_epochs", 1, "--trainer.accelerator", "cpu", "--trainer.devices", 2,
-        "--trainer.strategy", "ddp", "--data.batch_size", 100,
+        "--trainer.strategy", "ddp", "--data.batch_size", 100, "--trainer.limit_train_batches", 3,
+        "--trainer.limit_val_batches", 2,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "200 a step = 100 × 2 devices × 1 accumulated" in done.stdout
@@ -223,31 +227,24 @@ def test_two_process_ddp_on_the_cpu(shell: Shell, tmp_path: Path, sample: Path) 
     [command] = re.findall(r"Next: +(.+)", done.stdout)
     assert re.search(r" predict FOLDER_OR_IMAGE --ckpt_path \S+\.ckpt --output labels\.csv$", command)
     image = next((sample / "val" / "bag").iterdir())
-    as_printed = command.replace("FOLDER_OR_IMAGE", str(image))
-    subprocess.run(as_printed, shell=True, cwd=tmp_path, check=True, timeout=120)
+    python, script, *given = shlex.split(command.replace("FOLDER_OR_IMAGE", str(image)))
+    assert shutil.which(python, path=f"{tmp_path}:{os.environ['PATH']}") == sys.executable
+    assert run_script(tmp_path / script, given, tmp_path).returncode == 0
     assert (tmp_path / "labels.csv").read_text().count("\n") == 2
-    assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 30
+    assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 3
 
 
-def test_help_is_readable_and_the_overview_is_fast(shell: Shell) -> None:
-    start = time.monotonic()
-    overview = shell("--help")
-    seconds = time.monotonic() - start
-    start = time.monotonic()
-    page = shell("fit", "--help", "all")
-    assert seconds < (time.monotonic() - start) / 2  # no torch behind it
-    assert overview.returncode == page.returncode == 0
+def test_help_is_readable(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    cli("--help")
+    overview = capsys.readouterr().out
+    with pytest.raises(SystemExit) as exit_:
+        cli("fit", "--help", "all")
+    assert exit_.value.code == 0
+    page = capsys.readouterr().out
     for command in ("fit", "validate", "test", "predict"):
-        assert f"\n  {command} " in overview.stdout
-    for key in (
-        "--data.root",
-        "--data.batch_size",
-        "--model.name",
-        "--model.lr",
-        "--model.loss.mix.mixup",
-        "--ckpt_path",
-    ):
-        assert key in page.stdout
-    assert ":paramref:" not in page.stdout
-    keys = re.findall(r"^  (--[\w.]+)", page.stdout, re.MULTILINE)
+        assert f"\n  {command} " in overview
+    for key in ("--data.root", "--data.batch_size", "--model.name", "--model.lr", "--model.loss.mix.mixup", "--ckpt_path"):
+        assert key in page
+    assert ":paramref:" not in page
+    keys = re.findall(r"^  (--[\w.]+)", page, re.MULTILINE)
     assert len(keys) == len(set(keys)) > 100

@@ -1,8 +1,5 @@
 """Compiled inference: the same outputs, one compilation, other shapes as they are."""
 
-import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,32 +8,37 @@ import timm
 import torch
 from torch import nn
 
+from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.compiled import Compiled
 from inceptionnext_lit.models.deploy import deploy
+from tests.forked import run_function
 
 
 @pytest.fixture
 def small() -> nn.Module:
+    """A model that compiles in seconds; tests of predict compile whole ones."""
+    torch.compiler.reset()
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU()).eval()
+
+
+def test_the_first_shape_that_comes_twice_is_compiled_and_all_have_the_models_outputs() -> None:
     torch.compiler.reset()
     torch.manual_seed(0)
-    model = timm.create_model("inceptionnext_atto", num_classes=3, depths=(1, 1, 1, 1), dims=(8, 8, 16, 16))
+    model = timm.create_model("inceptionnext_iso_micro", num_classes=3, depth=1, dim=16)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
-    return deploy(model)
-
-
-def test_the_first_shape_that_comes_twice_is_compiled_and_all_have_the_models_outputs(small: nn.Module) -> None:
+    small = deploy(model)
     compiled = Compiled(small)
     torch._dynamo.utils.counters.clear()
     for size in (3, 4, 2, 4, 3, 4, 1):
-        images = torch.randn(size, 3, 64, 64)
+        images = torch.randn(size, 3, 28, 28)
         torch.testing.assert_close(compiled(images), small(images), rtol=1e-4, atol=1e-5)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
     assert torch._inductor.config.freezing is False
 
 
 def test_threads_wait_for_one_compilation(small: nn.Module) -> None:
-    compiled, images = Compiled(small), torch.randn(6, 2, 3, 64, 64)
+    compiled, images = Compiled(small), torch.randn(6, 2, 3, 8, 8)
     torch._dynamo.utils.counters.clear()
     with ThreadPoolExecutor(3) as pool:
         outputs = list(pool.map(compiled, images))
@@ -44,25 +46,19 @@ def test_threads_wait_for_one_compilation(small: nn.Module) -> None:
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
-WITHOUT_A_COMPILER = """
-import timm, torch
-from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.models.compiled import Compiled
-from inceptionnext_lit.models.deploy import deploy
-model = deploy(timm.create_model("inceptionnext_atto", depths=(1, 1, 1, 1), dims=(8, 8, 16, 16)))
-compiled, images = Compiled(model), torch.randn(1, 3, 64, 64)
-torch.testing.assert_close(compiled(images), model(images))  # nothing is compiled yet
-try:
-    compiled(images)
-except UserError as error:
-    print(error)
-"""
+def compile_without_a_compiler() -> None:
+    torch._inductor.config.cpp.cxx = ("no-such-compiler",)  # as the variable CXX sets it
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU()).eval()
+    compiled, images = Compiled(model), torch.randn(1, 3, 8, 8)
+    torch.testing.assert_close(compiled(images), model(images))  # nothing is compiled yet
+    try:
+        compiled(images)
+    except UserError as error:
+        print(error)
 
 
 def test_without_a_compiler_one_sentence_says_so(tmp_path: Path) -> None:
-    environment = {**os.environ, "CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_A_COMPILER], env=environment, capture_output=True, text=True, check=True
-    )
+    done = run_function(compile_without_a_compiler, cwd=tmp_path, TORCHINDUCTOR_CACHE_DIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("The model cannot be compiled here, so leave that out: No working C++ compiler")
     assert done.stdout.count("\n") == 1

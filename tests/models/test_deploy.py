@@ -6,18 +6,20 @@ import torch
 from timm.layers import BatchNormAct2d, StdConv2d
 from torch import Tensor, nn
 
-from inceptionnext_lit.models import VARIANTS
+from inceptionnext_lit.models import VARIANTS, IsotropicMetaNeXt, MetaNeXt, Variant
 from inceptionnext_lit.models.deploy import deploy
 from tests.without_float64 import WithoutFloat64
 
-SMALL = {"depths": (1, 1, 2, 1), "dims": (16, 24, 32, 40)}
+SMALL = {
+    MetaNeXt: {"depths": (1, 1, 2, 1), "dims": (16, 24, 32, 40)},
+    IsotropicMetaNeXt: {"dim": 48, "depth": 2},
+}
+ROWS = {row.name: row for row in VARIANTS}
 
 
-def narrow(name: str, **options: object) -> nn.Module:
+def narrow(row: Variant, **options: object) -> nn.Module:
     """A row's model with few channels and blocks, and values in every norm and LayerScale."""
-    row = next(row for row in VARIANTS if row.name == name)
-    small = {"dim": 48, "depth": 2} if "iso" in name or "attn" in name else SMALL
-    model = timm.create_model(row.name, num_classes=5, drop_path_rate=0.2, **(small | options)).eval()
+    model = timm.create_model(row.name, num_classes=5, drop_path_rate=0.2, **(SMALL[row.form] | options)).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name_, tensor in [*model.named_parameters(), *model.named_buffers()]:
@@ -32,9 +34,9 @@ def relative_error(one: Tensor, other: Tensor) -> float:
     return float((one - other).norm() / other.norm())
 
 
-@pytest.mark.parametrize("name", [row.name for row in VARIANTS])
-def test_outputs_are_the_same(name: str) -> None:
-    model = narrow(name)
+@pytest.mark.parametrize("row", VARIANTS, ids=lambda row: row.name)
+def test_outputs_are_the_same(row: Variant) -> None:
+    model = narrow(row)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -49,7 +51,7 @@ def test_outputs_are_the_same(name: str) -> None:
 
 
 def test_what_cannot_be_folded_stays() -> None:
-    model = narrow("inceptionnext_tiny", output_stride=8)
+    model = narrow(ROWS["inceptionnext_tiny"], output_stride=8)
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         folded = deploy(model)
@@ -74,7 +76,7 @@ def test_layers_that_do_more_than_their_weights_say_stay() -> None:
     images = torch.randn(2, 3, 8, 8, generator=generator)
     with torch.no_grad():
         assert relative_error(deploy(model)(images), model(images)) < 1e-6
-        adapted = narrow("inceptionnext_tiny")
+        adapted = narrow(ROWS["inceptionnext_tiny"])
         fc2 = adapted.stages[0].blocks[0].mlp.fc2
         adapted.stages[0].blocks[0].mlp.fc2 = nn.Sequential(fc2, nn.Tanh())
         images = torch.randn(1, 3, 64, 64, generator=generator)
@@ -83,7 +85,7 @@ def test_layers_that_do_more_than_their_weights_say_stay() -> None:
 
 @pytest.mark.parametrize("name", ["inceptionnext_tiny", "inceptionnext_iso_small", "convnext_iso_small"])
 def test_a_device_without_double_precision(name: str) -> None:
-    model = narrow(name)
+    model = narrow(ROWS[name])
     with WithoutFloat64():
         folded = deploy(model)
     expected = deploy(model).state_dict()

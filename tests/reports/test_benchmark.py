@@ -4,26 +4,41 @@ import json
 import os
 import signal
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from inceptionnext_lit.cli.commands import benchmark
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.cost import count_model
-from inceptionnext_lit.reports.benchmark.case import Bench, Case
+from inceptionnext_lit.reports.benchmark import measure as measuring
+from inceptionnext_lit.reports.benchmark.case import PRODUCTS, Bench, Case
 from inceptionnext_lit.reports.benchmark.measure import Measurement, measure
-from tests.processes import running, wait_until
+from tests.forked import as_script, forked, forking
+from tests.processes import wait_until
 from tests.recipes import REPO
 
 MICRO, NANO = "inceptionnext_iso_micro", "inceptionnext_iso_nano"
 QUICK = ["--image_size", "28", "--batch_size", "2", "--rounds", "2", "--seconds", "0.01", "--threads", "1"]
+SMALL_PRODUCTS = ((64, 16, 8), (32, 32, 32))
+
+
+@pytest.fixture(autouse=True)
+def _forked_cases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cases' processes are forked from one that has the libraries, and multiply small matrices."""
+    monkeypatch.setattr(measuring, "multiprocessing", SimpleNamespace(get_context=lambda _: forking()))
+    ask = measuring._Worker.ask
+
+    def with_small_products(worker: measuring._Worker, name: str, *arguments: object) -> object:
+        return ask(worker, name, *((SMALL_PRODUCTS,) if arguments == (PRODUCTS,) else arguments))
+
+    monkeypatch.setattr(measuring._Worker, "ask", with_small_products)
 
 
 def case(**options: Any) -> Case:
@@ -66,7 +81,22 @@ def test_every_form_runs(mode: str, precision: str, variant: str) -> None:
     bench = Bench(case(mode=mode, precision=precision, variant=variant, layout="best"))
     assert bench.layout in ("channels_last", "contiguous")
     assert bench.images_per_s(0.01) > 0
-    assert bench.matmul_gflop_per_s() > 0
+    assert bench.matmul_gflop_per_s(SMALL_PRODUCTS) > 0
+
+
+def test_the_bound_is_that_of_the_fastest_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, sizes = Bench(case()), []
+
+    def took(product: Callable[[], object], steps: int) -> float:
+        left, right = product.__defaults__
+        assert left.dtype == right.dtype == torch.float32
+        sizes.append((len(left), left.shape[1], len(right)))
+        return steps * (0.1 if len(left) == 64 else 0.01)
+
+    monkeypatch.setattr(bench, "_time", took)
+    assert bench.matmul_gflop_per_s(SMALL_PRODUCTS) == pytest.approx(2e-9 * 32 * 32 * 32 / 0.01)
+    assert set(sizes) == set(SMALL_PRODUCTS)
+    assert max(PRODUCTS) == (50176, 96, 384)  # 56² positions of 16 images
 
 
 @pytest.mark.slow
@@ -146,15 +176,20 @@ def test_a_case_that_cannot_run_is_named() -> None:
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("moment", ["importing", "measuring"])
 def test_interrupted_it_ends_at_once(tmp_path: Path, moment: str) -> None:
-    words = [sys.executable, str(REPO / "cli.py"), "benchmark", MICRO, "--rounds", "500", "--image_size", "28"]
-    with running(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as run:
+    with forked(long_benchmark, cwd=tmp_path) as run:
         needed = ["torch/lib/libtorch_cpu", "libgomp"][: 1 + (moment == "measuring")]
         found = wait_until(lambda: [pid for pid in children(run.pid) if has_opened(pid, needed)])
         time.sleep(2 if moment == "measuring" else 0)
         os.killpg(run.pid, signal.SIGINT)  # as a terminal does
-        out, error = run.communicate(timeout=30)
-    assert (run.returncode, out, error) == (130, "", "Interrupted.\n")
+        done = run.wait(30)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted.\n")
     wait_until(lambda: not [pid for pid in found if Path(f"/proc/{pid}").exists()], seconds=10)  # the system clears up
+
+
+def long_benchmark() -> None:
+    """What a terminal starts."""
+    os.setsid()
+    as_script(REPO / "cli.py", "benchmark", MICRO, "--rounds", "500", "--image_size", "28")
 
 
 def children(process: int) -> list[int]:

@@ -128,8 +128,8 @@ def assert_bit_equal(state: dict[str, Tensor], expected: dict[str, Tensor], name
 RUNS = {
     "epochs": {"max_epochs": 3},
     "epochs accumulating": {"max_epochs": 2, "accumulate_grad_batches": 2, "mix": Mix()},
-    "steps": {"max_steps": 11, "max_epochs": -1, "accumulate_grad_batches": 2, "val_check_interval": 0.5, "mix": Mix()},
-    "steps that end an epoch": {"max_steps": 8, "max_epochs": -1},
+    "steps": {"max_steps": 5, "max_epochs": -1, "accumulate_grad_batches": 2, "val_check_interval": 0.5, "mix": Mix()},
+    "steps that end an epoch": {"max_steps": 4, "max_epochs": -1},
     "validation every second epoch": {"max_epochs": 3, "check_val_every_n_epoch": 2},
     "no validation": {"max_epochs": 2, "limit_val_batches": 0},
     "a rate that falls each epoch": {
@@ -149,21 +149,27 @@ RUNS = {
             kwargs={"monitor": "val/loss", "patience": 0, "threshold": 1.0, "factor": 0.5},
         ),
     },
-    "part of the epoch": {"max_epochs": 2, "limit_train_batches": 5, "accumulate_grad_batches": 2},
+    "part of the epoch": {"max_epochs": 2, "limit_train_batches": 3, "accumulate_grad_batches": 2},
 }  # fmt: skip
+
+
+@pytest.fixture
+def four_batches(make_folder: Callable[..., Path], tmp_path: Path) -> Path:
+    """Images for four batches of training and two of validation."""
+    return make_folder(tmp_path / "data", {"train": 4, "val": 2}, classes=("bag", "coat", "sandal"))
 
 
 LONG = {"epochs", "steps that end an epoch", "validation every second epoch", "no validation"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in RUNS])
-def test_continuing_from_any_moment_gives_the_same_weights(root: Path, tmp_path: Path, name: str) -> None:
+def test_continuing_from_any_moment_gives_the_same_weights(four_batches: Path, tmp_path: Path, name: str) -> None:
     saved = tmp_path / "saved"
     saved.mkdir()
     whole, rows = CountValidations(), Rows()
     settings = RUNS[name] | {"log_every_n_steps": 1}
     rate = LearningRateMonitor("step")
-    expected, trainer = train(root, tmp_path, SaveEverywhere(saved), whole, rate, logger=rows, **settings)
+    expected, trainer = train(four_batches, tmp_path, SaveEverywhere(saved), whole, rate, logger=rows, **settings)
     checkpoints = sorted(saved.iterdir())
     assert len(checkpoints) >= trainer.global_step
     for path in checkpoints:
@@ -171,7 +177,7 @@ def test_continuing_from_any_moment_gives_the_same_weights(root: Path, tmp_path:
         done = stored["global_step"]
         count, rest = CountValidations(), Rows()
         rate = LearningRateMonitor("step")
-        state, continued = train(root, tmp_path, count, rate, ckpt_path=path, logger=rest, **settings)
+        state, continued = train(four_batches, tmp_path, count, rate, ckpt_path=path, logger=rest, **settings)
         assert_bit_equal(state, expected, path.name)
         assert continued.global_step == trainer.global_step
         if done == trainer.global_step and "max_steps" in RUNS[name]:

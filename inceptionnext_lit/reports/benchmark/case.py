@@ -6,7 +6,7 @@ Each case has its own process, so that neither its memory nor its compiled code 
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -31,7 +31,10 @@ _WARM_UPS = 2  # the second is what compiles
 _TRIAL_STEPS = 2  # of each layout, to find the faster one
 _LEAST_STEPS = 3  # of a round
 _MATMUL_SECONDS = 0.2
-_SHAPES = ((50176, 96, 384), (12544, 192, 768), (3136, 384, 1536), (784, 768, 2304), (2048, 2048, 2048))
+Product = tuple[int, int, int]  # rows, inner dimension and columns
+PRODUCTS: tuple[Product, ...] = (
+    (50176, 96, 384), (12544, 192, 768), (3136, 384, 1536), (784, 768, 2304), (2048, 2048, 2048)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,11 +102,15 @@ class Bench:
         steps = max(_LEAST_STEPS, math.ceil(seconds / self._time(self._step, 1)))
         return steps * self.case.batch_size / self._time(self._step, steps)
 
-    def matmul_gflop_per_s(self) -> float:
-        """The rate of the fastest of some matrix products of this precision, those of the models among them."""
+    def matmul_gflop_per_s(self, products: Sequence[Product] = PRODUCTS) -> float:
+        """The rate of the fastest of some matrix products of this precision.
+
+        Args:
+            products: Their sizes; by default those of the models at 224 pixels and a large square one.
+        """
         dtype = torch.bfloat16 if self.case.precision == "bf16" else torch.float32
         best = 0.0
-        for rows, inner, columns in _SHAPES:
+        for rows, inner, columns in products:
             left = torch.randn(rows, inner, device=self.device, dtype=dtype)
             right = torch.randn(columns, inner, device=self.device, dtype=dtype)
 

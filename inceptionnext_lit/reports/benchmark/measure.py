@@ -13,7 +13,7 @@ from typing import Any, cast
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models import check_model_name
 from inceptionnext_lit.models.cost import count_model
-from inceptionnext_lit.reports.benchmark.case import Case, serve
+from inceptionnext_lit.reports.benchmark.case import PRODUCTS, Case, Product, serve
 from inceptionnext_lit.wording import first_line
 
 _GRACE = 2  # seconds for a process to end by itself
@@ -78,7 +78,11 @@ class Measurement:
 
 
 def measure(
-    cases: Sequence[Case], rounds: int, seconds: float, tick: Callable[[str], None] | None = None
+    cases: Sequence[Case],
+    rounds: int,
+    seconds: float,
+    tick: Callable[[str], None] | None = None,
+    products: Sequence[Product] = PRODUCTS,
 ) -> list[Measurement]:
     """Measure cases in turn, in several rounds.
 
@@ -87,6 +91,7 @@ def measure(
         rounds: How often each is measured.
         seconds: How long each runs in a round, at least.
         tick: Is told what happens next.
+        products: Sizes of the matrix products whose rate is the bound.
 
     Raises:
         UserError: If a model is unknown, or a case cannot be run.
@@ -108,7 +113,7 @@ def measure(
                 rates[index].append(cast(float, process.ask("images_per_s", seconds)))
                 if number == 0:  # before the matrix products, whose memory is not the model's
                     peaks.append(cast(float | None, process.ask("peak_memory_mib")))
-                matmul[index].append(cast(float, process.ask("matmul_gflop_per_s")))
+                matmul[index].append(cast(float, process.ask("matmul_gflop_per_s", products)))
         return [
             Measurement(
                 case=case,
@@ -162,7 +167,7 @@ class _Worker:
         other.close()
         self.ready: dict[str, Any] = self._receive()
 
-    def ask(self, name: str, *arguments: float) -> object:
+    def ask(self, name: str, *arguments: object) -> object:
         """Call a method of the case, and wait for what it returns."""
         self._connection.send((name, arguments))
         return self._receive()
