@@ -20,7 +20,7 @@ from unittest.mock import patch
 from tests.recipes import REPO
 
 # Importing these starts no thread and computes nothing.
-PRELOADED = ["inceptionnext_lit.cli.commands.fit", "inceptionnext_lit.reports.budget"]
+PRELOADED = ["inceptionnext_lit.cli.commands.fit", "inceptionnext_lit.reports.budget.rendering"]
 Done = subprocess.CompletedProcess[str]
 
 
