@@ -59,8 +59,9 @@ def atto_file(theirs: nn.Module, tmp_path: Path) -> Path:
     return tmp_path / "atto.pth"
 
 
-@pytest.mark.parametrize("size", ["atto", "tiny"])
-@pytest.mark.parametrize("ending", ["pth", "bin", "safetensors"])
+@pytest.mark.parametrize(
+    ("size", "ending"), [("atto", "pth"), ("atto", "bin"), ("atto", "safetensors"), ("tiny", "safetensors")]
+)
 def test_public_inceptionnext_files(size: str, ending: str, tmp_path: Path, randomise: Randomise) -> None:
     theirs = randomise(timm.create_model(f"inception_next_{size}"))
     path = tmp_path / f"weights.{ending}"
