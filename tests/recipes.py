@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 REPO = Path(__file__).parents[1]
+# The real compiler takes most of a minute for a whole model; tests/models/test_compiled.py has a small one for it.
+BACKENDS = ["eager", pytest.param("inductor", marks=pytest.mark.slow)]
 # A model and a run of seconds; everything else is the quickstart's.
 SMALL = [
     *("--config", str(REPO / "configs/quickstart.yaml")),

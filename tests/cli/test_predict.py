@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch
 from inceptionnext_lit.cli import main
 from inceptionnext_lit.models.compiled import Compiled
 from tests.processes import running, wait_until
-from tests.recipes import REPO, SMALL
+from tests.recipes import BACKENDS, REPO, SMALL
 
 Cli = Callable[..., None]
 ODD = ["a,b.png", 'a"b".png', "line\nbreak.png", "ünï 图.png", os.fsdecode(b"\xff\xfe.png")]
@@ -216,7 +217,11 @@ def test_another_checkpoints_output(
     assert "error: out.csv has the label 'zebra', which this checkpoint does not know" in capsys.readouterr().err
 
 
-def test_compiled_it_writes_the_same(photos: Path, checkpoint: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_compiled_it_writes_the_same(
+    photos: Path, checkpoint: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     cli("predict", str(photos), *words(checkpoint, "plain.jsonl"))
     shapes = []
     compile_ = Compiled._compile

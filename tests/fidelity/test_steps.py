@@ -27,10 +27,17 @@ def images() -> tuple[Tensor, Tensor]:
     return torch.randn(count, 3, 32, 32, generator=generator, dtype=torch.float64), torch.arange(count) % 5
 
 
+NARROW = {
+    "inceptionnext_nano": {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)},
+    "inceptionnext_iso_micro": {"depth": 2},
+    "convnext_iso_nano": {"depth": 2, "dim": 24},
+}
+
+
 def by_hand(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
     """AdamW with decay on matrices and kernels, a rate per epoch, accumulation, clipping, smoothing and an average."""
     torch.manual_seed(0)
-    model = timm.create_model(name, num_classes=5).double().train()
+    model = timm.create_model(name, num_classes=5, **NARROW[name]).double().train()
     spared = [p for p in model.parameters() if p.ndim <= 1]
     decayed = [p for p in model.parameters() if p.ndim > 1]
     groups = [{"params": spared, "weight_decay": 0.0}, {"params": decayed, "weight_decay": 0.05}]
@@ -55,11 +62,11 @@ def by_hand(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
     return model, average
 
 
-@pytest.mark.parametrize("name", ["inceptionnext_nano", "inceptionnext_iso_micro", "convnext_iso_nano"])
+@pytest.mark.parametrize("name", NARROW)
 def test_thirty_steps(tmp_path: Path, name: str) -> None:
     torch.manual_seed(0)
     task = ClassificationTask(
-        name, data_spec=DataSpec(num_classes=5), loss=LossOptions(label_smoothing=0.1), lr=2e-3,
+        name, kwargs=NARROW[name], data_spec=DataSpec(num_classes=5), loss=LossOptions(label_smoothing=0.1), lr=2e-3,
         weight_decay=0.05, ema_decay=DECAY, ema_warmup=False,
         schedule=Schedule(
             unit="epoch", warmup_epochs=2, warmup_overlays=True, warmup_lr=1e-6, min_lr=1e-5, cooldown_epochs=1

@@ -16,7 +16,7 @@ from tests.forked import run_function
 
 @pytest.fixture
 def small() -> nn.Module:
-    """A model that compiles in seconds; tests of predict compile whole ones."""
+    """A model that compiles in seconds."""
     torch.compiler.reset()
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU()).eval()
 

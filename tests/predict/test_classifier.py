@@ -4,6 +4,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import inceptionnext_lit
 from inceptionnext_lit import Classifier, Prediction, load_classifier
 from inceptionnext_lit.data.loading import load_image
 from inceptionnext_lit.errors import UserError
+from tests.recipes import BACKENDS
 
 
 @pytest.fixture(scope="module")
@@ -195,10 +197,13 @@ def test_on_a_gpu(classifier: Classifier, trained: Path, paths: list[str]) -> No
     assert [one.probability for one in found] == pytest.approx([one.probability for one in expected], abs=1e-3)
 
 
-def test_compiled_it_says_the_same(classifier: Classifier, paths: list[str], trained: Path) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_compiled_it_says_the_same(
+    classifier: Classifier, paths: list[str], trained: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     torch.compiler.reset()
     compiled = load_classifier(trained / "checkpoints/best.ckpt", device="cpu", compiles=True)
-    # the batches of tests/cli/test_predict.py, whose kernels torch keeps
-    ours, theirs = compiled.predict(paths, batch_size=4), classifier.predict(paths, batch_size=4)
+    ours, theirs = compiled.predict(paths, batch_size=5), classifier.predict(paths, batch_size=5)
     assert labels(ours) == labels(theirs)
     assert probabilities(ours) == pytest.approx(probabilities(theirs), abs=1e-5)
