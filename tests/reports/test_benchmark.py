@@ -36,7 +36,10 @@ def _forked_cases(monkeypatch: pytest.MonkeyPatch) -> None:
     ask = measuring._Worker.ask
 
     def with_small_products(worker: measuring._Worker, name: str, *arguments: object) -> object:
-        return ask(worker, name, *((SMALL_PRODUCTS,) if arguments == (PRODUCTS,) else arguments))
+        if name == "matmul_gflop_per_s":
+            assert arguments == (PRODUCTS,)
+            arguments = (SMALL_PRODUCTS,)
+        return ask(worker, name, *arguments)
 
     monkeypatch.setattr(measuring._Worker, "ask", with_small_products)
 
