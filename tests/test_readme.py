@@ -37,6 +37,7 @@ PYTHON = [words for words in COMMANDS if words[0] == "python" and words not in E
 
 # Cuts of length, given last, so that they win; the keys that the README's command is about stay.
 SHORT = ["--trainer.limit_train_batches", "3", "--trainer.limit_val_batches", "2"]
+SMALL_BATCHES = [*SHORT, "--data.batch_size", "8"]
 SMALL_STEP = ["--data.batch_size", "4", "--data.global_batch_size", "4", "--trainer.max_steps", "1"]
 SMALL_STEP += ["--trainer.devices", "1", "--model.pretrained", "false"]
 NANO = ["--model.name", "inceptionnext_nano", "--data.image_size", "64"]  # recipes themselves: tests/test_configs.py
@@ -84,8 +85,10 @@ def test_every_python_command_in_order(place: Path) -> None:
         extra: list[str] = []
         if words[1:3] == ["cli.py", "fit"] and "--help" not in words:
             needs_little = "sample" in words or any("quickstart" in word for word in words)
-            extra = SHORT if needs_little else SMALL_STEP
-            extra = [] if "--trainer.max_steps" in words else extra
+            extra = SMALL_BATCHES if needs_little else [*SMALL_STEP, *NANO]
+            extra = NANO if "--trainer.max_steps" in words else extra
+        if words[1:3] == ["cli.py", "budget"] and "--image_size" in words:
+            extra = ["--image_size", "64,256"]
         if words[1].endswith("predict_from_checkpoint.py"):
             (place / "best.ckpt").symlink_to(place / "runs/quickstart/version_0/checkpoints/best.ckpt")
         output = start([*words, *extra], place)
