@@ -1,7 +1,7 @@
 """PyTorch Lightning toolkit for the InceptionNeXt family of vision backbones (arXiv 2303.16900).
 
-Importing this package makes the family's models known to timm, in either order of imports:
-``timm.create_model("inceptionnext_iso_small")``. Nothing heavy is loaded until timm itself is.
+Importing this package registers the family's models with timm, in either order of imports:
+``timm.create_model("inceptionnext_iso_small")``. Nothing heavy is loaded until timm itself is imported.
 """
 
 import importlib
@@ -19,15 +19,15 @@ __version__ = "0.1.0"
 
 @when_imported("timm")
 def _register_models(_timm: ModuleType) -> None:
-    """Add our rows to timm's registry as soon as timm is there.
+    """Register our models with timm once timm is imported.
 
-    The command line answers ``--help`` without paying for torch and timm (seconds) because of this.
+    Deferred so that the command line answers ``--help`` without importing torch and timm, which takes seconds.
     """
     importlib.import_module("inceptionnext_lit.models")
 
 
 def __getattr__(name: str) -> Any:
-    """Import what works with trained checkpoints when it is first asked for: torch and Lightning come with it."""
+    """Import the classifier API on first use, since it pulls in torch and Lightning."""
     if name in __all__:
         return getattr(importlib.import_module("inceptionnext_lit.predict.classifier"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,10 +1,10 @@
-"""The C library's allocator, told to keep the memory that it has.
+"""Keep freed memory in the process instead of returning it to the kernel.
 
-glibc gives a large buffer back to the kernel when it is freed, and every new activation is then faulted in again, page
-by page, which can take longer than computing it. Kept, it is used again at once; a process then stays near its peak
-(README, "Speed"). Loader processes that are forked inherit it.
+glibc returns a large buffer to the kernel when it is freed, so every new activation is faulted in again page by page,
+which can take longer than computing it. A process that keeps its memory reuses it at once, and stays near its peak
+(README, "Speed"). Forked loader processes inherit the setting.
 
-Huge pages are not asked for: on top of kept memory they were measured to add nothing (README, "Speed").
+Huge pages are not requested: with kept memory they made no measurable difference (README, "Speed").
 """
 
 import ctypes
@@ -16,12 +16,12 @@ _M_MMAP_MAX = -4
 
 
 def keep_memory() -> bool:
-    """Let freed memory stay with this process, for its large buffers too; call it before the work begins.
+    """Make the allocator keep freed memory, large buffers included; call it before the work begins.
 
-    The variable ``INCEPTIONNEXT_LIT_KEEP_MEMORY=0`` switches it off. Elsewhere than on glibc nothing happens.
+    ``INCEPTIONNEXT_LIT_KEEP_MEMORY=0`` in the environment disables it. It does nothing without glibc.
 
     Returns:
-        Whether the allocator has been told.
+        Whether the setting was applied.
     """
     if os.environ.get(VARIABLE) == "0":
         return False

@@ -1,4 +1,4 @@
-"""Lines, tables and progress bars on a terminal or in a file, by rich."""
+"""Lines, tables and progress bars for a terminal or a file, rendered by rich."""
 
 import io
 from typing import Any
@@ -9,35 +9,35 @@ from rich.table import Table
 
 from inceptionnext_lit.wording import printable_lines
 
-_FILE_WIDTH = 200  # of tables that go to a file
+_FILE_WIDTH = 200  # columns of tables written to a file
 
 
 class LineConsole(Console):
-    """A console for whole lines of plain text, none of which is a terminal's escape sequence."""
+    """Console for whole lines of plain text, without markup or escape sequences."""
 
     def __init__(self) -> None:
         super().__init__(soft_wrap=True, highlight=False, markup=False)
 
     def print(self, *objects: Any, **kwargs: Any) -> None:
-        """Print text, of which control signs come as escapes."""
+        """Print text with control characters escaped."""
         super().print(*(printable_lines(str(text)) for text in objects), **kwargs)
 
 
 def report_console(width: int = _FILE_WIDTH) -> Console:
-    """A console on stdout for tables and pages.
+    """Return a console on stdout for tables and pages.
 
     Args:
-        width: Columns where stdout is no terminal.
+        width: Columns when stdout is not a terminal.
     """
     stdout = Console()
     return stdout if stdout.is_terminal else Console(width=width)
 
 
 def rendered(table: RenderableType) -> str:
-    """A table as text, as wide as the terminal, or as a file takes it.
+    """Render a table as text, as wide as the terminal, or 200 columns if stdout is not a terminal.
 
     Args:
-        table: One of rich's; its cells are plain text.
+        table: A rich renderable whose cells are plain text.
     """
     text = io.StringIO()
     Console(file=text, width=report_console().width).print(table, markup=False)
@@ -45,19 +45,19 @@ def rendered(table: RenderableType) -> str:
 
 
 def plain_table(title: str | None) -> Table:
-    """An empty table without lines, as reports show them.
+    """Return an empty table without rules, as reports use it.
 
     Args:
-        title: A line above it; None for none.
+        title: A line above the table, or None.
     """
     return Table(title=title, title_justify="left", title_style="bold", box=None, header_style="bold", pad_edge=False)
 
 
 def progress_bar(*columns: ProgressColumn) -> Progress:
-    """A bar on stderr, which goes away when all is done; nothing where stderr is no terminal.
+    """Return a progress bar on stderr that is removed at the end, and is disabled if stderr is not a terminal.
 
     Args:
-        *columns: Shown after the task, the bar, the count and the time that has passed.
+        *columns: Columns after the description, the bar, the count and the elapsed time.
     """
     console = Console(stderr=True)
     first = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

@@ -1,10 +1,10 @@
-"""The exceptions for what a person can mend."""
+"""Exceptions for errors that a user can fix."""
 
 
 class UserError(Exception):
-    """A mistake in what was asked for: a path, a key, a file, a size.
+    """An error in the user's input, such as a path, an option, a file or a size.
 
-    The message is one clear sentence, or a few: what is wrong, where, and what to do about it.
+    The message says in one or two clear sentences what is wrong, where, and what to do about it.
     The command line prints it without a traceback and exits with :attr:`code`.
     """
 
@@ -12,10 +12,10 @@ class UserError(Exception):
 
 
 class UsageError(UserError):
-    """A command line that cannot be understood."""
+    """A command line that cannot be parsed."""
 
     code = 2
 
 
 class SharedError(UserError):
-    """An error that all processes of a run raise together, and of which one speaks for all."""
+    """An error that all ranks raise together; only the first one prints it."""

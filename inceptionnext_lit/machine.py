@@ -1,8 +1,8 @@
-"""What this process may use of the machine."""
+"""Resources of the machine that are available to this process."""
 
 import os
 
 
 def usable_cores() -> int:
-    """CPU cores that this process may run on, at least 1."""
+    """Return the number of CPU cores that this process may use, at least 1."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

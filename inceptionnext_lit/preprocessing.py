@@ -1,9 +1,9 @@
-"""How an image becomes a model's input: what the data and the model must agree on."""
+"""How an image becomes a model's input, shared by the data and the model."""
 
 from typing import Final, Literal, NotRequired, TypedDict
 
 NOT_COUNTED: Final = -1
-"""The label of an image that only fills up a process's share of an evaluation; no metric counts it."""
+"""Label of an image that pads a rank's share of an evaluation set; metrics ignore it."""
 
 Interpolation = Literal["bicubic", "bilinear"]
 Exif = Literal["apply", "ignore"]
@@ -14,16 +14,15 @@ class Preprocessing(TypedDict):
     """The evaluation transform as plain data, so that a checkpoint can carry it.
 
     Attributes:
-        image_size: Side of the square that the model gets, in pixels.
-        crop_pct: Share of the resized image's side that the centre crop keeps.
+        image_size: Side of the square model input, in pixels.
+        crop_pct: Fraction of the resized image's side that the center crop keeps.
         interpolation: Resampling filter of the resize, ``"bicubic"`` or ``"bilinear"``.
-        mean: Mean per channel that is subtracted, for pixels in [0, 1].
-        std: Standard deviation per channel that is divided by.
-        crop_mode: What becomes of an image that is no square: ``"center"`` resizes its shorter side and cuts the longer
-            one, ``"squash"`` resizes both, and ``"border"`` resizes the longer side and fills up with the mean. Without
-            it: ``"center"``.
-        nodata: The value of pixels without data, which become 0; absent where it was not given.
-        exif: Whether EXIF's orientation is applied; without it: ``"apply"``.
+        mean: Mean to subtract per channel, for pixels in [0, 1].
+        std: Standard deviation to divide by per channel.
+        crop_mode: How to fit an image that is not square: ``"center"`` (default) resizes the shorter side and crops the
+            longer one, ``"squash"`` resizes both, ``"border"`` resizes the longer side and pads with the mean.
+        nodata: Value of pixels without data, which become 0; absent if there is none.
+        exif: Whether to apply the EXIF orientation; ``"apply"`` by default.
     """
 
     image_size: int

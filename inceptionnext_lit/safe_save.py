@@ -1,4 +1,4 @@
-"""Writing files so that a crash leaves the old one or the new one, never half of one."""
+"""Write files atomically: a crash leaves the old file or the new one, never a partial one."""
 
 import contextlib
 import errno
@@ -10,10 +10,10 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Give a path to write to, which takes the target's place, flushed to disk, when the block ends without an error.
+    """Yield a temporary path that replaces the target, flushed to disk, if the block ends without an error.
 
     Args:
-        target: The file to be; its folder is made if need be. An old file of this name stays until the very end.
+        target: The file to write; its folder is created if needed. An existing file stays until the replacement.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial")
@@ -22,24 +22,24 @@ def replacing(target: Path) -> Iterator[Path]:
         yield Path(name)
         with open(name, "rb+") as file:
             os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())  # mkstemp's own mode shuts out the rest of a team
+        os.chmod(name, 0o666 & ~_umask())  # mkstemp's mode denies access to the group
         os.replace(name, target)
         _flush_folder(target.parent)
     except BaseException as error:
         if isinstance(error, OSError) and error.filename in (None, name):
-            error.filename = os.fspath(target)  # a failed write does not tell
+            error.filename = os.fspath(target)  # a failed write does not name its file
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         raise
 
 
 def obstacle(target: Path) -> int | None:
-    """The operating system's code for what stands in the way of a file; None where nothing does. Makes nothing."""
+    """Return the error code of what prevents writing a file, or None; creates nothing."""
     try:
         if target.is_dir():
             return errno.EISDIR
         folder = target.parent
-        while not folder.exists() and folder != folder.parent:  # folders that are missing will be made
+        while not folder.exists() and folder != folder.parent:  # missing folders will be created
             folder = folder.parent
         if not folder.is_dir():
             return errno.ENOTDIR
@@ -49,8 +49,8 @@ def obstacle(target: Path) -> int | None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make a renaming last through a loss of power."""
-    if hasattr(os, "O_DIRECTORY"):  # elsewhere a folder cannot be opened
+    """Make a rename survive a power failure."""
+    if hasattr(os, "O_DIRECTORY"):  # a folder cannot be opened on other systems
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(handle)

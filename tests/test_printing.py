@@ -33,11 +33,11 @@ def test_numbers_agree_with_their_nouns() -> None:
 
 def test_every_way_to_the_terminal_escapes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     print_error(f"no {ODD}\nhere")
-    print_error(ODD, process=3)
+    print_error(ODD, rank=3)
     say(f"x\n{ODD}")
     LineConsole().print(f"Class [red]{ODD}")
     out, error = capsys.readouterr()
-    assert error == f"error: no {ESCAPED}\\nhere\nerror (process 3): {ESCAPED}\n"
+    assert error == f"error: no {ESCAPED}\\nhere\nerror (rank 3): {ESCAPED}\n"
     assert out == f"x\n{ESCAPED}\nClass [red]{ESCAPED}\n"
     place = str(Path(quiet.__file__))
     assert quiet._format_warning(ODD, UserWarning, place, 1) == f"warning: {ESCAPED}\n"

@@ -59,7 +59,7 @@ def test_code_is_refused_and_not_run(
     with pytest.raises(UserError) as refused:
         load_plain(path)
     assert str(refused.value) == (
-        f"The file {path} holds code (posix.system) beside weights; it was refused and nothing in it was run."
+        f"The file {path} contains code (posix.system) besides weights; it was refused and nothing in it was run."
     )
     assert not marker.exists()
 
@@ -103,7 +103,7 @@ def test_an_array_beside_weights(tmp_path: Path) -> None:
 def test_code_within_plain_values_is_refused(tmp_path: Path, wrap: Callable[[object], object]) -> None:
     marker = tmp_path / "ran"
     torch.save({**TENSORS, "x": wrap(Dangerous(marker))}, tmp_path / "evil.pth")
-    with pytest.raises(UserError, match=r"holds code \(posix\.system\) beside weights"):
+    with pytest.raises(UserError, match=r"contains code \(posix\.system\) besides weights"):
         load_plain(tmp_path / "evil.pth")
     assert not marker.exists()
 
@@ -143,5 +143,5 @@ def test_missing_folder_and_no_dictionary(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="is a folder, not a checkpoint"):
             read(tmp_path)
     torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(UserError, match=r"list\.pth holds a list, but a checkpoint is a dictionary"):
+    with pytest.raises(UserError, match=r"list\.pth contains a list, but a checkpoint is a dictionary"):
         load_plain(tmp_path / "list.pth")

@@ -26,7 +26,7 @@ from inceptionnext_lit.models.cost import image_macs
 from inceptionnext_lit.predict.writer import PredictionWriter, check_single_process
 from inceptionnext_lit.tasks.base import BaseTask, run_callbacks
 from inceptionnext_lit.training.batchnorm import DeviceSyncBatchNorm
-from inceptionnext_lit.training.callbacks.learning_rate import RateMonitor
+from inceptionnext_lit.training.callbacks.learning_rate import LearningRateLogger
 from inceptionnext_lit.training.callbacks.peers import Peers, set_timeout
 from inceptionnext_lit.training.callbacks.progress import RunProgressBar
 from inceptionnext_lit.training.callbacks.signals import SaveOnSignal
@@ -122,7 +122,7 @@ class CommandLine(CommandLineParsing):
                 callbacks += [*kept.callbacks(), self._signals, RunSummary(image_macs)]
             callbacks.append(self._peers)
             if logger:
-                callbacks.append(RateMonitor())
+                callbacks.append(LearningRateLogger())
         else:
             logger = logger or False
             self.save_config_callback = None  # only training leaves a run folder to be repeated from

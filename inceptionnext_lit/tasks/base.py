@@ -15,7 +15,7 @@ from inceptionnext_lit.tasks.self_contained import match_average
 from inceptionnext_lit.training.batchnorm import AverageStatistics
 from inceptionnext_lit.training.callbacks.checkpoints import Mode
 from inceptionnext_lit.training.callbacks.curve import ExactCurve
-from inceptionnext_lit.training.callbacks.nan_guard import StopOnNonFinite
+from inceptionnext_lit.training.callbacks.nan_guard import NanGuard
 from inceptionnext_lit.training.callbacks.plateau import StepOnPlateau
 from inceptionnext_lit.training.callbacks.resume import ExactResume
 from inceptionnext_lit.training.callbacks.same_data import SameData
@@ -31,7 +31,7 @@ from inceptionnext_lit.training.sharding import shard
 
 def run_callbacks() -> list[Callback]:
     """Callbacks of every training: seeds, a finite loss, exact continuation, a record of settings and data."""
-    return [SeedSteps(), StopOnNonFinite(), ExactResume(), ExactCurve(), RunRecord(), SameData()]
+    return [SeedSteps(), NanGuard(), ExactResume(), ExactCurve(), RunRecord(), SameData()]
 
 
 class BaseTask(Optimized):

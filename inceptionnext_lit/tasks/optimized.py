@@ -14,7 +14,7 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks.self_contained import SelfContained
 from inceptionnext_lit.training.callbacks.resume import KEY as POSITION
 from inceptionnext_lit.training.finetuning import Finetuning, Phases, classifier_parameters, trainable
-from inceptionnext_lit.training.optim import OWN_WAY, OptimizerOptions, default_lr, leave_unscaling_to_others
+from inceptionnext_lit.training.optim import STEP_KWARGS, OptimizerOptions, default_lr, unscale_before_step
 from inceptionnext_lit.training.schedule import Probe, Schedule, StepSchedule
 
 
@@ -86,7 +86,7 @@ class Optimized(SelfContained):
         with trainable(self.model, later):
             optimizer = self.optimizer.build(self.model, self.hparams["lr"], self.hparams["weight_decay"], head)
         if self.trainer.gradient_clip_val:
-            leave_unscaling_to_others(optimizer)
+            unscale_before_step(optimizer)
         if self.schedule.name is not None:
             described = self.schedule.attach(optimizer)
             self._own_options = [_options(group) | {"lr": group["initial_lr"]} for group in optimizer.param_groups]
@@ -137,7 +137,7 @@ class Optimized(SelfContained):
                 )
             scheduler.last_epoch = by_now
         stored, given = self._stored_kwargs, self.optimizer.kwargs or {}
-        changed = {key for key in stored.keys() | given.keys() if stored.get(key) != given.get(key)} - set(OWN_WAY)
+        changed = {key for key in stored.keys() | given.keys() if stored.get(key) != given.get(key)} - set(STEP_KWARGS)
         for index, (group, own) in enumerate(zip(optimizer.param_groups, self._own_options, strict=True)):
             if isinstance(scheduler, StepSchedule):
                 group["lr"] = own["lr"] * scheduler.lr_lambdas[index](scheduler.last_epoch)

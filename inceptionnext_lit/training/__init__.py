@@ -1,1 +1,1 @@
-"""What training needs beside the model and the data: schedules, mixing, checkpoints, callbacks."""
+"""Training besides the model and the data: optimizers, schedules, checkpoints and callbacks."""

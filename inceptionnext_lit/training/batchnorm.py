@@ -1,6 +1,6 @@
-"""BatchNorm over all processes, on the CPU too.
+"""BatchNorm statistics over all ranks, also on the CPU.
 
-``torch.nn.SyncBatchNorm`` refuses the CPU, and so does ``DistributedDataParallel`` a model that has one there.
+``torch.nn.SyncBatchNorm`` does not support the CPU, and ``DistributedDataParallel`` refuses a CPU model that has one.
 """
 
 from typing import Any, Literal, cast
@@ -18,52 +18,52 @@ DistBN = Literal["reduce", "broadcast"]
 
 
 class AverageStatistics(Callback):
-    """Averages BatchNorms' running statistics over the processes before a validation, as timm's ``--dist-bn reduce``.
+    """Average BatchNorm's running statistics over ranks before a validation, like timm's ``--dist-bn reduce``.
 
-    Between processes they differ by the last batch alone: in each step, ``DistributedDataParallel`` hands out those of
-    the first process. It is done at the end of that batch, so that a checkpoint that is written before the validation
-    holds them too.
+    Ranks differ by the last batch only, because ``DistributedDataParallel`` broadcasts the first rank's statistics in
+    each step. They are averaged at the end of that batch, so that a checkpoint written before the validation has them
+    too.
     """
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Average, if a validation follows; sharded models keep each process's own."""
+        """Average the statistics if a validation follows; sharded models keep each rank's own."""
         if trainer.world_size == 1 or pl_module.device_mesh is not None:
             return
         if will_validate(trainer):
             for module in pl_module.modules():
-                if isinstance(module, _BatchNorm) and not isinstance(module, ProcessBatchNorm | nn.SyncBatchNorm):
+                if isinstance(module, _BatchNorm) and not isinstance(module, CrossRankBatchNorm | nn.SyncBatchNorm):
                     for statistic in (module.running_mean, module.running_var):
                         if statistic is not None:
                             all_reduce(statistic)
                             statistic /= get_world_size()
 
 
-class ProcessBatchNorm(_BatchNorm):
-    """BatchNorm whose statistics in training are those of all processes' batches together.
+class CrossRankBatchNorm(_BatchNorm):
+    """BatchNorm with training statistics over the batches of all ranks.
 
     Shape:
-        ``(N, C, ...)`` to ``(N, C, ...)``; N may differ from process to process.
+        ``(N, C, ...)`` to ``(N, C, ...)``; N may differ between ranks.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
         pass  # any number of positions
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise, with statistics of all processes in training."""
+        """Normalize with the statistics of all ranks in training, with the running statistics otherwise."""
         if not (self.training and is_available() and is_initialized() and get_world_size() > 1):
             return super().forward(input)
         axes = [axis for axis in range(input.ndim) if axis != 1]
         shape = [1, -1] + [1] * (input.ndim - 2)
         x = input.float()
         count = x.new_full((1,), x.numel() / x.shape[1])
-        total = _sum_over_processes(torch.cat((x.sum(axes), count)))
+        total = _sum_over_ranks(torch.cat((x.sum(axes), count)))
         count = total[-1:].detach()
         mean = total[:-1] / count
-        centred = x - mean.reshape(shape)  # the difference of two large sums would lose digits
-        variance = _sum_over_processes(centred.square().sum(axes)) / count
+        centered = x - mean.reshape(shape)  # the difference of two large sums would lose precision
+        variance = _sum_over_ranks(centered.square().sum(axes)) / count
         self._track(mean.detach(), variance.detach() * count / (count - 1))
         scale = torch.rsqrt(variance + self.eps)
-        out: Tensor = centred * (scale if self.weight is None else scale * self.weight).reshape(shape)
+        out: Tensor = centered * (scale if self.weight is None else scale * self.weight).reshape(shape)
         if self.bias is not None:
             out = out + self.bias.reshape(shape)
         return out.to(input.dtype)
@@ -77,8 +77,8 @@ class ProcessBatchNorm(_BatchNorm):
         self.running_var.lerp_(variance, rate)
 
 
-class _SumOverProcesses(torch.autograd.Function):
-    """Sum that gradients flow through: each process gets those of all."""
+class _SumOverRanks(torch.autograd.Function):
+    """Differentiable sum over ranks, whose gradient is the sum over ranks too."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -93,22 +93,22 @@ class _SumOverProcesses(torch.autograd.Function):
         return total
 
 
-def _sum_over_processes(x: Tensor) -> Tensor:
-    return cast(Tensor, _SumOverProcesses.apply(x))
+def _sum_over_ranks(x: Tensor) -> Tensor:
+    return cast(Tensor, _SumOverRanks.apply(x))
 
 
 class DeviceSyncBatchNorm(LayerSync):
-    """Lightning's ``sync_batchnorm`` on any device: torch's own layer on GPUs, :class:`ProcessBatchNorm` elsewhere."""
+    """Lightning's ``sync_batchnorm`` on any device: torch's layer on GPUs, :class:`CrossRankBatchNorm` elsewhere."""
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Replace every BatchNorm in a model, in place; names, parameters and statistics stay."""
+        """Replace every BatchNorm of a model in place, keeping names, parameters and statistics."""
         if torch.cuda.is_available():
             return cast(nn.Module, nn.SyncBatchNorm.convert_sync_batchnorm(model))  # type: ignore[no-untyped-call]
-        return _replace(model, nn.modules.batchnorm._BatchNorm, ProcessBatchNorm)
+        return _replace(model, nn.modules.batchnorm._BatchNorm, CrossRankBatchNorm)
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """Put ``BatchNorm2d`` back, in place."""
-        return _replace(model, (nn.SyncBatchNorm, ProcessBatchNorm), nn.BatchNorm2d)
+        """Restore ``BatchNorm2d`` in place."""
+        return _replace(model, (nn.SyncBatchNorm, CrossRankBatchNorm), nn.BatchNorm2d)
 
 
 def _replace(module: nn.Module, old: type[nn.Module] | tuple[type[nn.Module], ...], new: type[_BatchNorm]) -> nn.Module:

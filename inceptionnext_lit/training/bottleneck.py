@@ -1,18 +1,18 @@
-"""Whether the loader or the model is what a run waits for, and what to do about it."""
+"""Measure whether a run waits for the data loader or for the model, and suggest what to do about it."""
 
 import time
 from typing import Any
 
 from inceptionnext_lit.machine import usable_cores
 
-_FROM = 0.05  # share of the time from which on waiting is worth a remark
+_NOTABLE_SHARE = 0.05  # share of the time spent waiting that is worth reporting
 
 
 class WaitingClock:
-    """Adds up how long the training loop waits for batches, and how long everything else takes.
+    """Measure how long the training loop waits for batches, and how long everything else takes.
 
-    It reads the host's clock alone. On a GPU, whose work the host only lines up, the host waits for images as long as
-    the GPU does once its queue is full, which is after a few steps.
+    Only the host's clock is read. A GPU's work is queued, but once the queue is full, after a few steps, the host waits
+    for images as long as the GPU does.
     """
 
     def __init__(self) -> None:
@@ -21,46 +21,46 @@ class WaitingClock:
         self._since: float | None = None
 
     def ask(self) -> None:
-        """The next batch is asked for."""
+        """Record that the next batch is requested."""
         now = time.monotonic()
         if self._since is not None:
             self.worked += now - self._since
         self._since = now
 
     def receive(self) -> None:
-        """It is there."""
+        """Record that the batch has arrived."""
         now = time.monotonic()
         if self._since is not None:
             self.waited += now - self._since
         self._since = now
 
     def begin_epoch(self) -> None:
-        """An epoch's first batch is asked for; the run's first is left out, before which loader processes start."""
+        """Record that an epoch's first batch is requested; the run's first is skipped, as workers start then."""
         self.pause()
         if self.worked:
             self.ask()
 
     def pause(self) -> None:
-        """Leave out what comes now, such as a validation, until the next batch is there."""
+        """Skip the time until the next batch arrives, for example a validation."""
         self._since = None
 
     @property
     def share(self) -> float:
-        """How much of the time went into waiting, in [0, 1]; 0 before there was any."""
+        """Fraction of the time spent waiting, in [0, 1]; 0 before the first measurement."""
         total = self.waited + self.worked
         return self.waited / total if total > 0 else 0.0
 
 
 def verdict(share: float, num_workers: int, augmentation: Any = None) -> str:
-    """One line on what holds the run up.
+    """Describe in one line what limits the speed of a run.
 
     Args:
-        share: Of the training time that is spent waiting for images.
-        num_workers: Loader processes; 0 where images are loaded in the training process.
-        augmentation: The data module's, if it has one.
+        share: Fraction of the training time spent waiting for images.
+        num_workers: Loader processes; 0 if images are loaded in the training process.
+        augmentation: The data module's augmentation, if it has one.
     """
     percent = f"{share:.0%}"
-    if share < _FROM:
+    if share < _NOTABLE_SHARE:
         return f"keeps up (the model waits {percent} of the time)"
     if num_workers == 0:
         return (

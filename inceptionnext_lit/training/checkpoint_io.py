@@ -1,4 +1,4 @@
-"""Read and write checkpoint files so that neither a crash nor a stranger's file does harm."""
+"""Read and write checkpoint files safely: a crash leaves no partial file, and untrusted files cannot run code."""
 
 import os
 import shutil
@@ -22,23 +22,23 @@ def read_checkpoint(path: str | Path, *, mmap: bool = False) -> dict[str, Any]:
 
     Args:
         path: The file.
-        mmap: Leave tensors on disk until they are used; for a look at the small parts of a large file.
+        mmap: Leave tensors on disk until they are used, for reading small parts of a large file.
 
     Returns:
-        The checkpoint's dictionary, which holds at least ``"state_dict"``.
+        The checkpoint's dictionary, with at least ``"state_dict"``.
 
     Raises:
-        UserError: If the file does not exist, is empty, is no checkpoint, or holds more than plain data.
+        UserError: If the file does not exist, is empty, is not a checkpoint, or contains more than plain data.
     """
     content = load_plain(path, mmap=mmap)
     if "state_dict" not in content:
-        raise UserError(f"The file {path} is no Lightning checkpoint: it has no 'state_dict' entry.")
+        raise UserError(f"The file {path} is not a Lightning checkpoint: it has no 'state_dict' entry.")
     return content
 
 
 @dataclass(frozen=True)
 class OpenCheckpoint:
-    """A checkpoint that is read once and used for all that a command takes from it.
+    """A checkpoint that is opened once and shared by everything that a command reads from it.
 
     Attributes:
         path: The file.
@@ -50,13 +50,13 @@ class OpenCheckpoint:
 
 
 def open_checkpoint(path: str | Path) -> OpenCheckpoint:
-    """Open a Lightning checkpoint whose weights are finite.
+    """Open a Lightning checkpoint and check that its weights are finite.
 
     Args:
         path: The file.
 
     Raises:
-        UserError: As :func:`read_checkpoint`; and if a weight is NaN or infinite.
+        UserError: As for :func:`read_checkpoint`, or if a weight is NaN or infinite.
     """
     content = read_checkpoint(path, mmap=True)
     check_finite(content["state_dict"], f"The checkpoint {path}")
@@ -64,10 +64,10 @@ def open_checkpoint(path: str | Path) -> OpenCheckpoint:
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
-    """Checkpoint files are complete or absent, and hold plain data only.
+    """Checkpoint files that are complete or absent, and contain plain data only.
 
     Args:
-        opened: A checkpoint that is not read again, even if its file has changed since; None if there is none.
+        opened: A checkpoint to use without reading its file again, even if the file has changed since.
     """
 
     def __init__(self, opened: OpenCheckpoint | None = None) -> None:
@@ -76,15 +76,15 @@ class SafeCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None
     ) -> None:
-        """Write beside the target, flush to disk, then rename over it, so that the old file stays until then.
+        """Write to a temporary file, flush it to disk, then rename it over the target, which stays intact until then.
 
         Args:
-            checkpoint: What to write.
+            checkpoint: The content.
             path: The target file.
             storage_options: Not used; part of Lightning's signature.
 
         Raises:
-            UserError: If the file system does not take it, for instance because it is full.
+            UserError: If the file system refuses the file, for instance because it is full.
         """
         target = Path(path)
         try:
@@ -101,28 +101,28 @@ class SafeCheckpointIO(TorchCheckpointIO):
         map_location: Callable[..., Any] | None = None,
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        """Read with :func:`read_checkpoint`, whatever the caller asks for.
+        """Read a checkpoint with :func:`read_checkpoint`.
 
         Args:
             path: The file.
-            map_location: Not used; tensors come to the CPU and Lightning moves them.
-            weights_only: Not used; only plain data is ever loaded.
+            map_location: Not used; tensors are loaded on the CPU and moved by Lightning.
+            weights_only: Not used; only plain data is loaded.
 
         Returns:
             The checkpoint's dictionary.
 
         Raises:
-            UserError: As :func:`read_checkpoint`.
+            UserError: As for :func:`read_checkpoint`.
         """
         if self._opened is not None and self._opened.path == os.fspath(path):
             content: dict[str, Any] = tree_map_only(Tensor, Tensor.clone, self._opened.content)
-            self._opened = None  # the file keeps its place on the disk as long as it is open
+            self._opened = None  # an open file uses disk space even after it is replaced
             return content
         return read_checkpoint(os.fspath(path))
 
 
 def _system_error(error: BaseException | None) -> OSError | None:
-    """What the system said; torch reports a failed write with an error of its own on top."""
+    """Return the operating system's error, which torch wraps in its own when a write fails."""
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__ or error.__context__
     return error
@@ -134,10 +134,10 @@ def _write_failure(target: Path, checkpoint: dict[str, Any], reason: OSError) ->
         free = f"{shutil.disk_usage(target.parent).free:,}"
     except OSError:
         free = "an unknown number of"
-    kept = f"the one before, {target}, is intact" if target.exists() else "there was none before"
+    kept = f"the previous one, {target}, is intact" if target.exists() else "there is no previous one"
     return (
         f"The checkpoint {target} could not be written: {reason.strerror}. It needs about {needed:,} bytes, and {free} "
-        f"bytes are free there; {kept}. Make room, then continue with --ckpt_path last."
+        f"bytes are free; {kept}. Free up space, then continue with --ckpt_path last."
     )
 
 

@@ -1,4 +1,4 @@
-"""Classes of other packages by their paths."""
+"""Import classes of other packages by their paths."""
 
 from importlib import import_module
 from typing import TypeVar
@@ -17,7 +17,7 @@ def import_subclass(path: str, base: type[T], key: str) -> type[T]:
         key: The option that names it, for messages.
 
     Raises:
-        UserError: If it cannot be imported or is no such class.
+        UserError: If it cannot be imported or is not a subclass of ``base``.
     """
     module, _, name = path.rpartition(".")
     try:
@@ -25,5 +25,5 @@ def import_subclass(path: str, base: type[T], key: str) -> type[T]:
     except (ImportError, AttributeError) as error:
         raise UserError(f"{key} is {path!r}, which cannot be imported: {error}.") from error
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise UserError(f"{key} is {path!r}, which is no class of torch's {base.__name__}.")
+        raise UserError(f"{key} is {path!r}, which is not a subclass of torch's {base.__name__}.")
     return found

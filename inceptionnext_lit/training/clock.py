@@ -1,26 +1,26 @@
-"""Time that goes into training itself."""
+"""Time spent on training itself."""
 
 import time
 
 
 class TrainingClock:
-    """Counts images and the seconds that training on them took, loading included and validation not."""
+    """Count training images and the seconds spent on them, with data loading and without validation."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Begin counting at zero, now."""
+        """Restart the count at zero."""
         self.images = 0
         self.seconds = 0.0
         self._since = time.monotonic()
 
     def skip(self) -> None:
-        """Leave out the time since the last batch."""
+        """Skip the time since the last batch."""
         self._since = time.monotonic()
 
     def tick(self, images: int) -> None:
-        """A batch is done."""
+        """Record a finished batch."""
         now = time.monotonic()
         self.images += images
         self.seconds += now - self._since
@@ -33,7 +33,7 @@ class TrainingClock:
 
 
 def format_seconds(seconds: float) -> str:
-    """``m:ss``, or ``h:mm:ss`` from an hour on."""
+    """Format seconds as ``m:ss``, or as ``h:mm:ss`` from one hour on."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -11,15 +11,15 @@ from inceptionnext_lit.training.batchnorm import DistBN
 
 @dataclass(frozen=True)
 class Execution:
-    """How a model is run.
+    """Execution of a model.
 
     Args:
-        channels_last: Keep a pixel's channels together in images and activations, for convolutions the fastest layout
-            on CPUs and GPUs. Parameters stay contiguous, as tools such as ``parameters_to_vector`` and Lightning's
-            ``ModelPruning`` expect them.
+        channels_last: Use the channels-last memory format for images and activations, the fastest for convolutions on
+            CPUs and GPUs. Parameters stay contiguous, as tools such as ``parameters_to_vector`` and Lightning's
+            ``ModelPruning`` expect.
         compile: Compile the model with ``torch.compile`` when training starts.
-        grad_checkpointing: Compute activations again in the backward pass instead of keeping them: less memory, a third
-            more time.
+        grad_checkpointing: Recompute activations in the backward pass instead of storing them: less memory, about a
+            third more time.
         dist_bn: Whose running statistics of BatchNorm several processes validate with: their mean (``reduce``, timm's
             default), or those of the first process (``broadcast``).
         test_time_flip: Whether the commands validate, test and predict average each image's probabilities with its
@@ -38,24 +38,25 @@ class Execution:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def prepare(self, model: nn.Module, name: str) -> None:
-        """Switch checkpointing on, if asked for.
+        """Enable gradient checkpointing if requested.
 
         Args:
             model: Any timm model.
             name: Its name, for messages.
 
         Raises:
-            UserError: If it cannot be checkpointed.
+            UserError: If the model does not support it.
         """
         if self.grad_checkpointing:
             try:
                 model.set_grad_checkpointing(True)  # type: ignore[operator]
             except (AssertionError, AttributeError) as error:
                 raise UserError(
-                    f"The model {name!r} has no gradient checkpointing; leave out model.execution.grad_checkpointing."
+                    f"The model {name!r} does not support gradient checkpointing; leave out "
+                    "model.execution.grad_checkpointing."
                 ) from error
 
     def start(self, model: nn.Module) -> None:
-        """Compile, if asked for; in place, so that names in checkpoints stay as they are."""
+        """Compile the model if requested, in place, so that names in checkpoints stay the same."""
         if self.compile:
             model.compile()

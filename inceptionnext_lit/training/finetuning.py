@@ -1,4 +1,4 @@
-"""Which part of a model is trained, and when: frozen layers, and a linear probe before the rest."""
+"""Which parts of a model are trained, and when: frozen layers and a linear probe."""
 
 import math
 from collections.abc import Iterator
@@ -19,16 +19,16 @@ BACKBONE = "backbone"
 
 @dataclass(frozen=True)
 class Finetuning:
-    """How a model that was trained before is trained on.
+    """How a pretrained model is fine-tuned.
 
     Args:
         freeze: ``backbone`` trains the last linear layer alone (linear probe); the name of a module, such as ``stem``,
-            ``stages.1`` or ``blocks.5``, freezes everything up to and with it. Frozen norms keep their statistics.
-        probe_epochs: Epochs at the start in which only the last linear layer is trained; then all that is not frozen
-            is (LP-FT, arXiv 2202.10054).
-        probe_lr: The rate of these epochs.
-        allow_random: Freeze weights, or probe on them, although none were loaded; else that is an error, since features
-            at random values teach a classifier little.
+            ``stages.1`` or ``blocks.5``, freezes everything up to and including it. Frozen norms keep their statistics.
+        probe_epochs: Epochs at the start in which only the last linear layer is trained; after them, everything that is
+            not frozen is (LP-FT, arXiv 2202.10054).
+        probe_lr: Learning rate of these epochs.
+        allow_random: Allow freezing or probing random weights; otherwise this is an error, since random features teach
+            a classifier little.
 
     Raises:
         UserError: If a value is out of range.
@@ -46,30 +46,30 @@ class Finetuning:
             raise UserError(f"model.finetuning.probe_lr is {self.probe_lr}; it must be above 0.")
         if self.probe_epochs and self.freeze == BACKBONE:
             raise UserError(
-                "model.finetuning.freeze backbone trains the last layer alone in any case; leave out "
+                "model.finetuning.freeze backbone already trains the last layer alone; leave out "
                 "model.finetuning.probe_epochs, or freeze less."
             )
 
     def check_weights(self, *, are_loaded: bool) -> None:
-        """Refuse to keep random weights as they are.
+        """Refuse to freeze or probe random weights.
 
         Args:
-            are_loaded: Whether the model's weights come from somewhere.
+            are_loaded: Whether the model's weights were loaded.
 
         Raises:
-            UserError: If they do not, although some are to be kept.
+            UserError: If they were not, although some of them would be kept.
         """
         if are_loaded or self.allow_random or not (self.freeze or self.probe_epochs):
             return
         key = f"freeze {self.freeze}" if self.freeze else f"probe_epochs {self.probe_epochs}"
         raise UserError(
-            f"model.finetuning.{key} keeps weights that are random, since none were loaded; give --model.pretrained "
-            "true or --model.pretrained FILE, or --model.finetuning.allow_random true to do it all the same."
+            f"model.finetuning.{key} keeps random weights, since none were loaded; give --model.pretrained true or "
+            "--model.pretrained FILE, or --model.finetuning.allow_random true to do it anyway."
         )
 
 
 class StayInEval:
-    """Takes the place of a frozen module's ``train`` method, so that its norms and its dropout stay off.
+    """Replacement for a frozen module's ``train`` method that keeps its norms and its dropout in evaluation mode.
 
     Args:
         module: The module.
@@ -79,12 +79,12 @@ class StayInEval:
         self.module = module
 
     def __call__(self, mode: bool = True) -> nn.Module:
-        """Leave the module as it is."""
+        """Return the module unchanged."""
         return self.module
 
 
 def classifier_parameters(model: nn.Module) -> set[str]:
-    """Names of the parameters of a model's last linear layers, as timm's ``pretrained_cfg`` states them.
+    """Return the parameter names of a model's last linear layers, given by timm's ``pretrained_cfg``.
 
     Raises:
         UserError: If the model has no classifier.
@@ -102,13 +102,13 @@ def classifier_parameters(model: nn.Module) -> set[str]:
 
 
 def without_classifier(model: nn.Module) -> nn.Module:
-    """Gather all of a model but its last linear layers.
+    """Collect all of a model except its last linear layers.
 
     Args:
         model: Any timm model.
 
     Returns:
-        A module that has the same submodules and parameters, and is not to be called.
+        A module with the same submodules and parameters; it cannot be called.
 
     Raises:
         UserError: If the model has no classifier.
@@ -131,14 +131,14 @@ def without_classifier(model: nn.Module) -> nn.Module:
 
 
 def frozen_parameters(model: nn.Module, upto: str) -> set[str]:
-    """Names of the parameters that are to be frozen.
+    """Return the names of the parameters to freeze.
 
     Args:
         model: Any timm model.
-        upto: ``backbone`` for all but the classifier, or the last module to freeze.
+        upto: ``backbone`` for everything except the classifier, or the last module to freeze.
 
     Raises:
-        UserError: If there is no such module, or the model does not say in which order its layers come.
+        UserError: If there is no such module, or the model does not define the order of its layers.
     """
     names = [name for name, _ in model.named_parameters()]
     if upto == BACKBONE:
@@ -163,7 +163,7 @@ def frozen_parameters(model: nn.Module, upto: str) -> set[str]:
 
 
 def freeze(model: nn.Module, names: set[str]) -> None:
-    """Freeze parameters, and keep the modules all of whose parameters are frozen in evaluation mode.
+    """Freeze parameters, and keep modules whose parameters are all frozen in evaluation mode.
 
     Args:
         model: The model, changed in place.
@@ -181,7 +181,7 @@ def freeze(model: nn.Module, names: set[str]) -> None:
 
 
 def thaw(model: nn.Module, names: set[str]) -> None:
-    """Undo :func:`freeze` for these parameters, and for the modules that hold one of them.
+    """Undo :func:`freeze` for some parameters and the modules that contain them.
 
     Args:
         model: The model, changed in place.
@@ -198,7 +198,7 @@ def thaw(model: nn.Module, names: set[str]) -> None:
 
 @contextmanager
 def trainable(model: nn.Module, names: set[str]) -> Iterator[None]:
-    """Within the block these parameters need gradients, so that an optimiser takes them in."""
+    """Make parameters require gradients inside the block, so that an optimizer includes them."""
     parameters = [p for name, p in model.named_parameters() if name in names and not p.requires_grad]
     for parameter in parameters:
         parameter.requires_grad_(True)
@@ -208,18 +208,18 @@ def trainable(model: nn.Module, names: set[str]) -> Iterator[None]:
 
 
 class Phases:
-    """A model's linear probe and the training of the rest after it.
+    """A linear probe followed by the training of the rest of the model.
 
     Args:
-        model: The model; what is frozen for good is frozen here.
-        options: What is trained when.
+        model: The model; parts that are frozen for the whole run are frozen here.
+        options: What is trained, and when.
 
     Attributes:
-        later: Names of the parameters that the probe leaves alone, and that are trained after it.
-        probing: Whether the probe is going on.
+        later: Names of the parameters that are trained only after the probe.
+        probing: Whether the probe is running.
 
     Raises:
-        UserError: If the model does not have what is to be frozen.
+        UserError: If the model does not have the module to freeze.
     """
 
     def __init__(self, model: nn.Module, options: Finetuning) -> None:
@@ -231,19 +231,19 @@ class Phases:
         self.probing = False
 
     def begin(self, epoch: int) -> None:
-        """Freeze what the probe leaves alone, if a run that begins in an epoch, counted from 0, begins with it."""
+        """Freeze what the probe does not train, if a run that starts in this epoch, counted from 0, is in the probe."""
         self.probing = bool(self.later) and epoch < self._options.probe_epochs
         (freeze if self.probing else thaw)(self._model, self.later)
 
     def advance(self, epoch: int, trainer: Trainer) -> bool:
-        """Thaw what was left alone, at the start of the first epoch after the probe.
+        """Unfreeze the remaining parameters at the start of the first epoch after the probe.
 
         Args:
             epoch: The epoch that begins, counted from 0.
-            trainer: Where the model is trained.
+            trainer: Trainer of the model.
 
         Returns:
-            Whether this was the moment.
+            Whether they were unfrozen now.
         """
         if not self.probing or epoch < self._options.probe_epochs:
             return False
@@ -251,7 +251,7 @@ class Phases:
         self.probing = False
         strategy = trainer.strategy
         if isinstance(strategy, DDPStrategy) and strategy.model is not strategy.lightning_module:
-            # the wrapper only averages the gradients of what was trained when it was made
+            # the wrapper averages the gradients only of parameters that were trainable when it was created
             strategy.model = strategy.lightning_module
             strategy.configure_ddp()
         return True

@@ -1,4 +1,4 @@
-"""Strides of gradients: those of the parameters, on which torch's fast paths rely."""
+"""Give gradients the strides of their parameters, on which torch's fast paths rely."""
 
 from functools import partial
 
@@ -6,13 +6,13 @@ from torch import Tensor, nn
 
 
 def match_gradients(model: nn.Module) -> None:
-    """Give gradients the strides that their parameters have.
+    """Give gradients the strides of their parameters.
 
-    Along a dimension of size 1 any stride is right. Convolutions choose theirs by the layout of the images, and
-    ``DistributedDataParallel``, which compares all of them, would then copy at each step and say so.
+    Any stride is valid along a dimension of size 1. Convolutions choose theirs by the layout of the images, and
+    ``DistributedDataParallel``, which compares all strides, would then copy in each step and warn.
 
     Args:
-        model: Before ``DistributedDataParallel`` wraps it.
+        model: The model, before ``DistributedDataParallel`` wraps it.
     """
     for parameter in model.parameters():
         if parameter.requires_grad and 1 in parameter.shape:

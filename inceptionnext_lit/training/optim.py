@@ -1,4 +1,4 @@
-"""Optimisers by name, with the rate and the weight decay that each parameter gets."""
+"""Optimizers by name, with the learning rate and weight decay of each parameter."""
 
 import inspect
 import math
@@ -23,26 +23,26 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.training.class_paths import import_subclass
 from inceptionnext_lit.wording import did_you_mean
 
-_FUSED = (Adam, AdamW, SGD)  # in one pass over the parameters, in every release of torch that this works with
+_FUSED = (Adam, AdamW, SGD)  # fused in every supported release of torch
 _FUSED_DEVICES = ("cpu", "cuda")
-OWN_WAY = ("fused", "foreach", "differentiable")  # arguments by which a person chooses how a step is computed
+STEP_KWARGS = ("fused", "foreach", "differentiable")  # arguments that choose how a step is computed
 
 
 @dataclass(frozen=True)
 class OptimizerOptions:
-    """Which optimiser trains.
+    """The optimizer and its options.
 
     Args:
-        name: Any that timm knows, such as ``adamw``, ``lamb``, ``sgd`` or ``lion``, or a class by its path, such as
+        name: Any optimizer of timm, such as ``adamw``, ``lamb``, ``sgd`` or ``lion``, or the path of a class, such as
             ``torch.optim.RAdam``, which is imported when training starts.
-        layer_decay: Factor by which the rate falls from each layer to the one before it, from the head down to the
-            stem; 1 trains all at the same rate. Layers are those of the model's own ``group_matcher``.
-        head_lr_factor: Factor by which the rate of the last linear layer, which often begins afresh, is larger.
-        kwargs: The optimiser's own arguments, such as ``betas``, ``eps`` or ``momentum``. Adam, AdamW and SGD are
-            ``fused`` unless it says otherwise, there or by ``foreach``.
+        layer_decay: Factor by which the learning rate falls from each layer to the one before it, from the head down to
+            the stem; 1 trains all layers at the same rate. Layers are those of the model's ``group_matcher``.
+        head_lr_factor: Factor of the learning rate of the last linear layer, which is often trained from scratch.
+        kwargs: Further arguments of the optimizer, such as ``betas``, ``eps`` or ``momentum``. Adam, AdamW and SGD are
+            ``fused`` unless ``fused`` or ``foreach`` is given here.
 
     Raises:
-        UserError: If there is no such optimiser, or a factor is out of range.
+        UserError: If there is no such optimizer, or a factor is out of range.
     """
 
     name: str = "adamw"
@@ -70,27 +70,27 @@ class OptimizerOptions:
         weight_decay: float,
         head: Collection[str] = (),
     ) -> Optimizer:
-        """Make the optimiser of a model.
+        """Create the optimizer of a model.
 
         Args:
             model: Any timm model; frozen parameters are left out.
-            lr: Peak rate of the last layer.
-            weight_decay: Decay of weights; biases, norms, LayerScale and what the model's own ``no_weight_decay()``
-                names have none (arXiv 2303.16900, section 4.1).
-            head: Names of the last linear layer's parameters, where they are to be in groups of their own.
+            lr: Peak learning rate of the last layer.
+            weight_decay: Weight decay; biases, norms, LayerScale and the parameters in the model's
+                ``no_weight_decay()`` have none (arXiv 2303.16900, section 4.1).
+            head: Names of the last linear layer's parameters, to put them in separate groups.
 
         Returns:
-            The optimiser; each group's ``lr`` is the rate that it really gets. Where ``head`` is given, ``is_head``
-            tells its groups.
+            The optimizer; each group's ``lr`` is its actual learning rate. If ``head`` is given, its groups have
+            ``is_head``.
 
         Raises:
-            UserError: If the optimiser does not take ``kwargs``, or the model's layers are not known.
+            UserError: If the optimizer does not take ``kwargs``, or the model does not define its layers.
         """
         groups = self._groups(model, weight_decay)
         if head:
-            groups = _apart(groups, {id(p) for name, p in model.named_parameters() if name in head})
+            groups = _split_head(groups, {id(p) for name, p in model.named_parameters() if name in head})
         for group in groups:
-            # torch's schedulers know nothing of timm's lr_scale
+            # torch's schedulers do not support timm's lr_scale
             group["lr"] = lr * group.pop("lr_scale", 1.0) * (self.head_lr_factor if group.get("is_head") else 1.0)
         kwargs = self.kwargs or {}
         if self._can_fuse([parameter for group in groups for parameter in group["params"]]):
@@ -103,20 +103,20 @@ class OptimizerOptions:
                 optimizer = create_optimizer_v2(groups, opt=self.name, lr=lr, weight_decay=weight_decay, **kwargs)
         except (TypeError, ValueError, AssertionError) as error:
             what = "take model.optimizer.kwargs" if self.kwargs else "work here"
-            raise UserError(f"The optimiser {self.name!r} does not {what}: {str(error).rstrip('.')}.") from error
-        optimizer.register_load_state_dict_pre_hook(_keep_way_of_computing)
-        optimizer.register_load_state_dict_post_hook(_lay_out_state)
+            raise UserError(f"The optimizer {self.name!r} does not {what}: {str(error).rstrip('.')}.") from error
+        optimizer.register_load_state_dict_pre_hook(_keep_step_arguments)
+        optimizer.register_load_state_dict_post_hook(_match_state_strides)
         return optimizer
 
     def try_step(self, parameter: nn.Parameter, state: dict[str, Any]) -> str | None:
-        """Step a copy of a parameter from a state that an optimiser with other arguments has left.
+        """Step a copy of a parameter from the state of an optimizer with other arguments.
 
         Args:
-            parameter: The parameter; stays as it is.
-            state: Its part of the optimiser's state; stays as it is.
+            parameter: The parameter; it is not changed.
+            state: Its part of the optimizer's state; it is not changed.
 
         Returns:
-            What went wrong, if anything did.
+            What went wrong, or None.
         """
         alone = nn.Module()
         alone.weight = nn.Parameter(parameter.detach().cpu().clone())
@@ -125,7 +125,7 @@ class OptimizerOptions:
         alone.weight.grad = torch.zeros_like(alone.weight)
         try:
             trial.step()
-        except Exception as error:  # each optimizer fails in its own way
+        except Exception as error:  # each optimizer raises its own errors
             return f"{type(error).__name__}: {error}"
         return None
 
@@ -136,17 +136,17 @@ class OptimizerOptions:
         if "weight_decay" in inspect.signature(self._import()).parameters:
             return {"weight_decay": weight_decay}
         if weight_decay:
-            raise UserError(f"The optimiser {self.name!r} has no weight decay; give --model.weight_decay 0.")
+            raise UserError(f"The optimizer {self.name!r} has no weight decay; give --model.weight_decay 0.")
         return {}
 
     def _can_fuse(self, parameters: list[Tensor]) -> bool:
-        if any(key in (self.kwargs or {}) for key in OWN_WAY):
+        if any(key in (self.kwargs or {}) for key in STEP_KWARGS):
             return False
         known = "." not in self.name
         kind = get_optimizer_class(self.name, bind_defaults=False) if known else self._import()
         if kind not in _FUSED:
             return False
-        if any(isinstance(parameter, DTensor) for parameter in parameters):  # torch has no fused SGD for sharded ones
+        if any(isinstance(parameter, DTensor) for parameter in parameters):  # torch has no fused SGD for DTensor
             return False
         return all(p.device.type in _FUSED_DEVICES and p.is_floating_point() for p in parameters)
 
@@ -154,7 +154,7 @@ class OptimizerOptions:
         ask: Callable[[], Collection[str]] | None = getattr(model, "no_weight_decay", None)
         spared = ask() if ask is not None else ()
         groups: list[dict[str, Any]]
-        # of no decay at all, timm would make other groups, and a run that is continued could not change to it
+        # with a weight decay of 0, timm would make other groups, and a resumed run could not change to or from it
         decay = weight_decay or 1.0
         if self.layer_decay == 1:
             groups = param_groups_weight_decay(model, decay, no_weight_decay_list=spared)
@@ -169,34 +169,34 @@ class OptimizerOptions:
 
 
 def default_lr(images_per_step: int, width: int) -> float:
-    """The peak rate with which AdamW fine-tunes well: 0.24 / width · √(images / 32).
+    """Return a good peak learning rate for fine-tuning with AdamW: 0.24 / width · √(images / 32).
 
-    The number is what ``examples/finetune_ablation.py --rates`` measures at a width of 48: 3e-3 without and 1e-2 with a
-    layer decay of 0.75 are best. For optimisers that normalise their steps, the best rate goes with the root of the
-    images per step (arXiv 2205.10287) and falls with the width (arXiv 2203.03466).
+    The constant is measured by ``examples/finetune_ablation.py --rates`` at a width of 48, where 3e-3 is best without
+    and 1e-2 with a layer decay of 0.75. For optimizers that normalize their steps, the best learning rate grows with
+    the square root of the images per step (arXiv 2205.10287) and falls with the width (arXiv 2203.03466).
 
     Args:
-        images_per_step: Images per optimiser step over all devices.
-        width: Features that the classifier gets.
+        images_per_step: Images per optimizer step over all devices.
+        width: Input features of the classifier.
     """
     return float(f"{0.24 / width * math.sqrt(images_per_step / 32):.2g}")
 
 
-def leave_unscaling_to_others(optimizer: Optimizer) -> None:
-    """Have gradients unscaled before the step, where they are scaled at all (float16), so that they can be clipped.
+def unscale_before_step(optimizer: Optimizer) -> None:
+    """Unscale float16 gradients before the optimizer step, so that they can be clipped.
 
-    A fused step would do it itself, and Lightning then refuses to clip, in bfloat16 too, which has no scale.
+    A fused step unscales them itself, and Lightning then refuses to clip, even in bfloat16, which has no scale.
 
     Args:
-        optimizer: Any.
+        optimizer: Any optimizer.
     """
-    cast(Any, optimizer)._step_supports_amp_scaling = False  # torch's mark of steps that unscale
+    cast(Any, optimizer)._step_supports_amp_scaling = False  # torch's flag of steps that unscale
 
 
-def _keep_way_of_computing(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """Go on as a checkpoint's run computed its steps, to the last bit, where this run can and may do so.
+def _keep_step_arguments(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Compute steps as the checkpoint's run did, bit by bit, if this run can and its arguments allow it.
 
-    What a checkpoint says of it would else be taken whatever this run's device, precision and arguments.
+    Otherwise the checkpoint's choice would override this run's device, precision and arguments.
     """
     own = optimizer.param_groups[0]
     if "fused" not in own:
@@ -204,20 +204,20 @@ def _keep_way_of_computing(optimizer: Optimizer, state: dict[str, Any]) -> dict[
     ways = {"fused": own["fused"], "foreach": own["foreach"]}
     if own["fused"] and not all(group.get("fused") for group in state["param_groups"]):
         ways["fused"] = None
-        leave_unscaling_to_others(optimizer)
+        unscale_before_step(optimizer)
     return state | {"param_groups": [group | ways for group in state["param_groups"]]}
 
 
-def _lay_out_state(optimizer: Optimizer) -> None:
-    """Lay a restored state out as its parameters are; fused steps go through the memory of both side by side."""
+def _match_state_strides(optimizer: Optimizer) -> None:
+    """Give a restored state the strides of its parameters, since fused steps traverse the memory of both together."""
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
                 state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
-def _apart(groups: list[dict[str, Any]], head: set[int]) -> list[dict[str, Any]]:
-    """The same groups with the head's parameters in groups of their own, told by ``is_head``."""
+def _split_head(groups: list[dict[str, Any]], head: set[int]) -> list[dict[str, Any]]:
+    """Put the head's parameters into separate groups, marked by ``is_head``."""
     divided = []
     for group in groups:
         for is_head in (False, True):

@@ -1,4 +1,4 @@
-"""The learning-rate schedule of the family's recipes, linear warm-up, cosine and cool-down, or another of torch's."""
+"""Learning-rate schedules: linear warmup, cosine and cooldown as in the recipes, or any of torch's schedulers."""
 
 import inspect
 import math
@@ -24,8 +24,8 @@ class Probe:
     """A linear probe at the start of a run.
 
     Attributes:
-        steps: Its optimiser steps.
-        lr: Rate of the last linear layer in them; that of everything else is 0.
+        steps: Its optimizer steps.
+        lr: Learning rate of the last linear layer during the probe; all others are 0.
     """
 
     steps: int
@@ -33,10 +33,10 @@ class Probe:
 
 
 class StepSchedule(LambdaLR):
-    """A factor of each parameter group's own peak; groups that are added later keep the rate that they are given."""
+    """Scale each parameter group's peak learning rate by a factor; groups added later keep their own rate."""
 
     def get_lr(self) -> list[float | Tensor]:
-        """The rate of every group."""
+        """Return the learning rate of each group."""
         added = self.optimizer.param_groups[len(self.base_lrs) :]
         return [*super().get_lr(), *(group["lr"] for group in added)]
 
@@ -45,30 +45,29 @@ class StepSchedule(LambdaLR):
 class Schedule:
     """Learning rate over a run (paper, section 4.1, as DeiT trains).
 
-    The cosine ends where the cool-down begins. A run that is too short for warm-up and cool-down has both shortened, to
-    half of its steps in all, and its rate changes with each step; a warning says so. Where the peak of a parameter
-    group is below ``warmup_lr`` or ``min_lr``, it is used in their place, with a warning: the rate neither falls in the
-    warm-up nor rises after it.
+    The cosine ends where the cooldown begins. If a run is too short, warmup and cooldown are shortened to half of its
+    steps in total, and the learning rate changes with each step; a warning says so. If the peak of a parameter group is
+    below ``warmup_lr`` or ``min_lr``, the peak is used instead, with a warning, so that the learning rate never falls
+    during the warmup or rises after it.
 
     Args:
-        unit: Whether the rate changes with each optimiser ``step`` or with each ``epoch``, as in timm's scripts.
-        warmup_epochs: Epochs of linear increase from ``warmup_lr`` to the peak; fractions are fine.
-        warmup_overlays: Whether the cosine begins with the run, and the warm-up takes the place of its first epochs, as
-            in timm; else it begins after the warm-up.
-        warmup_reaches_peak: Whether the last step of the warm-up has the peak already, as in ConvNeXt's code; else the
-            step after it is the first to have it.
+        unit: Whether the learning rate changes with each optimizer ``step`` or each ``epoch``, as in timm's scripts.
+        warmup_epochs: Epochs of linear increase from ``warmup_lr`` to the peak; may be fractional.
+        warmup_overlays: Whether the cosine begins with the run and the warmup replaces its first epochs, as in timm;
+            otherwise the cosine begins after the warmup.
+        warmup_reaches_peak: Whether the last warmup step reaches the peak, as in ConvNeXt's code; otherwise the step
+            after it does.
         warmup_lr: Learning rate of the first step.
-        min_lr: Learning rate where the cosine ends.
-        cooldown_epochs: Last epochs of the run that stay at ``min_lr``.
-        lag_epochs: Epochs by which the rate lags behind the schedule; 1 in DeiT's code.
-        name: Another scheduler by its path, such as ``torch.optim.lr_scheduler.ExponentialLR``, in the place of all of
+        min_lr: Learning rate at the end of the cosine.
+        cooldown_epochs: Last epochs of the run, at ``min_lr``.
+        lag_epochs: Epochs by which the learning rate lags behind the schedule; 1 in DeiT's code.
+        name: Path of another scheduler, such as ``torch.optim.lr_scheduler.ExponentialLR``, to use instead of all of
             the above. It is imported when training starts.
-        interval: Whether the named scheduler is stepped after each ``epoch`` or after each optimiser ``step``.
-        kwargs: The named scheduler's own arguments; those of ``ReduceLROnPlateau`` also name the ``monitor``, such as
-            ``val/loss``.
+        interval: Whether the named scheduler is stepped after each ``epoch`` or after each optimizer ``step``.
+        kwargs: Arguments of the named scheduler; for ``ReduceLROnPlateau`` also the ``monitor``, such as ``val/loss``.
 
     Raises:
-        UserError: If a value is negative or infinite, or there can be no such scheduler.
+        UserError: If a value is negative or infinite, or the scheduler's name is not valid.
     """
 
     unit: Literal["step", "epoch"] = "step"
@@ -90,7 +89,7 @@ class Schedule:
         if self.name is not None and "." not in self.name:
             near = get_close_matches(self.name, [name for name in dir(lr_scheduler) if "LR" in name], n=1, cutoff=0.0)
             raise UserError(
-                f"model.schedule.name is {self.name!r}, which is no path of a class; did you mean "
+                f"model.schedule.name is {self.name!r}, which is not the path of a class; did you mean "
                 f"{lr_scheduler.__name__}.{near[0]}?"
             )
         if self.name is None and (self.kwargs or self.interval != "epoch"):
@@ -107,10 +106,10 @@ class Schedule:
         """Check the metric that ``ReduceLROnPlateau`` monitors.
 
         Args:
-            directions: For each metric of an epoch, whether its ``min`` or its ``max`` is the best.
+            directions: ``min`` or ``max`` for each epoch metric, whichever is best.
 
         Raises:
-            UserError: If it is not logged, or ``mode`` takes its worst value for the best.
+            UserError: If the metric is not logged, or ``mode`` contradicts its direction.
         """
         if not self._is_plateau:
             return
@@ -121,21 +120,21 @@ class Schedule:
             raise UserError(f"{self.name} waits for the monitor {monitor!r}, which is not logged; {question}")
         if mode != directions[monitor]:
             raise UserError(
-                f"{self.name} waits for {monitor} with mode {mode}, which takes the worst value for the best; give it "
+                f"{self.name} waits for {monitor} with mode {mode}, which takes the worst value for the best; set "
                 f"mode: {directions[monitor]}."
             )
 
     def attach(self, optimizer: Optimizer) -> dict[str, Any]:
-        """Attach the named scheduler to an optimiser.
+        """Attach the named scheduler to an optimizer.
 
         Args:
-            optimizer: Each of its groups gets an ``initial_lr``, the rate at the start.
+            optimizer: The optimizer; each of its groups gets an ``initial_lr``, its learning rate at the start.
 
         Returns:
-            Lightning's description of a scheduler and of when it is to be stepped.
+            Lightning's description of a scheduler and of when to step it.
 
         Raises:
-            UserError: If it cannot be imported, or does not take ``kwargs``.
+            UserError: If the scheduler cannot be imported, or does not take ``kwargs``.
         """
         kwargs = dict(self.kwargs or {})
         described: dict[str, Any] = {"interval": self.interval}
@@ -143,12 +142,12 @@ class Schedule:
         try:
             if self._is_plateau:
                 described["monitor"] = kwargs["monitor"]
-                if "monitor" not in inspect.signature(kind).parameters:  # Lightning's takes it, torch's does not
+                if "monitor" not in inspect.signature(kind).parameters:  # an argument of Lightning's, not of torch's
                     del kwargs["monitor"]
             described["scheduler"] = kind(optimizer, **kwargs)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise UserError(
-                f"The scheduler {self.name!r} cannot be made with model.schedule.kwargs {kwargs}: {error}."
+                f"The scheduler {self.name!r} cannot be created with model.schedule.kwargs {kwargs}: {error}."
             ) from error
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
@@ -157,24 +156,24 @@ class Schedule:
     def build(
         self, optimizer: Optimizer, total_steps: int, steps_per_epoch: float, probe: Probe | None = None
     ) -> StepSchedule:
-        """Attach the schedule to an optimiser, where no other is named.
+        """Attach the schedule to an optimizer, if no other scheduler is named.
 
         Args:
-            optimizer: Its groups' own ``lr`` is the peak.
-            total_steps: Optimiser steps in the whole run.
-            steps_per_epoch: Optimiser steps in one epoch.
-            probe: A linear probe before the schedule, which has the steps that are left.
+            optimizer: The optimizer; the ``lr`` of each group is its peak.
+            total_steps: Optimizer steps of the whole run.
+            steps_per_epoch: Optimizer steps of one epoch.
+            probe: A linear probe before the schedule, which gets the remaining steps.
 
         Returns:
-            A scheduler to be stepped after every optimiser step.
+            A scheduler to step after every optimizer step.
         """
         probing = 0 if probe is None else min(probe.steps, total_steps)
         phases = self._phases(total_steps - probing, steps_per_epoch)
         peaks = [float(group["lr"]) for group in optimizer.param_groups]
         if phases.warmup:
-            _say_what_is_above("warmup_lr", self.warmup_lr, peaks)
+            _warn_above_peak("warmup_lr", self.warmup_lr, peaks)
         if phases.cosine:
-            _say_what_is_above("min_lr", self.min_lr, peaks)
+            _warn_above_peak("min_lr", self.min_lr, peaks)
 
         def factor(step: int, peak: float, probe_lr: float) -> float:
             if step < probing:
@@ -188,13 +187,13 @@ class Schedule:
         return StepSchedule(optimizer, factors)
 
     def _phases(self, total: int, steps_per_epoch: float) -> "_Phases":
-        """The schedule in the steps of a run."""
+        """Convert the schedule to the steps of a run."""
         warmup, cooldown = (round(epochs * steps_per_epoch) for epochs in (self.warmup_epochs, self.cooldown_epochs))
         unit = round(steps_per_epoch) if self.unit == "epoch" else 1
         lag = round(self.lag_epochs * steps_per_epoch)
         if warmup + cooldown >= max(total, 1):
             share = total / 2 / (warmup + cooldown)
-            _say_what_is_short(total, steps_per_epoch, self, share)
+            _warn_too_short(total, steps_per_epoch, self, share)
             warmup, cooldown, unit, lag = int(share * warmup), int(share * cooldown), 1, 0
         begin = 0 if self.warmup_overlays else warmup
         to_peak = max(warmup - 1, 1) if self.warmup_reaches_peak else warmup
@@ -203,15 +202,15 @@ class Schedule:
 
 @dataclass(frozen=True)
 class _Phases:
-    """A schedule in steps; a rate stays for as many as ``unit``, and is that of ``lag`` steps before.
+    """A schedule in steps.
 
     Attributes:
-        unit: Steps after which the rate changes.
-        warmup: Steps of the warm-up, which overlay those of the cosine where it begins at 0.
-        warmup_to_peak: Steps in which the warm-up rises to the peak.
-        begin: The cosine's first step.
-        cosine: Its steps.
-        lag: Steps that the rate is behind.
+        unit: Steps after which the learning rate changes.
+        warmup: Steps of the warmup, which replace the first ones of the cosine if that begins at 0.
+        warmup_to_peak: Steps in which the warmup rises to the peak.
+        begin: First step of the cosine.
+        cosine: Steps of the cosine.
+        lag: Steps by which the learning rate lags behind.
     """
 
     unit: int
@@ -230,8 +229,8 @@ class _Phases:
 
 
 @rank_zero_only
-def _say_what_is_short(total: int, steps_per_epoch: float, schedule: Schedule, share: float) -> None:
-    """Warn that a run is too short for its warm-up and cool-down."""
+def _warn_too_short(total: int, steps_per_epoch: float, schedule: Schedule, share: float) -> None:
+    """Warn that a run is too short for its warmup and cooldown."""
     epochs, warmup, cooldown = total / steps_per_epoch, schedule.warmup_epochs, schedule.cooldown_epochs
     warnings.warn(
         f"A run of {epochs:.3g} epoch{'' if epochs == 1 else 's'} is too short for model.schedule.warmup_epochs "
@@ -242,14 +241,14 @@ def _say_what_is_short(total: int, steps_per_epoch: float, schedule: Schedule, s
 
 
 @rank_zero_only
-def _say_what_is_above(name: str, value: float, peaks: list[float]) -> None:
-    """Warn of a rate of the schedule that is above the peak of some parameter groups."""
+def _warn_above_peak(name: str, value: float, peaks: list[float]) -> None:
+    """Warn if a learning rate of the schedule is above the peak of some parameter groups."""
     below = [peak for peak in peaks if peak < value]
     if not below:
         return
     which = "" if len(below) == len(peaks) else f" of {len(below)} of {len(peaks)} parameter groups"
     warnings.warn(
-        f"model.schedule.{name} is {value:g}, above the peak rate{which} ({min(below):g}), which is used in its place; "
+        f"model.schedule.{name} is {value:g}, above the peak rate{which} ({min(below):g}), which is used instead; "
         f"lower model.schedule.{name} or raise model.lr.",
         stacklevel=1,
     )

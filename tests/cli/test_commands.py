@@ -243,7 +243,14 @@ def test_help_is_readable(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     page = capsys.readouterr().out
     for command in ("fit", "validate", "test", "predict"):
         assert f"\n  {command} " in overview
-    for key in ("--data.root", "--data.batch_size", "--model.name", "--model.lr", "--model.loss.mix.mixup", "--ckpt_path"):
+    for key in (
+        "--data.root",
+        "--data.batch_size",
+        "--model.name",
+        "--model.lr",
+        "--model.loss.mix.mixup",
+        "--ckpt_path",
+    ):
         assert key in page
     assert ":paramref:" not in page
     keys = re.findall(r"^  (--[\w.]+)", page, re.MULTILINE)

@@ -259,7 +259,7 @@ def test_a_loss_that_is_no_number_on_one_process_stops_all(root: Path, tmp_path:
     errors = [line for line in stopped.stderr.splitlines() if line.startswith("error")]
     assert len(errors) == 1
     assert re.search(
-        rf"loss is nan on process {rank} in step 4 \(epoch 2, batch 2, .*and 3 more, all listed in", errors[0]
+        rf"loss is nan on rank {rank} in step 4 \(epoch 2, batch 2, .*and 3 more, all listed in", errors[0]
     )
     assert len((tmp_path / "runs/quickstart/version_0/not_finite.txt").read_text().splitlines()) == 6
 
@@ -286,7 +286,7 @@ def test_a_process_that_is_stopped_is_named_and_ended(root: Path, tmp_path: Path
     stopped = start(tmp_path, *run, *at("batch", 5, "SIGSTOP", 1))
     assert stopped.returncode == 1
     [error] = [line for line in stopped.stderr.splitlines() if line.startswith("error")]
-    assert re.match(r"error: Process 1 of 2 \(pid \d+ on \S+\) has not answered for \d:\d\d, so this run ends\.", error)
+    assert re.match(r"error: Rank 1 of 2 \(pid \d+ on \S+\) has not answered for \d:\d\d, so this run ends\.", error)
     assert "Traceback" not in stopped.stderr
 
 

@@ -117,7 +117,7 @@ def test_a_foreign_last_checkpoint(cli: Cli, words: list[object], capsys: pytest
     cli(*words, "--trainer.max_epochs", 2, "--ckpt_path", "last")
     printed = capsys.readouterr().out
     assert (
-        f"Not used:   The file {RUN}/checkpoints/last.ckpt holds weights alone, so no run can continue from it."
+        f"Not used:   The file {RUN}/checkpoints/last.ckpt contains only weights, so no run can continue from it."
         in printed
     )
     assert read("last.ckpt")["global_step"] == 8

@@ -133,5 +133,5 @@ def test_a_checkpoint_of_nan_weights_is_refused_in_python(tmp_path: Path) -> Non
     next(task.parameters()).data[0, 0, 0, 0] = NAN
     run.save_checkpoint(tmp_path / "nan.ckpt")
     fresh: LightningModule = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3))
-    with pytest.raises(UserError, match=r"The checkpoint holds NaN or infinite numbers in model\.stem\S+; use an earl"):
+    with pytest.raises(UserError, match=r"The checkpoint contains NaN or infinite values in model\.stem\S+; use an"):
         trainer(tmp_path).validate(fresh, loader([]), ckpt_path=tmp_path / "nan.ckpt", weights_only=True)

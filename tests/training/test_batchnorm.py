@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import inceptionnext_lit.models  # noqa: F401 - registers the family
-from inceptionnext_lit.training.batchnorm import DeviceSyncBatchNorm, ProcessBatchNorm
+from inceptionnext_lit.training.batchnorm import CrossRankBatchNorm, DeviceSyncBatchNorm
 from tests.ranks import run_ranks
 
 SIZES = (3, 5, 2)
@@ -46,7 +46,7 @@ def of_process() -> dict[str, Tensor]:
     parts, weights = batch().split(SIZES), torch.arange(sum(SIZES) * 120.0).reshape(-1, 4, 6, 5).div(1200).split(SIZES)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # not a word at each step
-        result = compute(make_norm(ProcessBatchNorm), parts[rank], weights[rank])
+        result = compute(make_norm(CrossRankBatchNorm), parts[rank], weights[rank])
     assert result["out"].is_contiguous(memory_format=torch.channels_last)
     assert count == len(SIZES)
     torch.distributed.destroy_process_group()
@@ -76,7 +76,7 @@ def test_conversion_keeps_names_weights_and_results(monkeypatch: pytest.MonkeyPa
     plugin = DeviceSyncBatchNorm()
     converted = plugin.apply(model)
     kinds = [type(m) for m in converted.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    assert kinds == [ProcessBatchNorm] * 3
+    assert kinds == [CrossRankBatchNorm] * 3
     assert all(torch.equal(value, state[key]) for key, value in converted.state_dict().items())
     assert list(converted.state_dict()) == list(state)
     torch.testing.assert_close(converted.train()(images), expected)

@@ -51,7 +51,7 @@ def test_code_is_refused_and_not_run(
     path = tmp_path / "evil.ckpt"
     torch.save({"state_dict": {}, "x": Dangerous(marker)}, path, _use_new_zipfile_serialization=zipped)
     for mmap in (False, True):
-        with pytest.raises(UserError, match=rf"{path} holds code \(posix\.system\)"):
+        with pytest.raises(UserError, match=rf"{path} contains code \(posix\.system\)"):
             read_checkpoint(path, mmap=mmap)
     assert not marker.exists()
 
@@ -99,7 +99,7 @@ SafeCheckpointIO().save_checkpoint({"state_dict": {"a": torch.zeros(1_000_000)},
         f"inceptionnext_lit.errors.UserError: The checkpoint {target} could not be written: File too"
     )
     assert "about 4,000,000 bytes" in message
-    assert f"the one before, {target}, is intact" in message
+    assert f"the previous one, {target}, is intact" in message
     assert read_checkpoint(target)["epoch"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
@@ -138,5 +138,5 @@ def test_an_open_checkpoint_is_not_read_again(tmp_path: Path) -> None:
 def test_a_checkpoint_with_nan_is_not_opened(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     SafeCheckpointIO().save_checkpoint({"state_dict": {"a": torch.tensor([1.0, float("nan")])}}, path)
-    with pytest.raises(UserError, match=rf"The checkpoint {path} holds NaN or infinite numbers in a;"):
+    with pytest.raises(UserError, match=rf"The checkpoint {path} contains NaN or infinite values in a;"):
         open_checkpoint(path)

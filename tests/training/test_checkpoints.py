@@ -135,7 +135,7 @@ def test_a_mode_that_contradicts_the_metric() -> None:
 
 
 def test_a_task_that_does_not_say_has_to_be_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"Scripted does not say whether the best val/loss is the largest or the small"):
+    with pytest.raises(UserError, match=r"Scripted does not define whether the best val/loss is the largest or the"):
         run(Scripted([0.1]), tmp_path, BestCheckpoint("val/loss"))
     best = BestCheckpoint("val/loss", "min")
     run(Scripted([0.3, 0.2, 0.4]), tmp_path, best)

@@ -58,7 +58,7 @@ def test_checkpointing_saves_no_activations_of_blocks() -> None:
 
 
 def test_a_model_without_checkpointing(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r"'mine' has no gradient checkpointing; leave out model\.execution"):
+    with pytest.raises(UserError, match=r"'mine' does not support gradient checkpointing; leave out model\.execution"):
         Execution(grad_checkpointing=True).prepare(nn.Linear(2, 2), "mine")
 
 

@@ -77,7 +77,7 @@ def test_freezing_what_there_is_not_or_everything() -> None:
         Finetuning(probe_epochs=-1)
     with pytest.raises(UserError, match=r"probe_lr is 0; it must be above 0"):
         Finetuning(probe_lr=0)
-    with pytest.raises(UserError, match=r"freeze backbone trains the last layer alone in any case"):
+    with pytest.raises(UserError, match=r"freeze backbone already trains the last layer alone"):
         Finetuning(freeze="backbone", probe_epochs=1)
 
 
@@ -215,9 +215,7 @@ def test_default_rates() -> None:
         task.derive_lr(None)
 
 
-RANDOM = (
-    r"keeps weights that are random, since none were loaded; give --model\.pretrained true or --model\.pretrained FILE"
-)
+RANDOM = r"keeps random weights, since none were loaded; give --model\.pretrained true or --model\.pretrained FILE"
 
 
 @pytest.mark.parametrize(

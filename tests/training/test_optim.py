@@ -267,7 +267,7 @@ def test_an_optimiser_by_its_class_path() -> None:
     [
         ("torch.optim.RAdamm", "which cannot be imported: module 'torch.optim' has no attribute 'RAdamm'"),
         ("no_such.Adam", "which cannot be imported: No module named 'no_such'"),
-        ("torch.nn.Linear", "which is no class of torch's Optimizer"),
+        ("torch.nn.Linear", "which is not a subclass of torch's Optimizer"),
     ],
 )
 def test_a_wrong_class_path_is_a_users_error(name: str, message: str) -> None:

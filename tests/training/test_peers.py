@@ -63,7 +63,7 @@ def test_a_process_that_is_stopped_is_named(stopped: int) -> None:
             process.communicate()
     pid, host = processes[stopped].pid, re.escape(os.uname().nodename)
     assert re.fullmatch(
-        rf"Process {stopped} of 2 \(pid {pid} on {host}\) has not answered for 0:0[3-9], so this run ends\. See "
+        rf"Rank {stopped} of 2 \(pid {pid} on {host}\) has not answered for 0:0[3-9], so this run ends\. See "
         r"whether it was stopped or its machine is gone\. The run continues with --ckpt_path last; --strategy_timeout "
         r"sets how many seconds processes wait for one another\.\n",
         printed,
@@ -72,7 +72,7 @@ def test_a_process_that_is_stopped_is_named(stopped: int) -> None:
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> Peers:
-    """What process 1 of 4 knows 100 s after the start, if processes wait for each other for 60 s."""
+    """What rank 1 of 4 knows 100 s after the start, if ranks wait for each other for 60 s."""
     monkeypatch.setattr(peers.time, "monotonic", lambda: 100.0)
     seen = Peers()
     seen._rank, seen._timeout_s, seen._period_s, seen._heard, seen._moves = 1, 60.0, 3.0, 99.0, 7
@@ -83,13 +83,13 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Peers:
 def test_who_is_silent_or_behind(seen: Peers) -> None:
     assert seen.silent() is None
     seen._peers[3].moves, seen._peers[3].place, seen._peers[3].there_since = 6, "batch 3", 35.0
-    assert seen.silent() == "Process 3 lives but has been at batch 3 for 1:05"
+    assert seen.silent() == "Rank 3 is running but has been at batch 3 for 1:05"
     seen._peers[2].since = 40.0
-    assert seen.silent() == "Process 2 has not answered for 1:00"
+    assert seen.silent() == "Rank 2 has not answered for 1:00"
     seen._peers[3].since = 38.0
-    assert seen.silent() == "Process 2, process 3 have not answered for 1:02"
+    assert seen.silent() == "Rank 2, rank 3 have not answered for 1:02"
     seen._heard = 30.0
-    assert seen.silent() == "Process 0 has not answered for 1:10"
+    assert seen.silent() == "Rank 0 has not answered for 1:10"
 
 
 def test_a_timeout_and_a_lost_connection_in_words() -> None:
@@ -104,8 +104,8 @@ def test_a_timeout_and_a_lost_connection_in_words() -> None:
         "Only 1 of 2 processes of this run came within 0:06. See why the others did not start."
     )
     for error in (timeout, closed):
-        message = str(explain_failure(error, None, silent="Process 2 has not answered for 10:00", timeout_s=600.0))
-        assert message.startswith("Process 2 has not answered for 10:00, so this run ends.")
+        message = str(explain_failure(error, None, silent="Rank 2 has not answered for 10:00", timeout_s=600.0))
+        assert message.startswith("Rank 2 has not answered for 10:00, so this run ends.")
 
 
 def test_how_long_processes_wait() -> None:

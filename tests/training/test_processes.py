@@ -22,14 +22,14 @@ time.sleep(600)
 """
 CHILD = """
 import os, signal, sys, time
-from inceptionnext_lit.training.processes import end_with_parent
+from inceptionnext_lit.training.processes import terminate_with_parent
 
 def save(signum, frame):
     open("saved", "w").close()
     sys.exit(0)
 
 signal.signal(signal.SIGTERM, save)
-end_with_parent()
+terminate_with_parent()
 open("ready", "w").close()
 {then}
 time.sleep(600)

@@ -16,7 +16,7 @@ from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import SharedError
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
-from inceptionnext_lit.training.callbacks.same_data import compare_processes, differences
+from inceptionnext_lit.training.callbacks.same_data import compare_ranks, differences
 from tests.ranks import run_ranks
 from tests.training.test_ranks import make_trainer
 
@@ -31,17 +31,17 @@ def test_what_has_changed_is_said_class_by_class() -> None:
 
 def test_the_first_process_that_differs_is_named() -> None:
     one = ("node1", ["bag", "coat"], {"train": BEFORE})
-    assert compare_processes([one, one]) is None
+    assert compare_ranks([one, one]) is None
     other = ("node2", ["bag", "coat"], {"train": BEFORE | {"coat": (2, 9)}})
-    assert compare_processes([one, one, other]) == (
-        "The processes do not have the same data: process 0 on node1 has 2 classes, 6 train images; process 2 on node2 "
+    assert compare_ranks([one, one, other]) == (
+        "The ranks do not have the same data: rank 0 on node1 has 2 classes, 6 train images; rank 2 on node2 "
         "has 2 classes, 5 train images. From the first to the second: train: coat 3 → 2 images. Give all machines the "
         "same files under data.root."
     )
     names = ("node2", ["bag", "hat"], {"train": BEFORE})
-    text = compare_processes([one, names]) or ""
-    assert "the class coat only on process 0, the class hat only on process 1" in text
-    assert "the classes in another order" in (compare_processes([one, ("node2", ["coat", "bag"], one[2])]) or "")
+    text = compare_ranks([one, names]) or ""
+    assert "the class coat only on rank 0, the class hat only on rank 1" in text
+    assert "the classes in another order" in (compare_ranks([one, ("node2", ["coat", "bag"], one[2])]) or "")
 
 
 def fit_differently(roots: list[str], out: Path) -> str:
@@ -66,8 +66,8 @@ def test_two_processes_with_other_images(make_folder: Callable[..., Path], tmp_p
     shutil.rmtree(roots[1] / "val/bag")
     told = run_ranks(2, fit_differently, tmp_path / "out", [str(root) for root in roots], tmp_path)
     assert told[0] == told[1]
-    assert "has 3 classes, 12 train images, 6 val images; process 1 on " in told[0]
-    assert "the class bag only on process 0, train: bag 4 → 0 images, val: bag 2 → 0 images" in told[0]
+    assert "has 3 classes, 12 train images, 6 val images; rank 1 on " in told[0]
+    assert "the class bag only on rank 0, train: bag 4 → 0 images, val: bag 2 → 0 images" in told[0]
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_data_that_changed_between_two_runs(root: Path, tmp_path: Path, capsys: 
         "sandal 4 → 5 images"
     ) in printed
     assert "Data:       changed since the checkpoint, val: sandal 2 → 1 images" in printed
-    assert "Best:       chosen anew, since the validation images are not those of before" in printed
+    assert "Best:       chosen again, since the validation images have changed" in printed
     shutil.rmtree(root / "train/bag")
     with pytest.raises(SharedError, match="no training images of bag any more, of which the checkpoint's run had 4"):
         train(root, tmp_path / "run", 4, last)

@@ -134,7 +134,7 @@ def test_a_schedule_that_waits_for_a_metric(path: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "StepLRR"}, r"is 'StepLRR', which is no path of a class; did you mean torch\.optim.*\.StepLR\?"),
+        ({"name": "StepLRR"}, r"is 'StepLRR', which is not the path of a class; did you mean torch\.optim.*\.StepLR\?"),
         ({"kwargs": {"gamma": 1}}, r"model\.schedule\.kwargs is for another scheduler; give model\.schedule\.name too"),
         ({"interval": "step"}, r"model\.schedule\.interval is for another scheduler"),
         ({"name": NAMED + "ReduceLROnPlateau", "interval": "step"}, r"waits for an epoch's metric; leave out"),
@@ -148,10 +148,10 @@ def test_settings_that_do_not_go_together(arguments: dict[str, Any], message: st
 @pytest.mark.parametrize(
     ("name", "kwargs", "message"),
     [
-        ("StepLR", None, r"'torch\.optim\.lr_scheduler\.StepLR' cannot be made with .* \{\}: .*'step_size'"),
-        ("StepLR", {"gama": 1}, r"cannot be made with model\.schedule\.kwargs \{'gama': 1\}"),
+        ("StepLR", None, r"'torch\.optim\.lr_scheduler\.StepLR' cannot be created with .* \{\}: .*'step_size'"),
+        ("StepLR", {"gama": 1}, r"cannot be created with model\.schedule\.kwargs \{'gama': 1\}"),
         ("Nope", None, r"model\.schedule\.name is '.*Nope', which cannot be imported"),
-        ("Tensor", None, r"which is no class of torch's LRScheduler"),
+        ("Tensor", None, r"which is not a subclass of torch's LRScheduler"),
     ],
 )
 def test_schedules_that_cannot_be_made(name: str, kwargs: dict[str, Any] | None, message: str) -> None:

@@ -69,7 +69,7 @@ def test_summary_has_parameters_macs_steps_and_rate(tmp_path: Path, capsys: pyte
 def test_a_run_without_a_step_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(tmp_path, RunSummary(), LastCheckpoint(), max_epochs=0)
     assert capsys.readouterr().out.splitlines() == [
-        "Nothing was trained: the run has no step to do by its trainer.max_epochs, max_steps or limit_train_batches."
+        "Nothing was trained: trainer.max_epochs, max_steps or limit_train_batches leave no steps to do."
     ]
 
 

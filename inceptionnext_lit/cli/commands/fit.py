@@ -18,7 +18,7 @@ from inceptionnext_lit.cli.quiet import silence_library_chatter
 from inceptionnext_lit.cli.recipes import resolve_configs
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.training.callbacks.signals import Interrupted
-from inceptionnext_lit.training.processes import end_with_parent
+from inceptionnext_lit.training.processes import terminate_with_parent
 
 
 def run(args: list[str] | None = None) -> None:
@@ -36,7 +36,7 @@ def run(args: list[str] | None = None) -> None:
         words.pop()
     silence_library_chatter()
     keep_memory()
-    end_with_parent()
+    terminate_with_parent()
     words, recipe = add_default_recipe(resolve_configs(words))
     if recipe is not None:
         say_recipe(recipe, words)

@@ -1,1 +1,1 @@
-"""Lightning callbacks of a run: exact continuation, checkpoints, guards, and what is printed and logged."""
+"""Lightning callbacks of a run: exact resumption, checkpoints, guards, console output and logging."""

@@ -1,4 +1,4 @@
-"""Which checkpoints a run keeps, and which of them a continued run starts from."""
+"""Which checkpoints a run keeps, and which one a resumed run starts from."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,12 @@ class Checkpoints:
     """Which checkpoints a run keeps.
 
     Args:
-        monitor: Logged figure that decides which epoch is kept as ``best.ckpt``, for example ``val/acc1``,
-            ``val/loss`` or ``val_ema/acc1``; ``auto`` is the accuracy, or the mAP where images have several labels.
-        mode: Whether the largest or the smallest value is the best; only needed for a task that does not say it of its
-            metrics.
-        every_n_steps: Optimiser steps between two saves of ``last.ckpt``, which is also saved after each epoch.
-        patience: Validations without a better figure after which the run stops early, though not before
-            ``trainer.min_epochs``; none never stops it.
+        monitor: Logged metric that decides which epoch is kept as ``best.ckpt``, for example ``val/acc1``, ``val/loss``
+            or ``val_ema/acc1``; ``auto`` is the accuracy, or the mAP for images with several labels.
+        mode: Whether the largest or the smallest value is the best; only needed if the task does not define it.
+        every_n_steps: Optimizer steps between two saves of ``last.ckpt``, which is also saved after each epoch.
+        patience: Validations without improvement after which the run stops early, though not before
+            ``trainer.min_epochs``; none disables early stopping.
 
     Raises:
         UserError: If ``every_n_steps`` or ``patience`` is less than 1.
@@ -45,7 +44,7 @@ class Checkpoints:
                 raise UserError(f"checkpoint.{name} is {value}; it must be 1 or more, or null.")
 
     def callbacks(self) -> list[Callback]:
-        """The callbacks that keep them, and stop the run early if that is asked for."""
+        """Create the callbacks that keep the checkpoints and, if requested, stop the run early."""
         kept: list[Callback] = [BestCheckpoint(self.monitor, self.mode), LastCheckpoint(self.every_n_steps)]
         if self.patience is not None:
             kept.insert(0, StopEarly(self.monitor, self.mode, self.patience))
@@ -53,15 +52,15 @@ class Checkpoints:
 
 
 def best_mode(module: LightningModule, monitor: str, mode: Mode | None = None) -> Mode:
-    """Whether the best value of a metric is the largest or the smallest.
+    """Return whether the best value of a metric is the largest or the smallest.
 
     Args:
-        module: The task; its attribute ``directions``, if it has one, says ``max`` or ``min`` for each metric it logs.
+        module: The task; its ``directions`` attribute, if any, gives ``max`` or ``min`` for each metric it logs.
         monitor: Name of the metric.
-        mode: What the user said; None to go by the task.
+        mode: The user's choice; None to use the task's.
 
     Raises:
-        UserError: If the user contradicts the task, or neither of them says it.
+        UserError: If the user contradicts the task, or neither defines it.
     """
     directions: dict[str, Mode] = getattr(module, "directions", {})
     known = directions.get(monitor)
@@ -73,18 +72,18 @@ def best_mode(module: LightningModule, monitor: str, mode: Mode | None = None) -
         )
     if (chosen := mode or known) is None:
         raise UserError(
-            f"{type(module).__name__} does not say whether the best {monitor} is the largest or the smallest; give "
+            f"{type(module).__name__} does not define whether the best {monitor} is the largest or the smallest; give "
             "--checkpoint.mode max or --checkpoint.mode min."
         )
     return chosen
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps the epoch with the best validation figure as ``checkpoints/best.ckpt``.
+    """Keep the epoch with the best validation metric as ``checkpoints/best.ckpt``.
 
     Args:
-        monitor: Logged figure that decides.
-        mode: Whether the largest or the smallest is the best; None to go by the task, see :func:`best_mode`.
+        monitor: Name of the logged metric.
+        mode: Whether the largest or the smallest value is the best; None to ask the task, see :func:`best_mode`.
     """
 
     def __init__(self, monitor: str = "val/acc1", mode: Mode | None = None) -> None:
@@ -92,54 +91,54 @@ class BestCheckpoint(ModelCheckpoint):
         self._asked = mode
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find out which value is the best.
+        """Determine which value is the best.
 
         Raises:
-            UserError: As :func:`best_mode`.
+            UserError: As for :func:`best_mode`.
         """
         self.mode = best_mode(pl_module, str(self.monitor), self._asked)
         self.kth_value = torch.tensor(float("inf" if self.mode == "min" else "-inf"))
         super().setup(trainer, pl_module, stage)
 
     def current_best(self, trainer: Trainer) -> float | None:
-        """The best figure with the newest validation's, which is saved only after the epoch's line is printed."""
-        figures = [self.best_model_score, trainer.callback_metrics.get(str(self.monitor))]
-        known = [float(figure) for figure in figures if figure is not None and not figure.isnan()]
+        """Return the best value including the latest validation, whose checkpoint is saved only later."""
+        values = [self.best_model_score, trainer.callback_metrics.get(str(self.monitor))]
+        known = [float(value) for value in values if value is not None and not value.isnan()]
         return (max if self.mode == "max" else min)(known) if known else None
 
 
 class StopEarly(DeferrableStopping):
-    """Stops a run when its figure has not become better for some validations, though not before ``min_epochs``.
+    """Stop a run when its metric has not improved for several validations, though not before ``min_epochs``.
 
-    Lightning's own callback decides before ``min_epochs`` too, and the run then stops there even if it has recovered.
+    Lightning's own callback also decides before ``min_epochs``, and then stops there even if the metric has recovered.
 
     Args:
-        monitor: Logged figure that decides.
-        mode: Whether the largest or the smallest is the best; None to go by the task, see :func:`best_mode`.
-        patience: Validations without a better figure.
+        monitor: Name of the logged metric.
+        mode: Whether the largest or the smallest value is the best; None to ask the task, see :func:`best_mode`.
+        patience: Validations without improvement.
     """
 
     def __init__(self, monitor: str, mode: Mode | None, patience: int) -> None:
-        # after validations only: a run that its step limit ends in an epoch's middle may have had none
+        # after validations only: a run that ends in the middle of an epoch by its step limit may have had none
         super().__init__(monitor, mode=mode or "max", patience=patience, check_on_train_epoch_end=False)
         self._asked = mode
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find out which value is the best.
+        """Determine which value is the best.
 
         Raises:
-            UserError: As :func:`best_mode`.
+            UserError: As for :func:`best_mode`.
         """
         self.mode = best_mode(pl_module, self.monitor, self._asked)
         self.best_score = torch.tensor(float("inf" if self.mode == "min" else "-inf"))
         super().setup(trainer, pl_module, stage)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting; the patience is this run's own, not the checkpoint's."""
+        """Restore the counts, but keep this run's patience."""
         super().load_state_dict(state_dict | {"patience": self.patience})
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Decide."""
+        """Stop if the metric has not improved and ``min_epochs`` and ``min_steps`` are reached."""
         loop = cast(Any, trainer.fit_loop)
         epochs = loop.epoch_progress.current.processed + loop.epoch_loop.batch_progress.is_last_batch
         self.may_stop = epochs >= (loop.min_epochs or 0) and trainer.global_step >= (loop.min_steps or 0)
@@ -147,12 +146,12 @@ class StopEarly(DeferrableStopping):
 
 
 class LastCheckpoint(SaveableCheckpoint):
-    """Keeps the newest state as ``checkpoints/last.ckpt``, to continue from: after each epoch and every some steps.
+    """Keep the latest state as ``checkpoints/last.ckpt``, saved after each epoch and every few steps.
 
-    A separate callback because Lightning's ``save_last`` is skipped whenever the monitored one is not saved.
+    A separate callback, because Lightning skips ``save_last`` whenever it does not save the monitored checkpoint.
 
     Args:
-        every_n_steps: Optimiser steps between two saves; None saves after each epoch only.
+        every_n_steps: Optimizer steps between two saves; None saves after each epoch only.
     """
 
     def __init__(self, every_n_steps: int | None = None) -> None:
@@ -160,24 +159,24 @@ class LastCheckpoint(SaveableCheckpoint):
 
     @property
     def state_key(self) -> str:
-        """Name of this callback's state in a checkpoint, whatever the steps between two saves."""
+        """Name of this callback's state in a checkpoint, independent of the steps between two saves."""
         return type(self).__name__
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save after the validation, also where its last step has been saved before."""
+        """Save after the validation, even if the last step was already saved."""
         self.forget_last_save()
         super().on_train_epoch_end(trainer, pl_module)
 
 
 def find_last(run_folders: list[Path]) -> tuple[OpenCheckpoint | None, list[str]]:
-    """Find what a run is to continue from: the newest checkpoint that can be read.
+    """Find the newest readable checkpoint to resume a run from.
 
     Args:
-        run_folders: Folders of the run, oldest first. An older one is looked at only if nothing in the newer ones can
-            be read; a newest one without checkpoints is a run that has not saved yet.
+        run_folders: Folders of the run, oldest first. An older one is used only if nothing in the newer ones can be
+            read; a newest one without checkpoints belongs to a run that has not saved yet.
 
     Returns:
-        The checkpoint, or None if there is none; and a sentence on each file that could not be read.
+        The checkpoint, or None; and one sentence for each file that could not be read.
     """
     unread: list[str] = []
     for folder in reversed(run_folders):
@@ -185,7 +184,7 @@ def find_last(run_folders: list[Path]) -> tuple[OpenCheckpoint | None, list[str]
             try:
                 opened = open_checkpoint(path)
                 if "fit_loop" not in opened.content.get("loops", {}) or "global_step" not in opened.content:
-                    raise UserError(f"The file {path} holds weights alone, so no run can continue from it.")
+                    raise UserError(f"The file {path} contains only weights, so no run can continue from it.")
             except UserError as error:
                 unread.append(str(error))
             else:

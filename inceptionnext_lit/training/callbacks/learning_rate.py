@@ -1,4 +1,4 @@
-"""The learning rate among a run's figures."""
+"""Log the learning rate."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from inceptionnext_lit.lightning_compat import is_logged, logger_step
 
 
-class RateMonitor(Callback):
-    """Logs the greatest learning rate of all groups as ``lr``; Lightning's monitor has a name for each group."""
+class LearningRateLogger(Callback):
+    """Log the largest learning rate of all groups as ``lr``; Lightning's monitor logs one name per group."""
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Log it beside the step's other figures."""
+        """Log it with the step's other metrics."""
         if is_logged(trainer):
             step = logger_step(trainer)
             for logger in trainer.loggers:
@@ -19,5 +19,5 @@ class RateMonitor(Callback):
 
 
 def peak_rate(trainer: Trainer) -> float:
-    """The greatest learning rate of all groups."""
+    """Return the largest learning rate of all groups."""
     return max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)

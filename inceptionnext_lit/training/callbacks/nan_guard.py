@@ -1,4 +1,4 @@
-"""Stopping a run whose loss is no number any more, before anything of it is saved."""
+"""Stop training on a NaN or Inf loss, before a checkpoint is written."""
 
 import math
 from collections import deque
@@ -22,7 +22,7 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class _Step:
-    """A step whose loss is not yet known to be a number; ``is_bad`` is 1 or 0 for all processes together."""
+    """A step whose loss has not been checked yet; ``is_bad`` is 1 or 0 for all ranks together."""
 
     epoch: int
     batch_idx: int
@@ -32,11 +32,11 @@ class _Step:
     is_bad: Pending
 
 
-class StopOnNonFinite(Callback):
-    """Ends a run when any process's training loss is NaN or infinite, on all processes together.
+class NanGuard(Callback):
+    """End a run on all ranks when the training loss of any rank is NaN or infinite.
 
-    On a GPU the loss is looked at one batch later, when it is there without waiting for the newest batch, and in any
-    case before a checkpoint is written.
+    On a GPU the loss is checked one batch later, when it is available without waiting for the newest batch, but always
+    before a checkpoint is written.
     """
 
     def __init__(self) -> None:
@@ -45,17 +45,17 @@ class StopOnNonFinite(Callback):
         self._lr = 0.0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Note which step this batch belongs to, and its rate, before the schedule moves on."""
+        """Record the step of this batch and its learning rate, before the schedule changes it."""
         self._number = trainer.global_step + 1
         self._lr = max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at this batch's loss, or on a GPU at the last one's.
+        """Check this batch's loss, or on a GPU the previous one's.
 
         Raises:
-            SharedError: If it is no finite number.
+            SharedError: If it is NaN or infinite.
         """
         loss = outputs["loss"].detach() if isinstance(outputs, dict) else outputs.detach()
         is_bad = (~loss.isfinite()).any().to(torch.int32)
@@ -65,11 +65,11 @@ class StopOnNonFinite(Callback):
         self._check(trainer, keep=int(self._steps[-1].is_bad.is_late))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at what is left of the epoch; raises as above."""
+        """Check the remaining losses of the epoch; raises as above."""
         self._check(trainer, keep=0)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Look at the newest loss before its weights are written over good ones; raises as above."""
+        """Check the newest loss before its weights overwrite good ones; raises as above."""
         self._check(trainer, keep=0)
 
     def _check(self, trainer: Trainer, keep: int) -> None:
@@ -81,7 +81,7 @@ class StopOnNonFinite(Callback):
 
 
 def _report(trainer: Trainer, step: _Step) -> str:
-    """What happened where; the processes tell each other whose loss it was and which files it had."""
+    """Describe what happened where; ranks exchange whose loss it was and which files it had."""
     loss = float(step.loss)
     mine = None if math.isfinite(loss) else (trainer.global_rank, loss, batch_files(trainer, step))
     told: list[Any] = [mine]
@@ -90,10 +90,10 @@ def _report(trainer: Trainer, step: _Step) -> str:
         torch.distributed.all_gather_object(told, mine)
     rank, loss, _ = next(found for found in told if found is not None)
     files = [path for found in told if found is not None for path in found[2]]
-    process = f" on process {rank}" if trainer.world_size > 1 else ""
+    where = f" on rank {rank}" if trainer.world_size > 1 else ""
     place = f"step {step.number} (epoch {step.epoch + 1}, batch {step.batch_idx + 1}, lr {step.lr:.3g})"
     return (
-        f"The training loss is {loss}{process} in {place}{_list_files(trainer, files)}. The checkpoints were written "
+        f"The training loss is {loss}{where} in {place}{_list_files(trainer, files)}. The checkpoints were written "
         "before and are good. Look at these images; try a lower --model.lr, --trainer.gradient_clip_val 1.0 or "
         "--trainer.precision 32-true."
     )
@@ -115,11 +115,11 @@ def _list_files(trainer: Trainer, files: Sequence[str]) -> str:
 
 
 def evaluated_files(loader: Any, places: Sequence[int]) -> list[str]:
-    """The image files at some places of an evaluation on this process; none where the loader does not tell them.
+    """Return the image files at some positions of an evaluation on this rank; empty if the loader does not know them.
 
     Args:
         loader: The evaluation's loader.
-        places: Counted from 0 over all batches.
+        places: Positions counted from 0 over all batches.
     """
     samples, order = getattr(loader.dataset, "samples", None), list(loader.sampler) if places else []
     if samples is None or not all(hasattr(draw, "image") for draw in order):
@@ -128,7 +128,7 @@ def evaluated_files(loader: Any, places: Sequence[int]) -> list[str]:
 
 
 def batch_files(trainer: Trainer, step: Any) -> list[str]:
-    """The image files of this process's part of a batch; none where the loader does not tell them."""
+    """Return the image files of this rank's part of a batch; empty if the loader does not know them."""
     loader = cast(Any, trainer.train_dataloader)
     samples, draws = getattr(loader.dataset, "samples", None), getattr(loader.sampler, "draws", None)
     if samples is None or draws is None:

@@ -1,4 +1,4 @@
-"""Which process of a run does not answer: each tells the others, beside the training, how far it is."""
+"""Find out which rank does not respond: each rank reports its progress to the others from a separate thread."""
 
 import os
 import socket
@@ -18,17 +18,17 @@ from inceptionnext_lit.training.clock import format_seconds
 
 TIMEOUT_S = 600.0
 TIMEOUT_HELP = (
-    "Seconds that the processes of a run on several devices wait for one another before the run ends. A timeout that "
-    "trainer.strategy itself is given goes first."
+    "Seconds that the ranks of a run on several devices wait for each other before the run ends. A timeout set in "
+    "trainer.strategy takes precedence."
 )
-_PERIODS = 20  # in the time that a process waits for another
+_PERIODS = 20  # reports within the timeout
 _LONGEST_PERIOD_S = 10.0
 _ABORTED = 1
 
 
 @dataclass
 class _Peer:
-    """What is known of another process: who it is, what it said last, and when it said something new."""
+    """State of another rank: its name, its last report, and when it last reported and last made progress."""
 
     name: str
     said: bytes = b""
@@ -39,10 +39,10 @@ class _Peer:
 
 
 class Peers(Callback):
-    """Knows, when the processes of a run wait in vain, for which of them they wait.
+    """Report which rank the others are waiting for when a distributed run hangs.
 
-    They meet in a store of the first process. A thread of each says there every few seconds that it runs, and at what
-    batch the training is, and reads what the others say.
+    All ranks use a store on the first rank. Every few seconds a thread of each rank writes there that it is running and
+    which batch it is at, and reads the reports of the others.
     """
 
     def __init__(self) -> None:
@@ -57,20 +57,20 @@ class Peers(Callback):
         self._over = threading.Event()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Meet the others; nothing on one process."""
+        """Connect to the other ranks; does nothing on a single rank."""
         if trainer.world_size == 1 or self._store is not None:
             return
         timeout: timedelta = timeout_of(trainer.strategy) or timedelta(seconds=TIMEOUT_S)
         self.meet(trainer.strategy, trainer.global_rank, trainer.world_size, timeout.total_seconds())
 
     def meet(self, strategy: Any, rank: int, count: int, timeout_s: float) -> None:
-        """Make the store known, and start the thread.
+        """Create or connect to the store, and start the thread.
 
         Args:
-            strategy: Has ``broadcast`` for objects.
-            rank: This process.
-            count: All processes.
-            timeout_s: Seconds that a process waits for another in the training's own communication.
+            strategy: An object that can ``broadcast`` objects.
+            rank: This rank.
+            count: Number of ranks.
+            timeout_s: Seconds that a rank waits for another in the training's own communication.
         """
         self._rank, self._timeout_s = rank, timeout_s
         self._period_s = min(_LONGEST_PERIOD_S, timeout_s / _PERIODS)
@@ -79,8 +79,8 @@ class Peers(Callback):
         own = TCPStore(host, 0, None, True, patience, wait_for_workers=False) if rank == 0 else None
         port = strategy.broadcast(None if own is None else own.port)
         self._store = own or TCPStore(host, port, None, False, patience)
-        self._store.set(f"name{rank}", f"process {rank} of {count} (pid {os.getpid()} on {socket.gethostname()})")
-        self._store.set(f"said{rank}", self._words(0))
+        self._store.set(f"name{rank}", f"rank {rank} of {count} (pid {os.getpid()} on {socket.gethostname()})")
+        self._store.set(f"said{rank}", self._report(0))
         others = [other for other in range(count) if other != rank]
         names = self._store.multi_get([f"name{other}" for other in others])
         now = time.monotonic()
@@ -91,32 +91,32 @@ class Peers(Callback):
         threading.Thread(target=self._talk, name="peers", daemon=True).start()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Note the place."""
+        """Record the position."""
         self._move(f"batch {batch_idx + 1} of epoch {trainer.current_epoch + 1}")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Note the place."""
+        """Record the position."""
         self._move(f"the end of batch {batch_idx + 1} of epoch {trainer.current_epoch + 1}")
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Note the place."""
+        """Record the position."""
         self._move(f"validation batch {batch_idx + 1} of epoch {trainer.current_epoch + 1}")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Nobody is waited for any more."""
+        """Stop reporting."""
         self._over.set()
 
     def silent(self) -> str | None:
-        """Say who does not answer, and for how long; None if all do."""
+        """Describe which ranks do not respond, and for how long; None if all do."""
         now = time.monotonic()
         limit = max(3 * self._period_s, self._timeout_s / 2)
         if not self._peers:
             return None
-        if self._rank != 0 and now - self._heard > limit:  # the store is the first process's
+        if self._rank != 0 and now - self._heard > limit:  # the store is on the first rank
             return f"{_capital(self._peers[0].name)} has not answered for {format_seconds(now - self._heard)}"
         quiet = [peer for peer in self._peers.values() if now - peer.since > limit]
         if quiet:
@@ -127,14 +127,14 @@ class Peers(Callback):
         if behind:
             peer = min(behind, key=lambda peer: peer.moves)
             stuck = format_seconds(now - peer.there_since)
-            return f"{_capital(peer.name)} lives but has been at {peer.place} for {stuck}"
+            return f"{_capital(peer.name)} is running but has been at {peer.place} for {stuck}"
         return None
 
     def _move(self, place: str) -> None:
         self._moves += 1
         self._place = place
 
-    def _words(self, beat: int) -> str:
+    def _report(self, beat: int) -> str:
         return f"{beat} {self._moves} {self._place}"
 
     def _talk(self) -> None:
@@ -144,9 +144,9 @@ class Peers(Callback):
         while not self._over.wait(self._period_s):
             beat += 1
             try:
-                store.set(f"said{self._rank}", self._words(beat))
+                store.set(f"said{self._rank}", self._report(beat))
                 self._hear(store, time.monotonic())
-            except RuntimeError:  # the first process is gone, of which the training's communication hears too
+            except RuntimeError:  # the first rank is gone, which the training's own communication also notices
                 return
 
     def _hear(self, store: Store, now: float) -> None:
@@ -163,14 +163,14 @@ class Peers(Callback):
 
 
 def set_timeout(strategy: Any, seconds: float) -> float:
-    """Let the processes of a strategy wait so long for one another, unless it has a timeout of its own.
+    """Set how long a strategy's ranks wait for each other, unless it has its own timeout.
 
     Args:
-        strategy: Lightning's; those of one process know no timeout.
-        seconds: How long.
+        strategy: Lightning's strategy; those for a single rank have no timeout.
+        seconds: The timeout.
 
     Returns:
-        How long they wait.
+        The timeout in effect, in seconds.
     """
     given = timeout_of(strategy)
     if given is not None and given != default_pg_timeout:

@@ -1,4 +1,4 @@
-"""Schedules that wait for a metric, stepped so that the checkpoints of an epoch's end hold the step."""
+"""Step ``ReduceLROnPlateau`` before the checkpoints at the end of an epoch are written."""
 
 from typing import cast
 
@@ -10,13 +10,13 @@ from inceptionnext_lit.lightning_compat import epoch_is_over
 
 
 class StepOnPlateau(Callback):
-    """Steps ``ReduceLROnPlateau`` after each epoch's validation, before checkpoints are written.
+    """Step ``ReduceLROnPlateau`` after each epoch's validation, before checkpoints are written.
 
-    Lightning steps it after they are written, and not at all where a run is continued from one of them.
+    Lightning steps it after they are written, and not at all if a run is resumed from one of them.
     """
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Step, unless the epoch goes on."""
+        """Step, unless the epoch continues."""
         is_training = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
         if not (is_training and epoch_is_over(trainer)):
             return

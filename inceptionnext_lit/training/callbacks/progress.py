@@ -1,4 +1,4 @@
-"""Progress of a run, on a terminal and in a log file."""
+"""Progress of a run, on a terminal or in a log file."""
 
 import time
 from typing import Any
@@ -13,16 +13,16 @@ from inceptionnext_lit.training.clock import TrainingClock, format_seconds
 from inceptionnext_lit.training.pending import Pending
 from inceptionnext_lit.wording import printable
 
-_SIGN_OF_LIFE_S = 300.0
+_LINE_EVERY_S = 300.0
 _REDRAWN_PER_S = 5
 
 
 class RunProgressBar(RichProgressBar):
-    """Progress with loss, rate, images per second (all devices), time left and the best so far; a line per epoch stays.
+    """Progress bar with loss, learning rate, images per second (all devices), time left and best value so far.
 
-    Where the output is no terminal, only the lines per epoch are printed, and in long epochs a line every five minutes.
-    The figures beside the bar are made as often as it is drawn, not in each step; the loss is that of the time before,
-    so that a GPU need not be waited for.
+    A line per epoch is printed and stays. If the output is not a terminal, only these lines are printed, and in long
+    epochs a line every five minutes. The metrics next to the bar are updated as often as it is drawn, not in each step,
+    and show the previous update's loss, so that a GPU does not have to be waited for.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class RunProgressBar(RichProgressBar):
         self._first_step = 0
         self._rate = 0.0
         self._last_line = 0.0
-        self._figures: dict[str, Any] = {}
+        self._shown: dict[str, Any] = {}
         self._made_at = 0.0
         self._loss: Pending | None = None
         self._best: dict[str, str] = {}
@@ -47,48 +47,48 @@ class RunProgressBar(RichProgressBar):
         self._best = best_so_far(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the epoch's counts."""
+        """Reset the epoch's counts."""
         super().on_train_epoch_start(trainer, pl_module)
         self._clock.reset()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Note the rate that the batch is trained with; after its step, schedules set the next one's."""
+        """Record the learning rate of the batch, before schedules set the next one."""
         self._rate = peak_rate(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the batch's images, and renew the figures if it is time."""
+        """Count the batch's images, and update the metrics if it is time."""
         self._clock.tick(len(batch[0]) * trainer.world_size)
         if self.progress is not None and time.monotonic() - self._made_at > 1 / _REDRAWN_PER_S:
             self._made_at = time.monotonic()
-            self._renew_figures(trainer, outputs)
+            self._refresh_shown(trainer, outputs)
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        if self.progress is None and time.monotonic() - self._last_line > _SIGN_OF_LIFE_S:
+        if self.progress is None and time.monotonic() - self._last_line > _LINE_EVERY_S:
             place = f"step {trainer.global_step} of {trainer.estimated_stepping_batches:.0f}"
             self._print_line(trainer, place, ["train/loss_step"])
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave it out of the training's time."""
+        """Exclude the validation from the training time."""
         super().on_validation_end(trainer, pl_module)
         self._clock.skip()
         self._best = best_so_far(trainer)
 
     def configure_columns(self, trainer: Trainer) -> list[Any]:
-        """Columns of the bar, without Lightning's batches per second, which images per second replace."""
+        """Return the columns of the bar without Lightning's batches per second, which images per second replace."""
         columns: list[Any] = super().configure_columns(trainer)[:-1]
         return columns
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """Figures beside the bar, as they were made last."""
-        return self._figures
+        """Return the metrics next to the bar, as last updated."""
+        return self._shown
 
-    def _renew_figures(self, trainer: Trainer, outputs: Any) -> None:
-        figures: dict[str, Any] = {} if self._loss is None else {"loss": self._loss.read()}
-        figures |= {"lr": f"{self._rate:.2e}", "img/s": f"{self._clock.images_per_s:.0f}"}
-        self._figures = figures | {"left": self._time_left(trainer)} | self._best
+    def _refresh_shown(self, trainer: Trainer, outputs: Any) -> None:
+        shown: dict[str, Any] = {} if self._loss is None else {"loss": self._loss.read()}
+        shown |= {"lr": f"{self._rate:.2e}", "img/s": f"{self._clock.images_per_s:.0f}"}
+        self._shown = shown | {"left": self._time_left(trainer)} | self._best
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
-        # Lightning has divided it by the batches of a step
+        # Lightning has divided it by the batches of an optimizer step
         self._loss = None if loss is None else Pending(loss * trainer.accumulate_grad_batches)
 
     def _get_train_description(self, current_epoch: int) -> str:
@@ -105,11 +105,11 @@ class RunProgressBar(RichProgressBar):
         if not trainer.is_global_zero:
             return
         found = [name for name in names if name in trainer.callback_metrics]
-        figures = [f"{name} {float(trainer.callback_metrics[name]):.3f}" for name in found]
-        figures += [f"{name} {value}" for name, value in best_so_far(trainer).items()]
+        values = [f"{name} {float(trainer.callback_metrics[name]):.3f}" for name in found]
+        values += [f"{name} {value}" for name, value in best_so_far(trainer).items()]
         speed = [f"lr {self._rate:.2e}", f"{self._clock.images_per_s:.0f} img/s"]
         console = self._out if self.progress is None else self.progress.console
-        line = printable("  ".join([place, *figures, *speed, f"{self._time_left(trainer)} left"]))
+        line = printable("  ".join([place, *values, *speed, f"{self._time_left(trainer)} left"]))
         console.print(line, highlight=False, markup=False, soft_wrap=True)
         self._last_line = time.monotonic()
 
@@ -122,7 +122,7 @@ class RunProgressBar(RichProgressBar):
 
 
 def best_so_far(trainer: Trainer) -> dict[str, str]:
-    """The best validation figure up to now, under the name ``best FIGURE``; empty before the first."""
+    """Return the best validation value so far as ``{"best METRIC": value}``; empty before the first one."""
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, BestCheckpoint):
             score = callback.current_best(trainer)

@@ -1,9 +1,9 @@
-"""Continuing a run at the very batch where its checkpoint was written.
+"""Resume a run at exactly the batch where its checkpoint was written.
 
-Lightning 2.6 counts epochs and batches in its loops' state, but a run that is continued from it repeats the epoch's
-first batches, skips an epoch after a save on an epoch's last batch, and loses the validation that was still to come.
-Here a checkpoint also says in plain words how far the run was; when it is loaded, the loops' state is written anew from
-that, in one form, whatever the moment of the save.
+Lightning 2.6 counts epochs and batches in the state of its loops, but a run resumed from it repeats the epoch's first
+batches, skips an epoch after a save on an epoch's last batch, and loses the validation that was still due. Here a
+checkpoint also stores the position of the run; when it is loaded, the state of the loops is rewritten from the
+position, in the same form for every save.
 """
 
 from dataclasses import asdict, dataclass
@@ -30,13 +30,13 @@ _COUNTS = ("ready", "started", "processed", "completed")
 
 @dataclass(frozen=True)
 class Position:
-    """How far a run is.
+    """Position of a run.
 
     Attributes:
-        epoch: Epochs that are finished.
-        batches: Batches of the next epoch that each process has trained on.
-        images_per_batch: Images in one of these batches over all processes.
-        validated: Whether the validation that may be due after them is done.
+        epoch: Finished epochs.
+        batches: Batches of the next epoch that each rank has trained on.
+        images_per_batch: Images of one of these batches over all ranks.
+        validated: Whether the validation due after them, if any, is done.
     """
 
     epoch: int
@@ -46,10 +46,10 @@ class Position:
 
 
 class ExactResume(Callback):
-    """Writes a run's position and half-accumulated gradients into its checkpoints, and continues there.
+    """Store a run's position and partly accumulated gradients in its checkpoints, and resume there.
 
-    The order of the images has to be that of a sampler with ``start(epoch, skipped)``, such as the data module's; with
-    any other loader the epoch in which the checkpoint was written begins with its first images again.
+    The order of the images must come from a sampler with ``start(epoch, skipped)``, such as the data module's; with any
+    other loader, the epoch of the checkpoint starts again from its first images.
     """
 
     def __init__(self) -> None:
@@ -58,20 +58,20 @@ class ExactResume(Callback):
         self._gradients: dict[str, Tensor] = {}
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Remember that a validation from now on is a new one."""
+        """Record that a validation from now on is a new one."""
         self._validated = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember that the validation is done; checkpoint callbacks come after this one."""
+        """Record that the validation is done; checkpoint callbacks run after this one."""
         self._validated = True
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the position, and in the middle of an accumulation the gradients so far, as the processes' mean."""
+        """Add the position and, in the middle of an accumulation, the gradients so far as the mean over ranks."""
         batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
         gradients = {}
         if batches % trainer.accumulate_grad_batches and batches < trainer.num_training_batches:
             gradients = {name: p.grad for name, p in pl_module.named_parameters() if p.grad is not None}
-        if any(isinstance(gradient, DTensor) for gradient in gradients.values()):  # sharded: that step starts afresh
+        if any(isinstance(gradient, DTensor) for gradient in gradients.values()):  # sharded: repeat that step
             batches -= batches % trainer.accumulate_grad_batches
             gradients = {}
         checkpoint[KEY] = asdict(self._position(trainer, batches))
@@ -82,7 +82,7 @@ class ExactResume(Callback):
             }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Write the loops' state anew from the position."""
+        """Rewrite the state of the loops from the position."""
         if KEY not in checkpoint:
             return
         stored = Position(**checkpoint[KEY])
@@ -93,7 +93,7 @@ class ExactResume(Callback):
         set_loops(checkpoint["loops"]["fit_loop"], self._start)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin the interrupted epoch after the images that it has already seen."""
+        """Start the interrupted epoch after the images that it has already used."""
         start, self._start = self._start, None
         if start is None:
             return
@@ -103,7 +103,7 @@ class ExactResume(Callback):
             if hasattr(loader.sampler, "start"):
                 loader.sampler.start(start.epoch, start.batches * loader.batch_size)
         fetch_again(trainer)
-        # the loggers' step, which Lightning counts on after a validation; where one is repeated it counts again
+        # Lightning increments the loggers' step after a validation, so a repeated validation would increment it again
         again = start.batches > 0 and not is_accumulating(trainer) and will_validate(trainer)
         set_logger_step(trainer, trainer.global_step - int(again))
         for name, parameter in pl_module.named_parameters():
@@ -114,18 +114,18 @@ class ExactResume(Callback):
     def _position(self, trainer: Trainer, batches: int) -> Position:
         epochs = cast(Any, trainer.fit_loop.epoch_progress.current)
         begun, finished = epochs.ready, epochs.processed
-        if begun == finished:  # between two epochs, if the last one was not cut short by max_steps
+        if begun == finished:  # between two epochs, unless the last one was cut short by max_steps
             cut_short = 0 < batches < trainer.num_training_batches
             finished, batches = (finished - 1, batches) if cut_short else (finished, 0)
         return Position(finished, batches, _images_per_batch(trainer) or 1, self._validated)
 
 
 def set_loops(state: dict[str, Any], start: Position) -> None:
-    """Write the state of Lightning's loops so that a run continues at a position.
+    """Rewrite the state of Lightning's loops so that a run resumes at a position.
 
     Args:
-        state: The checkpoint's ``loops/fit_loop``, changed in place. Counts over the whole run stay.
-        start: Where to continue.
+        state: The checkpoint's ``loops/fit_loop``, changed in place; counts over the whole run are kept.
+        start: Where to resume.
     """
     begun = start.epoch + (start.batches > 0)
     for scope in ("total", "current"):
@@ -136,7 +136,7 @@ def set_loops(state: dict[str, Any], start: Position) -> None:
     progress["current"] = dict.fromkeys(_COUNTS, start.batches)
     progress["is_last_batch"] = progress["is_last_batch"] and start.batches > 0
     validation = state["epoch_loop.val_loop.batch_progress"]
-    # Lightning's sign of an interrupted validation is one batch begun and not ended
+    # Lightning marks an interrupted validation by one batch started and not finished
     pending = (1, 1, 0, 0) if start.batches > 0 and not start.validated else (0, 0, 0, 0)
     validation["total"] = dict(zip(_COUNTS, pending, strict=True))
     validation["current"] = dict.fromkeys(_COUNTS, 0)

@@ -1,4 +1,4 @@
-"""The data of all processes of a run are the same, and those of a continued run are what they were."""
+"""Check that all ranks of a run have the same data, and that a resumed run has the data of its checkpoint."""
 
 import socket
 from collections.abc import Mapping
@@ -13,23 +13,23 @@ from inceptionnext_lit.training.callbacks.settings import KEY as RUN
 
 KEY = "data_fingerprint"
 _SHOWN = 5
-_RULES = ("val_fraction", "seed", "num_folds", "fold")  # which decide on what is held back
+_RULES = ("val_fraction", "seed", "num_folds", "fold")  # settings that decide which images are held back
 _OF_BEST = ("BestCheckpoint", "StopEarly")  # callbacks that compare validations
 Splits = Mapping[str, Mapping[str, tuple[int, int]]]
-"""Of each split, the fingerprint: of each class the number of its images, and a number that tells which they are."""
+"""Fingerprint of each split: for each class, its number of images and a number that identifies them."""
 
 
 class SameData(Callback):
-    """Compares the data of all processes before the first step, and with those of the checkpoint that is continued.
+    """Compare the data of all ranks before the first step, and with the data of the checkpoint to resume.
 
-    The data module's ``fingerprint()`` tells what to compare; without one, nothing is compared.
+    The data module's ``fingerprint()`` defines what is compared; without it, nothing is.
     """
 
     def __init__(self) -> None:
         self._splits: Splits = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Compare with the other processes, before the model is spread over them.
+        """Compare the data with the other ranks, before the model is wrapped.
 
         Raises:
             SharedError: If they have other classes or images.
@@ -42,7 +42,7 @@ class SameData(Callback):
             classes = getattr(pl_module, "class_names", [])
             told: list[Any] = [None] * trainer.world_size
             torch.distributed.all_gather_object(told, (socket.gethostname(), list(classes), self._splits))
-            if (problem := compare_processes(told)) is not None:
+            if (problem := compare_ranks(told)) is not None:
                 raise SharedError(problem)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -50,10 +50,10 @@ class SameData(Callback):
         checkpoint[KEY] = {split: dict(classes) for split, classes in self._splits.items()}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Say what has changed; of another validation split, the best epoch begins anew.
+        """Report what has changed; if the validation split is another one, restart the choice of the best epoch.
 
         Raises:
-            SharedError: If a class has no training images any more, or images that were trained on are held back now.
+            SharedError: If a class has lost its training images, or images that were trained on are now held back.
         """
         before: Splits = checkpoint.get(KEY, {})
         if not before or not self._splits:
@@ -63,9 +63,9 @@ class SameData(Callback):
             gone = [name for name in classes if name not in now]
             if split == "train" and gone:
                 raise SharedError(
-                    f"The data have no training images of {_list(gone)} any more, of which the checkpoint's run had "
+                    f"The data no longer have training images of {_list(gone)}; the checkpoint's run had "
                     f"{sum(classes[name][0] for name in gone)}. Put them back, or start a new run from the weights: "
-                    "--model.pretrained CHECKPOINT in the place of --ckpt_path."
+                    "--model.pretrained CHECKPOINT instead of --ckpt_path."
                 )
             if changes := differences(classes, now):
                 _say(f"Data:       changed since the checkpoint, {split}: {_list(changes)}")
@@ -73,18 +73,18 @@ class SameData(Callback):
             _check_held_back(checkpoint.get(RUN, {}), getattr(trainer, "datamodule", None))
             states = checkpoint.get("callbacks", {})
             checkpoint["callbacks"] = {key: state for key, state in states.items() if not key.startswith(_OF_BEST)}
-            _say("Best:       chosen anew, since the validation images are not those of before")
+            _say("Best:       chosen again, since the validation images have changed")
 
 
 def _check_held_back(run: Mapping[str, Any], data: Any) -> None:
-    """Look for validation images that a continued run has trained on.
+    """Check whether a resumed run has trained on validation images.
 
     Args:
-        run: The settings of the checkpoint's run.
+        run: Settings of the checkpoint's run.
         data: The data module.
 
     Raises:
-        SharedError: If other rules hold back others of the same images.
+        SharedError: If other rules hold back other images of the same data.
     """
     if not getattr(data, "holds_back", False):
         return
@@ -92,8 +92,8 @@ def _check_held_back(run: Mapping[str, Any], data: Any) -> None:
         now, before = data.settings["split"][name], run.get(f"data.split.{name}")
         if now != before:
             raise SharedError(
-                f"data.split.{name} is {now} and was {before} in the checkpoint's run: images that it has trained on "
-                "would be held back for validation. Leave it as it was, or start a new run without the checkpoint."
+                f"data.split.{name} is {now} and was {before} in the checkpoint's run, so images it was trained on would "
+                "be held back for validation. Restore the old value, or start a new run without the checkpoint."
             )
     rank_zero_warn(
         "The validation split has changed and may now contain images that this run was trained on, so its metrics may "
@@ -101,28 +101,28 @@ def _check_held_back(run: Mapping[str, Any], data: Any) -> None:
     )
 
 
-def compare_processes(told: list[tuple[str, list[str], Splits]]) -> str | None:
-    """Say how the data of processes differ.
+def compare_ranks(told: list[tuple[str, list[str], Splits]]) -> str | None:
+    """Describe how the data differ between ranks.
 
     Args:
-        told: Of each process, in order: its machine, its class names in order, and its splits.
+        told: For each rank, in order: its host, its class names in order, and its splits.
 
     Returns:
-        A sentence; None if all are the same.
+        A sentence, or None if all are the same.
     """
     host, classes, splits = told[0]
     for rank, (other_host, other_classes, others) in enumerate(told):
         if other_classes == classes and others == splits:
             continue
-        changes = [f"the class {name} only on process 0" for name in classes if name not in other_classes]
-        changes += [f"the class {name} only on process {rank}" for name in other_classes if name not in classes]
+        changes = [f"the class {name} only on rank 0" for name in classes if name not in other_classes]
+        changes += [f"the class {name} only on rank {rank}" for name in other_classes if name not in classes]
         if not changes and other_classes != classes:
             changes.append("the classes in another order")
         for split in splits:
             changes += [f"{split}: {change}" for change in differences(splits[split], others.get(split, {}))]
         sizes = [_sizes(names, of) for names, of in ((classes, splits), (other_classes, others))]
         return (
-            f"The processes do not have the same data: process 0 on {host} has {sizes[0]}; process {rank} on "
+            f"The ranks do not have the same data: rank 0 on {host} has {sizes[0]}; rank {rank} on "
             f"{other_host} has {sizes[1]}. From the first to the second: {_list(changes)}. Give all machines the same "
             "files under data.root."
         )
@@ -130,7 +130,7 @@ def compare_processes(told: list[tuple[str, list[str], Splits]]) -> str | None:
 
 
 def differences(before: Mapping[str, tuple[int, int]], now: Mapping[str, tuple[int, int]]) -> list[str]:
-    """What has changed in the classes of a split, class by class."""
+    """Return what has changed in the classes of a split, class by class."""
     changes = []
     for name in sorted({*before, *now}):
         (count, mark), (new_count, new_mark) = before.get(name, (0, 0)), now.get(name, (0, 0))

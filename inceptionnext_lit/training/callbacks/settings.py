@@ -1,4 +1,4 @@
-"""What a run was made with, kept in its checkpoints, so that a continued run can say what has changed."""
+"""Store a run's settings in its checkpoints, so that a resumed run can print what has changed."""
 
 from typing import Any, cast
 
@@ -9,25 +9,25 @@ from inceptionnext_lit.seeding import run_seed
 
 KEY = "run"
 _TRAINER = ("max_epochs", "max_steps", "precision", "gradient_clip_val", "accumulate_grad_batches", "world_size")
-_NOT_SETTINGS = ("data_spec", "pretrained")  # from the data, or spent at the start
+_NOT_SETTINGS = ("data_spec", "pretrained")  # from the data or used once
 
 
 class RunRecord(Callback):
-    """Writes a run's settings into its checkpoints, and prints how those of a continued run differ from them."""
+    """Store a run's settings in its checkpoints, and print how those of a resumed run differ."""
 
     def __init__(self) -> None:
         self._stored: dict[str, Any] | None = None
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the settings; they are plain data."""
+        """Add the settings as plain data."""
         checkpoint[KEY] = settings(trainer, pl_module)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep the settings of the run that is continued."""
+        """Keep the settings of the run to resume."""
         self._stored = checkpoint.get(KEY)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print what has changed, on the first process."""
+        """Print what has changed, on the first rank."""
         if self._stored is None or not trainer.is_global_zero:
             return
         changes = differences(self._stored, settings(trainer, pl_module))
@@ -37,7 +37,7 @@ class RunRecord(Callback):
 
 
 def settings(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-    """The settings of a run as plain values under the command line's keys."""
+    """Return the settings of a run as plain values under the command line's keys."""
     data = getattr(trainer.datamodule, "settings", {}) if hasattr(trainer, "datamodule") else {}
     plain: dict[str, Any] = cast(Any, pl_module).plain_hparams() if hasattr(pl_module, "plain_hparams") else {}
     model = {key: value for key, value in plain.items() if key not in _NOT_SETTINGS}
@@ -46,7 +46,7 @@ def settings(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, with dotted keys."""
+    """Flatten nested dictionaries into one with dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
@@ -55,7 +55,7 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Each key whose value differs, as ``key before → now``."""
+    """Return each key whose value differs, as ``key before → now``."""
     missing = object()
     keys = [*before, *(key for key in now if key not in before)]
     changed = [key for key in keys if _plain(before.get(key, missing)) != _plain(now.get(key, missing))]

@@ -1,4 +1,4 @@
-"""Stopping on a signal: a checkpoint within one batch, then the exit code that the signal asks for."""
+"""Save a checkpoint and stop within one batch of a signal, with the signal's exit code."""
 
 import os
 import signal
@@ -22,16 +22,16 @@ _LOADER_GRACE_S = 60
 
 
 class Interrupted(SystemExit):
-    """A run that was stopped by a signal.
+    """Exit of a run that was stopped by a signal.
 
     Args:
         signum: The signal.
-        saved: Where the run is saved; None if it ended at once.
-        earlier: The newest checkpoint that there was before; None if nothing had been saved yet.
+        saved: Path of the checkpoint saved on the signal; None if the run ended at once.
+        earlier: Path of the newest earlier checkpoint; None if there is none.
     """
 
     def __init__(self, signum: int, saved: str | None = None, earlier: Path | None = None) -> None:
-        # Lightning kills all processes when one that it has started ends with another code than 0
+        # Lightning kills all ranks when one that it has started exits with a nonzero code
         started_by_lightning = int(os.environ.get("LOCAL_RANK", 0)) > 0 and "TORCHELASTIC_RUN_ID" not in os.environ
         super().__init__(0 if started_by_lightning else 128 + signum)
         self.signum = signum
@@ -39,7 +39,7 @@ class Interrupted(SystemExit):
         self.earlier = earlier
 
     def __str__(self) -> str:
-        """What happened, and how to continue."""
+        """Return what happened, and how to continue."""
         name = signal.Signals(self.signum).name
         if self.saved is None and self.earlier is None:
             return f"Stopped by {name}; there was nothing to save yet."
@@ -48,18 +48,18 @@ class Interrupted(SystemExit):
 
 
 class SaveOnSignal(Checkpoint):
-    """Saves and stops a run that gets a signal, on all processes in the same batch.
+    """Save and stop a run that receives a signal, on all ranks in the same batch.
 
-    Several GPUs agree on that one batch later, when it is known without waiting for the newest batch. Before training,
-    and at the second signal, the process ends at once. (A checkpoint callback, because Lightning calls those after all
-    others, which may have found that this batch must not be saved.)
+    On several GPUs the ranks agree one batch later, when the signal is known without waiting for the newest batch.
+    Before training, and on the second signal, the process exits at once. This is a checkpoint callback because
+    Lightning calls those last, and another callback may have found that this batch must not be saved.
 
     Args:
-        signals: What stops a run. A signal that this process is to ignore, as ``nohup`` and a shell's background jobs
-            have it, is left alone.
+        signals: Signals that stop a run. One that this process ignores, as under ``nohup`` or in a shell's background
+            job, is still ignored.
 
     Attributes:
-        earlier: Where the newest checkpoint is, or will be.
+        earlier: Path of the newest checkpoint, which may not exist yet.
     """
 
     def __init__(self, signals: Sequence[int] = SIGNALS) -> None:
@@ -81,7 +81,7 @@ class SaveOnSignal(Checkpoint):
         self.release()
 
     def listen(self) -> None:
-        """Take over the signals from now on; Python lets only the main thread do that."""
+        """Install the signal handlers; does nothing outside the main thread, where Python does not allow it."""
         if threading.current_thread() is not threading.main_thread():
             return
         for signum in self._signals:
@@ -90,13 +90,13 @@ class SaveOnSignal(Checkpoint):
                 self._before.setdefault(signum, previous)
 
     def release(self) -> None:
-        """Give the signals back to whoever had them."""
+        """Restore the previous signal handlers."""
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
         self._before = {}
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._owner:  # a loader process, which is needed until the batch is trained and saved
+        if os.getpid() != self._owner:  # a loader worker, which is needed until the batch is trained and saved
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(_LOADER_GRACE_S)
         elif self._received or not self._training:
@@ -106,8 +106,8 @@ class SaveOnSignal(Checkpoint):
             self._received = signum
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here on there is something to save."""
-        self.listen()  # Lightning has put its own handler for SIGTERM over ours
+        """Save on signals from now on."""
+        self.listen()  # Lightning has replaced our SIGTERM handler by its own
         self._training = True
         self._asked.clear()
         if (last := _last_checkpoint(trainer)) is not None and last.dirpath is not None:
@@ -116,7 +116,7 @@ class SaveOnSignal(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop here if any process has got a signal; the batch's figures are logged before."""
+        """Stop if any rank has received a signal, after logging the batch's metrics."""
         if signum := self._agreed(trainer):
             log_batch(trainer)
             self._stop(trainer, signum)
@@ -130,16 +130,16 @@ class SaveOnSignal(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Stop here if any process has got a signal; the validation is repeated when the run continues."""
+        """Stop if any rank has received a signal; the validation is repeated when the run is resumed."""
         if not trainer.sanity_checking and (signum := self._agreed(trainer)):
             self._stop(trainer, signum)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What comes now is short, and everything is saved."""
+        """Stop saving on signals: everything is saved."""
         self._training = False
 
     def _agreed(self, trainer: Trainer) -> int:
-        """The greatest of the signals that the processes have got, or 0; on several GPUs, up to the last batch."""
+        """Return the largest signal number received by any rank, or 0; on several GPUs, up to the previous batch."""
         if trainer.world_size == 1:
             return self._received
         number = torch.full((), self._received, device=trainer.strategy.root_device)

@@ -1,4 +1,4 @@
-"""What a run says at its start and at its end."""
+"""Summary lines that a run prints at its start and at its end."""
 
 import math
 import shlex
@@ -22,13 +22,13 @@ _ESTIMATE_AFTER = 50
 
 
 class RunSummary(Callback):
-    """Says at the start what is trained on what, and at the end what came out and what to type next.
+    """Print at the start what is trained on what, and at the end the results and the next command.
 
-    After fifty steps it says how long the whole run will take, validation not counted, and whether the model waits for
-    the loader; a run that has less than a hundred steps to do is over too soon for the one, and says the other last.
+    After fifty steps it prints an estimate of the run's training time, without validation, and whether the model waits
+    for the loader. Runs of fewer than a hundred steps print only the latter, at the end.
 
     Args:
-        count_macs: Counts the multiply-adds of a model for an image of (channels, height, width); None where it cannot.
+        count_macs: Counts the multiply-adds of a model for an image of (channels, height, width); None if it cannot.
     """
 
     def __init__(self, count_macs: Callable[[nn.Module, tuple[int, int, int]], int | None] | None = None) -> None:
@@ -43,7 +43,7 @@ class RunSummary(Callback):
         self._judged = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Count multiply-adds, before the model is spread over devices."""
+        """Count multiply-adds before the model is wrapped or sharded."""
         preprocessing, model = (getattr(pl_module, name, None) for name in ("preprocessing", "model"))
         if trainer.is_global_zero and self._count_macs is not None and preprocessing and isinstance(model, nn.Module):
             side = preprocessing["image_size"]
@@ -51,14 +51,14 @@ class RunSummary(Callback):
             self._macs = self._count_macs(model, shape)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print what is about to happen, on the first process."""
+        """Print what is trained on what, on the first rank."""
         self._began = True
-        folder = trainer.log_dir  # a broadcast: every process has to ask
+        folder = trainer.log_dir  # a broadcast, so every rank must read it
         self._first_step = trainer.global_step
         self._clock.reset()
         if not trainer.is_global_zero:
             return
-        # any other LightningModule than ours says less of itself
+        # another LightningModule may lack some of these attributes
         name, loader = pl_module.hparams.get("name", type(pl_module).__name__), trainer.train_dataloader
         counted = getattr(pl_module, "model", pl_module)
         params, trained = _count(counted, trained=False), _count(counted, trained=True)
@@ -84,7 +84,7 @@ class RunSummary(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Say how long it will take, once that is known."""
+        """Print the estimate once it is known."""
         self._waiting.ask()
         self._clock.tick(len(batch[0]) * trainer.world_size)
         done = trainer.global_step - self._first_step
@@ -99,30 +99,30 @@ class RunSummary(Callback):
             self._judge(trainer)
 
     def _judge(self, trainer: Trainer) -> None:
-        """Say whether the model waits for images."""
+        """Print whether the model waits for images."""
         workers = cast(DataLoader[Any], trainer.train_dataloader).num_workers
         augmentation = getattr(getattr(trainer, "datamodule", None), "augmentation", None)
         self._out.print(f"Loader:     {verdict(self._waiting.share, workers, augmentation)}")
         self._judged = True
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The epoch's first batch is asked for."""
+        """Record that the epoch's first batch is requested."""
         self._waiting.begin_epoch()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """A batch is there."""
+        """Record that a batch has arrived."""
         self._waiting.receive()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave it out of what the loader and the model are compared by."""
+        """Exclude the validation from the comparison of loader and model."""
         self._waiting.pause()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave it out of the training's time."""
+        """Exclude the validation from the training time."""
         self._clock.skip()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print what came of it, on the first process."""
+        """Print the results, on the first rank."""
         if not trainer.is_global_zero:
             return
         if not self._judged and self._waiting.worked:
@@ -133,8 +133,7 @@ class RunSummary(Callback):
             self._out.print(f"Skipped:    {count(len(skipped), 'unreadable image')}, listed in {listed}")
         if not self._began:
             self._out.print(
-                "Nothing was trained: the run has no step to do by its trainer.max_epochs, max_steps or "
-                "limit_train_batches."
+                "Nothing was trained: trainer.max_epochs, max_steps or limit_train_batches leave no steps to do."
             )
         best = next((c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)), None)
         last = next((c for c in trainer.checkpoint_callbacks if isinstance(c, LastCheckpoint)), None)
@@ -155,7 +154,7 @@ class RunSummary(Callback):
 
 
 def step_arithmetic(trainer: Trainer) -> str:
-    """How the images of an optimiser step come about."""
+    """Describe how the images of an optimizer step are made up."""
     size, accumulated = cast(Any, trainer.train_dataloader).batch_size, trainer.accumulate_grad_batches
     total = size * trainer.world_size * accumulated
     devices = count(trainer.world_size, "device")
