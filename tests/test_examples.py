@@ -40,7 +40,7 @@ def test_weights_and_cost(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save(timm.create_model("inceptionnext_iso_micro", num_classes=3).state_dict(), path)
     lines = run("weights_and_cost.py", "inceptionnext_iso_micro", path, cwd=tmp_path).splitlines()
-    assert lines[0].startswith(f"{path} (the model's own names): 49 tensors loaded, 2 re-initialised (head.weight, ")
+    assert lines[0].startswith(f"{path} (the model's own names): 49 tensors loaded, 2 reinitialized (head.weight, ")
     assert lines[1] == "inceptionnext_iso_micro at 28×28: 0.11 M parameters, 0.00291 G multiply-adds"
     assert "  head: 45.2% of the parameters" in lines
 

@@ -1,4 +1,4 @@
-"""The MetaNeXt family. Importing this package makes every row of ``VARIANTS`` a model of timm's."""
+"""The MetaNeXt family. Importing this package registers every row of ``VARIANTS`` as a timm model."""
 
 from inceptionnext_lit.models.isotropic import IsotropicMetaNeXt
 from inceptionnext_lit.models.metanext import MetaNeXt, MetaNeXtBlock

@@ -1,4 +1,4 @@
-"""Inference with a model that torch has compiled, its weights taken as constants ("freezing")."""
+"""Inference with a compiled model whose weights are frozen into it as constants."""
 
 import threading
 
@@ -10,13 +10,13 @@ from inceptionnext_lit.wording import first_line
 
 
 class Compiled:
-    """A model for inference, compiled for the first shape of a batch that comes a second time.
+    """A model for inference, compiled for the first batch shape that occurs twice.
 
-    Batches of other shapes run uncompiled: compiling takes ten seconds to minutes, too long for the last images of a
-    data set, or for a batch in which one could not be read. Several threads may call it at once.
+    Batches of other shapes run uncompiled: compiling takes ten seconds to minutes, too long for the last batch of a
+    data set or for a batch with an unreadable image. Several threads may call it at once.
 
     Args:
-        model: In evaluation mode; it must not change any more.
+        model: Model in evaluation mode; it must not be changed afterwards.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -45,7 +45,7 @@ class Compiled:
         try:
             with torch._inductor.config.patch(freezing=True):
                 self._compiled(images)
-        except torch._dynamo.exc.TorchDynamoException as error:  # the compilers' own errors are among them
-            cause = getattr(error, "inner_exception", error)  # in its own words
+        except torch._dynamo.exc.TorchDynamoException as error:  # includes the compilers' own errors
+            cause = getattr(error, "inner_exception", error)
             raise UserError(f"The model cannot be compiled here, so leave that out: {first_line(cause)}.") from error
         self._shape = images.shape

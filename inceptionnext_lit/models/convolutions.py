@@ -1,4 +1,4 @@
-"""Convolutions that do something besides convolving; their parameters are those of ``torch.nn.Conv2d``."""
+"""Convolutions with extra functions and the same parameters as ``torch.nn.Conv2d``."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ from inceptionnext_lit.errors import UserError
 Pair = tuple[int, int]
 
 
-@fx.wrap  # torch.fx cannot follow a choice by a device
+@fx.wrap  # torch.fx cannot trace a choice by device
 def autocast_dtype(x: Tensor) -> torch.dtype:
-    """Precision in which autocast has a convolution of ``x`` computed; its own for doubles and without autocast."""
+    """Return the dtype in which autocast computes a convolution of ``x``; its own for float64 or without autocast."""
     if torch.jit.is_scripting():
         return x.dtype
     device = x.device.type
@@ -24,13 +24,13 @@ def autocast_dtype(x: Tensor) -> torch.dtype:
 
 
 def autocast(x: Tensor) -> Tensor:
-    """Bring ``x`` into the precision in which autocast has a convolution of it computed."""
+    """Cast ``x`` to the dtype in which autocast computes a convolution of it."""
     return x.to(autocast_dtype(x))
 
 
 @fx.wrap
 def out_of_autocast(x: Tensor) -> Tensor:
-    """Bring what autocast has halved back into float32, where much is to be added up that it would round away."""
+    """Cast half precision under autocast back to float32, for long sums that would lose precision."""
     if torch.jit.is_scripting():
         return x
     device = x.device.type
@@ -40,20 +40,20 @@ def out_of_autocast(x: Tensor) -> Tensor:
 
 
 def is_symbolic(x: Tensor) -> bool:
-    """Whether torch.fx stands in for a tensor, so that nothing can be chosen by its dtype or device."""
+    """Return whether ``x`` is a torch.fx proxy, whose dtype and device are unknown."""
     return isinstance(x, fx.Proxy)
 
 
 class PatchConv2d(nn.Conv2d):
-    """Convolution that cuts the image into patches that do not overlap, and refuses what it cannot cut.
+    """Convolution over non-overlapping patches that refuses images of the wrong size or channels.
 
-    It is a model's first layer, so the check holds however timm takes the model apart.
+    As it is a model's first layer, the check is kept however timm takes the model apart.
 
     Args:
         in_chans: Channels of the image.
-        dim: Channels C that each patch becomes.
+        dim: Output channels C.
         patch_size: Side P of a patch in pixels.
-        min_size: Smallest height and width in pixels that the whole model can take.
+        min_size: Minimum height and width in pixels that the whole model can process.
 
     Shape:
         ``(N, in_chans, H, W)`` to ``(N, C, H // P, W // P)``.
@@ -67,14 +67,14 @@ class PatchConv2d(nn.Conv2d):
         """Embed the patches.
 
         Raises:
-            UserError: If the image is smaller than the model's smallest size or has another number of channels.
+            UserError: If the image is smaller than the model's minimum size or has another number of channels.
         """
         x = _check_images(x, self.in_channels, self.min_size)
         patches: Tensor = self._conv_forward(x, self.weight, self.bias)
         return patches
 
 
-@fx.wrap  # torch.fx cannot follow a choice by a shape
+@fx.wrap  # torch.fx cannot trace a choice by shape
 def _check_images(x: Tensor, channels: int, min_size: int) -> Tensor:
     _, found, height, width = x.shape
     if found != channels:
@@ -87,19 +87,19 @@ def _check_images(x: Tensor, channels: int, min_size: int) -> Tensor:
 
 
 class ScaledConv2d(nn.Conv2d):
-    """Convolution whose output channels can be scaled at the cost of scaling its weights, which are fewer.
+    """Convolution whose output channels can be scaled by scaling its weights, which are fewer.
 
-    Nothing of a map's size is then read and written for LayerScale, neither forward nor backward.
+    LayerScale then reads and writes no feature map, neither in the forward nor in the backward pass.
     """
 
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
-        """Convolve, and multiply each channel by its number in ``scale`` (C,) if that is given."""
-        if torch.jit.is_scripting():  # it does not see autocast
+        """Convolve, and multiply each channel by its element of ``scale`` (C,), if given."""
+        if torch.jit.is_scripting():  # TorchScript does not support autocast
             out: Tensor = self._conv_forward(x, self.weight, self.bias)
             return out if scale is None else out * scale.reshape(1, -1, 1, 1)
         if scale is None:
             return super().forward(x)
-        # in float16 a scale of 1e-6 times a weight is 0
+        # in float16, a scale of 1e-6 times a weight underflows to 0
         if is_symbolic(x) or autocast_dtype(self.weight) == torch.float16:
             return super().forward(x) * scale.reshape(1, -1, 1, 1)
         bias = None if self.bias is None else self.bias * scale
@@ -107,23 +107,23 @@ class ScaledConv2d(nn.Conv2d):
         return scaled
 
 
-register_notrace_module(ScaledConv2d)  # timm's feature extraction keeps the cheaper way
+register_notrace_module(ScaledConv2d)  # timm's feature extraction keeps the cheaper path
 
 
 class HorizontalConv2d(nn.Conv2d):
-    """Depthwise convolution with a kernel of one row, whose weight gradient a CPU computes as a column's.
+    """Depthwise convolution with a one-row kernel and a faster weight gradient on the CPU.
 
-    oneDNN has fast kernels for the weight gradient of a k×1 kernel, but not of a 1×k one, which takes it several times
-    as long. Both are the same sum over a map with height and width exchanged, which costs a copy.
+    oneDNN has fast kernels for the weight gradient of a k×1 kernel but not of a 1×k kernel, which takes several times
+    as long. Both are the same sum over a map with height and width exchanged, at the cost of a copy.
 
     Args:
         channels: Channels C.
         kernel_size: Width of the kernel in pixels, odd.
-        padding: Zeros on the left and on the right, in pixels.
+        padding: Zero padding on the left and right, in pixels.
         dilation: Distance between kernel taps in pixels.
 
     Shape:
-        ``(N, C, H, W)`` to ``(N, C, H, W)`` where the padding keeps the width.
+        ``(N, C, H, W)`` to ``(N, C, H, W)`` if the padding keeps the width.
     """
 
     def __init__(self, channels: int, kernel_size: int, padding: int, dilation: int = 1) -> None:
@@ -132,7 +132,7 @@ class HorizontalConv2d(nn.Conv2d):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve the rows."""
+        """Convolve each row."""
         if torch.jit.is_scripting():
             plain: Tensor = self._conv_forward(x, self.weight, self.bias)
             return plain
@@ -147,7 +147,7 @@ class HorizontalConv2d(nn.Conv2d):
         return out
 
 
-register_notrace_module(HorizontalConv2d)  # timm's feature extraction keeps the faster way
+register_notrace_module(HorizontalConv2d)  # timm's feature extraction keeps the faster path
 
 
 class _HorizontalConvolution(torch.autograd.Function):
@@ -176,7 +176,7 @@ class _HorizontalConvolution(torch.autograd.Function):
 def _gradients(
     grad: Tensor, x: Tensor, weight: Tensor, padding: Pair, dilation: Pair, needed: tuple[bool, bool, bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of a depthwise convolution's input, weight and bias, those that are needed."""
+    """Return the requested gradients of a depthwise convolution's input, weight and bias."""
     count = len(weight)
     grads: tuple[Tensor | None, Tensor | None, Tensor | None] = torch.ops.aten.convolution_backward(
         grad, x, weight, [count], [1, 1], padding, dilation, False, [0, 0], count, needed
@@ -185,5 +185,5 @@ def _gradients(
 
 
 def _exchange(x: Tensor) -> Tensor:
-    """Exchange height and width, laid out channels-last."""
+    """Exchange height and width, with channels-last strides."""
     return x.permute(0, 3, 2, 1).contiguous().permute(0, 3, 1, 2)  # (N, C, H, W) -> (N, W, H, C) -> (N, C, W, H)

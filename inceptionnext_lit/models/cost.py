@@ -1,9 +1,8 @@
 """Parameters, multiply-adds and activations of a model, counted by fvcore on one image.
 
 A multiply-add (MAC) is what the papers call a FLOP. As in the papers, matrix products and convolutions count without
-their biases, norms and global pooling with fvcore's small factors, and work of a few operations per element (additions,
-activation functions, softmax, pooling windows, resizing) not at all. What falls under none of these is never passed
-over in silence: :attr:`Count.uncounted` names it.
+biases, norms and global pooling with fvcore's small factors, and elementwise operations (additions, activation
+functions, softmax, pooling windows, resizing) not at all. All other operators are listed in :attr:`Count.uncounted`.
 """
 
 import logging
@@ -27,21 +26,21 @@ from inceptionnext_lit.models.decoders import SemanticFPN, UperNet
 from inceptionnext_lit.wording import first_line
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", FutureWarning)  # fvcore compiles a loss with torch.jit.script when it is imported
+    warnings.simplefilter("ignore", FutureWarning)  # fvcore scripts a loss with torch.jit on import
     from fvcore.nn import FlopCountAnalysis
     from fvcore.nn.activation_count import _DEFAULT_SUPPORTED_OPS as ACTIVATION_HANDLES
     from fvcore.nn.flop_count import _DEFAULT_SUPPORTED_OPS as FLOP_HANDLES
     from fvcore.nn.jit_handles import get_shape, norm_flop_counter
 
 Size = tuple[int, int]  # height and width in pixels
-Channels = tuple[int, ...]  # of a model's maps
-_Values = list[Any]  # of the traced graph: an operator's inputs or outputs
-Handle = Callable[[_Values, _Values], Any]  # what fvcore calls for an operator; a number or a counter
+Channels = tuple[int, ...]  # of a model's feature maps
+_Values = list[Any]  # inputs or outputs of an operator in the traced graph
+Handle = Callable[[_Values, _Values], Any]  # fvcore's function for an operator; returns a number or a Counter
 
-STRIDES = (4, 8, 16, 32)  # of the maps that a decoder takes
+STRIDES = (4, 8, 16, 32)  # of the feature maps that a decoder takes
 DECODERS: dict[str, type[nn.Module]] = {"UperNet": UperNet, "SemanticFPN": SemanticFPN}
 
-# Elementwise work, reductions, pooling windows, resizing, and copies that fvcore does not know as such.
+# Elementwise operations, reductions, pooling windows, resizing, and copies that fvcore does not ignore by itself.
 # fmt: off
 _FREE = (
     "_upsample_bicubic2d_aa", "abs", "adaptive_max_pool1d", "adaptive_max_pool2d", "add", "add_", "addcmul", "alias",
@@ -61,12 +60,12 @@ _FREE = (
 
 @dataclass(frozen=True)
 class Cost:
-    """What a model or a part of it costs.
+    """Cost of a model or a part of it.
 
     Attributes:
         params: Number of parameters.
         macs: Multiply-adds for one image.
-        activations: Elements that convolutions and matrix products put out for one image.
+        activations: Output elements of convolutions and matrix products for one image.
     """
 
     params: int
@@ -79,12 +78,12 @@ class Cost:
 
 @dataclass(frozen=True)
 class Count:
-    """A model's cost, whole and by module.
+    """Cost of a model, in total and by module.
 
     Attributes:
         total: Cost of the whole model.
-        modules: Cost of every module by its name; that of a module includes its children's. The whole is ``""``.
-        uncounted: Operators that may do arithmetic and were not counted, with how often each ran.
+        modules: Cost of each module by name, including its children; the whole model is ``""``.
+        uncounted: Operators that may do arithmetic but were not counted, with their number of calls.
     """
 
     total: Cost
@@ -93,15 +92,15 @@ class Count:
 
 
 def build_model(name: str, size: Size | None = None, **kwargs: Any) -> tuple[nn.Module, Size]:
-    """Create a model for images of a size.
+    """Create a model for an image size.
 
     Args:
-        name: Any name that timm knows, this family's among them.
-        size: Height and width in pixels; the model's own if not given.
-        kwargs: More arguments of ``timm.create_model``.
+        name: Any timm model name, including this family's.
+        size: Height and width in pixels; the model's own by default.
+        kwargs: Further arguments of ``timm.create_model``.
 
     Returns:
-        The model in eval mode, and the size.
+        The model in evaluation mode, and the size.
 
     Raises:
         UserError: If there is no such model, or it cannot be built for this size.
@@ -112,9 +111,9 @@ def build_model(name: str, size: Size | None = None, **kwargs: Any) -> tuple[nn.
     if config.fixed_input_size:
         kwargs["img_size"] = size
     try:
-        with _ZeroInitialised():
+        with _ZeroInit():
             return timm.create_model(name, **kwargs).eval(), size
-    except Exception as error:  # a model of another's may raise anything for a size that it does not expect
+    except Exception as error:  # another library's model may raise anything for an unexpected size
         raise _refused(name, size, error) from error
 
 
@@ -122,14 +121,14 @@ def count_model(name: str, size: Size | None = None) -> tuple[Count, Size]:
     """Count a model by name.
 
     Args:
-        name: Any name that timm knows, this family's among them.
-        size: Height and width of the image in pixels; the model's own if not given.
+        name: Any timm model name, including this family's.
+        size: Height and width of the image in pixels; the model's own by default.
 
     Returns:
-        The count, and the size that it is for.
+        The count, and its image size.
 
     Raises:
-        UserError: If there is no such model, or it cannot take images of this size.
+        UserError: If there is no such model, or it cannot process images of this size.
     """
     model, size = build_model(name, size)
     channels = timm.get_pretrained_cfg(name).input_size[0]
@@ -140,10 +139,10 @@ def count_model(name: str, size: Size | None = None) -> tuple[Count, Size]:
 
 
 def count_segmenter(name: str, decoder: str, size: Size) -> Count:
-    """Count a model without its classifier, with a segmentation decoder on its four maps.
+    """Count a model without its classifier and with a segmentation decoder on its four feature maps.
 
     Args:
-        name: Any name that timm knows and that has maps at strides 4, 8, 16 and 32.
+        name: Any timm model with feature maps at strides 4, 8, 16 and 32.
         decoder: ``"UperNet"`` or ``"SemanticFPN"``, for ADE20K's 150 classes.
         size: Height and width of the image in pixels, divisible by 256.
     """
@@ -155,12 +154,12 @@ def count_segmenter(name: str, decoder: str, size: Size) -> Count:
 
 
 def _count_backbone(name: str, size: Size) -> tuple[Channels, Count]:
-    """A model's four maps, from a sixteenth of the image where the cost grows as the area does, else from all of it."""
+    """Count a model's four feature maps, on a sixteenth of the image if the cost grows linearly with the area."""
     if timm.get_pretrained_cfg(name).fixed_input_size:
         return _count_maps(name, size)
     (_, small), (channels, large) = (_count_maps(name, (size[0] // part, size[1] // part)) for part in (8, 4))
     first, second = small.total, large.total
-    if (second.macs, second.activations) != (4 * first.macs, 4 * first.activations):  # it has attention of some kind
+    if (second.macs, second.activations) != (4 * first.macs, 4 * first.activations):  # some kind of attention
         return _count_maps(name, size)
     total = Cost(second.params, 16 * second.macs, 16 * second.activations)
     return channels, Count(total, {"": total}, large.uncounted)
@@ -169,7 +168,7 @@ def _count_backbone(name: str, size: Size) -> tuple[Channels, Count]:
 def _count_maps(name: str, size: Size) -> tuple[Channels, Count]:
     backbone: Any = build_model(name, size, features_only=True)[0]
     strides = backbone.feature_info.reduction()
-    if strides != list(STRIDES):  # networks with a classifier's stem also have a level at stride 2
+    if strides != list(STRIDES):  # models with a classification stem also have a level at stride 2
         levels = [strides.index(stride) for stride in STRIDES]
         backbone = build_model(name, size, features_only=True, out_indices=levels)[0]
     return tuple(backbone.feature_info.channels()), count(backbone, torch.zeros(1, 3, *size))
@@ -177,10 +176,10 @@ def _count_maps(name: str, size: Size) -> tuple[Channels, Count]:
 
 @cache
 def _count_decoder(decoder: str, channels: Channels, size: Size) -> Count:
-    """A decoder alone, which many backbones share.
+    """Count a decoder alone; many backbones share one.
 
-    At the paper's sizes it is most of the work. What it does grows linearly with the number of positions, but for a
-    part that pooling makes constant, so that the counts at an eighth and a quarter of the sides give it exactly.
+    At the paper's sizes it is most of the work. Its cost grows linearly with the number of positions, except for a part
+    that pooling makes constant, so the counts at an eighth and a quarter of each side determine it exactly.
     """
     counts = []
     for part in (8, 4):
@@ -197,13 +196,13 @@ def _count_decoder(decoder: str, channels: Channels, size: Size) -> Count:
 
 
 def count(model: nn.Module, *inputs: Any) -> Count:
-    """Count a module on an example.
+    """Count a module on example inputs.
 
     Args:
-        model: Any module; it is run once in the mode that it is in.
-        inputs: Arguments of its ``forward``; one image for a model's figures to be per image.
+        model: Any module; it is run once in its current mode.
+        inputs: Arguments of its ``forward``; use a single image to count a model per image.
     """
-    logging.getLogger("fvcore").setLevel(logging.ERROR)  # what it would warn about is Count.uncounted
+    logging.getLogger("fvcore").setLevel(logging.ERROR)  # its warnings are in Count.uncounted
     analysis = FlopCountAnalysis(model, inputs).clear_op_handles().set_op_handle(**_HANDLES)
     analysis.tracer_warnings("none")
     with torch.no_grad():
@@ -216,24 +215,24 @@ def count(model: nn.Module, *inputs: Any) -> Count:
 
 
 def image_macs(model: nn.Module, shape: tuple[int, int, int]) -> int | None:
-    """Multiply-adds of a model that is about to be trained.
+    """Count the multiply-adds of a model that is about to be trained.
 
     Args:
-        model: Any model, on any device; it stays as it is.
+        model: Any model, on any device; it is not changed.
         shape: Channels, height and width of one image.
 
     Returns:
-        The number; None if the model cannot be traced, or one of its operators cannot be counted.
+        The number of multiply-adds; None if the model cannot be traced or has an operator that cannot be counted.
     """
     try:
         counted = count(deepcopy(model).cpu().float().eval(), torch.zeros(1, *shape))
-    except Exception:  # the tracer's own errors are of many types, and no reason to stop a training run
+    except Exception:  # the tracer raises errors of many types, none of which should stop a training run
         return None
     return None if counted.uncounted else counted.total.macs
 
 
-class _ZeroInitialised(TorchFunctionMode):
-    """Puts zeros in place of random weights: drawing these takes longer than counting, which does not need them."""
+class _ZeroInit(TorchFunctionMode):
+    """Initialize with zeros instead of random weights, which take longer to draw than to count and are not needed."""
 
     _DRAWS: ClassVar = {Tensor.uniform_, Tensor.normal_, Tensor.erfinv_}
 
@@ -245,36 +244,36 @@ class _ZeroInitialised(TorchFunctionMode):
 
 def _refused(name: str, size: Size, error: Exception) -> UserError:
     return UserError(
-        f"The model {name!r} cannot take images of {size[0]}×{size[1]} pixels "
+        f"The model {name!r} cannot process images of {size[0]}×{size[1]} pixels "
         f"({first_line(error)}); set another --image_size."
     )
 
 
 def _attention(inputs: _Values, outputs: _Values) -> Counter[str]:
-    """Fused attention: the scores QKᵀ and their product with V, as the same attention counts when it is not fused."""
+    """Count fused attention: the scores QKᵀ and their product with V, as attention counts if it is not fused."""
     query, key, value = (get_shape(tensor) for tensor in inputs[:3])  # each (…, length, features)
     scores = prod(query[:-1]) * key[-2]
     return Counter(macs=scores * (query[-1] + value[-1]), activations=scores + prod(get_shape(outputs[0])))
 
 
 def _batched_product(inputs: _Values, outputs: _Values) -> Counter[str]:
-    """``baddbmm``: the second and third of its inputs are multiplied."""
+    """Count ``baddbmm``, which multiplies its second and third inputs."""
     size = prod(get_shape(outputs[0]))
     return Counter(macs=size * get_shape(inputs[1])[-1], activations=size)
 
 
 def _same_convolution(inputs: _Values, outputs: _Values) -> Counter[str]:
-    """A convolution whose padding is given by name; its weight is (out, in / groups, …)."""
+    """Count a convolution whose padding is given by name; its weight is (out, in / groups, …)."""
     size = prod(get_shape(outputs[0]))
     return Counter(macs=size * prod(get_shape(inputs[1])[1:]), activations=size)
 
 
 def _joined(flops: Handle, activations: Handle | None) -> Handle:
-    """One handle from fvcore's two, so that one run of the model gives both counts."""
+    """Combine two of fvcore's handles, so that one run of the model gives both counts."""
 
     def handle(inputs: _Values, outputs: _Values) -> Counter[str]:
         results = flops(inputs, outputs), activations(inputs, outputs) if activations else 0
-        # fvcore's handles give a number, or a counter whose one entry has a name of its own
+        # fvcore's handles return a number, or a Counter with one entry
         numbers = [sum(result.values()) if isinstance(result, Counter) else result for result in results]
         return Counter(macs=numbers[0], activations=numbers[1])
 

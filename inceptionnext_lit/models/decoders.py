@@ -1,7 +1,7 @@
-"""Segmentation decoders over four maps: UperNet and Semantic FPN, as arXiv 2303.16900 uses them on ADE20K.
+"""Segmentation decoders over four feature maps: UperNet and Semantic FPN, as arXiv 2303.16900 uses them on ADE20K.
 
-The maps have strides 4, 8, 16 and 32; level i of them is ``(N, channels[i], H_i, W_i)``. No size needs to be
-divisible: every upsampling takes the exact size of the finer map.
+The maps have strides 4, 8, 16 and 32; map i is ``(N, channels[i], H_i, W_i)``. Sizes do not have to be divisible: each
+upsampling takes the exact size of the finer map.
 """
 
 from collections.abc import Sequence
@@ -21,21 +21,21 @@ POOL_BINS = (1, 2, 3, 6)  # side of each pooled grid (arXiv 1612.01105, section 
 class UperNet(nn.Module):
     """Unified Perceptual Parsing for one task (arXiv 1807.10221), as Swin and ConvNeXt use it.
 
-    Pyramid pooling on the last map, a feature pyramid down to the first, and a fusion of all four levels.
-    An auxiliary head on the third map helps in training; it costs parameters, but no time at inference.
+    Pyramid pooling on the last map, a feature pyramid down to the first, and a fusion of all four levels. An auxiliary
+    head on the third map helps training; it adds parameters, but no inference time.
 
     Args:
-        channels: Channels of the four maps, finest map first.
-        num_classes: Logits K per position.
-        width: Channels of every level of the pyramid.
+        channels: Channels of the four maps, finest first.
+        num_classes: Number K of logits per position.
+        width: Channels of each pyramid level.
         aux_width: Channels inside the auxiliary head.
-        drop_rate: Probability with which training drops a whole channel before each classifier.
+        drop_rate: Probability of dropping a whole channel before each classifier in training.
 
     Shape:
-        Four maps to logits ``(N, K, H_0, W_0)``; in training to these and the auxiliary ``(N, K, H_2, W_2)``.
+        Four maps to logits ``(N, K, H_0, W_0)``; in training also to auxiliary logits ``(N, K, H_2, W_2)``.
 
     Raises:
-        UserError: If ``channels`` does not name four maps, or (in ``forward``) the maps do not match it.
+        UserError: If there are not four ``channels``, or (in ``forward``) the maps do not match them.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class UperNet(nn.Module):
         self.apply(init_weights)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor | tuple[Tensor, Tensor]:
-        """Classify every position of the first map, in training with the auxiliary logits as well."""
+        """Classify each position of the first map; in training, return auxiliary logits too."""
         _check_maps(maps, self.channels)
         laterals = [conv(x) for conv, x in zip(self.laterals, maps[:-1], strict=True)]
         *finer, last = _top_down([*laterals, self.pyramid_pool(maps[-1])], "bilinear")
@@ -74,17 +74,17 @@ class SemanticFPN(nn.Module):
     """Panoptic FPN's semantic branch (arXiv 1901.02446, section 3.1), as PVT and PoolFormer use it.
 
     Args:
-        channels: Channels of the four maps, finest map first.
-        num_classes: Logits K per position.
-        width: Channels of every level of the pyramid.
-        head_width: Channels of the head, which brings every level to the finest size and adds them up.
-        drop_rate: Probability with which training drops a whole channel before the classifier.
+        channels: Channels of the four maps, finest first.
+        num_classes: Number K of logits per position.
+        width: Channels of each pyramid level.
+        head_width: Channels of the head, which brings all levels to the finest size and adds them.
+        drop_rate: Probability of dropping a whole channel before the classifier in training.
 
     Shape:
         Four maps to logits ``(N, K, H_0, W_0)``.
 
     Raises:
-        UserError: If ``channels`` does not name four maps, or (in ``forward``) the maps do not match it.
+        UserError: If there are not four ``channels``, or (in ``forward``) the maps do not match them.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class SemanticFPN(nn.Module):
         self.apply(init_weights)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Classify every position of the first map."""
+        """Classify each position of the first map."""
         _check_maps(maps, self.channels)
         laterals = [conv(x) for conv, x in zip(self.laterals, maps, strict=True)]
         finest, *coarser = (conv(x) for conv, x in zip(self.smooth, _top_down(laterals, "nearest"), strict=True))
@@ -119,7 +119,7 @@ class SemanticFPN(nn.Module):
 
 
 class PyramidPool(nn.Module):
-    """Pyramid pooling (arXiv 1612.01105, section 3.2): a map beside its averages over ever finer grids.
+    """Pyramid pooling (arXiv 1612.01105, section 3.2): a map and its averages over several grids, concatenated.
 
     Args:
         dim: Channels C of the map.
@@ -153,7 +153,7 @@ def _classifier(dim: int, num_classes: int, drop_rate: float) -> nn.Sequential:
 
 
 def _climb(in_dim: int, dim: int, steps: int) -> nn.ModuleList:
-    """One convolution in front of each doubling of the size."""
+    """Create one convolution for each doubling of the size."""
     return nn.ModuleList(_conv_norm_act(in_dim if step == 0 else dim, dim, 3) for step in range(steps))
 
 
@@ -162,7 +162,7 @@ def _resize(x: Tensor, like: Tensor, mode: str = "bilinear") -> Tensor:
 
 
 def _top_down(maps: Sequence[Tensor], mode: str) -> list[Tensor]:
-    """Add to every map, from the coarsest on, the sum so far of all coarser ones."""
+    """Add the sum of all coarser maps to each map, from the coarsest on."""
     sums = [maps[-1]]
     for x in reversed(maps[:-1]):
         sums.append(x + _resize(sums[-1], x, mode))
@@ -171,12 +171,12 @@ def _top_down(maps: Sequence[Tensor], mode: str) -> list[Tensor]:
 
 def _four_levels(channels: Sequence[int]) -> tuple[int, ...]:
     if len(channels) != LEVELS:
-        raise UserError(f"A segmentation decoder takes {LEVELS} maps, but channels names {len(channels)}.")
+        raise UserError(f"A segmentation decoder takes {LEVELS} maps, but channels has {len(channels)} values.")
     return tuple(channels)
 
 
 def _check_maps(maps: Sequence[Tensor], channels: tuple[int, ...]) -> None:
-    found = tuple(int(x.shape[1]) for x in maps)  # in a trace the sizes are tensors
+    found = tuple(int(x.shape[1]) for x in maps)  # sizes are tensors while tracing
     if found != channels:
         names = (", ".join(map(str, dims)) for dims in (found, channels))
         raise UserError("The maps have {} channels, but this decoder was built for {}.".format(*names))

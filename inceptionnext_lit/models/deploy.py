@@ -1,7 +1,7 @@
 """The inference form of a model: the same outputs with fewer operations (arXiv 2303.16900, section 3).
 
-In a block the norm lies between the token mixer and ``fc1``, and in a downsampling layer before its convolution. Both
-following convolutions are unpadded, so that a BatchNorm's scale and shift can be taken into their weights exactly.
+In a block, the norm is between the token mixer and ``fc1``; in a downsampling layer, before its convolution. Both
+following convolutions are unpadded, so a BatchNorm's scale and shift can be folded into their weights exactly.
 """
 
 from copy import deepcopy
@@ -16,17 +16,17 @@ from inceptionnext_lit.models.metanext import MetaNeXtBlock
 
 
 def deploy(model: nn.Module) -> nn.Module:
-    """Make the inference form of a model.
+    """Create the inference form of a model.
 
-    BatchNorms go into the convolutions after them (the stem's into the one before it), LayerScale into ``fc2``, and
-    drop path goes away. What cannot be folded, such as a LayerNorm, or the norm before a padded convolution in a
-    dilated stage, stays as it is.
+    BatchNorms are folded into the convolutions after them (the stem's into the one before it) and LayerScale into
+    ``fc2``; drop path is removed. What cannot be folded is kept, such as a LayerNorm, or the norm before a padded
+    convolution in a dilated stage.
 
     Args:
-        model: Any model; those of this family have something to fold. It is left as it is.
+        model: Any model, though only this family's have something to fold; it is not changed.
 
     Returns:
-        A new module in evaluation mode whose parameters need no gradients, with the same inputs and outputs.
+        A new module in evaluation mode without gradients, with the same inputs and outputs.
     """
     folded = deepcopy(model).eval()
     with torch.no_grad():
@@ -52,7 +52,7 @@ def _fold_block(block: MetaNeXtBlock) -> None:
 
 
 def _fold_pair(pair: nn.Sequential) -> None:
-    """A convolution and its norm (the stem), or a norm and its convolution (a downsampling layer)."""
+    """Fold a convolution and its norm (the stem), or a norm and its convolution (a downsampling layer)."""
     first, second = pair
     if _is_plain(first) and _is_plain(second):
         if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
@@ -65,7 +65,7 @@ def _fold_pair(pair: nn.Sequential) -> None:
 
 
 def _is_plain(layer: nn.Module) -> bool:
-    # other subclasses do more than their weights say: timm's pad, activate or standardise
+    # other subclasses do more than a convolution: timm's pad, activate or standardize
     return type(layer) in (nn.Conv2d, PatchConv2d, ScaledConv2d, nn.BatchNorm2d)
 
 
@@ -74,7 +74,7 @@ def _pads(conv: nn.Conv2d) -> bool:
 
 
 def _fold_forward(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Conv2d:
-    """Take a BatchNorm into the unpadded convolution after it, in double precision."""
+    """Fold a BatchNorm into the unpadded convolution after it, in double precision."""
     mean, variance = _double(cast(Tensor, norm.running_mean)), _double(cast(Tensor, norm.running_var))
     scale = (variance + norm.eps).rsqrt()
     if norm.affine:
@@ -92,5 +92,5 @@ def _fold_forward(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Conv2d:
 
 
 def _double(tensor: Tensor) -> Tensor:
-    """On the CPU: Apple's GPUs have no double precision."""
+    """Convert to float64, on the CPU because Apple's GPUs do not support it."""
     return (tensor if tensor.is_meta else tensor.cpu()).double()

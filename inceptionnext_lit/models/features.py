@@ -1,4 +1,4 @@
-"""Feature maps of a backbone's levels (stages or blocks), as timm's ``forward_intermediates`` gives them."""
+"""Feature maps of a backbone's levels (stages or blocks), in the form of timm's ``forward_intermediates``."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from inceptionnext_lit.errors import UserError
 
-Indices = int | Sequence[int] | None  # which levels: the last n, these, or all
+Indices = int | Sequence[int] | None  # the last n levels, these levels, or all
 
 
 def intermediates(
@@ -19,25 +19,25 @@ def intermediates(
     intermediates_only: bool,
     finish: Callable[[Tensor], Tensor] | None = None,
 ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-    """Run levels one after the other, and keep the maps of those asked for.
+    """Run levels in sequence, and keep the requested feature maps.
 
     Args:
-        x: What the first level takes, ``(N, C, H, W)``.
+        x: Input of the first level, ``(N, C, H, W)``.
         levels: Stages or blocks.
-        indices: Which to keep; see :func:`take_levels`.
+        indices: Levels to keep; see :func:`take_levels`.
         output_fmt: ``"NCHW"``.
-        stop_early: Run no level after the last one asked for.
-        intermediates_only: Leave out the last map.
-        finish: What becomes of a map that is kept; None leaves it as it is.
+        stop_early: Whether to stop after the last requested level.
+        intermediates_only: Whether to leave out the last map.
+        finish: Function applied to each kept map, if given.
 
     Returns:
-        The kept maps in the order of the levels, or the last map that was computed and the kept ones.
+        The kept maps in the order of the levels, or the last computed map and the kept ones.
 
     Raises:
-        UserError: If ``output_fmt`` is another one, or the model has no such level.
+        UserError: If ``output_fmt`` is not ``"NCHW"``, or the model has no such level.
     """
     if output_fmt != "NCHW":
-        raise UserError(f"output_fmt is {output_fmt!r}, but these models give their features as NCHW.")
+        raise UserError(f"output_fmt is {output_fmt!r}, but these models return their features as NCHW.")
     wanted = take_levels(len(levels), indices)
     maps = []
     for i, level in enumerate(levels[: max(wanted) + 1] if stop_early else levels):
@@ -48,11 +48,11 @@ def intermediates(
 
 
 def take_levels(count: int, indices: Indices) -> list[int]:
-    """Levels to return out of ``count``, counted from the front and in the order asked for.
+    """Return the indices of the requested levels, counted from the front and in the requested order.
 
     Args:
-        count: How many levels the model has.
-        indices: The last n for an int, all for None; negative ones in a sequence count from the end.
+        count: Number of the model's levels.
+        indices: The last n levels for an int, all for None; negative indices in a sequence count from the end.
 
     Raises:
         UserError: If the model has no such level.
@@ -61,5 +61,5 @@ def take_levels(count: int, indices: Indices) -> list[int]:
         return list(range(count))
     asked = list(range(-indices, 0)) if isinstance(indices, int) else list(indices)
     if not asked or not all(-count <= i < count for i in asked):
-        raise UserError(f"Features {indices} were asked for, but this model has {count}, numbered 0 to {count - 1}.")
+        raise UserError(f"Features {indices} were requested, but this model has {count}, numbered 0 to {count - 1}.")
     return [i % count for i in asked]

@@ -1,4 +1,4 @@
-"""Which tensor of a file goes where in a model, what does not fit, and which model the file was made for."""
+"""Match a file's tensors to a model's: what fits where, what does not, and which model the file belongs to."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,20 +17,20 @@ from inceptionnext_lit.wording import count
 
 @dataclass(frozen=True)
 class Fit:
-    """A file's tensors set against a model's.
+    """A file's tensors matched to a model's.
 
     Attributes:
-        copies: What the model takes over, by its names and in its shapes.
-        reinitialised: Classifier tensors that the model keeps as they are, since the file's have other classes.
-        skipped: Classifier tensors of the file for which the model has no place.
-        kept: Counters of BatchNorm that old files lack.
-        missing: Names and shapes of the model that the file lacks.
-        unexpected: Names and shapes of the file that the model lacks.
-        misshapen: Names and both shapes, where these differ.
+        copies: Tensors to load, by the model's names and in its shapes.
+        reinitialized: Classifier tensors that the model keeps, since the file has other classes.
+        skipped: Classifier tensors of the file that the model has no use for.
+        kept: BatchNorm counters that old files lack.
+        missing: Names and shapes that only the model has.
+        unexpected: Names and shapes that only the file has.
+        misshapen: Names and both shapes, if these differ.
     """
 
     copies: dict[str, Tensor]
-    reinitialised: tuple[str, ...]
+    reinitialized: tuple[str, ...]
     skipped: tuple[str, ...]
     kept: tuple[str, ...]
     missing: tuple[str, ...]
@@ -39,17 +39,17 @@ class Fit:
 
     @property
     def mismatches(self) -> int:
-        """How many tensors do not fit."""
+        """Number of tensors that do not fit."""
         return len(self.missing) + len(self.unexpected) + len(self.misshapen)
 
     def complaint(self) -> str:
-        """What does not fit, the first few of each kind."""
+        """Describe what does not fit, with the first few names of each kind."""
         kinds = {"missing": self.missing, "unexpected": self.unexpected, "other shape": self.misshapen}
         return "; ".join(f"{kind}: {listed(names)}" for kind, names in kinds.items() if names)
 
 
 def fit(tensors: Mapping[str, Tensor], model: nn.Module) -> Fit:
-    """Set a file's tensors against a model's; the classifier may have other classes, the stem other channels.
+    """Match a file's tensors to a model's; the classifier may have other classes, the stem other channels.
 
     Args:
         tensors: Tensors by the model's names.
@@ -66,7 +66,7 @@ def fit(tensors: Mapping[str, Tensor], model: nn.Module) -> Fit:
     shared = [name for name in own if name in tensors and name not in aside]
     return Fit(
         copies={name: tensors[name] for name in shared if tensors[name].shape == own[name].shape},
-        reinitialised=tuple(ours) if fresh else (),
+        reinitialized=tuple(ours) if fresh else (),
         skipped=() if ours else tuple(theirs),
         kept=tuple(sorted(kept)),
         missing=tuple(f"{name} ({_shape(own[name])})" for name in own if name not in settled),
@@ -80,15 +80,15 @@ def fit(tensors: Mapping[str, Tensor], model: nn.Module) -> Fit:
 
 
 def suggest(tensors: Mapping[str, Tensor], asked: str, written_for: str | None) -> str:
-    """Say in a sentence which model of the family a file is of.
+    """Say in a sentence which model of the family a file belongs to.
 
     Args:
         tensors: The file's tensors, by its own names.
         asked: The model that it does not fit.
-        written_for: The model that the file itself names; None where it names none.
+        written_for: The model named by the file, or None.
     """
     if written_for == asked:
-        return f"It was saved from {asked} as well, but one built with other arguments."
+        return f"It was also saved from {asked}, but built with other arguments."
     if written_for is not None:
         return f"It was saved from {written_for} (--model.name {written_for})."
     renamed = rename(tensors)
@@ -105,7 +105,7 @@ def suggest(tensors: Mapping[str, Tensor], asked: str, written_for: str | None) 
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:
-    """The first few names, and how many more there are."""
+    """Return the first few names, and how many more there are."""
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
@@ -118,7 +118,7 @@ def _without_values(name: str) -> nn.Module:
 
 
 def _layers(model: nn.Module, role: str) -> tuple[str, ...]:
-    """Names of a model's first convolutions or classifiers, as timm's ``pretrained_cfg`` states them."""
+    """Return the names of a model's first convolutions or classifiers, given by timm's ``pretrained_cfg``."""
     config: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
     names = config.get(role)
     get_classifier = getattr(model, "get_classifier", None)
@@ -148,7 +148,7 @@ def _adapt_stem(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], stems:
 def _has_other_classes(
     tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], ours: list[str], theirs: list[str]
 ) -> bool:
-    """Whether the file has no classifier, or one that differs from the model's in the number of classes alone."""
+    """Return whether the file has no classifier, or one that differs only in the number of classes."""
     if not theirs:
         return True
     same_inputs = set(ours) == set(theirs) and all(tensors[name].shape[1:] == own[name].shape[1:] for name in ours)

@@ -1,8 +1,8 @@
-"""The names under which weights are published and ours, as maps both ways. No file is read here.
+"""Translate between published weight names and ours, in both directions, without reading files.
 
-* InceptionNeXt, from its authors or from timm: our own names.
-* ConvNeXt (github.com/facebookresearch/ConvNeXt), four stages or one: names of its own, and Linear layers where ours
-  are 1×1 convolutions. InceptionNeXt's authors publish their ConvNeXt-T variants in the same form.
+* InceptionNeXt, from its authors or from timm: the same names as ours.
+* ConvNeXt (github.com/facebookresearch/ConvNeXt), with four stages or one: other names, and Linear layers instead of
+  our 1×1 convolutions. InceptionNeXt's authors publish their ConvNeXt-T variants in the same form.
 """
 
 import re
@@ -17,7 +17,7 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.isotropic import resample_grid
 
 WeightSet = Literal["ema", "raw"]
-Rules = tuple[tuple[str, str], ...]  # beginnings of names, theirs and ours; each # is a number that both share
+Rules = tuple[tuple[str, str], ...]  # name prefixes, theirs and ours; each # is a number shared by both
 
 _AVERAGED = ("model_ema", "state_dict_ema", "ema", "ema_state_dict", "model_ema_state_dict")
 _RAW = ("state_dict", "model", "model_state_dict", "module", "net", "weights")
@@ -44,12 +44,12 @@ _ISOTROPIC: Rules = (
 
 @dataclass(frozen=True)
 class Unwrapped:
-    """One set of weights out of a checkpoint.
+    """One set of weights from a checkpoint.
 
     Attributes:
-        tensors: The weights, by names without the prefixes that wrappers of a model leave.
+        tensors: Weights by name, without the prefixes of model wrappers.
         averaged: Whether they are a moving average.
-        others: Names of tensors that stood beside the model's own, such as a metric's.
+        others: Names of tensors that are not the model's, such as a metric's.
     """
 
     tensors: dict[str, Tensor]
@@ -60,23 +60,23 @@ class Unwrapped:
 def unwrap(
     content: Mapping[str, Any], weights: WeightSet | None = None, *, source: str = "the checkpoint"
 ) -> Unwrapped:
-    """Find a model's weights in what was loaded from a file.
+    """Find a model's weights in the content of a file.
 
     Args:
-        content: Names and tensors, or dictionaries that hold them, such as ``{"model": …, "model_ema": …}`` and
+        content: Tensors by name, or nested dictionaries of them, such as ``{"model": …, "model_ema": …}`` and
             Lightning's ``{"state_dict": {"model.…": …, "model_ema.module.…": …}}``.
-        weights: Averaged or raw ones; None for averaged ones where there are any.
+        weights: Averaged or raw weights; None for averaged ones if there are any.
         source: What messages call the content.
 
     Raises:
-        UserError: If there are no weights, or none of the kind that was asked for, or there is no such kind.
+        UserError: If there are no weights, or none of the requested kind, or there is no such kind.
     """
     if weights not in (None, "ema", "raw"):
         raise UserError(f"weights is {weights!r}, but it must be 'ema' or 'raw'.")
     found = {one.averaged: one for one in reversed(list(_weight_sets(content, averaged=False)))}
     if not found:
         keys = ", ".join(map(str, list(content)[:5])) or "nothing"
-        raise UserError(f"There are no weights in {source}; it holds {keys}.")
+        raise UserError(f"There are no weights in {source}; it contains {keys}.")
     averaged = True in found if weights is None else weights == "ema"
     if averaged not in found:
         asked, there = ("averaged", "raw") if averaged else ("raw", "averaged")
@@ -85,21 +85,21 @@ def unwrap(
 
 
 def rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give a file's tensors our names; its own names say in which form it was published."""
-    _, rules = _recognise(tensors)
+    """Rename a file's tensors to our names; the published form is recognized by the file's own names."""
+    _, rules = _recognize(tensors)
     return {_translate(name, rules): tensor for name, tensor in tensors.items()}
 
 
 def describe_names(tensors: Mapping[str, Tensor]) -> str:
-    """Say in a few words in which form a file was published."""
-    return _recognise(tensors)[0]
+    """Describe in which form a file was published."""
+    return _recognize(tensors)[0]
 
 
 def fit_shapes(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Bring tensors into a model's shapes where that loses nothing but resolution.
+    """Reshape tensors to a model's shapes if only resolution can be lost.
 
-    Linear weights ``(out, in)`` and those of 1×1 convolutions ``(out, in, 1, 1)`` become each other; a position
-    embedding ``(1, C, h, w)`` is resampled. Whatever fits neither way is returned as it is.
+    Linear weights ``(out, in)`` and those of 1×1 convolutions ``(out, in, 1, 1)`` are converted to each other; a
+    position embedding ``(1, C, h, w)`` is resampled. Other tensors are returned unchanged.
 
     Args:
         tensors: Tensors by our names.
@@ -109,22 +109,22 @@ def fit_shapes(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict
 
 
 def checkpoint_filter(state_dict: Mapping[str, Any], model: nn.Module) -> dict[str, Tensor]:
-    """Turn whatever was loaded from a published file into a model's own names and shapes; for timm's builders.
+    """Convert the content of a published file to a model's own names and shapes, for timm's builders.
 
     Args:
-        state_dict: The file's content; of raw and averaged weights the averaged ones are taken.
+        state_dict: The file's content; if it has raw and averaged weights, the averaged ones are used.
         model: A model of the family.
     """
     return fit_shapes(rename(unwrap(state_dict).tensors), model.state_dict())
 
 
 def to_public(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Turn a model's own names and shapes into those under which models of its kind are published.
+    """Convert a model's names and shapes to those under which models of its kind are published.
 
     Args:
         state_dict: The model's weights, or averages of them.
-        model: The model, whose structure decides: ConvNeXt's names for ConvNeXt and its partial forms, our own
-            (which are the public ones) for every other model.
+        model: The model; ConvNeXt and its partial variants get ConvNeXt's names, all others keep our names, which are
+            the published ones.
     """
     rules = tuple((ours, theirs) for theirs, ours in _published_rules(model.state_dict()))
     public = {_translate(name, rules): tensor for name, tensor in state_dict.items()}
@@ -147,7 +147,7 @@ def _weight_sets(content: Mapping[str, Any], averaged: bool) -> Iterator[Unwrapp
 
 
 def _without_prefixes(tensors: dict[str, Tensor], averaged: bool, prefixes: tuple[str, ...]) -> Unwrapped:
-    """Strip wrappers' prefixes; where only most names have one, they are the model's and the rest are others."""
+    """Strip wrapper prefixes; tensors without a prefix that most others have are not the model's."""
     others: list[str] = []
     while 2 * len(inside := {n: t for n, t in tensors.items() if n.startswith(prefixes)}) > len(tensors):
         others += [name for name in tensors if name not in inside]
@@ -155,7 +155,7 @@ def _without_prefixes(tensors: dict[str, Tensor], averaged: bool, prefixes: tupl
     return Unwrapped(tensors, averaged, tuple(others))
 
 
-def _recognise(tensors: Mapping[str, Tensor]) -> tuple[str, Rules]:
+def _recognize(tensors: Mapping[str, Tensor]) -> tuple[str, Rules]:
     if any(name.startswith("downsample_layers.") for name in tensors):
         return "official ConvNeXt", (_PARTIAL_DWCONV, _DWCONV, *_FOUR_STAGES)
     if any(_pattern("blocks.#.pwconv1.").match(name) for name in tensors):
@@ -165,7 +165,7 @@ def _recognise(tensors: Mapping[str, Tensor]) -> tuple[str, Rules]:
 
 def _published_rules(own: Mapping[str, Tensor]) -> Rules:
     mixers = [name for name in own if name.endswith(".token_mixer.dwconv.weight")]
-    # a depthwise convolution alone makes no ConvNeXt: that has LayerNorms, and no MLP in its head
+    # ConvNeXt has a depthwise convolution, LayerNorms, and no MLP in its head
     if not mixers or any(name.startswith("head.fc1.") or name.endswith("running_mean") for name in own):
         return ()
     if mixers[0].startswith("blocks."):
@@ -178,7 +178,7 @@ def _translate(name: str, rules: Rules) -> str:
     for source, target in rules:
         if match := _pattern(source).match(name):
             numbers = iter(match.groups())
-            return "".join(next(numbers) if sign == "#" else sign for sign in target) + name[match.end() :]
+            return "".join(next(numbers) if char == "#" else char for char in target) + name[match.end() :]
     return name
 
 

@@ -1,4 +1,4 @@
-"""The one-stage form of MetaNeXt, built like a ViT (arXiv 2303.16900, Table 3)."""
+"""The isotropic, one-stage form of MetaNeXt, built like a ViT (arXiv 2303.16900, Table 3)."""
 
 from functools import partial
 from typing import Any, ClassVar
@@ -23,30 +23,30 @@ from inceptionnext_lit.models.mixers import InceptionDWConv2d
 
 
 class IsotropicMetaNeXt(nn.Module):
-    """Patch stem, identical blocks without LayerScale, pool, LayerNorm, Linear.
+    """Patch stem, identical blocks without LayerScale, pooling, LayerNorm and Linear.
 
     Args:
         in_chans: Channels of the image.
-        num_classes: Logits; 0 gives the pooled and normalised features.
-        global_pool: ``"avg"``, ``"max"`` or ``"avgmax"``; ``""`` treats every position by itself, for outputs
+        num_classes: Number of logits; 0 returns the pooled and normalized features.
+        global_pool: ``"avg"``, ``"max"`` or ``"avgmax"``; ``""`` classifies each position separately, with outputs
             ``(N, num_classes, H / P, W / P)``, or ``C`` channels without classes.
-        img_size: Side in pixels, or height and width, that a position embedding is stored for; images of other
-            sizes get it resampled. Without effect where there is none.
+        img_size: Side in pixels, or height and width, of the stored position embedding, which is resampled for images
+            of other sizes. Has no effect without one.
         patch_size: Side P of a patch in pixels.
         dim: Channels C.
         depth: Number of blocks.
-        token_mixer: Class or partial that is called with the channel count.
-        norm_layer: Class or partial that is called with the channel count; the norm inside the blocks.
-        pos_embed: Add a learned position embedding to the patches.
-        drop_rate: Dropout before the Linear.
-        drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 in the first.
+        token_mixer: Class or partial called with the channel count.
+        norm_layer: Class or partial called with the channel count, for the norms inside the blocks.
+        pos_embed: Whether to add a learned position embedding to the patches.
+        drop_rate: Dropout rate before the Linear.
+        drop_path_rate: Stochastic-depth rate of the last block; it rises linearly from 0 in the first.
 
     Shape:
         ``(N, in_chans, H, W)`` to ``(N, num_classes)``, for H and W of at least P.
 
     Raises:
-        UserError: If ``global_pool`` is none of the above, or (in ``forward``) an image is smaller than a patch or
-            has another number of channels.
+        UserError: If ``global_pool`` is none of the above, or (in ``forward``) an image is smaller than a patch or has
+            another number of channels.
     """
 
     first_conv: ClassVar[str] = "stem"
@@ -92,12 +92,12 @@ class IsotropicMetaNeXt(nn.Module):
         self.apply(init_weights)
 
     def _embed(self, x: Tensor) -> Tensor:
-        """Cut the image into patches and say where each one lies, ``(N, in_chans, H, W)`` to ``(N, C, H/P, W/P)``."""
+        """Embed patches and add their positions, ``(N, in_chans, H, W)`` to ``(N, C, H / P, W / P)``."""
         x = self.stem(x)
         return x if self.pos_embed is None else x + resample_grid(self.pos_embed, x.shape[-2], x.shape[-1])
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Compute the last block's map, ``(N, in_chans, H, W)`` to ``(N, C, H / P, W / P)``, not yet normalised."""
+        """Compute the last block's map before the norm, ``(N, in_chans, H, W)`` to ``(N, C, H / P, W / P)``."""
         x = self._embed(x)
         if self.grad_checkpointing and not torch.jit.is_scripting():
             return checkpoint_blocks(self.blocks, x)
@@ -105,9 +105,9 @@ class IsotropicMetaNeXt(nn.Module):
         return features
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Classify the last map, or stop before the Linear with ``pre_logits``."""
+        """Classify the last map, or return the Linear's input with ``pre_logits``."""
         pools = self.global_pool != ""
-        x = self.pool(x)  # (N, C, H, W) -> (N, C), or the same
+        x = self.pool(x)  # (N, C, H, W) -> (N, C), or unchanged
         if not pools:
             x = x.permute(0, 2, 3, 1)  # (N, C, H, W) -> (N, H, W, C)
         x = self.head_drop(self.norm(x))
@@ -128,22 +128,22 @@ class IsotropicMetaNeXt(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Compute the maps of chosen blocks.
+        """Compute the feature maps of selected blocks.
 
         Args:
             x: Images ``(N, in_chans, H, W)``.
             indices: Blocks to return; the last n for an int, all for None.
-            norm: Apply the final LayerNorm to each position of the chosen maps. (For classification it comes
-                after pooling; the map that is returned beside them stays as ``forward_head`` expects it.)
-            stop_early: Run no block after the last one asked for.
+            norm: Whether to apply the final LayerNorm to each position of the selected maps. For classification it
+                comes after pooling; the last map is returned without it, as ``forward_head`` expects.
+            stop_early: Whether to stop after the last requested block.
             output_fmt: ``"NCHW"``.
-            intermediates_only: Leave out the last map.
+            intermediates_only: Whether to leave out the last map.
 
         Returns:
-            The chosen maps, or the last map that was computed and the chosen ones.
+            The selected maps, or the last computed map and the selected ones.
 
         Raises:
-            UserError: If ``output_fmt`` is another one.
+            UserError: If ``output_fmt`` is not ``"NCHW"``.
         """
         blocks = [partial(checkpoint_block, block) if self.grad_checkpointing else block for block in self.blocks]
         return intermediates(
@@ -163,15 +163,15 @@ class IsotropicMetaNeXt(nn.Module):
     def prune_intermediate_layers(
         self, indices: Indices = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Cut off what ``forward_intermediates`` does not need for these blocks.
+        """Remove what ``forward_intermediates`` does not need for these blocks.
 
         Args:
             indices: As for ``forward_intermediates``.
-            prune_norm: Remove the final norm.
-            prune_head: Remove the Linear.
+            prune_norm: Whether to remove the final norm.
+            prune_head: Whether to remove the Linear.
 
         Returns:
-            The blocks' indices, counted from the front.
+            The indices of the blocks, counted from the front.
         """
         wanted = take_levels(len(self.blocks), indices)
         last = max(wanted)
@@ -187,7 +187,7 @@ class IsotropicMetaNeXt(nn.Module):
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the Linear, and the pooling where ``global_pool`` names one; ``""`` takes it away."""
+        """Replace the Linear, and the pooling if ``global_pool`` is given; ``""`` removes the pooling."""
         if global_pool is not None:
             self.pool = make_pool(global_pool).train(self.training)
             self.global_pool = global_pool
@@ -195,23 +195,23 @@ class IsotropicMetaNeXt(nn.Module):
         self.head = make_classifier(self.num_features, num_classes, like=self.stem.weight).train(self.training)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Trade time for memory: compute the blocks' activations again in the backward pass."""
+        """Recompute the blocks' activations in the backward pass, to save memory at the cost of time."""
         self.grad_checkpointing = enable
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Patterns that sort parameters by depth: stem, then each block, then norm and head; ``coarse`` or not."""
+        """Return patterns that group parameters by depth: stem, then each block, then norm and head."""
         return {"stem": r"^stem|^pos_embed", "blocks": r"^blocks\.(\d+)"}
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that take no weight decay besides biases and norms."""
+        """Return the names of parameters without weight decay, besides biases and norms."""
         return set() if self.pos_embed is None else {"pos_embed"}
 
 
-@fx.wrap  # torch.fx cannot follow a choice by a shape
+@fx.wrap  # torch.fx cannot trace a choice by shape
 def resample_grid(grid: Tensor, height: int, width: int) -> Tensor:
     """Resample a position embedding ``(1, C, h, w)`` to ``(1, C, height, width)``, bicubic with antialiasing.
 
-    A model that is exported for any size always resamples: comparing a symbolic size would fix it.
+    A model exported for any size always resamples, since comparing a symbolic size would make it constant.
     """
     is_symbolic = False
     if not torch.jit.is_scripting():

@@ -1,4 +1,4 @@
-"""Parts of a model besides mixers and blocks: GELU, MLP, head, initialisation, checkpointing."""
+"""Layers besides mixers and blocks: GELU, MLP, head, initialization and activation checkpointing."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -15,19 +15,19 @@ from torch.utils.checkpoint import checkpoint
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.convolutions import ScaledConv2d, is_symbolic
 
-POOLS = ("avg", "max", "avgmax", "")  # the last is none
+POOLS = ("avg", "max", "avgmax", "")  # the last one disables pooling
 FeatureInfo = list[dict[str, int | str]]  # per level: num_chs, reduction (stride in pixels), module
 
 
 class Gelu2d(nn.GELU):
-    """GELU of maps, ``(N, C, H, W)`` to ``(N, C, H, W)``.
+    """GELU of feature maps, ``(N, C, H, W)`` to ``(N, C, H, W)``.
 
-    For bfloat16 on CPUs torch has a kernel (oneDNN's) that takes half of its other one's time, but only for tensors
-    that lie in the order of their dimensions; a map that lies channels-last is shown to it as ``(N, H, W, C)``.
+    For bfloat16 on CPUs, torch has a kernel (oneDNN's) that takes half the time of its other one, but only for
+    contiguous tensors; a channels-last map is therefore passed to it as ``(N, H, W, C)``.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply GELU to every number."""
+        """Apply GELU elementwise."""
         if torch.jit.is_scripting():
             return functional.gelu(x)
         if is_symbolic(x) or x.dtype != torch.bfloat16 or x.device.type != "cpu" or torch.compiler.is_compiling():
@@ -35,7 +35,7 @@ class Gelu2d(nn.GELU):
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
-register_notrace_module(Gelu2d)  # timm's feature extraction keeps the faster way
+register_notrace_module(Gelu2d)  # timm's feature extraction keeps the faster path
 
 
 class ConvMlp(nn.Module):
@@ -53,9 +53,9 @@ class ConvMlp(nn.Module):
         self.fc2 = ScaledConv2d(hidden, dim, 1)
 
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
-        """Mix the channels of every position, and multiply each by its number in ``scale`` (C,) if that is given."""
+        """Mix the channels of each position, and multiply each channel by its element of ``scale`` (C,), if given."""
         hidden: Tensor = self.act(self.fc1(x))
-        # LoRA and the like put another module there; TorchScript cannot ask which one
+        # LoRA replaces fc2 by another module; TorchScript does not support the check
         if not torch.jit.is_scripting() and isinstance(self.fc2, ScaledConv2d):
             scaled: Tensor = self.fc2(hidden, scale)
             return scaled
@@ -68,11 +68,11 @@ class MlpHead(nn.Module):
 
     Args:
         dim: Channels C.
-        ratio: Hidden features over C; None leaves out the first Linear and GELU, which is ConvNeXt's head.
-        num_classes: Logits; 0 leaves out the last Linear.
-        pool_type: ``"avg"``, ``"max"`` or ``"avgmax"``; ``""`` classifies every position by itself and gives
-            ``(N, num_classes, H, W)``.
-        drop_rate: Probability of the dropout.
+        ratio: Hidden features over C; None omits the first Linear and GELU, as in ConvNeXt's head.
+        num_classes: Number of logits; 0 omits the last Linear.
+        pool_type: ``"avg"``, ``"max"`` or ``"avgmax"``; ``""`` classifies each position separately, with outputs ``(N,
+            num_classes, H, W)``.
+        drop_rate: Dropout rate.
     """
 
     def __init__(self, dim: int, ratio: int | None, num_classes: int, pool_type: str, drop_rate: float) -> None:
@@ -89,20 +89,20 @@ class MlpHead(nn.Module):
         """Replace the pooling.
 
         Raises:
-            UserError: If there is none of this type.
+            UserError: If ``pool_type`` is unknown.
         """
         self.global_pool = make_pool(pool_type).train(self.training)
         self.pools = pool_type != ""
 
     def remove_mlp(self, dim: int) -> None:
-        """Keep pooling and dropout alone, for features of ``dim`` channels."""
+        """Keep only pooling and dropout, for features of ``dim`` channels."""
         self.num_features = dim
         self.fc1, self.act, self.norm, self.fc2 = (nn.Identity() for _ in range(4))
         self.train(self.training)  # the new layers follow the head's mode
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Classify, or stop before the last Linear with ``pre_logits``."""
-        x = self.global_pool(x)  # (N, C, H, W) -> (N, C), or the same
+        """Classify, or return the last Linear's input with ``pre_logits``."""
+        x = self.global_pool(x)  # (N, C, H, W) -> (N, C), or unchanged
         if not self.pools:
             x = x.permute(0, 2, 3, 1)  # (N, C, H, W) -> (N, H, W, C)
         x = self.drop(self.norm(self.act(self.fc1(x))))  # (N, C) -> (N, num_features)
@@ -112,13 +112,13 @@ class MlpHead(nn.Module):
 
 
 def make_pool(pool_type: str) -> nn.Module:
-    """Pooling over all positions, ``(N, C, H, W)`` to ``(N, C)``.
+    """Create a pooling over all positions, ``(N, C, H, W)`` to ``(N, C)``.
 
     Args:
-        pool_type: ``"avg"``, ``"max"`` or ``"avgmax"`` (the mean of both), or ``""`` to leave the map as it is.
+        pool_type: ``"avg"``, ``"max"`` or ``"avgmax"`` (the mean of both), or ``""`` to leave the map unchanged.
 
     Raises:
-        UserError: If ``pool_type`` is none of these.
+        UserError: If ``pool_type`` is unknown.
     """
     if pool_type not in POOLS:
         raise UserError(f"global_pool is {pool_type!r}, but it must be avg, max, avgmax or '' (no pooling).")
@@ -126,12 +126,12 @@ def make_pool(pool_type: str) -> nn.Module:
 
 
 def make_classifier(dim: int, num_classes: int, like: Tensor | None = None) -> nn.Module:
-    """A model's last layer: Linear, or nothing for ``num_classes=0``.
+    """Create a model's last layer: a Linear, or an Identity for ``num_classes=0``.
 
     Args:
-        dim: Features in.
-        num_classes: Logits out.
-        like: A parameter whose device and dtype the new layer takes; None for torch's defaults.
+        dim: Input features.
+        num_classes: Number of logits.
+        like: Parameter whose device and dtype to use; None for torch's defaults.
     """
     if num_classes == 0:
         return nn.Identity()
@@ -141,7 +141,7 @@ def make_classifier(dim: int, num_classes: int, like: Tensor | None = None) -> n
 
 
 def init_weights(module: nn.Module) -> None:
-    """Draw a layer's weight from a truncated normal of deviation 0.02 and zero its bias; for ``Module.apply``."""
+    """Initialize a layer for ``Module.apply``: truncated normal weights (std 0.02), zero bias."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
@@ -149,20 +149,20 @@ def init_weights(module: nn.Module) -> None:
 
 
 def linear_rates(last: float, count: int) -> list[float]:
-    """Stochastic-depth rates of ``count`` blocks, rising evenly from 0 to ``last``."""
+    """Return the stochastic-depth rates of ``count`` blocks, rising linearly from 0 to ``last``."""
     return [last * i / max(count - 1, 1) for i in range(count)]
 
 
 def checkpoint_blocks(blocks: nn.Sequential, x: Tensor) -> Tensor:
-    """Run blocks in turn, whose activations are computed again in the backward pass."""
+    """Run blocks in sequence, and recompute their activations in the backward pass."""
     for block in blocks:
         x = checkpoint_block(block, x)
     return x
 
 
 def checkpoint_block(block: nn.Module, x: Tensor) -> Tensor:
-    """Run a block's forward twice, the second time in the backward pass; running statistics move in the first only."""
-    if torch.compiler.is_compiling():  # the compiler does not repeat buffer updates, and takes no context of ours
+    """Run a block and recompute it in the backward pass, where running statistics are not updated again."""
+    if torch.compiler.is_compiling():  # the compiler does not repeat buffer updates, nor does it support a context_fn
         return cast(Tensor, checkpoint(block, x, use_reentrant=False))
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
@@ -173,7 +173,7 @@ def checkpoint_block(block: nn.Module, x: Tensor) -> Tensor:
 
 @contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    # A momentum of 0 rather than no tracking at all: the repeated run must save the same tensors as the first.
+    # A momentum of 0 instead of no tracking, since the second run must save the same tensors as the first.
     norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
     saved = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:

@@ -1,6 +1,6 @@
-"""MetaNeXt: the block of the whole family and the four-stage backbone (arXiv 2303.16900, section 3).
+"""MetaNeXt: the block of the whole family, and the four-stage backbone (arXiv 2303.16900, section 3).
 
-Parameter names equal those of the authors' checkpoints and of timm's ``inception_next_*``.
+Parameter names are those of the authors' checkpoints and of timm's ``inception_next_*``.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ from inceptionnext_lit.models.layers import (
 )
 from inceptionnext_lit.models.mixers import InceptionDWConv2d
 
-fx.wrap("out_of_autocast")  # torch.fx cannot follow a choice by a dtype
+fx.wrap("out_of_autocast")  # torch.fx cannot trace a choice by dtype
 
 LayerFactory = Callable[..., nn.Module]  # called with the channel count: a mixer or norm class, or a partial
 
@@ -35,11 +35,11 @@ class MetaNeXtBlock(nn.Module):
 
     Args:
         dim: Channels C.
-        token_mixer: Class or partial that is called with ``dim``.
-        norm_layer: Class or partial that is called with ``dim``; normalises ``(N, C, H, W)``.
+        token_mixer: Class or partial called with ``dim``.
+        norm_layer: Class or partial called with ``dim``; normalizes ``(N, C, H, W)``.
         mlp_ratio: Hidden channels of the MLP over C.
-        ls_init_value: Initial value of LayerScale; None leaves it out.
-        drop_path: Probability with which training drops the branch of a sample.
+        ls_init_value: Initial value of LayerScale; None omits it.
+        drop_path: Probability of dropping a sample's branch in training.
 
     Shape:
         ``(N, C, H, W)`` to ``(N, C, H, W)``.
@@ -64,16 +64,17 @@ class MetaNeXtBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Mix positions, then channels, and add the result to the input."""
         branch: Tensor = self.mlp(self.norm(self.token_mixer(x)), self.gamma)
-        # autocast halves the branch, not the sum over blocks, to which it may add little
+        # autocast computes the branch in half precision, but the sum over blocks, to which it may add little, is
+        # float32
         out: Tensor = self.drop_path(branch) + out_of_autocast(x)
         return out
 
 
 class MetaNeXtStage(nn.Module):
-    """Blocks of one width, after an optional downsampling.
+    """Blocks with the same number of channels, after an optional downsampling layer.
 
     Args:
-        downsample: Layer in front of the blocks, ``(N, C_in, H, W)`` to ``(N, C, H', W')``.
+        downsample: Layer before the blocks, ``(N, C_in, H, W)`` to ``(N, C, H', W')``.
         blocks: The stage's blocks, over ``(N, C, H', W')``.
     """
 
@@ -93,30 +94,29 @@ class MetaNeXtStage(nn.Module):
 
 
 class MetaNeXt(nn.Module):
-    """The four-stage backbone at strides 4, 8, 16, 32 (arXiv 2303.16900, section 3.3 and Table 1).
+    """Four-stage backbone with strides 4, 8, 16 and 32 (arXiv 2303.16900, section 3.3 and Table 1).
 
     Args:
         in_chans: Channels of the image.
-        num_classes: Logits; 0 gives the pooled features that the last Linear would get.
-        global_pool: ``"avg"``, ``"max"`` or ``"avgmax"``; ``""`` treats every position by itself, for outputs
+        num_classes: Number of logits; 0 returns the input of the last Linear.
+        global_pool: ``"avg"``, ``"max"`` or ``"avgmax"``; ``""`` classifies each position separately, with outputs
             ``(N, num_classes, H / 32, W / 32)``, or ``head_hidden_size`` channels without classes.
-        output_stride: Stride of the last map: 32, or 16 or 8 with dilation in place of downsampling.
+        output_stride: Stride of the last map: 32, or 16 or 8 with dilation instead of downsampling.
         depths: Blocks per stage.
         dims: Channels per stage.
-        token_mixer: Class or partial that is called with the channel count, in a dilated stage also with
-            ``dilation``.
-        norm_layer: Class or partial that is called with the channel count.
+        token_mixer: Class or partial called with the channel count, and with ``dilation`` in a dilated stage.
+        norm_layer: Class or partial called with the channel count.
         mlp_ratios: Hidden channels of the MLP over the stage's channels, per stage.
-        drop_rate: Dropout before the last Linear.
-        drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 in the first.
+        drop_rate: Dropout rate before the last Linear.
+        drop_path_rate: Stochastic-depth rate of the last block; it rises linearly from 0 in the first.
         head_ratio: Hidden features of the head over its input's; None for ConvNeXt's head without an MLP.
 
     Shape:
         ``(N, in_chans, H, W)`` to ``(N, num_classes)``, for H and W of at least ``output_stride``.
 
     Raises:
-        UserError: If ``output_stride`` or ``global_pool`` is none of the above, or (in ``forward``) an image is
-            too small or has another number of channels.
+        UserError: If ``output_stride`` or ``global_pool`` is none of the above, or (in ``forward``) an image is too
+            small or has another number of channels.
     """
 
     first_conv: ClassVar[str] = "stem.0"
@@ -172,7 +172,7 @@ class MetaNeXt(nn.Module):
         return features
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Classify the last map, or stop before the last Linear with ``pre_logits``."""
+        """Classify the last map, or return the last Linear's input with ``pre_logits``."""
         out: Tensor = self.head(x, pre_logits=pre_logits)
         return out
 
@@ -189,21 +189,21 @@ class MetaNeXt(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Compute the maps of chosen stages.
+        """Compute the feature maps of selected stages.
 
         Args:
             x: Images ``(N, in_chans, H, W)``.
             indices: Stages to return; the last n for an int, all for None.
-            norm: Without effect: this form has no norm after its last stage.
-            stop_early: Run no stage after the last one asked for.
+            norm: Has no effect, since there is no norm after the last stage.
+            stop_early: Whether to stop after the last requested stage.
             output_fmt: ``"NCHW"``.
-            intermediates_only: Leave out the last map.
+            intermediates_only: Whether to leave out the last map.
 
         Returns:
-            The chosen maps, or the last map that was computed and the chosen ones.
+            The selected maps, or the last computed map and the selected ones.
 
         Raises:
-            UserError: If ``output_fmt`` is another one.
+            UserError: If ``output_fmt`` is not ``"NCHW"``.
         """
         return intermediates(
             self.stem(x),
@@ -217,15 +217,15 @@ class MetaNeXt(nn.Module):
     def prune_intermediate_layers(
         self, indices: Indices = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Cut off what ``forward_intermediates`` does not need for these stages.
+        """Remove what ``forward_intermediates`` does not need for these stages.
 
         Args:
             indices: As for ``forward_intermediates``.
-            prune_norm: Without effect, as ``norm`` there.
-            prune_head: Reduce the head to its pooling, which also happens when stages are cut off.
+            prune_norm: Has no effect, like ``norm`` there.
+            prune_head: Whether to reduce the head to its pooling; always done if stages are removed.
 
         Returns:
-            The stages' indices, counted from the front.
+            The indices of the stages, counted from the front.
         """
         wanted = take_levels(len(self.stages), indices)
         last = max(wanted)
@@ -241,7 +241,7 @@ class MetaNeXt(nn.Module):
         return self.head.fc2
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the last Linear, and the pooling where ``global_pool`` names one; ``""`` takes it away."""
+        """Replace the last Linear, and the pooling if ``global_pool`` is given; ``""`` removes the pooling."""
         if global_pool is not None:
             self.head.set_pool(global_pool)
             self.global_pool = global_pool
@@ -250,22 +250,22 @@ class MetaNeXt(nn.Module):
         self.head.train(self.training)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Trade time for memory: compute the blocks' activations again in the backward pass."""
+        """Recompute the blocks' activations in the backward pass, to save memory at the cost of time."""
         for stage in self.stages:
             cast(MetaNeXtStage, stage).grad_checkpointing = enable
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Patterns that sort parameters by depth: stem, then stages (``coarse``) or their blocks, then head."""
+        """Return patterns that group parameters by depth: stem, then stages (``coarse``) or blocks, then head."""
         fine = [(r"^stages\.(\d+)\.downsample", (0,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None)]
         return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else fine}
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that take no weight decay besides biases, norms and LayerScale: none."""
+        """Return an empty set: only biases, norms and LayerScale have no weight decay."""
         return set()
 
 
 def _downsample(in_dim: int, dim: int, norm_layer: LayerFactory, dilation: int) -> nn.Sequential:
-    """Norm and 2×2 convolution of stride 2; in a dilated stage stride 1, padded, at the stage before's dilation."""
+    """Create a norm and a 2×2 convolution of stride 2, or of stride 1 with the previous stage's dilation."""
     stride, padding, taps = (2, 0, 1) if dilation == 1 else (1, "same", dilation // 2)
     conv = nn.Conv2d(in_dim, dim, 2, stride=stride, dilation=taps, padding=padding)
     return nn.Sequential(norm_layer(in_dim), conv)

@@ -1,8 +1,7 @@
-"""Token mixers: the part of a MetaNeXt block that lets positions talk to each other.
+"""Token mixers: the part of a MetaNeXt block that exchanges information between positions.
 
-Each is a module over ``(N, C, H, W)`` that keeps the shape. A block gets one as a class or a
-``functools.partial`` and calls it with the channel count alone; the convolutional ones also take
-``dilation``, which only a dilated stage passes.
+Each is a module that maps ``(N, C, H, W)`` to the same shape. A block takes one as a class or a ``functools.partial``
+and calls it with the channel count; the convolutional ones also take ``dilation``, which only dilated stages pass.
 """
 
 from collections.abc import Sequence
@@ -22,26 +21,26 @@ _BRANCHES: tuple[Branch, ...] = get_args(Branch)
 class InceptionDWConv2d(nn.Module):
     """Depthwise convolution in four branches (InceptionNeXt, arXiv 2303.16900, section 3.2).
 
-    The channels are cut into identity | square ``k×k`` | horizontal band ``1×k`` | vertical band ``k×1``, in this
-    order, each branch but the identity holding ``int(dim * branch_ratio)`` channels. Channels of a branch that is
-    left out pass through with the identity.
+    The channels are split into identity | square ``k×k`` | horizontal band ``1×k`` | vertical band ``k×1``, in this
+    order; each convolution branch has ``int(dim * branch_ratio)`` channels. The channels of an omitted branch belong to
+    the identity.
 
     Args:
         dim: Channels C.
         square_kernel_size: Side of the square kernel in pixels, odd.
         band_kernel_size: Long side of the two band kernels in pixels, odd.
-        branch_ratio: Share of the channels that one convolution branch gets.
-        branches: The convolution branches that exist (the paper's ablation leaves out one).
-        sequential_bands: Run both bands one after the other on one branch's channels, the horizontal one first,
-            instead of each on its own (the paper's ablation).
+        branch_ratio: Fraction of the channels in each convolution branch.
+        branches: The convolution branches to use (the paper's ablation omits one).
+        sequential_bands: Whether to apply both bands in sequence to the channels of one branch, the horizontal one
+            first, instead of separately (the paper's ablation).
         dilation: Distance between kernel taps in pixels.
 
     Shape:
         ``(N, C, H, W)`` to ``(N, C, H, W)``.
 
     Raises:
-        ValueError: If the branches hold no channel or more channels than there are, a kernel is even, there is no
-            branch of a name, or bands in sequence lack one.
+        ValueError: If the branches have no channels or more than C, a kernel size is even, a branch is unknown, or
+            ``sequential_bands`` lacks one of the bands.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class InceptionDWConv2d(nn.Module):
     ) -> None:
         super().__init__()
         if unknown := set(branches) - set(_BRANCHES):
-            raise ValueError(f"there is no branch {min(unknown)!r}; there are {', '.join(_BRANCHES)}")
+            raise ValueError(f"there is no branch {min(unknown)!r}; the branches are {', '.join(_BRANCHES)}")
         if sequential_bands and not {"horizontal", "vertical"} <= set(branches):
             raise ValueError("sequential_bands needs the branches horizontal and vertical")
         self.sequential_bands = sequential_bands
@@ -79,8 +78,8 @@ class InceptionDWConv2d(nn.Module):
         self.split_sizes = [dim - count * width] + [width] * count
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve groups of channels, each its own way, and pass the first ones through."""
-        # autocast would cast each group by itself, which is slower; fc1 needs the identity's in that precision too
+        """Apply each branch to its group of channels, and pass the first group through."""
+        # autocast would cast each group separately, which is slower; fc1 needs the identity in that dtype too
         groups = torch.split(autocast(x), self.split_sizes, dim=1)
         parts = [groups[0]]
         if self.dwconv_hw is not None:
@@ -99,14 +98,14 @@ class DepthwiseConv2d(nn.Module):
     Args:
         dim: Channels C.
         kernel_size: Side of the kernel in pixels, odd.
-        conv_ratio: Share of the channels that is convolved, in (0, 1]; the others come first and pass through.
+        conv_ratio: Fraction of the channels to convolve, in (0, 1]; the others come first and pass through.
         dilation: Distance between kernel taps in pixels.
 
     Shape:
         ``(N, C, H, W)`` to ``(N, C, H, W)``.
 
     Raises:
-        ValueError: If no channel or more channels than there are would be convolved, or the kernel is even.
+        ValueError: If no channels or more than C would be convolved, or the kernel size is even.
     """
 
     def __init__(self, dim: int, kernel_size: int = 7, conv_ratio: float = 1.0, dilation: int = 1) -> None:
@@ -120,7 +119,7 @@ class DepthwiseConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve the last channels and pass the first ones through."""
-        if self.split_sizes[0] == 0:  # no split and no copy where everything is convolved
+        if self.split_sizes[0] == 0:  # no split and no copy if all channels are convolved
             full: Tensor = self.dwconv(x)
             return full
         identity, rest = torch.split(autocast(x), self.split_sizes, dim=1)
@@ -128,13 +127,13 @@ class DepthwiseConv2d(nn.Module):
 
 
 class SelfAttention2d(nn.Module):
-    """Multi-head self-attention over all positions of a map (MetaNeXt-Attn, arXiv 2303.16900, Table 3).
+    """Multi-head self-attention over all positions of a feature map (MetaNeXt-Attn, arXiv 2303.16900, Table 3).
 
-    Query, key and value have biases, as DeiT's do; the product is torch's fused attention.
+    Query, key and value have biases, as in DeiT; the product is torch's fused attention.
 
     Args:
         dim: Channels C.
-        num_heads: Attention heads; divides ``dim``.
+        num_heads: Number of attention heads; divides ``dim``.
 
     Shape:
         ``(N, C, H, W)`` to ``(N, C, H, W)``.
@@ -152,7 +151,7 @@ class SelfAttention2d(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Let every position gather from all others."""
+        """Attend from each position to all positions."""
         n, c, h, w = x.shape
         qkv: Tensor = self.qkv(x.flatten(2).transpose(1, 2))  # (N, C, H, W) -> (N, HW, 3C)
         qkv = qkv.reshape(n, h * w, 3, self.num_heads, c // self.num_heads).permute(2, 0, 3, 1, 4)
@@ -163,7 +162,7 @@ class SelfAttention2d(nn.Module):
 
 
 def _same_padding(kernel_size: int, dilation: int) -> int:
-    """Padding on both sides that keeps the size of a map, in pixels."""
+    """Return the padding on each side, in pixels, that keeps the size of a map."""
     if kernel_size % 2 == 0:
-        raise ValueError(f"kernel size {kernel_size} is even; a kernel needs a middle tap to keep the map's size")
+        raise ValueError(f"kernel size {kernel_size} is even; only an odd kernel keeps the map's size")
     return dilation * (kernel_size - 1) // 2

@@ -1,4 +1,4 @@
-"""What the images looked like that a model's weights were trained on."""
+"""Preprocessing of the images that a model's weights were trained on."""
 
 import json
 from collections.abc import Mapping
@@ -14,16 +14,16 @@ from inceptionnext_lit.safe_load import load_plain, read_metadata
 
 @dataclass(frozen=True)
 class PretrainedInput:
-    """The part of the preprocessing that belongs to weights.
+    """The part of the preprocessing that belongs to pretrained weights.
 
     Attributes:
         mean: Mean per channel, for pixels in [0, 1].
         std: Standard deviation per channel.
-        interpolation: Filter of the resize.
-        crop_pct: Share of the resized image that the evaluation's crop keeps.
-        crop_mode: What the crop does with images that are no squares.
-        origin: Where this is said.
-        averaged: Whether mean and std are those of other channels, averaged.
+        interpolation: Resampling filter of the resize.
+        crop_pct: Fraction of the resized image that the evaluation crop keeps.
+        crop_mode: How to crop images that are not square.
+        origin: Where these values come from.
+        averaged: Whether mean and std are averages over another number of channels.
     """
 
     mean: list[float]
@@ -35,7 +35,7 @@ class PretrainedInput:
     averaged: bool = False
 
     def for_channels(self, channels: int) -> "PretrainedInput":
-        """The same for images of so many channels: where the weights had others, of their average."""
+        """Return the same for another number of channels, with the average of mean and std."""
         if len(self.mean) == channels:
             return self
         mean, std = ([round(sum(values) / len(values), 4)] * channels for values in (self.mean, self.std))
@@ -45,18 +45,18 @@ class PretrainedInput:
 def pretrained_input(
     name: str, pretrained: bool | str, overlay: Mapping[str, Any] | None = None
 ) -> PretrainedInput | None:
-    """Find out what the images looked like that a model's weights were trained on.
+    """Find the preprocessing of the images that a model's weights were trained on.
 
-    A checkpoint of a training run, and what ``convert`` makes of it, say so themselves; for other files a
-    ``config.json`` beside them may, as on the Hugging Face hub. Otherwise it is timm's entry of the model.
+    Checkpoints of training runs and files written by ``convert`` contain it; other files may have a ``config.json``
+    next to them, as on the Hugging Face hub. Otherwise timm's entry of the model is used.
 
     Args:
         name: The model.
-        pretrained: Whether its published weights are used, or the file that is.
-        overlay: What replaces a part of timm's entry, as ``timm.create_model`` takes it.
+        pretrained: Whether its published weights are used, or the file of its weights.
+        overlay: Changes to timm's entry, as for ``timm.create_model``.
 
     Returns:
-        What is known; None without weights, or where nothing is known.
+        The preprocessing; None without weights, or if it is unknown.
 
     Raises:
         UserError: If the file cannot be read.
@@ -67,8 +67,8 @@ def pretrained_input(
         path = Path(pretrained).expanduser()
         if (stored := _stored(path)) is not None:
             return _from(stored, str(path))
-        if (beside := _beside(path, name)) is not None:
-            return _from(beside, str(path.with_name("config.json")))
+        if (listed := _hub_entry(path, name)) is not None:
+            return _from(listed, str(path.with_name("config.json")))
     entry = timm.get_pretrained_cfg(name)
     if entry is None:
         return None
@@ -76,7 +76,7 @@ def pretrained_input(
 
 
 def _from(found: Mapping[str, Any], origin: str) -> PretrainedInput | None:
-    """What a dictionary under timm's or our keys says; None if a part is missing or of no use."""
+    """Read a dictionary under timm's or our keys; None if a value is missing or invalid."""
     mean, std, crop_pct = found.get("mean"), found.get("std"), found.get("crop_pct")
     interpolation, crop_mode = found.get("interpolation"), found.get("crop_mode") or "center"
     if not isinstance(mean, list | tuple) or not isinstance(std, list | tuple) or not len(mean) == len(std) > 0:
@@ -96,7 +96,7 @@ def _from(found: Mapping[str, Any], origin: str) -> PretrainedInput | None:
 
 
 def _stored(path: Path) -> Mapping[str, Any] | None:
-    """The preprocessing in a checkpoint of ours, or in a file of ``convert``."""
+    """Return the preprocessing stored in one of our checkpoints, or in a file written by ``convert``."""
     arguments = load_plain(path, mmap=True).get("hyper_parameters")
     stored = (
         _entry(arguments.get("data_spec"), "preprocessing")
@@ -110,10 +110,10 @@ def _entry(value: Any, key: str) -> Any:
     return value.get(key) if isinstance(value, Mapping) else None
 
 
-def _beside(path: Path, name: str) -> Mapping[str, Any] | None:
-    """The model's entry in the ``config.json`` that lies beside files on the Hugging Face hub."""
-    beside = path.with_name("config.json")
-    content = _parsed(beside.read_text(errors="replace")) if beside.is_file() else None
+def _hub_entry(path: Path, name: str) -> Mapping[str, Any] | None:
+    """Return the model's entry in a ``config.json`` next to the file, as on the Hugging Face hub."""
+    config = path.with_name("config.json")
+    content = _parsed(config.read_text(errors="replace")) if config.is_file() else None
     if not isinstance(content, Mapping) or content.get("architecture") != name.partition(".")[0]:
         return None
     entry = content.get("pretrained_cfg")

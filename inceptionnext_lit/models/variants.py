@@ -1,9 +1,9 @@
-"""The family as one table: a row per model, and a loop that makes each row a model of timm's.
+"""The family as one table: one row per model, each of which is registered with timm.
 
-Sources: the architectures and their accuracy are those of InceptionNeXt (arXiv 2303.16900: Tables 1, 3 and 10 and the
-ablations), of its authors' README (atto) and of ConvNeXt's README (large isotropic form, arXiv 2201.03545). Rows marked
-"this project" have no published number. Parameters and MACs are our own count, with 1000 classes; ``cli.py budget``
-sets them beside what the paper prints.
+Sources: the architectures and accuracies of InceptionNeXt (arXiv 2303.16900: Tables 1, 3 and 10 and the ablations), of
+    its authors' README (atto) and of ConvNeXt's README (large isotropic form, arXiv 2201.03545). Rows marked "this
+    project" have no published accuracy. Parameters and MACs are our own counts, with 1000 classes; ``cli.py budget``
+    compares them with the paper's.
 """
 
 from collections.abc import Callable
@@ -47,16 +47,16 @@ class Variant:
     Attributes:
         name: The model's name in timm's registry.
         form: Its class.
-        args: Arguments of the class that make this model.
+        args: Arguments of the class for this model.
         params_m: Parameters in millions, with 1000 classes.
-        macs_g: Multiply-adds in units of 10⁹ for one image of ``image_size``, as ``models.cost`` counts them.
-        top1: Published ImageNet-1K validation accuracy in per cent; None where there is none.
-        source: Where the architecture and the accuracy come from.
+        macs_g: Multiply-adds in units of 10⁹ for one image of ``image_size``, as counted by ``models.cost``.
+        top1: Published ImageNet-1K validation accuracy in percent; None if there is none.
+        source: Source of the architecture and the accuracy.
         image_size: Side of the square input in pixels.
-        crop_pct: Share of the resized image's shorter side that evaluation keeps.
-        tag: What timm writes after the name for the weights' origin; empty where there are none.
-        hub_id: Hugging Face repository of the weights; None where there are none.
-        url: Weights as their authors published them; None where there are none.
+        crop_pct: Fraction of the resized image's shorter side that evaluation keeps.
+        tag: timm's tag for the origin of the weights; empty if there are none.
+        hub_id: Hugging Face repository of the weights; None if there are none.
+        url: URL of the weights published by their authors; None if there are none.
     """
 
     name: str
@@ -83,7 +83,7 @@ _SMALL = dict(depths=(3, 3, 27, 3), dims=(96, 192, 384, 768))
 _BASE = dict(depths=(3, 3, 27, 3), dims=(128, 256, 512, 1024))
 _NANO = dict(depths=(1, 1, 3, 1), dims=(32, 64, 128, 256))
 
-_REBUILDING = ("list", "dict", FeatureListNet, FeatureDictNet)  # of timm's feature_cls
+_REBUILDING = ("list", "dict", FeatureListNet, FeatureDictNet)  # values of timm's feature_cls that rebuild the model
 
 _ISO_SMALL = dict(patch_size=16, dim=384, depth=18)
 _ISO_BASE = dict(patch_size=16, dim=768, depth=18)
@@ -97,12 +97,12 @@ _ATTN_NANO = dict(_ISO_NANO, token_mixer=partial(SelfAttention2d, num_heads=3), 
 
 
 def _ablation(**mixer: Any) -> dict[str, Any]:
-    """InceptionNeXt-T with another form of its token mixer."""
+    """Return InceptionNeXt-T's arguments with another form of its token mixer."""
     return _TINY | {"token_mixer": partial(InceptionDWConv2d, **mixer)}
 
 
 def _convnext(kernel_size: int, conv_ratio: float = 1.0) -> dict[str, Any]:
-    """ConvNeXt-T with another kernel, of which only a share of the channels is convolved."""
+    """Return ConvNeXt-T's arguments with another kernel, applied to a fraction of the channels."""
     mixer = partial(DepthwiseConv2d, kernel_size=kernel_size, conv_ratio=conv_ratio)
     return _TINY | dict(token_mixer=mixer, norm_layer=LayerNorm2d, mlp_ratios=(4, 4, 4, 4), head_ratio=None)
 
@@ -167,18 +167,18 @@ VARIANTS: tuple[Variant, ...] = (
 
 
 def model_names() -> list[str]:
-    """Names of the family's models, in the table's order."""
+    """Return the names of the family's models, in the table's order."""
     return [row.name for row in VARIANTS]
 
 
 def check_model_name(name: str) -> None:
-    """Make sure that timm can create a model of this name, ours or its own, with or without ``.tag``.
+    """Check that timm can create a model of this name, ours or its own, with or without ``.tag``.
 
     Args:
         name: For example ``"inceptionnext_iso_small"``, ``"resnet50"`` or ``"resnet50.a1_in1k"``.
 
     Raises:
-        UserError: If there is no such model, or it has no weights of that tag; with the nearest names.
+        UserError: If there is no such model, with the nearest names, or it has no weights with that tag.
     """
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
@@ -194,14 +194,14 @@ def check_model_name(name: str) -> None:
 
 
 def _default_cfg(row: Variant) -> dict[str, Any]:
-    """What timm's tools need to know about a row: input, normalisation, weights and layer names."""
+    """Return timm's configuration of a row: input, normalization, weights and layer names."""
     side = row.image_size // row.args.get("patch_size", 32)  # of the last map
     return {
         "hf_hub_id": row.hub_id,
         "url": row.url,
         "input_size": (3, row.image_size, row.image_size),
         "pool_size": (side, side),
-        "fixed_input_size": row.args.get("pos_embed", False),  # timm's builders then pass img_size on
+        "fixed_input_size": row.args.get("pos_embed", False),  # makes timm's builders pass img_size
         "num_classes": 1000,
         "crop_pct": row.crop_pct,
         "interpolation": "bicubic",
@@ -214,7 +214,7 @@ def _default_cfg(row: Variant) -> dict[str, Any]:
 
 
 def _entrypoint(row: Variant) -> Callable[..., nn.Module]:
-    """The function that timm calls to build a row; its keywords are timm's and the class's arguments."""
+    """Create the function with which timm builds a row; it takes timm's and the class's arguments."""
 
     def build(
         pretrained: bool = False,
@@ -229,7 +229,7 @@ def _entrypoint(row: Variant) -> Callable[..., nn.Module]:
         rebuilds = kwargs.get("features_only", False) and kwargs.get("feature_cls") in _REBUILDING
         if rebuilds and args.get("pos_embed"):
             raise UserError(
-                "feature_cls 'list' and 'dict' build the model anew from its layers and would lose its position "
+                "feature_cls 'list' and 'dict' rebuild the model from its layers and would lose its position "
                 "embedding; use 'getter', 'hook' or 'fx'."
             )
 
@@ -255,16 +255,16 @@ def _entrypoint(row: Variant) -> Callable[..., nn.Module]:
 
 
 def evenly_spaced(count: int, wanted: int = 4) -> tuple[int, ...]:
-    """Indices of at most ``wanted`` of ``count`` levels, evenly spaced and ending in the last."""
+    """Return the indices of at most ``wanted`` of ``count`` levels, evenly spaced and ending with the last."""
     wanted = min(wanted, count)
     return tuple((i + 1) * count // wanted - 1 for i in range(wanted))
 
 
 def _tagged_name(row: Variant) -> str:
-    """A row's name with the tag of its weights, as timm writes it."""
+    """Return a row's name with timm's tag of its weights."""
     return f"{row.name}.{row.tag}" if row.tag else row.name
 
 
 default_cfgs = generate_default_cfgs({_tagged_name(row): _default_cfg(row) for row in VARIANTS})
 for _row in VARIANTS:
-    register_model(_entrypoint(_row))  # finds default_cfgs in this module by its name
+    register_model(_entrypoint(_row))  # finds default_cfgs in this module by name

@@ -1,4 +1,4 @@
-"""Weights from files, ours or others', into models and back out, with a report of what went where."""
+"""Load weights from files, ours or others', and save them, with a report of what was loaded."""
 
 import sys
 from collections.abc import Mapping
@@ -22,23 +22,22 @@ from inceptionnext_lit.safe_save import replacing
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of a file's tensors and of a model's.
+    """What happened to the tensors of a file and of a model.
 
     Attributes:
         path: The file.
-        format: What kind of file it is, in a few words.
-        loaded: Tensors of the model that the file's values were copied to.
-        reinitialised: Tensors of the model that keep their fresh values, since the file's classes are others.
-        skipped: Tensors of the file that the model has no use for.
-        adapted: Those among the loaded that were made to fit: a stem for other channels, a resampled position
-            embedding.
-        kept: Counters of the model's BatchNorms that the file lacks; inference does not use them.
+        format: Description of the file's format.
+        loaded: The model's tensors that were loaded.
+        reinitialized: The model's tensors that keep their initial values, since the file has other classes.
+        skipped: The file's tensors that the model has no use for.
+        adapted: Loaded tensors that were adapted: a stem for other channels, a resampled position embedding.
+        kept: The model's BatchNorm counters that the file lacks; inference does not use them.
     """
 
     path: Path
     format: str
     loaded: tuple[str, ...]
-    reinitialised: tuple[str, ...] = ()
+    reinitialized: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     adapted: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
@@ -46,42 +45,41 @@ class LoadReport:
     def __str__(self) -> str:
         tensors = "tensor" if len(self.loaded) == 1 else "tensors"
         parts = [f"{len(self.loaded)} {tensors} loaded" + _named(self.adapted, "adapted: ")]
-        parts += [f"{len(self.reinitialised)} re-initialised" + _named(self.reinitialised)]
+        parts += [f"{len(self.reinitialized)} reinitialized" + _named(self.reinitialized)]
         parts += [f"{len(self.skipped)} skipped" + _named(self.skipped)]
         parts += [f"{len(self.kept)} kept" + _named(self.kept)] if self.kept else []
         return f"{self.path} ({self.format}): {', '.join(parts)}"
 
     def details(self) -> str:
-        """The full list, one name per line with what happened to it."""
+        """List all tensors, one per line, with what happened to each."""
         fates = {name: "loaded" for name in self.loaded}
         fates |= {name: "loaded, adapted to the model's shape" for name in self.adapted}
-        fates |= {name: "re-initialised: the model's own fresh values stay" for name in self.reinitialised}
-        fates |= {name: "skipped: the model has no place for it" for name in self.skipped}
+        fates |= {name: "reinitialized: the model keeps its own initial values" for name in self.reinitialized}
+        fates |= {name: "skipped: the model has no use for it" for name in self.skipped}
         fates |= {name: "kept: the file does not have it" for name in self.kept}
         return "\n".join(f"{name}: {fate}" for name, fate in fates.items())
 
 
 def load_weights(model: nn.Module, path: str | Path, *, weights: WeightSet | None = None) -> LoadReport:
-    """Copy a file's weights into a model, all that belong there or none.
+    """Load a file's weights into a model, completely or not at all.
 
-    The file may be a torch or a safetensors file, of this family as its authors, ConvNeXt's authors or timm publish
-    it, of any other timm model as timm publishes it, or a checkpoint of a training run. Only the classifier, where
-    the number of classes differs, keeps the model's own values; the stem is adapted to another number of channels.
+    The file may be a torch or safetensors file of this family as published by its authors, ConvNeXt's authors or timm,
+    one of any other timm model as published by timm, or a checkpoint of a training run. Only the classifier keeps the
+    model's own values, if the number of classes differs; the stem is adapted to another number of channels.
 
     Args:
         model: The model, on any device and of any dtype.
         path: The file.
-        weights: Averaged or raw ones; None for averaged ones where the file has both.
+        weights: Averaged or raw weights; None for averaged ones if the file has both.
 
     Returns:
-        What was loaded, and what was not.
+        What was loaded and what was not.
 
     Raises:
-        UserError: If the file cannot be read, has no such weights, or does not fit the model; the model is then
-            unchanged.
+        UserError: If the file cannot be read, has no such weights, or does not fit the model, which is then unchanged.
     """
     path = Path(path).expanduser()
-    model = getattr(model, "_orig_mod", model)  # of a compiled model, the model itself
+    model = getattr(model, "_orig_mod", model)  # unwrap a compiled model
     content = load_plain(path)
     found = unwrap(content, weights, source=str(path))
     names = rename(found.tensors) if _is_ours(model) else found.tensors
@@ -102,7 +100,7 @@ def load_weights(model: nn.Module, path: str | Path, *, weights: WeightSet | Non
         path=path,
         format=_describe(content, found, weights),
         loaded=tuple(matched.copies),
-        reinitialised=matched.reinitialised,
+        reinitialized=matched.reinitialized,
         skipped=matched.skipped + found.others,
         adapted=tuple(n for n, t in matched.copies.items() if n in names and t.numel() != names[n].numel()),
         kept=matched.kept,
@@ -110,41 +108,41 @@ def load_weights(model: nn.Module, path: str | Path, *, weights: WeightSet | Non
 
 
 def check_numbers(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse weights with which no model can work.
+    """Refuse weights that cannot be used.
 
     Args:
         tensors: The weights.
-        path: The file that they are from.
+        path: The file that they come from.
 
     Raises:
-        UserError: If one is sparse, quantised, complex or without values, or has NaN or infinite ones.
+        UserError: If a tensor is sparse, quantized, complex or without values, or contains NaN or infinite values.
     """
     odd = [n for n, t in tensors.items() if t.layout != torch.strided or t.is_quantized or t.is_meta or t.is_complex()]
     if odd:
         raise UserError(
-            f"{path} holds tensors that are not plain numbers: {listed(odd)}. Save it again with dense real ones."
+            f"{path} contains tensors that are not plain numbers: {listed(odd)}. Save it again with dense real ones."
         )
     check_finite(tensors, path)
 
 
 def save_weights(model: nn.Module, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a model's weights under the names in which models of its kind are published.
+    """Save a model's weights under the names under which models of its kind are published.
 
     Args:
         model: The model.
-        path: The file to write or replace, which ends in ``.safetensors``.
-        metadata: What the file says about itself; ``"model"`` is the name that error messages will use.
+        path: The file to write or replace, with the suffix ``.safetensors``.
+        metadata: Metadata of the file; ``"model"`` is the name that error messages use.
 
     Raises:
-        UserError: If the file has another ending or cannot be written.
+        UserError: If the file has another suffix or cannot be written.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
-        raise UserError(f"{path} does not end in .safetensors, which is the only kind of file that is written.")
+        raise UserError(f"{path} does not end in .safetensors, the only format that is written.")
     tensors: Mapping[str, Tensor] = model.state_dict()
     if _is_ours(model):
         tensors = to_public(tensors, model)
-    # a copy each: safetensors takes neither channels-last tensors nor two that share memory
+    # copies, since safetensors takes neither channels-last tensors nor two that share memory
     copies = {name: tensor.to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     try:
         with replacing(path) as partial:
@@ -158,19 +156,19 @@ def _is_ours(model: nn.Module) -> bool:
 
 
 def _as_timm_reads(tensors: Mapping[str, Tensor], model: nn.Module) -> Mapping[str, Tensor]:
-    """Pass tensors through the filter that timm has for files of a model's architecture, if it has one."""
+    """Apply timm's checkpoint filter for a model's architecture, if there is one."""
     filter_fn = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if filter_fn is None:
         return tensors
     try:
         filtered: Mapping[str, Tensor] = filter_fn(dict(tensors), model)
-    except Exception:  # it knows the architecture's files alone; the comparison will say what is wrong with this one
+    except Exception:  # it supports only the architecture's own files; for others, the comparison says what is wrong
         return tensors
     return filtered
 
 
 def _written_for(path: Path, content: Mapping[str, Any]) -> str | None:
-    """The model that a file itself names."""
+    """Return the model that a file itself names, if any."""
     arguments = content.get("hyper_parameters")
     name = arguments.get("name") if isinstance(arguments, Mapping) else read_metadata(path).get("model")
     return name if isinstance(name, str) else None

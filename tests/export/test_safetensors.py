@@ -160,7 +160,7 @@ def test_a_task_starts_from_a_converted_file(micro: tuple[Path, ClassificationTa
     again = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3), pretrained=str(tmp_path / "out.safetensors"))
     torch.testing.assert_close(logits(again), logits(task), rtol=0, atol=1e-6)
     other = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=5), pretrained=str(tmp_path / "out.safetensors"))
-    assert other.loaded.reinitialised == ("head.weight", "head.bias")
+    assert other.loaded.reinitialized == ("head.weight", "head.bias")
     assert (other.loaded.skipped, other.loaded.adapted) == ((), ())
     features = other.eval().model.forward_features(torch.ones(1, 3, 32, 32))
     torch.testing.assert_close(features, task.inference_model.forward_features(torch.ones(1, 3, 32, 32)))
@@ -253,7 +253,7 @@ def test_a_checkpoint_that_does_not_describe_its_model(changes: dict[str, Any], 
     with pytest.raises(UserError) as error:
         convert_checkpoint(path, tmp_path / "new" / "out.safetensors")
     assert str(error.value) == (
-        f"{path} is no checkpoint of a classifier: it does not say which model it holds. "
+        f"{path} is not a checkpoint of a classifier: it does not name its model. "
         f"Give it to fit as it is: --model.name NAME --model.pretrained {path}."
     )
     assert [one.name for one in tmp_path.iterdir()] == ["x.ckpt"]

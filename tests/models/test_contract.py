@@ -166,7 +166,7 @@ def test_forward_intermediates(shrunk: Build, randomise: Randomise) -> None:
     torch.testing.assert_close(second, maps[1], rtol=0, atol=0)
     only = model.forward_intermediates(IMAGE, indices=2, intermediates_only=True)
     assert [m.shape for m in only] == [m.shape for m in maps[-2:]]
-    with pytest.raises(UserError, match="output_fmt is 'NLC', but these models give their features as NCHW"):
+    with pytest.raises(UserError, match="output_fmt is 'NLC', but these models return their features as NCHW"):
         model.forward_intermediates(IMAGE, output_fmt="NLC")
     with pytest.raises(UserError, match=rf"this model has {len(maps)}, numbered 0 to {len(maps) - 1}"):
         model.forward_intermediates(IMAGE, indices=[0, 9])

@@ -160,7 +160,7 @@ def test_compiles_in_one_graph(build: Callable[[], nn.Module]) -> None:
 
 @pytest.mark.parametrize("decoder", [UperNet, SemanticFPN])
 def test_three_widths_are_refused(decoder: type[nn.Module]) -> None:
-    with pytest.raises(UserError, match=r"^A segmentation decoder takes 4 maps, but channels names 3\.$"):
+    with pytest.raises(UserError, match=r"^A segmentation decoder takes 4 maps, but channels has 3 values\.$"):
         decoder((96, 192, 384))
 
 

@@ -69,9 +69,9 @@ def test_a_compiled_block_inside_a_model() -> None:
     [
         ({"model": RAW}, "ema", r"^There are no averaged weights in x\.pth, only raw ones; ask for those\.$"),
         ({"model_ema": EMA}, "raw", r"^There are no raw weights in x\.pth, only averaged ones; ask for those\.$"),
-        ({"epoch": 3, "lr": 0.1}, None, r"^There are no weights in x\.pth; it holds epoch, lr\.$"),
-        ({"model": {}}, None, r"^There are no weights in x\.pth; it holds model\.$"),
-        ({}, None, r"it holds nothing\.$"),
+        ({"epoch": 3, "lr": 0.1}, None, r"^There are no weights in x\.pth; it contains epoch, lr\.$"),
+        ({"model": {}}, None, r"^There are no weights in x\.pth; it contains model\.$"),
+        ({}, None, r"it contains nothing\.$"),
         ({"model": RAW}, "EMA", r"^weights is 'EMA', but it must be 'ema' or 'raw'\.$"),
     ],
 )

@@ -121,7 +121,10 @@ def test_attention_equals_a_softmax_written_by_hand() -> None:
         (lambda: InceptionDWConv2d(8, branch_ratio=0.5), "each needs at least 1 and at most 2"),
         (lambda: InceptionDWConv2d(8, band_kernel_size=10), "kernel size 10 is even"),
         (lambda: InceptionDWConv2d(8, branches=()), "gives 0 branches of 1 channels"),
-        (lambda: InceptionDWConv2d(8, branches=("diagonal",)), "no branch 'diagonal'; there are square, horizontal"),
+        (
+            lambda: InceptionDWConv2d(8, branches=("diagonal",)),
+            "no branch 'diagonal'; the branches are square, horizontal",
+        ),
         (lambda: InceptionDWConv2d(8, branches=("square", "vertical"), sequential_bands=True), "needs the branches"),
         (lambda: DepthwiseConv2d(8, conv_ratio=0.1), "convolves 0 of 8 channels"),
         (lambda: DepthwiseConv2d(8, conv_ratio=1.5), "convolves 12 of 8 channels"),

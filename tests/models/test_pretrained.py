@@ -107,9 +107,9 @@ def test_where_the_hub_is_out_of_reach_the_authors_address_is_asked(
     lines = [line for line in printed.splitlines() if not line.startswith("Downloading: ")]  # torch's
     assert lines == [
         "loaded",
-        f"The pretrained weights of 'inceptionnext_atto' could not be fetched from {NOBODY}/{HUB_PATH} or "
-        f"{nowhere} ([Errno 111] Connection refused). Fetch one of the two files on another machine and give "
-        "it as --model.pretrained FILE, or train from scratch with --model.pretrained false.",
+        f"The pretrained weights of 'inceptionnext_atto' could not be downloaded from {NOBODY}/{HUB_PATH} or "
+        f"{nowhere} ([Errno 111] Connection refused). Download one of the two files on another machine and "
+        "give it as --model.pretrained FILE, or train from scratch with --model.pretrained false.",
     ]
 
 
@@ -150,13 +150,15 @@ def test_weights_by_the_name_of_their_tag(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr("inceptionnext_lit.models.hub.get_hf_file_metadata", refuse)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_url", refuse)
-    with pytest.raises(UserError, match=r"'inceptionnext_base_384' could not be fetched"):
+    with pytest.raises(UserError, match=r"'inceptionnext_base_384' could not be downloaded"):
         timm.create_model("inceptionnext_base_384.sail_in1k_384", pretrained=True, depths=(1, 1, 1, 1))
     assert asked == [
         "https://huggingface.co/timm/inception_next_base.sail_in1k_384/resolve/main/model.safetensors",
         "https://github.com/sail-sg/inceptionnext/releases/download/model/inceptionnext_base_384.pth",
     ]
-    with pytest.raises(UserError, match=r"dl\.fbaipublicfiles\.com/\S+_ema\.pth \(no network here\)\. Fetch this file"):
+    with pytest.raises(
+        UserError, match=r"dl\.fbaipublicfiles\.com/\S+_ema\.pth \(no network here\)\. Download this file"
+    ):
         timm.create_model("convnext_iso_small", pretrained=True, depth=1)
 
 
@@ -178,14 +180,14 @@ def test_models_without_public_weights(name: str) -> None:
         timm.create_model(name, pretrained=True)
     assert str(error.value) == (
         f"There are no public weights of '{name}'; train it from scratch with --model.pretrained false, "
-        "or give weights of your own as --model.pretrained FILE."
+        "or give your own weights as --model.pretrained FILE."
     )
 
 
 def test_the_sentence_for_other_models_of_timms() -> None:
     message = str(describe_offline("resnet50", timm.get_pretrained_cfg("resnet50"), "no network"))
     assert message.startswith(
-        "The pretrained weights of 'resnet50' could not be fetched from "
+        "The pretrained weights of 'resnet50' could not be downloaded from "
         "https://huggingface.co/timm/resnet50.a1_in1k/resolve/main/model.safetensors"
     )
     assert "(no network). Fetch " in message

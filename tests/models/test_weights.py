@@ -70,7 +70,7 @@ def test_public_inceptionnext_files(size: str, ending: str, tmp_path: Path, rand
     report = load_weights(ours, path)
     assert_close(logits(ours), logits(theirs))
     count = len(ours.state_dict())
-    assert str(report) == f"{path} (the model's own names): {count} tensors loaded, 0 re-initialised, 0 skipped"
+    assert str(report) == f"{path} (the model's own names): {count} tensors loaded, 0 reinitialized, 0 skipped"
     assert report.loaded == tuple(ours.state_dict())
 
 
@@ -114,9 +114,7 @@ def test_official_isotropic_convnext(depth: int, tmp_path: Path, randomise: Rand
     report = load_weights(ours, path)
     assert_close(logits(ours, 96), logits(theirs, 96))
     count = 6 + 8 * depth
-    assert str(report) == (
-        f"{path} (official ConvNeXt, isotropic): {count} tensors loaded, 0 re-initialised, 0 skipped"
-    )
+    assert str(report) == (f"{path} (official ConvNeXt, isotropic): {count} tensors loaded, 0 reinitialized, 0 skipped")
     through_timm = timm.create_model(
         "convnext_iso_small", depth=depth, pretrained=True, pretrained_cfg_overlay={"file": str(path)}
     )
@@ -199,7 +197,7 @@ def test_another_number_of_classes_keeps_the_fresh_classifier(
     count = len(theirs.state_dict()) - 2
     assert str(report) == (
         f"{atto_file} (the model's own names): {count} tensors loaded, "
-        "2 re-initialised (head.fc2.weight, head.fc2.bias), 0 skipped"
+        "2 reinitialized (head.fc2.weight, head.fc2.bias), 0 skipped"
     )
     theirs.head.fc2 = nn.Linear(960, 10)
     theirs.head.fc2.load_state_dict({name.rpartition(".")[2]: tensor for name, tensor in fresh.items()})
@@ -207,19 +205,19 @@ def test_another_number_of_classes_keeps_the_fresh_classifier(
     lines = report.details().splitlines()
     assert len(lines) == count + 2
     assert lines[0] == "stem.0.weight: loaded"
-    assert lines[-1] == "head.fc2.bias: re-initialised: the model's own fresh values stay"
+    assert lines[-1] == "head.fc2.bias: reinitialized: the model keeps its own initial values"
 
 
 def test_no_classes_skip_the_files_classifier_and_back(theirs: nn.Module, atto_file: Path, tmp_path: Path) -> None:
     ours = timm.create_model("inceptionnext_atto", num_classes=0)
     report = load_weights(ours, atto_file)
     assert report.skipped == ("head.fc2.weight", "head.fc2.bias")
-    assert report.reinitialised == ()
+    assert report.reinitialized == ()
     theirs.reset_classifier(0)
     assert_close(logits(ours), logits(theirs))
     save_weights(ours, tmp_path / "features.safetensors")
     whole = timm.create_model("inceptionnext_atto")
-    assert load_weights(whole, tmp_path / "features.safetensors").reinitialised == report.skipped
+    assert load_weights(whole, tmp_path / "features.safetensors").reinitialized == report.skipped
 
 
 @pytest.mark.parametrize("channels", [1, 4])
@@ -227,7 +225,7 @@ def test_other_channels_adapt_the_stem(channels: int, theirs: nn.Module, atto_fi
     ours = timm.create_model("inceptionnext_atto", in_chans=channels)
     report = load_weights(ours, atto_file)
     assert report.adapted == ("stem.0.weight",)
-    assert "tensors loaded (adapted: stem.0.weight), 0 re-initialised" in str(report)
+    assert "tensors loaded (adapted: stem.0.weight), 0 reinitialized" in str(report)
     assert "stem.0.weight: loaded, adapted to the model's shape" in report.details().splitlines()
     conv = nn.Conv2d(channels, 40, 4, stride=4)
     weight = adapt_input_conv(channels, theirs.stem[0].weight.detach())
@@ -272,7 +270,7 @@ def test_a_model_that_timm_did_not_build(tmp_path: Path, randomise: Randomise) -
     torch.save(source.state_dict(), tmp_path / "x.pth")
     ours = IsotropicMetaNeXt(**args, num_classes=3, in_chans=1)
     report = load_weights(ours, tmp_path / "x.pth")
-    assert report.reinitialised == ("head.weight", "head.bias")
+    assert report.reinitialized == ("head.weight", "head.bias")
     assert report.adapted == ("stem.weight",)
 
 
@@ -284,11 +282,11 @@ def test_other_models_of_timms(name: str, args: dict[str, int], tmp_path: Path, 
     torch.save({"state_dict": prefixed(source.state_dict(), "module.")}, tmp_path / "x.pth")
     ours = timm.create_model(name, num_classes=5, **args)
     report = load_weights(ours, tmp_path / "x.pth")
-    assert len(report.reinitialised) == 2
+    assert len(report.reinitialized) == 2
     source.reset_classifier(0), ours.reset_classifier(0)
     assert_close(logits(ours, 224), logits(source, 224))
     save_weights(ours, tmp_path / "x.safetensors")
-    assert load_weights(ours, tmp_path / "x.safetensors").reinitialised == ()
+    assert load_weights(ours, tmp_path / "x.safetensors").reinitialized == ()
 
 
 def refused(model: nn.Module, path: Path) -> str:
@@ -337,7 +335,7 @@ def test_a_file_that_names_its_model_is_believed(atto_file: Path, tmp_path: Path
     message = refused(timm.create_model("inceptionnext_atto"), tmp_path / "x.safetensors")
     assert "It was saved from inceptionnext_iso_micro (--model.name inceptionnext_iso_micro). " in message
     message = refused(timm.create_model("inceptionnext_iso_micro"), tmp_path / "x.safetensors")
-    assert "It was saved from inceptionnext_iso_micro as well, but one built with other arguments. " in message
+    assert "It was also saved from inceptionnext_iso_micro, but built with other arguments. " in message
     checkpoint = {"state_dict": prefixed(model.state_dict(), "model."), "hyper_parameters": {"name": "resnet50"}}
     torch.save(checkpoint, tmp_path / "last.ckpt")
     assert "It was saved from resnet50 (--model.name resnet50). " in refused(model.__class__(), tmp_path / "last.ckpt")
@@ -352,7 +350,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     model = timm.create_model("inceptionnext_iso_micro")
     torch.save({**model.state_dict(), "x": Dangerous()}, "code.pth")
-    assert "code.pth holds code (posix.mkdir) beside weights" in refused(model, Path("code.pth"))
+    assert "code.pth contains code (posix.mkdir) besides weights" in refused(model, Path("code.pth"))
     assert not Path("ran").exists()
     torch.save(model.state_dict(), "cut.pth")
     Path("cut.pth").write_bytes(Path("cut.pth").read_bytes()[:-300])
@@ -397,7 +395,7 @@ def test_a_report_in_one_line_shortens_long_lists() -> None:
     names = tuple("abcdefg")
     report = LoadReport(Path("w.pth"), "official ConvNeXt", loaded=("x",), skipped=names)
     assert str(report) == (
-        "w.pth (official ConvNeXt): 1 tensor loaded, 0 re-initialised, 7 skipped (a, b, c, d and 3 more)"
+        "w.pth (official ConvNeXt): 1 tensor loaded, 0 reinitialized, 7 skipped (a, b, c, d and 3 more)"
     )
 
 
@@ -407,7 +405,7 @@ def test_a_report_in_one_line_shortens_long_lists() -> None:
         (lambda weight: weight.to_sparse(), "not plain numbers: stem.weight. Save it again"),
         (lambda weight: weight.to("meta"), "not plain numbers: stem.weight. Save it again"),
         (lambda weight: weight.to(torch.complex64), "not plain numbers: stem.weight. Save it again"),
-        (lambda weight: weight / 0, "NaN or infinite numbers in stem.weight; use an earlier checkpoint"),
+        (lambda weight: weight / 0, "NaN or infinite values in stem.weight; use an earlier checkpoint"),
     ],
 )
 def test_numbers_with_which_no_model_works_are_refused(

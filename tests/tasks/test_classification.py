@@ -141,7 +141,7 @@ def test_pretrained_file_is_loaded_and_not_needed_again(tmp_path: Path) -> None:
     torch.save(source.state_dict(), path)
     task = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3), pretrained=str(path))
     assert str(task.loaded) == (
-        f"{path} (the model's own names): 49 tensors loaded, 2 re-initialised (head.weight, head.bias), 0 skipped"
+        f"{path} (the model's own names): 49 tensors loaded, 2 reinitialized (head.weight, head.bias), 0 skipped"
     )
     image = torch.randn(2, 3, 28, 28)
     torch.testing.assert_close(task.eval().model.forward_features(image), source.forward_features(image))
