@@ -1,1 +1,1 @@
-"""What is wrong with a folder of images, found by reading each of them once."""
+"""Find problems in a folder of images by reading each image once."""

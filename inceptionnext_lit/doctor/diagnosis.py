@@ -1,4 +1,4 @@
-"""From what is known of each file to findings."""
+"""Turn what is known of each file into findings."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -13,30 +13,30 @@ from inceptionnext_lit.wording import count, listed, printable
 Counts = dict[str, dict[str, int]]
 """Images per class in each split."""
 
-_IMBALANCE = 10  # times as many images in the largest class as in the smallest
+_IMBALANCE = 10  # ratio of the largest class to the smallest
 _TINY = 16  # pixels of the shorter side
-_TINY_SHARE = 10  # times as short as the shorter side of the median
-_EXTREME = 5  # times as long as wide; the evaluation's crop then keeps less than a fifth
+_TINY_SHARE = 10  # ratio of the median shorter side to the image's
+_EXTREME = 5  # ratio of the sides; the evaluation crop then keeps less than a fifth
 _HUGE = 50_000_000  # pixels
 _NOTES = {
     "cmyk": "of mode CMYK",
     "sixteen_bit": "of 16 bits per channel",
-    "rotated": "to be turned by EXIF",
+    "rotated": "with an EXIF rotation",
     "transparent": "with transparent pixels",
     "nodata": "with pixels without data",
-    "animated": "of several pictures each",
-    "tiny": "of very few pixels",
+    "animated": "with several frames or pages each",
+    "tiny": "with very few pixels",
     "extreme_shape": f"at least {_EXTREME} times as long as wide",
-    "huge": f"of more than {_HUGE:,} pixels",
+    "huge": f"with more than {_HUGE:,} pixels",
 }
 
 
 def diagnose(listing: Listing, examinations: Sequence[Examination]) -> list[Finding]:
-    """All findings on a folder, in the order of the report.
+    """Return all findings on a folder, in the order of the report.
 
     Args:
-        listing: What lies in the folder, with what its names and places show.
-        examinations: What is known of each of its images, in the same order.
+        listing: The folder's images, with findings from their names and locations.
+        examinations: What is known of each image, in the same order.
     """
     counts = count_images(listing)
     findings = [*listing.findings, *_judge_names(counts), *_judge_counts(counts)]
@@ -48,7 +48,7 @@ def diagnose(listing: Listing, examinations: Sequence[Examination]) -> list[Find
 
 
 def count_images(listing: Listing) -> Counts:
-    """Images per class in each split, readable or not, classes without images included; loose ones under no name."""
+    """Count images per class in each split, readable or not, including empty classes but not images without a split."""
     counts: Counts = {split: dict.fromkeys(names, 0) for split, names in listing.classes.items()}
     for item in listing.items:
         if item.split != NO_SPLIT:
@@ -57,7 +57,7 @@ def count_images(listing: Listing) -> Counts:
 
 
 def imbalance(classes: dict[str, int]) -> float | None:
-    """How many times as many images the largest class has as the smallest that is not empty; None without classes."""
+    """Return the ratio of the largest class to the smallest nonempty one; None without classes."""
     sizes = [number for name, number in classes.items() if name != NO_LABEL and number]
     return round(max(sizes) / min(sizes), 2) if sizes else None
 
@@ -110,7 +110,7 @@ def _judge_counts(counts: Counts) -> list[Finding]:
             findings.append(Finding("imbalance", message, (prefix + large, prefix + small)))
         if not any(is_validation(name) for name in counts):
             findings += [
-                Finding("few_images", f"{printable(prefix + name)} has one image only.", (prefix + name,))
+                Finding("few_images", f"{printable(prefix + name)} has only one image.", (prefix + name,))
                 for name, number in classes.items()
                 if number == 1
             ]
@@ -130,11 +130,11 @@ def _judge_files(listing: Listing, examinations: Sequence[Examination]) -> list[
             findings.append(Finding(kind, f"{printable(path)}: {reason}.", (path,)))
             continue
         if examination.look.is_plain:
-            colour = ", ".join(f"{level:.0f}" for level in examination.look.colour)
-            message = f"{printable(path)} is almost all one colour (red, green, blue: {colour})."
+            color = ", ".join(f"{level:.0f}" for level in examination.look.color)
+            message = f"{printable(path)} is almost entirely one color (red, green, blue: {color})."
             findings.append(Finding("one_colour", message, (path,)))
         short, long = sorted(examination.size)
-        for kind, holds in {
+        for kind, applies in {
             "cmyk": examination.mode == "CMYK",
             "sixteen_bit": examination.is_16_bit,
             "rotated": examination.orientation != 1,
@@ -145,7 +145,7 @@ def _judge_files(listing: Listing, examinations: Sequence[Examination]) -> list[
             "extreme_shape": long >= _EXTREME * short,
             "huge": short * long > _HUGE,
         }.items():
-            if holds:
+            if applies:
                 noted[kind].append(path)
     for kind, paths in noted.items():
         if paths:
@@ -183,7 +183,7 @@ def _judge_duplicates(listing: Listing, examinations: Sequence[Examination]) -> 
         by_bytes: dict[bytes, list[Item]] = {}
         for index in group:
             by_bytes.setdefault(examinations[index].digest, []).append(listing.items[index])
-        how = "hold the same bytes" if len(by_bytes) == 1 else "look the same"
+        how = "contain the same bytes" if len(by_bytes) == 1 else "look the same"
         splits = dict.fromkeys(item.split for item in items if item.split != NO_SPLIT)
         labels = dict.fromkeys(item.label for item in items if item.label != NO_LABEL)
         if len(splits) > 1:
@@ -193,7 +193,7 @@ def _judge_duplicates(listing: Listing, examinations: Sequence[Examination]) -> 
         if len(splits) > 1 or len(labels) > 1:
             continue
         findings += [
-            _group("duplicate", listing, copies, "hold the same bytes")
+            _group("duplicate", listing, copies, "contain the same bytes")
             for copies in by_bytes.values()
             if len(copies) > 1
         ]

@@ -1,17 +1,18 @@
-"""Groups of files that show the same picture.
+"""Group files that show the same picture.
 
-Exact duplicates have the same bytes. Near duplicates are found in thumbnails, 24×24 grey levels, and all of these hold:
+Exact duplicates have the same bytes. Near duplicates are found in thumbnails of 24×24 gray levels that meet all of
+these conditions:
 
-1. The cosine of the two thumbnails, each with its mean taken off, is at least 0.99.
-2. After the best fit of brightness and contrast, no point of one differs from the other by more than 32 of 255 levels.
+1. The cosine similarity of the two thumbnails, after subtracting their means, is at least 0.99.
+2. After the best fit of brightness and contrast, no point differs by more than 32 of 255 levels.
 3. That fit changes the contrast by a factor of at most 1.5, and mean red, green and blue differ by at most 48 levels.
 
-So copies that were resized, compressed again or made a little brighter are found; what was cropped, mirrored, turned or
-made grey is not. Of photographs at half or a third of their size, at JPEG quality 30 or 10% brighter, the second
-figure was at most 15, and of the embedded images of clothes, made 10% brighter, at most 19. Of the 25 million pairs
-among those, which are small and alike, one pair met the rule, a dress at two brightnesses; of the next ones the figure
-was 44 and more. Images that are almost all one colour, and those whose thumbnail hardly varies, are left out, since
-nothing would tell them apart.
+This finds copies that were resized, recompressed or made slightly brighter, but not cropped, mirrored, rotated or
+grayscale ones. For photographs at half or a third of their size, at JPEG quality 30, or 10% brighter, the maximum
+difference of condition 2 was at most 15; for the embedded images of clothes, 10% brighter, at most 19. Of the 25
+million pairs among the latter, which are small and similar, one pair met all conditions, a dress at two brightnesses;
+the next ones differed by 44 and more. Images of almost one color, and those with a nearly uniform thumbnail, are
+skipped, since they cannot be told apart.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,20 +25,20 @@ from inceptionnext_lit.doctor.examine import Examination
 _COSINE = 0.99
 _DIFFERENCE = 32  # levels of 255
 _CONTRAST = 1.5
-_COLOUR = 48  # levels of 255
+_COLOR = 48  # levels of 255
 _LEAST_SPREAD = 4  # standard deviation of a thumbnail, in levels of 255
-_ROWS = 1024  # thumbnails that are compared with all others at a time
-_PAIRS = 8192  # pairs that are verified at a time
+_ROWS = 1024  # thumbnails compared with all others at a time
+_PAIRS = 8192  # pairs verified at a time
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
 
 
 def duplicate_groups(examinations: Sequence[Examination]) -> list[list[int]]:
-    """Groups files that show the same picture, exactly or nearly.
+    """Group files that show the same picture, exactly or nearly.
 
-    What looks like a member of a group belongs to it, so that the two ends of a series may differ more than the rule
-    allows. Files that cannot be read belong to none.
+    A file belongs to a group if it looks like any of its members, so the two ends of a series may differ by more than
+    the conditions allow. Unreadable files belong to no group.
 
     Args:
         examinations: What is known of each file.
@@ -62,18 +63,18 @@ def duplicate_groups(examinations: Sequence[Examination]) -> list[list[int]]:
 
 
 def _connect(examinations: Sequence[Examination]) -> list[int]:
-    """The connected components of near duplicates: for each file, the index of one that stands for its component."""
+    """Return the connected components of near duplicates, as the index of one representative for each file."""
     roots = np.arange(len(examinations))
     if len(examinations) < 2:
         return [int(root) for root in roots]
     levels = np.frombuffer(b"".join(e.look.thumbnail for e in examinations), np.uint8).reshape(len(examinations), -1)
-    colours = np.array([e.look.colour for e in examinations], np.float32)
+    colors = np.array([e.look.color for e in examinations], np.float32)
     for left, right in _candidates(levels):
         for start in range(0, len(left), _PAIRS):
             a, b = left[start : start + _PAIRS], right[start : start + _PAIRS]
-            apart = roots[a] != roots[b]  # in a long series nearly all pairs are connected already
+            apart = roots[a] != roots[b]  # in a long series, nearly all pairs are already connected
             a, b = a[apart], b[apart]
-            alike = _verify(levels[a].astype(np.float32), levels[b].astype(np.float32), colours[a] - colours[b])
+            alike = _verify(levels[a].astype(np.float32), levels[b].astype(np.float32), colors[a] - colors[b])
             for i, j in zip(a[alike], b[alike], strict=True):
                 if roots[i] != roots[j]:
                     roots[roots == roots[j]] = roots[i]
@@ -81,10 +82,10 @@ def _connect(examinations: Sequence[Examination]) -> list[int]:
 
 
 def _candidates(levels: NDArray[np.uint8]) -> Iterator[tuple[Indices, Indices]]:
-    """All pairs whose cosine is large enough, in parts.
+    """Yield all pairs with a sufficient cosine similarity, in chunks.
 
-    Close vectors are close in every direction. In the order of the direction that varies most, a row is therefore
-    compared with those of a window only, and nothing is lost.
+    Vectors that are close are close in every direction. Sorted by the direction that varies most, each row therefore
+    needs to be compared only within a window, without losing a pair.
 
     Args:
         levels: Thumbnails, (N, 576).
@@ -109,13 +110,13 @@ def _candidates(levels: NDArray[np.uint8]) -> Iterator[tuple[Indices, Indices]]:
             yield kept[i[i < j]], kept[j[i < j]]
 
 
-def _verify(a: Floats, b: Floats, colour_difference: Floats) -> NDArray[np.bool_]:
-    """Whether pairs of thumbnails (M, 576) and of mean colours (M, 3) meet the second and the third condition."""
+def _verify(a: Floats, b: Floats, color_difference: Floats) -> NDArray[np.bool_]:
+    """Check conditions 2 and 3 for pairs of thumbnails (M, 576) and differences of mean colors (M, 3)."""
     a = a - a.mean(axis=1, keepdims=True)
     b = b - b.mean(axis=1, keepdims=True)
     contrast = (a * b).sum(axis=1) / (a * a).sum(axis=1)
     difference = np.abs(contrast[:, None] * a - b).max(axis=1)
     same_light: NDArray[np.bool_] = (contrast <= _CONTRAST) & (contrast >= 1 / _CONTRAST)
-    same_light &= np.abs(colour_difference).max(axis=1) <= _COLOUR
+    same_light &= np.abs(color_difference).max(axis=1) <= _COLOR
     alike: NDArray[np.bool_] = same_light & (difference <= _DIFFERENCE)
     return alike

@@ -1,4 +1,4 @@
-"""One image file, read once: is it intact, what is it, and what does it look like."""
+"""Examine one image file in a single read: whether it is intact, its format, and what it looks like."""
 
 import hashlib
 import os
@@ -16,9 +16,9 @@ from inceptionnext_lit.data.loading import marks_nodata, upright
 from inceptionnext_lit.data.opening import HEIF, MAX_PIXELS, TooManyPixelsError, identify
 
 THUMBNAIL_SIDE = 24
-_IN_MEMORY = 256 * 2**20  # bytes; a larger file is read in pieces, so that one cannot fill the memory
+_IN_MEMORY = 256 * 2**20  # bytes; larger files are read in pieces to limit memory
 _ORIENTATION = 0x0112
-_SAME_COLOUR = 8  # levels of 255
+_SAME_COLOR = 8  # levels of 255
 _SAME_SHARE = 0.99
 
 
@@ -27,14 +27,14 @@ class Look:
     """What a picture looks like.
 
     Attributes:
-        is_plain: Whether it is almost all one colour.
-        thumbnail: Grey levels of the upright picture, squeezed to 24×24, row by row.
-        colour: Mean red, green and blue, 0 to 255.
+        is_plain: Whether it is almost all one color.
+        thumbnail: Gray levels of the upright picture, squeezed to 24×24, row by row.
+        color: Mean red, green and blue, 0 to 255.
     """
 
     is_plain: bool = False
     thumbnail: bytes = b""
-    colour: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    color: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What is known of a file; all that is kept of it, about a kilobyte.
+    """What is known of a file, in about a kilobyte.
 
     Attributes:
         path: The file.
@@ -88,20 +88,20 @@ class Examination:
 
 
 def examine(path: str, max_pixels: int = MAX_PIXELS) -> Examination:
-    """Reads a file to its end, in the way in which training does, and never raises for what is in it.
+    """Read a whole file as training does, without raising for its content.
 
     Args:
         path: The file.
-        max_pixels: The most pixels that it may have; with more, according to its header, it is not decoded.
+        max_pixels: Maximum number of pixels; a file with more in its header is not decoded.
     """
     try:
         status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for without end
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would block forever
             return Examination(path, error="it is not a regular file")
         if status.st_size == 0:
             return Examination(path, error="the file is empty (0 bytes)")
         with open(path, "rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on odd metadata; what matters is a finding
+            warnings.simplefilter("ignore")  # about unusual metadata; what matters becomes a finding
             content = file if status.st_size > _IN_MEMORY else BytesIO(file.read())
             digest = hashlib.file_digest(content, "blake2b").digest()[:16]
             content.seek(0)
@@ -113,7 +113,7 @@ def examine(path: str, max_pixels: int = MAX_PIXELS) -> Examination:
 
 
 def _decode(path: str, digest: bytes, file: BytesIO | BufferedReader, max_pixels: int) -> Examination:
-    """A picture, or an array where Pillow has no mode for it."""
+    """Decode a picture, or an array if Pillow has no mode for it."""
     if path.lower().endswith(".npy"):
         return _decode_array(path, digest, max_pixels)
     may_be_array = path.lower().endswith(TENSOR_SUFFIXES)
@@ -131,7 +131,7 @@ def _decode(path: str, digest: bytes, file: BytesIO | BufferedReader, max_pixels
 def _decode_picture(path: str, digest: bytes, image: ImageFile.ImageFile) -> Examination:
     with image:
         size, mode, kind = image.size, image.mode, image.format
-        # of colour images, Pillow's mode does not tell, but the layout of the stored data does
+        # Pillow's mode does not tell the depth of color images, but the layout of the stored data does
         is_16_bit = mode.startswith("I") or any(";16" in str(tile[3]) for tile in image.tile)
         rgb = upright(image)
         orientation = image.getexif().get(_ORIENTATION, 1)
@@ -155,14 +155,14 @@ def _decode_picture(path: str, digest: bytes, image: ImageFile.ImageFile) -> Exa
 
 def _decode_array(path: str, digest: bytes, max_pixels: int) -> Examination:
     stored = read_array(path, None, max_pixels)
-    assert stored is not None  # of these endings
+    assert stored is not None  # its suffix is that of an array
     missing = find_missing(stored.pixels, stored.nodata)
     floats = as_floats(stored)
     channels, height, width = floats.shape
     counted = floats if missing is None else floats[~missing]
     low, high = (float(counted.min()), float(counted.max())) if counted.size else (0.0, 0.0)
-    colours = floats[:3] if channels >= 3 else floats[:1].repeat(3, axis=0)
-    levels = np.clip((colours - low) / ((high - low) or 1.0), 0, 1) * 255
+    colors = floats[:3] if channels >= 3 else floats[:1].repeat(3, axis=0)
+    levels = np.clip((colors - low) / ((high - low) or 1.0), 0, 1) * 255
     dtype = stored.pixels.dtype
     return Examination(
         path,
@@ -187,7 +187,7 @@ def _look(rgb: Image.Image) -> Look:
 
 
 def _is_plain(histogram: np.ndarray) -> bool:
-    """Whether in each channel 99% of the pixels are within 8 levels of the median.
+    """Return whether 99% of the pixels are within 8 levels of the median in each channel.
 
     Args:
         histogram: Pixels per level, (3, 256).
@@ -195,7 +195,7 @@ def _is_plain(histogram: np.ndarray) -> bool:
     pixels = histogram[0].sum()
     for levels in histogram:
         median = int(np.argmax(levels.cumsum() * 2 >= pixels))
-        if levels[max(median - _SAME_COLOUR, 0) : median + _SAME_COLOUR + 1].sum() < _SAME_SHARE * pixels:
+        if levels[max(median - _SAME_COLOR, 0) : median + _SAME_COLOR + 1].sum() < _SAME_SHARE * pixels:
             return False
     return True
 
@@ -203,17 +203,17 @@ def _is_plain(histogram: np.ndarray) -> bool:
 def _is_transparent(image: Image.Image) -> bool:
     if not image.has_transparency_data:
         return False
-    if image.mode.startswith("I"):  # 16-bit grey with a transparent level, which Pillow does not convert
+    if image.mode.startswith("I"):  # 16-bit gray with a transparent level, which Pillow does not convert
         return True
     opaque = image.convert("RGBA").getchannel("A").histogram()[255]
     return opaque < image.width * image.height
 
 
 def _is_animated(image: ImageFile.ImageFile) -> bool:
-    """Whether there are more pictures than the first; what phones add to a JPEG or a HEIC does not count."""
+    """Return whether there are further frames; the extra images that phones add to JPEG or HEIC do not count."""
     if image.format in ("MPO", HEIF):
         return False
-    with suppress(Exception):  # the pictures that follow may be damaged, and are not used
+    with suppress(Exception):  # later frames may be damaged, but are not used
         return bool(getattr(image, "is_animated", False))
     return False
 
@@ -222,7 +222,7 @@ def _reason(path: str, error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "there is not enough memory to decode it"
     if isinstance(error, FileNotFoundError):
-        return "the link points nowhere" if os.path.islink(path) else "the file is gone"
+        return "the link points to a missing file" if os.path.islink(path) else "the file is gone"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or repr(error)

@@ -1,4 +1,4 @@
-"""What the doctor may find: a table with a row per kind, and how a finding is worded."""
+"""The kinds of findings of the doctor command, one row per kind."""
 
 import os
 from dataclasses import dataclass, field
@@ -11,12 +11,12 @@ Severity = Literal["problem", "note"]
 
 @dataclass(frozen=True)
 class Kind:
-    """What all findings of a kind share.
+    """What all findings of a kind have in common.
 
     Attributes:
         severity: A problem makes the exit code 1, a note does not.
-        title: What it is, as a heading.
-        remedy: The way out.
+        title: Description of the kind, as a heading.
+        remedy: What to do about it.
     """
 
     severity: Severity
@@ -30,23 +30,21 @@ KINDS = {  # in the order of the report
         "problem",
         "unreadable or truncated files",
         "Replace them with intact images or remove them; --data.bad_images.action skip trains without them, but in "
-        "your own val/ or test/ they stay an error.",
+        "your own val/ or test/ they are still errors.",
     ),
     "too_large": Kind(
         "problem",
-        "images of more pixels than are allowed, which were not decoded",
+        "images with more pixels than allowed, which were not decoded",
         "Shrink them, or raise the limit: --data.bad_images.max_pixels of fit, --max_pixels of doctor.",
     ),
-    "unlisted_folder": Kind(
-        "problem", "folders that cannot be listed", "Give yourself the permission to read them, or remove them."
-    ),
-    "layout": Kind("problem", "a layout that is not clear", _LAYOUT),
+    "unlisted_folder": Kind("problem", "folders that cannot be listed", "Get permission to read them, or remove them."),
+    "layout": Kind("problem", "an ambiguous layout", _LAYOUT),
     "one_class": Kind("problem", "only one class", f"A classifier needs at least two class folders. {_LAYOUT}"),
     "empty_class": Kind("problem", "class folders without images", "Add images, or remove the folders."),
     "looping_class": Kind(
         "problem",
         "class folders that link to a folder above them",
-        "Remove these links: training would take every image below as one more class.",
+        "Remove these links: training would use all images below as one more class.",
     ),
     "missing_class": Kind(
         "problem",
@@ -55,36 +53,36 @@ KINDS = {  # in the order of the report
     ),
     "twin_classes": Kind(
         "problem",
-        "class names that differ only in case, spaces or signs",
+        "class names that differ only in case, spaces or punctuation",
         "If they mean the same, move the images into one folder and remove the other.",
     ),
     "few_images": Kind(
         "problem",
-        "classes of a single image, of which none can be held back for validation",
-        "Add images to them, or make a val/ folder beside train/.",
+        "classes with a single image, none of which can be held back for validation",
+        "Add images to them, or make a val/ folder next to train/.",
     ),
     "loose_images": Kind(
         "problem",
-        "images beside class folders, which training does not see",
+        "images next to class folders, which training does not use",
         "Move them into the folder of their class, or out of here.",
     ),
     "leak": Kind(
         "problem",
-        "the same picture in several splits (a leak: figures on it are too good)",
+        "the same picture in several splits (a leak: metrics on it are too high)",
         "Keep each picture in one split only, with all of its copies.",
     ),
     "contradiction": Kind(
         "problem",
         "the same picture under several labels",
-        "Look which label is right, and remove the picture from the other folders.",
+        "Check which label is right, and remove the picture from the other folders.",
     ),
     "duplicate": Kind(
         "problem", "the same file several times in one class", "Keep one of each, so that it does not count twice."
     ),
     "one_colour": Kind(
         "problem",
-        "images that are almost all one colour",
-        "Look at them; remove those that show nothing, such as failed exposures and placeholders.",
+        "images that are almost entirely one color",
+        "Look at them, and remove those that show nothing, such as failed exposures and placeholders.",
     ),
     "imbalance": Kind(
         "note",
@@ -95,95 +93,95 @@ KINDS = {  # in the order of the report
     "near_duplicate": Kind(
         "note",
         "pictures that look the same in one class (copies, series)",
-        "Keep one of each, or at least never put them on two sides of a split.",
+        "Keep one of each, or at least keep them all in the same split.",
     ),
     "flat_folder": Kind(
-        "note", "images without class folders", f"For predict that is fine; fit needs class folders. {_LAYOUT}"
+        "note", "images without class folders", f"predict can use them; fit needs class folders. {_LAYOUT}"
     ),
     "no_train": Kind(
-        "note", "no train/ folder", "validate and test can be run with a trained model; fit needs a train/ folder."
+        "note", "no train/ folder", "validate and test can run with a trained model; fit needs a train/ folder."
     ),
-    "manifest": Kind("note", "how the manifest was read", "Nothing needs to be done if this is what was meant."),
+    "manifest": Kind("note", "how the manifest was read", "Nothing to do if this is what you meant."),
     "unused_folder": Kind(
         "note",
-        "folders beside the splits, which are not used and were not read",
-        "Nothing needs to be done, unless a split's name is misspelt: they are train, val and test.",
+        "folders next to the splits, which are not used and were not read",
+        "Nothing to do, unless the name of a split is misspelled: they are train, val and test.",
     ),
     "ignored": Kind(
         "note",
         "images in thumbnail folders, recycle bins and the like, which are ignored",
-        "Nothing needs to be done. Move images that are meant out of there.",
+        "Nothing to do. Move images that you need out of there.",
     ),
     "unread_format": Kind(
         "note",
-        "pictures in a format that is not read",
-        f"Convert them to JPEG or PNG if they are to be used; HEIC and HEIF can be read after: {HEIF_COMMAND}.",
+        "pictures in an unsupported format",
+        f"Convert them to JPEG or PNG to use them; HEIC and HEIF can be read after: {HEIF_COMMAND}.",
     ),
     "symlink_loop": Kind(
         "note",
-        "links to folders that are visited anyway, and links in a circle",
-        "Nothing needs to be done: each folder is visited once. Remove the links if they are not meant.",
+        "links to folders that are already visited, and circular links",
+        "Nothing to do: each folder is visited once. Remove the links if they are not intended.",
     ),
-    "cmyk": Kind("note", "CMYK images", "Nothing needs to be done: they are converted to RGB as they are read."),
+    "cmyk": Kind("note", "CMYK images", "Nothing to do: they are converted to RGB when read."),
     "sixteen_bit": Kind(
         "note",
-        "images of 16 bits per channel",
-        "Nothing needs to be done: they are scaled to 8 bits. Look whether they come out too dark.",
+        "images with 16 bits per channel",
+        "Nothing to do: they are scaled to 8 bits. Check that they do not become too dark.",
     ),
     "rotated": Kind(
         "note",
         "images with an EXIF orientation",
-        "Nothing needs to be done: they are turned upright as they are read; other programs may not do that.",
+        "Nothing to do: they are turned upright when read; other programs may not do that.",
     ),
     "array": Kind(
         "note",
-        "arrays and TIFFs of other channels than pictures have",
-        "Train on them with --data.in_chans and their number of channels; at the default of 3, fit leaves .npy files "
-        "out and cannot read such TIFFs.",
+        "arrays and TIFFs with other channels than pictures",
+        "Train on them with --data.in_chans and their number of channels; at the default of 3, fit ignores .npy files "
+        "and cannot read such TIFFs.",
     ),
     "value_range": Kind(
         "note",
-        "floats that are not in [0, 1]",
-        "They are taken as they are: scale them, or give --data.input.mean and --data.input.std of the data, and "
-        "--data.input.nodata if some stand for no data.",
+        "floats outside [0, 1]",
+        "They are used unchanged: scale them, or give the --data.input.mean and --data.input.std of the data, and "
+        "--data.input.nodata if some values stand for no data.",
     ),
     "nodata": Kind(
         "note",
-        "pixels that a TIFF's own tag marks as without data",
-        "Nothing needs to be done: they become 0 after normalising.",
+        "pixels marked as without data by a TIFF tag",
+        "Nothing to do: they become 0 after normalization.",
     ),
     "transparent": Kind(
         "note",
         "images with transparent pixels",
-        "Nothing needs to be done: transparency is laid over white. Lay them over another colour if that is wrong.",
+        "Nothing to do: they are blended with white. Blend them with another color yourself if that is wrong.",
     ),
     "animated": Kind(
         "note",
-        "animations and files of several pages",
-        "Nothing needs to be done if the first picture is meant; save the others as files of their own if they are.",
+        "animations and files with several pages",
+        "Nothing to do if only the first picture matters; save the others as separate files if they do.",
     ),
     "tiny": Kind(
         "note",
-        "images much smaller than the others, or of less than 16 pixels",
+        "images much smaller than the others, or with a side under 16 pixels",
         "Look at them: icons and thumbnails among photographs teach little.",
     ),
     "extreme_shape": Kind(
         "note",
-        "images of an extreme shape",
-        "Cut them into parts: the square that a model sees shows a fifth of such an image or less.",
+        "images with an extreme aspect ratio",
+        "Cut them into parts: the square crop that a model sees shows a fifth of such an image or less.",
     ),
-    "huge": Kind("note", "images of very many pixels", "Shrink them: each epoch decodes them anew, which takes long."),
+    "huge": Kind("note", "images with very many pixels", "Shrink them: they are decoded in each epoch, which is slow."),
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found.
+    """One finding.
 
     Attributes:
         kind: A key of :data:`KINDS`.
-        message: What and where, as one sentence that is fit to print.
-        paths: The files or folders it is about, as they are, below the folder.
+        message: What and where, as one printable sentence.
+        paths: The files or folders concerned, unescaped, relative to the folder.
     """
 
     kind: str
@@ -197,11 +195,11 @@ class Finding:
 
     @property
     def remedy(self) -> str:
-        """The way out."""
+        """What to do about it."""
         return KINDS[self.kind].remedy
 
 
 def below(path: str | os.PathLike[str], root: str | os.PathLike[str]) -> str:
-    """A path as reports show it: relative to the folder where it lies below it."""
+    """Return a path as shown in reports, relative to the folder if it is inside it."""
     shown = os.path.relpath(path, root)
     return os.fspath(path) if shown.startswith(os.pardir + os.sep) else shown

@@ -1,4 +1,4 @@
-"""What lies in a folder, by split and class; what fit would stop at becomes a finding."""
+"""List the images of a folder by split and class, with findings for what would stop fit."""
 
 import os
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.wording import count, listed, printable
 
 WHOLE = "all"
-"""The name of the split in a folder that has no splits."""
+"""Name of the only split in a folder without splits."""
 NO_LABEL = ""
 NO_SPLIT = ""
 _SUFFIXES = IMAGE_SUFFIXES | {".npy"}
@@ -36,8 +36,8 @@ class Item:
 
     Attributes:
         path: The file.
-        split: The name of its split; empty if it lies beside the splits.
-        label: The name of its class; empty if it has none.
+        split: Name of its split; empty if it is next to the splits.
+        label: Name of its class; empty if it has none.
     """
 
     path: str
@@ -47,14 +47,14 @@ class Item:
 
 @dataclass
 class Listing:
-    """What is to be examined.
+    """What to examine.
 
     Attributes:
         root: The folder.
-        items: The images, split by split and class by class.
-        classes: The names of the class folders of each split, those without images too.
-        findings: What the names and places of the files alone show.
-        scan: What counts the files, and those that are ignored.
+        items: The images, ordered by split and class.
+        classes: Names of the class folders of each split, including empty ones.
+        findings: Findings from the names and locations of the files.
+        scan: Counter of files, including ignored ones.
     """
 
     root: Path
@@ -64,23 +64,23 @@ class Listing:
     scan: Scan = field(init=False)
 
     def __post_init__(self) -> None:
-        """Starts at nothing."""
+        """Start with an empty scan."""
         self.scan = Scan(self.root)
 
     def add(self, kind: str, message: str, *paths: str) -> None:
-        """Notes a finding; the paths are taken relative to the folder."""
+        """Add a finding, with paths relative to the folder."""
         self.findings.append(Finding(kind, message, tuple(below(path, self.root) for path in paths)))
 
 
 def list_manifest(path: Path, columns: ColumnNames) -> Listing:
-    """Lists the images of a manifest; several labels of an image count as one class of their own.
+    """List the images of a manifest; a combination of several labels counts as one class.
 
     Args:
         path: The table.
-        columns: Names of its columns, where they are none of the usual ones.
+        columns: Names of its columns, if they are not the usual ones.
 
     Raises:
-        UserError: As :func:`read_manifest`.
+        UserError: As for :func:`read_manifest`.
     """
     listing = Listing(path.parent)
     manifest = read_manifest(path, multi_label=None, columns=columns)
@@ -97,10 +97,10 @@ def list_manifest(path: Path, columns: ColumnNames) -> Listing:
 
 
 def list_folder(root: Path) -> Listing:
-    """Lists the images of a folder, with or without splits, with or without classes.
+    """List the images of a folder, with or without splits and classes.
 
     Raises:
-        UserError: If the folder does not exist, cannot be listed, or has no image.
+        UserError: If the folder does not exist, cannot be listed, or has no images.
     """
     root = unwrap(root) if root.is_dir() else root
     listing = Listing(root)
@@ -118,7 +118,7 @@ def list_folder(root: Path) -> Listing:
             _list_split(listing, name, place, leave_out=set(splits) if place == root else set())
         if root not in splits.values():
             if not any(is_training(name) for name in splits):
-                listing.add("no_train", f"There is no train/ folder beside {listed(list(splits))}.")
+                listing.add("no_train", f"There is no train/ folder next to {listed(list(splits))}.")
             used = {Path(name).parts[0] for name in splits}
             _list_rest(listing, [name for name in folders if name not in used])
             visible_entries(root, scan)
@@ -127,35 +127,35 @@ def list_folder(root: Path) -> Listing:
         listing.add("ignored", f"{ignored}.")
     if not listing.items:
         raise UserError(
-            f"{printable(str(root))} holds no images that could be examined. Name a folder with images in it, or lay "
+            f"{printable(str(root))} has no images to examine. Give a folder with images in it, or lay "
             "them out as FOLDER/train/CLASS/*.jpg and FOLDER/val/CLASS/*.jpg."
         )
     return listing
 
 
 def _unclear_splits(listing: Listing, folders: list[str]) -> dict[str, Path]:
-    """The splits where the names of the folders leave open what is one, which is noted."""
+    """Return the possible splits if the folder names are ambiguous, and add a finding."""
     names = [name for name in folders if split_named(name)]
     for split, word in {"train": "training", "val": "validation", "test": "test"}.items():
         alike = [name for name in names if split_named(name) == split]
         if len(alike) > 1:
-            message = f"{listed(alike)} could each be the {word} split, and only one can be it."
+            message = f"{listed(alike)} could each be the {word} split, but only one can be."
             listing.add("layout", message, *(str(listing.root / name) for name in alike))
             return {name: listing.root / name for name in names}
-    names = [name for name in names if split_named(name) != "train"]  # where there is one, it is a class of that name
+    names = [name for name in names if split_named(name) != "train"]  # train is then the name of a class
     others = [name for name in folders if name not in names]
-    message = f"{names[0]}/ lies beside class folders such as {printable(others[0])}/, but there is no train/."
+    message = f"{names[0]}/ is next to class folders such as {printable(others[0])}/, but there is no train/."
     listing.add("layout", message, str(listing.root / names[0]))
     return {WHOLE: listing.root} | {name: listing.root / name for name in names}
 
 
 def is_training(split: str) -> bool:
-    """Whether a split, by its name or path such as ``seg_train/seg_train``, is the training split."""
+    """Return whether a split, given by its name or path such as ``seg_train/seg_train``, is the training split."""
     return _split_of(split) == "train"
 
 
 def is_validation(split: str) -> bool:
-    """Whether the name of a split is that of the validation split."""
+    """Return whether a split is the validation split."""
     return _split_of(split) == "val"
 
 
@@ -170,14 +170,14 @@ def _list_split(listing: Listing, split: str, place: Path, leave_out: set[str]) 
     for folder in folders:
         if os.path.realpath(folder.path) in above:
             shown = printable(below(folder.path, listing.root))
-            message = f"{shown} links to a folder above it, so that training would take it for a class."
+            message = f"{shown} links to a folder above it, so training would use it as a class."
             listing.add("looping_class", message, folder.path)
             continue
         names.append(folder.name)
         images = _images_below(listing, folder.path)
         if not images:
             shown = printable(below(folder.path, listing.root))
-            listing.add("empty_class", f"{shown} holds no images.", folder.path)
+            listing.add("empty_class", f"{shown} has no images.", folder.path)
         listing.items += [Item(path, split, folder.name) for path in images]
     listing.classes[split] = names
     if names:
@@ -190,7 +190,7 @@ def _list_split(listing: Listing, split: str, place: Path, leave_out: set[str]) 
 
 
 def _images_below(listing: Listing, folder: str) -> list[str]:
-    """The images at any depth, in natural order; notes what else is remarkable there."""
+    """Return the images at any depth, in natural order, and add findings about other files."""
     images, unread = [], []
 
     def note_error(error: OSError) -> None:
@@ -199,7 +199,7 @@ def _images_below(listing: Listing, folder: str) -> list[str]:
 
     def note_revisit(path: str) -> None:
         if os.path.islink(path):
-            lost = "" if os.path.exists(path) else ", where nothing can be reached"
+            lost = "" if os.path.exists(path) else ", which does not exist"
             message = f"{printable(below(path, listing.root))} links to {printable(os.readlink(path))}{lost}."
             listing.add("symlink_loop", message, path)
 
@@ -208,7 +208,7 @@ def _images_below(listing: Listing, folder: str) -> list[str]:
             images.append(path)
         elif os.path.splitext(path)[1].lower() in UNREAD_SUFFIXES:
             unread.append(path)
-        elif os.path.islink(path) and not os.path.exists(path):  # a link to itself, say
+        elif os.path.islink(path) and not os.path.exists(path):  # for example a link to itself
             note_revisit(path)
     if unread:
         message = f"{count(len(unread), 'picture')} in {printable(below(folder, listing.root))} cannot be read here."
@@ -216,22 +216,22 @@ def _images_below(listing: Listing, folder: str) -> list[str]:
     return sorted(images, key=natural_key)
 
 
-def _add_loose(listing: Listing, place: Path, split: str, beside: str) -> None:
-    """Examines the images that lie in a folder of folders too."""
+def _add_loose(listing: Listing, place: Path, split: str, others: str) -> None:
+    """Also examine images that are in a folder of folders."""
     loose = [
         entry.path for entry in visible_entries(place) if not entry.is_dir() and is_image_file(entry.path, _SUFFIXES)
     ]
     if loose:
         where = printable(below(place, listing.root))
         where = "the folder itself" if where == os.curdir else where
-        message = f"{count(len(loose), 'image')} in {where} beside {beside}."
+        message = f"{count(len(loose), 'image')} in {where} next to {others}."
         listing.add("loose_images", message, *loose)
         listing.items += [Item(path, split, NO_LABEL) for path in sorted(loose, key=natural_key)]
 
 
 def _list_rest(listing: Listing, folders: list[str]) -> None:
-    """Notes folders with images that belong to no split."""
+    """Add findings for folders with images that belong to no split."""
     for name in folders:
         place = str(listing.root / name)
         if images := sum(map(is_image_file, walk_files(place, on_error=lambda error: None))):
-            listing.add("unused_folder", f"{printable(name)} holds {count(images, 'image')}.", place)
+            listing.add("unused_folder", f"{printable(name)} has {count(images, 'image')}.", place)

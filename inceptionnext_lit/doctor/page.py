@@ -1,4 +1,4 @@
-"""A doctor's report as one HTML file that needs no other."""
+"""A doctor's report as one self-contained HTML file."""
 
 import base64
 import html
@@ -16,7 +16,7 @@ _PICTURED = {"leak", "contradiction", "duplicate", "near_duplicate", "one_colour
 _PICTURES = 60  # in all
 _PICTURES_EACH = 4  # per finding
 _SIDE = 112  # pixels
-_PATHS = 1000  # per kind; the JSON file has all
+_PATHS = 1000  # per kind; the JSON report has all of them
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; margin-bottom: 1.5rem; width: 100%; }
@@ -32,7 +32,7 @@ figcaption { font-size: 11px; line-height: 1.2; overflow-wrap: anywhere; }
 
 
 def render_page(report: Report) -> str:
-    """The page: counts with a bar per class, and the findings with small pictures of the duplicates."""
+    """Render the report as HTML: counts with a bar per class, and findings with thumbnails of duplicates."""
     title = f"{printable(str(report.root))}: {count(report.problems, 'problem')}"
     parts = [
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
@@ -69,7 +69,7 @@ def _section(kind: str, findings: list[Finding], pictures: "_Pictures") -> str:
     for finding in findings:
         if left <= 0:
             break
-        shown = finding.paths[:left] if len(finding.paths) > 3 else ()  # the message names the rest
+        shown = finding.paths[:left] if len(finding.paths) > 3 else ()  # the message has the first three
         left -= max(len(finding.paths), 1)
         paths = "".join(f"<li>{html.escape(printable(path))}</li>" for path in shown)
         lines.append(f"<li>{html.escape(finding.message)}{f'<ul>{paths}</ul>' if paths else ''}")
@@ -87,7 +87,7 @@ def _section(kind: str, findings: list[Finding], pictures: "_Pictures") -> str:
 
 
 class _Pictures:
-    """Small pictures for a page, up to a number; a file that is gone by now has none.
+    """Thumbnails for a page, up to a maximum number; files that are gone are skipped.
 
     Args:
         report: The report whose images they show.
@@ -98,7 +98,7 @@ class _Pictures:
         self._left = _PICTURES
 
     def figures(self, finding: Finding) -> str:
-        """The first images of a finding as HTML figures."""
+        """Render the first images of a finding as HTML figures."""
         shown = []
         for path in finding.paths[: min(_PICTURES_EACH, self._left)]:
             try:

@@ -1,4 +1,4 @@
-"""A doctor's report, made from a folder."""
+"""The doctor's report on a folder."""
 
 import statistics
 import time
@@ -24,14 +24,14 @@ class Report:
 
     Attributes:
         root: The folder.
-        images: Number of files that were examined.
-        seconds: How long that took.
-        splits: Images per class in each split; images without a class under the empty name.
-        sizes: Of the readable images: ``width`` and ``height``, each with ``min``, ``median`` and ``max`` in pixels,
-            and ``common``, the most frequent sizes with their counts. Empty if there is none.
+        images: Number of examined files.
+        seconds: Duration of the examination.
+        splits: Images per class in each split; images without a class have the empty name.
+        sizes: Sizes of the readable images: ``width`` and ``height``, each with ``min``, ``median`` and ``max`` in
+            pixels, and ``common``, the most frequent sizes with their counts. Empty if no image is readable.
         modes: Number of images per Pillow mode, the most frequent first.
         formats: Number of images per file format, the most frequent first.
-        findings: What is wrong or remarkable.
+        findings: Problems and notes.
     """
 
     root: Path
@@ -45,13 +45,13 @@ class Report:
 
     @property
     def problems(self) -> int:
-        """The number of findings that are problems."""
+        """Number of findings that are problems."""
         return sum(finding.severity == "problem" for finding in self.findings)
 
     def record(self) -> dict[str, Any]:
-        """The report as plain data, under the names that the JSON file has.
+        """Return the report as plain data, with the keys of the JSON file.
 
-        Bytes of names that are no UTF-8 are lone surrogates, as in :func:`os.fsdecode`.
+        Bytes of file names that are not UTF-8 become lone surrogates, as with :func:`os.fsdecode`.
         """
         return {
             "root": str(self.root),
@@ -82,13 +82,13 @@ def examine_listing(
     tick: Callable[[int], object] = lambda read: None,
     max_pixels: int = MAX_PIXELS,
 ) -> Report:
-    """Reads every image of a listing once, and changes nothing.
+    """Read each image of a listing once, without changing anything.
 
     Args:
         listing: The images.
-        workers: Number of processes that read.
-        tick: Called now and then with the number of files that were read since the last call.
-        max_pixels: The most pixels that an image may have.
+        workers: Number of reading processes.
+        tick: Called repeatedly with the number of files read since the last call.
+        max_pixels: Maximum number of pixels of an image.
 
     Raises:
         UserError: If a process was killed.
@@ -102,14 +102,14 @@ def examine_listing(
         len(examinations),
         time.perf_counter() - start,
         count_images(listing),
-        _summarise_sizes(readable),
+        _summarize_sizes(readable),
         dict(Counter(examination.mode for examination in readable).most_common()),
         dict(Counter(examination.format for examination in readable).most_common()),
         findings,
     )
 
 
-def _summarise_sizes(examinations: Sequence[Examination]) -> dict[str, Any]:
+def _summarize_sizes(examinations: Sequence[Examination]) -> dict[str, Any]:
     if not examinations:
         return {}
     sizes = [examination.size for examination in examinations]

@@ -1,4 +1,4 @@
-"""Reading many files at once, each by one of several processes."""
+"""Examine many files in parallel processes."""
 
 import itertools
 import multiprocessing
@@ -15,8 +15,8 @@ from inceptionnext_lit.doctor.examine import Examination, examine
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.wording import printable
 
-_CHUNK = 16  # files a time: enough to make the exchange cheap, few enough for a smooth bar
-_AHEAD = 4  # chunks per process that wait or are read
+_CHUNK = 16  # files per task: enough for little overhead, few enough for a smooth progress bar
+_AHEAD = 4  # tasks per process that are queued or running
 
 
 def survey(
@@ -25,13 +25,13 @@ def survey(
     tick: Callable[[int], object] = lambda read: None,
     max_pixels: int = MAX_PIXELS,
 ) -> list[Examination]:
-    """Examines files in parallel.
+    """Examine files in parallel.
 
     Args:
         paths: The files.
         workers: Number of processes.
-        tick: Called now and then with the number of files that were read since the last call.
-        max_pixels: The most pixels that an image may have.
+        tick: Called repeatedly with the number of files read since the last call.
+        max_pixels: Maximum number of pixels of an image.
 
     Returns:
         What is known of each file, in the order of ``paths``.
@@ -42,7 +42,7 @@ def survey(
     size = max(1, min(_CHUNK, len(paths) // workers))
     chunks = iter([(start, paths[start : start + size]) for start in range(0, len(paths), size)])
     found: dict[int, list[Examination]] = {}
-    # new interpreters instead of copies of this one: small, and without the locks of its threads
+    # spawned instead of forked: smaller, and without locks held by this process's threads
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(paths)) or 1, context, _prepare)
     running: dict[Future[list[Examination]], tuple[int, Sequence[str]]] = {}
@@ -71,13 +71,13 @@ def _examine_all(paths: Sequence[str], max_pixels: int) -> list[Examination]:
 
 
 def _prepare() -> None:
-    """Leaves Ctrl-C to the parent, ends with it however it ends, and silences the remarks of C libraries."""
+    """Ignore Ctrl-C, which the parent handles, exit with the parent, and silence warnings of C libraries."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait_for([parent.sentinel])

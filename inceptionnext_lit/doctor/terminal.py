@@ -1,4 +1,4 @@
-"""A doctor's report on a terminal."""
+"""The doctor's report on a terminal."""
 
 from itertools import groupby
 
@@ -12,13 +12,13 @@ from inceptionnext_lit.doctor.listing import NO_LABEL
 from inceptionnext_lit.doctor.report import Report
 from inceptionnext_lit.wording import count, printable
 
-_CLASSES = 30  # a split's largest and smallest ones, where there are more
+_CLASSES = 30  # the largest and smallest classes of a split that has more
 _LINES = 10  # per kind of finding
 _BAR = 30  # characters
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Prints tables of splits, classes, sizes and modes, then what was found, problems first."""
+    """Print tables of splits, classes, sizes and modes, then the findings, problems first."""
     for split, classes in report.splits.items():
         _print_classes(split, classes, console)
     for line in summary_lines(report):
@@ -35,7 +35,7 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def summary_lines(report: Report) -> list[str]:
-    """What the images are like, in a few lines."""
+    """Summarize the images in a few lines."""
     lines = [f"{count(report.images, 'image')} read in {report.seconds:.1f} s"]
     if report.sizes:
         width, height = report.sizes["width"], report.sizes["height"]
@@ -50,7 +50,7 @@ def summary_lines(report: Report) -> list[str]:
 
 
 def label_name(label: str) -> str:
-    """A class name, fit to print."""
+    """Return a printable class name."""
     return "(no class)" if label == NO_LABEL else printable(label)
 
 
@@ -85,10 +85,10 @@ def _print_kind(kind: str, findings: list[Finding], console: Console) -> None:
     lines = []
     for finding in findings:
         lines.append(finding.message)
-        if len(finding.paths) > 3:  # the message names no more
+        if len(finding.paths) > 3:  # the message has only the first three
             lines += [f"  {printable(path)}" for path in finding.paths]
     for line in lines[:_LINES]:
-        console.print(Text(f"  {line}"), soft_wrap=True)  # a path that is whole can be copied
+        console.print(Text(f"  {line}"), soft_wrap=True)  # so that paths can be copied
     if len(lines) > _LINES:
         console.print(Text(f"  and {len(lines) - _LINES:,} more (see --output)"))
     console.print(Text(f"  → {row.remedy}"), soft_wrap=True)

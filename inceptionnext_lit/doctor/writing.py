@@ -1,4 +1,4 @@
-"""Writing a doctor's report as JSON or HTML."""
+"""Write a doctor's report as JSON or HTML."""
 
 import json
 import os
@@ -13,10 +13,10 @@ SUFFIXES = (".json", ".html")
 
 
 def check_output(path: Path) -> None:
-    """Refuses a file for the report before anything is read for it.
+    """Refuse an unsuitable report file before reading anything.
 
     Raises:
-        UserError: If its ending is neither ``.json`` nor ``.html``, or it cannot be written.
+        UserError: If its suffix is neither ``.json`` nor ``.html``, or it cannot be written.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f"--output is {path}; it must end in {' or '.join(SUFFIXES)}.")
@@ -25,7 +25,7 @@ def check_output(path: Path) -> None:
 
 
 def write_report(report: Report, path: Path) -> None:
-    """Writes a report in the format that the file's ending tells, all of it or nothing.
+    """Write a report atomically, in the format given by the file's suffix.
 
     Raises:
         UserError: If it cannot be written.

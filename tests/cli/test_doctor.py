@@ -68,11 +68,11 @@ def test_eight_kinds_of_dirt_are_named(tmp_path: Path, doctor: Doctor) -> None:
         "  train/cat/empty.jpg: the file is empty (0 bytes).",
         "  train/cat/truncated.jpg: image file is truncated (",
         "  val/dog/text.jpg: its content is no image of a known format.",
-        "  train/bird/7.jpg, val/bird/copy.jpg hold the same bytes, in the splits train, val.",
+        "  train/bird/7.jpg, val/bird/copy.jpg contain the same bytes, in the splits train, val.",
         f"  train/bird/circle links to {root}/train.",
         "  1 image of mode CMYK: train/dog/print.jpg.",
         "  1 image of 16 bits per channel: train/dog/deep.png.",
-        "  1 image to be turned by EXIF: train/bird/turned.jpg.",
+        "  1 image with an EXIF rotation: train/bird/turned.jpg.",
         "4 problems, 4 notes.",
         "Report: report.json",
     ):
@@ -103,7 +103,7 @@ def test_the_json_report(tmp_path: Path, doctor: Doctor) -> None:
             {
                 "kind": "duplicate",
                 "severity": "problem",
-                "message": "train/dog/0.jpg, train/dog/copy.jpg hold the same bytes.",
+                "message": "train/dog/0.jpg, train/dog/copy.jpg contain the same bytes.",
                 "remedy": "Keep one of each, so that it does not count twice.",
                 "paths": ["train/dog/0.jpg", "train/dog/copy.jpg"],
             }
@@ -199,7 +199,7 @@ def test_the_page_shows_duplicates_and_loads_nothing(tmp_path: Path, doctor: Doc
     [
         (["none"], 1, "The data folder none does not exist."),
         (["file"], 1, "The data folder file is a file."),
-        (["hollow"], 1, "hollow holds no images that could be examined."),
+        (["hollow"], 1, "hollow has no images to examine."),
         (["data", "--output", "r.txt"], 1, "--output is r.txt; it must end in .json or .html."),
         (["none", "--output", "file/r.json"], 1, "The report file/r.json cannot be written: Not a directory;"),
         (["data", "--workers", "0"], 2, "--workers: '0' is not a number of 1 or more."),

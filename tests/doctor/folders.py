@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def picture(seed: int, size: tuple[int, int] = (64, 48)) -> Image.Image:
-    """A picture unlike those of other seeds: soft patches of colour and a little noise."""
+    """A picture unlike those of other seeds: soft patches of color and a little noise."""
     draw = np.random.default_rng(seed)
     patches = Image.fromarray(draw.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
     noise = draw.normal(0, 4, (size[1], size[0], 3))

@@ -29,7 +29,7 @@ def seen(path: Path, image: Image.Image, **options: object) -> Examination:
         (ImageOps.invert, False),
         (lambda image: Image.merge("RGB", image.split()[::-1]), False),
     ],
-    ids=["same", "half", "large", "squeezed", "bright", "dull", "cropped", "mirrored", "inverted", "recoloured"],
+    ids=["same", "half", "large", "squeezed", "bright", "dull", "cropped", "mirrored", "inverted", "recolored"],
 )
 def test_copies(tmp_path: Path, change: Callable[[Image.Image], Image.Image], found: bool) -> None:
     image = picture(0, (320, 240))

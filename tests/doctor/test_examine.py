@@ -19,7 +19,7 @@ def test_an_intact_file(tmp_path: Path) -> None:
     seen = examine(str(save(tmp_path / "a.png", Image.new("RGB", (40, 30), (10, 20, 30)))))
     assert (seen.size, seen.mode, seen.format, seen.error) == ((40, 30), "RGB", "PNG", "")
     assert (seen.is_16_bit, seen.orientation, seen.look.is_plain) == (False, 1, True)
-    assert seen.look.colour == (10, 20, 30)
+    assert seen.look.color == (10, 20, 30)
     assert seen.look.thumbnail == bytes([18]) * 24 * 24  # 0.299 · 10 + 0.587 · 20 + 0.114 · 30
     same = examine(str(save(tmp_path / "b.png", Image.new("RGB", (40, 30), (10, 20, 30)))))
     other = examine(str(save(tmp_path / "c.png", Image.new("RGB", (40, 30), (10, 20, 31)))))
@@ -48,7 +48,7 @@ def test_16_bit(tmp_path: Path, name: str, values: np.ndarray, expected: bool) -
     assert examine(str(save(tmp_path / name, Image.fromarray(values)))).is_16_bit is expected
 
 
-def test_16_bit_colour(tmp_path: Path) -> None:
+def test_16_bit_color(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     save(path, Image.new("RGB", (1, 1)))
     content = bytearray(path.read_bytes())
@@ -64,7 +64,7 @@ def test_16_bit_colour(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("odd_rows", "expected"), [(0, True), (1, True), (2, False)])
-def test_almost_one_colour(tmp_path: Path, odd_rows: int, expected: bool) -> None:
+def test_almost_one_color(tmp_path: Path, odd_rows: int, expected: bool) -> None:
     values = np.random.default_rng(0).integers(96, 104, (100, 100, 3), dtype=np.uint8)
     values[:odd_rows] = 255
     assert examine(str(save(tmp_path / "a.png", Image.fromarray(values)))).look.is_plain is expected
@@ -98,7 +98,7 @@ def test_what_is_no_image(tmp_path: Path) -> None:
     assert {path.name: examine(str(path)).error for path in tmp_path.iterdir()} == {
         "empty.jpg": "the file is empty (0 bytes)",
         "text.jpg": "its content is no image of a known format",
-        "broken.jpg": "the link points nowhere",
+        "broken.jpg": "the link points to a missing file",
         "self.jpg": "Too many levels of symbolic links",
         "folder.jpg": "it is not a regular file",
         "pipe.jpg": "it is not a regular file",

@@ -156,7 +156,7 @@ def test_the_same_picture(diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch) -
         ("leak", (order[0], order[3], order[5])),
         ("contradiction", (order[0], order[3], order[5])),
         ("near_duplicate", (order[1], order[2])),
-        ("near_duplicate", (order[4], "extra.jpg")),  # what lies beside the splits leaks nothing
+        ("near_duplicate", (order[4], "extra.jpg")),  # what is next to the splits leaks nothing
     ]
     assert report.problems == 3
 
@@ -176,4 +176,4 @@ def test_wording() -> None:
     assert listed(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
     assert listed(["a", "b"]) == "a, b"
     finding = Finding("cmyk", "1 image")
-    assert (finding.severity, finding.remedy[:26]) == ("note", "Nothing needs to be done: ")
+    assert (finding.severity, finding.remedy[:15]) == ("note", "Nothing to do: ")

@@ -52,7 +52,7 @@ def test_animations_and_transparency(tmp_path: Path) -> None:
     }
     assert {name for name, it in seen.items() if it.is_transparent} == {"clear.png", "palette.gif", "deep.png"}
     found = notes([seen["moves.gif"], seen["clear.png"]], tmp_path)
-    assert found["animated"] == ["1 image of several pictures each: moves.gif.", "moves.gif"]
+    assert found["animated"] == ["1 image with several frames or pages each: moves.gif.", "moves.gif"]
     assert found["transparent"] == ["1 image with transparent pixels: clear.png.", "clear.png"]
 
 
@@ -67,11 +67,11 @@ def test_sizes_and_shapes() -> None:
     assert notes(ordinary) == {}
     assert notes([of_size("stamp.png", 28, 28)]) == {}
     found = notes([*ordinary, of_size("dot.png", 1, 1), of_size("thumb.png", 39, 60), of_size("small.png", 41, 60)])
-    assert found == {"tiny": ["2 images of very few pixels: dot.png, thumb.png.", "dot.png", "thumb.png"]}
+    assert found == {"tiny": ["2 images with very few pixels: dot.png, thumb.png.", "dot.png", "thumb.png"]}
     found = notes([*ordinary, of_size("a.png", 2500, 500), of_size("b.png", 500, 2499), of_size("c.png", 300, 2000)])
     assert found["extreme_shape"][1:] == ["a.png", "c.png"]
     found = notes([*ordinary, of_size("huge.png", 10_000, 5001), of_size("large.png", 10_000, 5000)])
-    assert found["huge"] == ["1 image of more than 50,000,000 pixels: huge.png.", "huge.png"]
+    assert found["huge"] == ["1 image with more than 50,000,000 pixels: huge.png.", "huge.png"]
 
 
 def test_arrays_are_read_and_said(tmp_path: Path) -> None:

@@ -92,8 +92,8 @@ def _check_held_back(run: Mapping[str, Any], data: Any) -> None:
         now, before = data.settings["split"][name], run.get(f"data.split.{name}")
         if now != before:
             raise SharedError(
-                f"data.split.{name} is {now} and was {before} in the checkpoint's run, so images it was trained on would "
-                "be held back for validation. Restore the old value, or start a new run without the checkpoint."
+                f"data.split.{name} is {now} and was {before} in the checkpoint's run, so images it was trained on "
+                "would be held back for validation. Restore the old value, or start a new run without the checkpoint."
             )
     rank_zero_warn(
         "The validation split has changed and may now contain images that this run was trained on, so its metrics may "
