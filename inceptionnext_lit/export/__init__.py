@@ -1,1 +1,1 @@
-"""What becomes of a checkpoint outside this package."""
+"""Export checkpoints for use outside this package."""

@@ -1,4 +1,4 @@
-"""A training run's checkpoint as a weight file that other people's tools read."""
+"""Convert a training checkpoint to a weight file that other tools can read."""
 
 import contextlib
 import json
@@ -23,13 +23,13 @@ from inceptionnext_lit.tasks.backbone import WEIGHT_SOURCES, create_backbone
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What was written, and from what.
+    """What was converted.
 
     Attributes:
-        output: The file that was written.
+        output: The written file.
         model: Name of its model.
         kwargs: The model's own arguments.
-        image_size: Side of the images that it was trained on, in pixels; None where the checkpoint does not say.
+        image_size: Side of the training images in pixels; None if the checkpoint does not say.
         num_classes: Number of classes.
         parameters: Number of the model's parameters.
         weights: Whether they are averaged or raw.
@@ -52,7 +52,7 @@ class ConversionReport:
         )
 
     def fit_arguments(self) -> str:
-        """Words of a command line of ``fit`` that starts from the file."""
+        """Return the arguments for ``fit`` to start from the file."""
         words = ["--model.name", self.model]
         if self.kwargs:
             words += ["--model.kwargs", json.dumps(self.kwargs, default=str)]
@@ -63,29 +63,29 @@ class ConversionReport:
 
 
 def convert_checkpoint(path: str | Path, output: str | Path, weights: WeightSet | None = None) -> ConversionReport:
-    """Write a checkpoint's weights under the names in which models of its kind are published.
+    """Save a checkpoint's weights under the names under which models of its kind are published.
 
-    The file's metadata say what it holds: ``model`` (timm's name), ``num_classes``, ``class_names``,
-    ``preprocessing`` and ``kwargs`` (the model's own arguments) as JSON, and ``weights`` (``ema`` or ``raw``).
+    The file's metadata has ``model`` (timm's name), ``num_classes``, ``class_names``, ``preprocessing`` and ``kwargs``
+    (the model's own arguments) as JSON, and ``weights`` (``ema`` or ``raw``).
 
     Args:
         path: A checkpoint of ``fit``.
-        output: The file to write or replace, which ends in ``.safetensors``.
-        weights: Averaged or raw ones; None for averaged ones where there are any.
+        output: The file to write or replace, with the suffix ``.safetensors``.
+        weights: Averaged or raw weights; None for averaged ones if there are any.
 
     Returns:
-        What was written.
+        What was converted.
 
     Raises:
-        UserError: If the file is no checkpoint of ``fit``, lacks such weights, or the output cannot be written;
+        UserError: If the file is not a checkpoint of ``fit``, lacks such weights, or the output cannot be written;
             nothing is then written.
     """
     path, output = Path(path).expanduser(), Path(output).expanduser()
     _check_output(output, path)
-    content = load_plain(path, mmap=True)  # the optimiser's share of the file is never read
+    content = load_plain(path, mmap=True)  # the optimizer state is never read
     arguments = _model_arguments(content, path)
     found = unwrap({"state_dict": content["state_dict"]}, weights, source=str(path))
-    check_finite(content["state_dict"], path)  # the other set of weights too: that of a run which has diverged
+    check_finite(content["state_dict"], path)  # the other set of weights too: since the run may have diverged
     name, spec = arguments["name"], arguments["data_spec"]
     num_classes, preprocessing = spec["num_classes"], spec.get("preprocessing")
     kwargs = {key: value for key, value in (arguments["kwargs"] or {}).items() if key not in WEIGHT_SOURCES}
@@ -108,10 +108,10 @@ def convert_checkpoint(path: str | Path, output: str | Path, weights: WeightSet 
 
 
 def _check_output(output: Path, source: Path) -> None:
-    """Refuse a target before gigabytes are read for it; nothing is made here."""
+    """Refuse an unsuitable output before reading gigabytes; creates nothing."""
     if output.suffix != ".safetensors":
         raise UserError(f"The output is {output}; it must end in .safetensors.")
-    with contextlib.suppress(OSError):  # one of them is not there
+    with contextlib.suppress(OSError):  # one of them does not exist
         if output.samefile(source):
             raise UserError(f"The output {output} is the checkpoint itself; give it another name.")
     if (code := obstacle(output)) is not None:
@@ -119,12 +119,12 @@ def _check_output(output: Path, source: Path) -> None:
 
 
 def _model_arguments(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The arguments of the task that a checkpoint was made with, those that make its model and say what it is for."""
+    """Return the task's arguments in a checkpoint that create its model and describe its use."""
     arguments = content.get("hyper_parameters")
     if "state_dict" not in content or not isinstance(arguments, Mapping) or not _describe_model(arguments):
         raise UserError(
-            f"{path} is no checkpoint of a classifier: it does not say which model it holds. "
-            f"Give it to fit as it is: --model.name NAME --model.pretrained {path}."
+            f"{path} is not a checkpoint of a classifier: it does not name its model. "
+            f"Use it with fit directly: --model.name NAME --model.pretrained {path}."
         )
     return {key: arguments.get(key) for key in ("name", "data_spec", "kwargs")}
 
@@ -144,7 +144,7 @@ def _describe_model(arguments: Mapping[str, Any]) -> bool:
 
 
 def _load(model: nn.Module, found: Unwrapped, path: Path, name: str) -> LoadReport:
-    """Give the model all tensors or none; unlike a foreign file's, they must be exactly its own."""
+    """Load all tensors or none; unlike in other files, they must match the model exactly."""
     own = model.state_dict()
     shapes, stored = ({key: tensor.shape for key, tensor in one.items()} for one in (own, found.tensors))
     if wrong := [key for key in {**shapes, **stored} if shapes.get(key) != stored.get(key)]:

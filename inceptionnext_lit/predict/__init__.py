@@ -1,1 +1,1 @@
-"""Applying a trained classifier: in Python, and to files."""
+"""Apply a trained classifier: in Python, and to files."""

@@ -1,4 +1,4 @@
-"""A trained checkpoint as a function in Python: images in, labels out."""
+"""Label images with a trained checkpoint in Python."""
 
 import inspect
 import threading
@@ -34,19 +34,19 @@ from inceptionnext_lit.wording import first_line
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 _SINGLE = (str, Path, Image.Image, np.ndarray, Tensor)
 _KINDS = "a path, a PIL image, a uint8 array of shape (H, W), (H, W, 3) or (H, W, 4), or a uint8 tensor (3, H, W)"
-# Pillow reads a file and its metadata when an image is first used, which two threads must not do at once
+# Pillow reads a file and its metadata on first use, which two threads must not do at once
 _pillow = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one image.
+    """A model's prediction for one image.
 
     Attributes:
-        label: The most probable class; of a model that gives several labels, all of a probability of one half or more,
-            with ``|`` between them.
-        probability: That of the most probable class, in [0, 1].
-        top5: The five most probable classes (all of them, if there are fewer) with theirs, best first.
+        label: The most probable class; for a multi-label model, all classes with a probability of at least one half,
+            joined by ``|``.
+        probability: Probability of the most probable class, in [0, 1].
+        top5: The five most probable classes (or all, if there are fewer) with their probabilities, best first.
     """
 
     label: str
@@ -55,61 +55,61 @@ class Prediction:
 
 
 class Classifier:
-    """A trained classifier, ready to use; several threads may use one at once.
+    """A trained classifier; thread-safe.
 
     Args:
-        task: The trained task, which is the classifier's from now on; its averaged weights are used if there are any.
-        device: Where it runs.
-        compiles: Whether the model is to be compiled.
-        max_pixels: The most pixels that an image may have.
+        task: The trained task, which the classifier takes over; its averaged weights are used if there are any.
+        device: Device to run on.
+        compiles: Whether to compile the model.
+        max_pixels: Maximum number of pixels of an image.
 
     Attributes:
         class_names: The classes in the order of the model's outputs.
-        preprocessing: How images are resized, cropped and normalised.
-        device: Where it runs.
+        preprocessing: How images are resized, cropped and normalized.
+        device: Device to run on.
 
     Raises:
-        UserError: If the task does not know its preprocessing, or the device cannot be used.
+        UserError: If the task has no preprocessing, or the device cannot be used.
     """
 
     def __init__(
         self, task: ClassificationTask, device: torch.device, compiles: bool = False, max_pixels: int = MAX_PIXELS
     ) -> None:
         if task.preprocessing is None:
-            raise UserError("The checkpoint does not say how its images were prepared; use one that fit wrote.")
+            raise UserError("The checkpoint does not say how its images were prepared; use one written by fit.")
         self.class_names: list[str] = list(task.class_names)
         self.preprocessing: Preprocessing = task.preprocessing.copy()
-        self.preprocessing.pop("exif", None)  # likewise in the command predict
+        self.preprocessing.pop("exif", None)  # as in the predict command
         self.device = device
         self._max_pixels = max_pixels
         self._load = reader(self.preprocessing, max_pixels)
         self._transform = eval_transform(self.preprocessing)
         self._to_input = ToInput(self.preprocessing)
-        task.model, task.model_ema = deploy(task.inference_model), None  # other weights are not needed again
+        task.model, task.model_ema = deploy(task.inference_model), None  # the other weights are not needed
         try:
             self._task = task.eval().requires_grad_(False).to(device)
-        except (AssertionError, RuntimeError) as error:  # torch's word for a device that is not there
+        except (AssertionError, RuntimeError) as error:  # raised by torch if there is no such device
             reason = first_line(error)
             raise UserError(f"The device {str(device)!r} cannot be used here: {reason}.") from error
         if compiles:
             self._task.predictor = Compiled(self._task.model)
 
     def predict(self, images: ImageLike | Iterable[ImageLike], batch_size: int = 32) -> list[Prediction]:
-        """Label images as the command ``predict`` does.
+        """Label images like the ``predict`` command.
 
         Args:
-            images: One image or several: paths, PIL images, uint8 arrays of shape (H, W), (H, W, 3) as RGB or (H, W, 4)
-                as RGBA, or uint8 tensors of shape (3, H, W). A model of C other channels takes files that have them,
-                arrays (H, W, C) and tensors (C, H, W). Only a batch of them is held at a time.
-            batch_size: Images that the model gets at once.
+            images: One or several images: paths, PIL images, uint8 arrays of shape (H, W), (H, W, 3) as RGB or (H, W,
+                4) as RGBA, or uint8 tensors of shape (3, H, W). A model with C other channels takes files with C
+                channels, arrays (H, W, C) and tensors (C, H, W). Only one batch is held in memory at a time.
+            batch_size: Images per batch.
 
         Returns:
-            A prediction per image, in their order.
+            One prediction per image, in their order.
 
         Raises:
-            UserError: If a file cannot be read, a PIL image has pixel values of no defined brightness, or the model's
-                outputs for an image are NaN or infinite.
-            TypeError: If something is none of these kinds of images.
+            UserError: If a file cannot be read, a PIL image has pixel values without a defined brightness, or the
+                model's outputs for an image are NaN or infinite.
+            TypeError: If something is not an image of these types.
             ValueError: If an array has another shape, or the batch size is below 1.
         """
         if batch_size < 1:
@@ -135,7 +135,7 @@ class Classifier:
         if lost := (~predictions["finite"]).nonzero()[:, 0].tolist():
             names = [_name(images[place], before + place) for place in lost]
             raise UserError(
-                f"The model's outputs are NaN or infinite for {listed(names)}. Look at what the pixels hold, or use an "
+                f"The model's outputs are NaN or infinite for {listed(names)}. Check the pixel values, or use an "
                 "earlier checkpoint."
             )
         of_images = labels(predictions, self.class_names), top_labels(predictions, self.class_names)
@@ -149,21 +149,21 @@ def load_classifier(
     compiles: bool = False,
     max_pixels: int = MAX_PIXELS,
 ) -> Classifier:
-    """Load a checkpoint of ``fit`` to label images with.
+    """Load a checkpoint of ``fit`` to label images.
 
-    Nothing in the file is run, and the optimiser's part of it is not read. The process's allocator stays as it is: a
-    server on a CPU that may keep its memory calls ``inceptionnext_lit.allocator.keep_memory()`` first, as the command
-    line does.
+    No code in the file is run, and its optimizer state is not read. The allocator's settings are not changed: a server
+    on a CPU may call ``inceptionnext_lit.allocator.keep_memory()`` first, as the command line does.
 
     Args:
         path: The checkpoint, such as ``best.ckpt``.
-        device: Where to run, such as ``"cpu"`` or ``"cuda:1"``; None for the GPU if there is one, else the CPU.
-        compiles: Compile the model for the first batch size that comes twice; others run uncompiled. It takes ten
-            seconds to minutes, and a C++ compiler.
-        max_pixels: The most pixels that an image may have, as ``data.bad_images.max_pixels`` of the command line.
+        device: Device to run on, such as ``"cpu"`` or ``"cuda:1"``; None for the GPU if there is one, else the CPU.
+        compiles: Whether to compile the model for the first batch size that occurs twice; others run uncompiled. Takes
+            ten seconds to minutes, and needs a C++ compiler.
+        max_pixels: Maximum number of pixels of an image, like ``data.bad_images.max_pixels`` on the command line.
 
     Raises:
-        UserError: If the file is no checkpoint of ``fit``, holds NaN or infinite weights, or the device cannot be used.
+        UserError: If the file is not a checkpoint of ``fit``, contains NaN or infinite weights, or the device cannot be
+            used.
     """
     path = Path(path).expanduser()
     try:
@@ -177,7 +177,7 @@ def _load_task(path: Path) -> ClassificationTask:
     content = read_checkpoint(path, mmap=True)
     arguments = content.get("hyper_parameters")
     if not isinstance(arguments, dict) or own_class(arguments.get("_class_path")) is not ClassificationTask:
-        raise UserError(f"{path} is no checkpoint of a classifier that fit has trained; use one of those.")
+        raise UserError(f"{path} is not a checkpoint of a classifier trained by fit; use one of those.")
     known = inspect.signature(ClassificationTask).parameters
     check_stored(arguments, f"The checkpoint {path}")
     plain = {key: value for key, value in arguments.items() if key in known or key == "_class_path"}
@@ -185,8 +185,8 @@ def _load_task(path: Path) -> ClassificationTask:
         task: ClassificationTask = instantiate_module(ClassificationTask, plain)
         check_finite(content["state_dict"], path)
         task.load_state_dict(content["state_dict"])
-    except (ArgumentError, RuntimeError) as error:  # arguments of another version, tensors of another model
-        raise UserError(f"The weights and the arguments in {path} do not fit each other, or this version.") from error
+    except (ArgumentError, RuntimeError) as error:  # arguments of another version, or tensors of another model
+        raise UserError(f"The weights and arguments in {path} do not match each other, or this version.") from error
     return task
 
 
@@ -200,7 +200,7 @@ def _name(image: ImageLike, place: int) -> str:
 
 
 def _as_picture(image: ImageLike, preprocessing: Preprocessing, max_pixels: int) -> Image.Image | Tensor:
-    """What :func:`load_image` would make of the image's file."""
+    """Convert an image to what :func:`load_image` would return for its file."""
     mean, nodata = preprocessing["mean"], preprocessing.get("nodata")
     channels = len(mean)
     if isinstance(image, Tensor):
@@ -220,7 +220,7 @@ def _as_picture(image: ImageLike, preprocessing: Preprocessing, max_pixels: int)
     if not isinstance(image, Image.Image):
         raise TypeError(f"An image is {_KINDS}, not {_described(image)}.")
     try:
-        if isinstance(image, ImageFile.ImageFile):  # its pixels may not be decoded yet
+        if isinstance(image, ImageFile.ImageFile):  # it may not be decoded yet
             _check_format(image)
         check_size(image.size, max_pixels)
         with _pillow:
@@ -230,7 +230,7 @@ def _as_picture(image: ImageLike, preprocessing: Preprocessing, max_pixels: int)
 
 
 def _check_format(image: ImageFile.ImageFile) -> None:
-    """Refuse what no file here is read from: Pillow hands EPS to Ghostscript, which runs it."""
+    """Refuse formats that are not read from files either: Pillow passes EPS to Ghostscript, which runs it."""
     if image.format not in (*FORMATS, "MPO", HEIF):
         raise ValueError(f"its format is {image.format}; give a copy of its pixels, image.convert('RGB')")
 

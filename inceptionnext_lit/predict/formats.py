@@ -1,4 +1,4 @@
-"""The formats in which predictions are written."""
+"""The file formats of predictions."""
 
 import importlib.util
 import json
@@ -14,26 +14,25 @@ from inceptionnext_lit.safe_save import replacing
 FORMATS = (".csv", ".jsonl", ".json", ".parquet")
 COLUMNS = ("path", "label", "probability", "top5")
 _GROWING = (".csv", ".jsonl")
-_COMPARED = 4  # rows by which a file is known to be of the same checkpoint
-_CHUNK = 16384  # rows that are held at a time, and of a row group of Parquet
+_COMPARED = 4  # rows that are compared to check that a file comes from the same checkpoint
+_CHUNK = 16384  # rows held in memory at a time, and rows per Parquet row group
 
 
 class PredictionFile:
-    """Rows of predictions in a file of any format.
+    """A file with rows of predictions, in any format.
 
-    ``.csv`` and ``.jsonl`` grow under their final name. A ``.json`` array and ``.parquet`` are written in the end, from
-    the rows in ``OUTPUT.partial.jsonl``, which a killed run leaves behind.
+    ``.csv`` and ``.jsonl`` are written incrementally. ``.json`` and ``.parquet`` are written at the end, from the rows
+    in ``OUTPUT.partial.jsonl``, which is left behind if the run is killed.
 
     Attributes:
-        count: How many rows there are.
-        first: Of a file that is gone on with, the best label of the first images with its probability, by their
-            :func:`identity`.
+        count: Number of rows.
+        first: For a resumed file, the best label of the first images and its probability, by their :func:`identity`.
 
     Args:
         output: The file.
 
     Raises:
-        UserError: If its ending is another, it is a folder, or Parquet cannot be written here.
+        UserError: If the file has another suffix or is a folder, or Parquet is not available.
     """
 
     def __init__(self, output: str) -> None:
@@ -42,9 +41,9 @@ class PredictionFile:
         if self._format not in FORMATS:
             raise UserError(f"--output is {output}; it must end in .csv, .jsonl, .json or .parquet.")
         if self.output.is_dir():
-            raise UserError(f"--output is {output}, a folder; name a file in it.")
+            raise UserError(f"--output is {output}, a folder; give the path of a file in it.")
         if self._format == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-            raise UserError(f"Writing {output} needs a package that is not there: pip install pyarrow.")
+            raise UserError(f"Writing {output} needs a package that is not installed: pip install pyarrow.")
         growing = (
             self.output if self._format in _GROWING else self.output.with_name(f"{self.output.name}.partial.jsonl")
         )
@@ -54,36 +53,36 @@ class PredictionFile:
 
     @property
     def existing(self) -> Path | None:
-        """What is there already of the output: the file, or what a killed run has left beside it."""
+        """The output if it exists, or the partial file of a killed run."""
         return self.output if self.output.is_file() else self.leftover
 
     @property
     def leftover(self) -> Path | None:
-        """What a killed run has left beside the output."""
+        """The partial file that a killed run has left next to the output."""
         partial = self._rows.path
         return partial if partial != self.output and partial.is_file() else None
 
     def resume(self, class_names: Sequence[str]) -> set[str]:
-        """Go on with what an earlier run has written.
+        """Continue the file of an earlier run.
 
         Args:
-            class_names: What labels may be.
+            class_names: The valid labels.
 
         Returns:
-            The :func:`identity` of every image that has a row.
+            The :func:`identity` of each image that has a row.
 
         Raises:
-            UserError: If the file is none of predictions, or was written with other classes.
+            UserError: If the file does not contain predictions, or was written with other classes.
         """
         known, done = set(class_names), set()
         if self._rows.path != self.output and self.leftover is None and self.output.is_file():
             self._unpack()
         for row in self._rows.resume():
             top5 = json.loads(row["top5"]) if isinstance(row["top5"], str) else row["top5"]
-            if foreign := [name for name in top5 if name not in known]:
+            if unknown := [name for name in top5 if name not in known]:
                 raise UserError(
-                    f"{self.output} has the label {foreign[0]!r}, which this checkpoint does not know; go on with the "
-                    "checkpoint that it was begun with, or give another --output."
+                    f"{self.output} has the label {unknown[0]!r}, which this checkpoint does not know; continue with "
+                    "the checkpoint that it was started with, or give another --output."
                 )
             done.add(identity(row["path"]))
             if len(self.first) < _COMPARED:
@@ -92,16 +91,16 @@ class PredictionFile:
         return done
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Write a batch's rows; raises like :meth:`RowFile.append`."""
+        """Write a batch's rows; raises as :meth:`RowFile.append`."""
         if rows:
             self._rows.append(rows)
             self.count += len(rows)
 
     def finish(self) -> None:
-        """Close the file, and make the final one where that is another.
+        """Close the file, and write the final one if it is another.
 
         Raises:
-            UserError: If that cannot be written; the rows are then still in the partial file.
+            UserError: If it cannot be written; the rows then remain in the partial file.
         """
         self._rows.close()
         if self.leftover is None:
@@ -113,28 +112,28 @@ class PredictionFile:
         except OSError as error:
             raise UserError(
                 f"The predictions could not be written to {self.output}: {error.strerror}. They are kept in "
-                f"{self._rows.path}; mend that, then go on with --resume."
+                f"{self._rows.path}; fix that, then continue with --resume."
             ) from error
         self._rows.path.unlink()
 
     def close(self) -> None:
-        """Close the file as it is."""
+        """Close the file without writing the final one."""
         self._rows.close()
 
     def _unpack(self) -> None:
-        """Turn a finished file into a partial one again."""
+        """Convert a finished file back to a partial one."""
         with replacing(self._rows.path) as target, target.open("wb") as file:
             for rows in _chunks(_read(self.output)):
                 file.write(json_lines(rows))
 
 
 def identity(path: str) -> str:
-    """What a path is compared by; also its text in Parquet, which takes UTF-8 alone: other bytes are escaped."""
+    """Return a path in comparable form, also used in Parquet: bytes that are not UTF-8 are escaped."""
     return path if path.isascii() else path.encode("utf-8", "backslashreplace").decode()
 
 
 def _read(path: Path) -> Iterator[Row]:
-    """The rows of a finished ``.json`` or ``.parquet`` file."""
+    """Yield the rows of a finished ``.json`` or ``.parquet`` file."""
     try:
         if path.suffix.lower() == ".json":
             yield from json.loads(path.read_bytes(), parse_constant=refuse_constant)
@@ -144,12 +143,12 @@ def _read(path: Path) -> Iterator[Row]:
         with parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(_CHUNK, columns=list(COLUMNS)):
                 yield from (row | {"top5": json.loads(row["top5"])} for row in batch.to_pylist())
-    except (ValueError, TypeError, KeyError) as error:  # of which pyarrow's errors are
-        raise UserError(f"{path} holds no predictions; give another --output, or leave out --resume.") from error
+    except (ValueError, TypeError, KeyError) as error:  # includes pyarrow's errors
+        raise UserError(f"{path} has no predictions; give another --output, or leave out --resume.") from error
 
 
 def _write_array(rows: Iterable[Row], target: Path) -> None:
-    """Write one JSON array, a row a line."""
+    """Write one JSON array, one row per line."""
     with target.open("wb") as file:
         separator = b"[\n"
         for row in rows:
@@ -159,7 +158,7 @@ def _write_array(rows: Iterable[Row], target: Path) -> None:
 
 
 def _write_parquet(rows: Iterable[Row], target: Path) -> None:
-    """Write Parquet in row groups; ``top5`` is a JSON object as in CSV."""
+    """Write Parquet in row groups, with ``top5`` as a JSON object like in CSV."""
     import pyarrow
     from pyarrow import parquet
 

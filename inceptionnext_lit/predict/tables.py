@@ -1,4 +1,4 @@
-"""Tables that grow on disk by whole rows, so that a killed run keeps what it has written and a later one goes on."""
+"""Tables that grow on disk row by row, so that a killed run keeps what it has written and can be resumed."""
 
 import csv
 import io
@@ -10,15 +10,15 @@ from typing import Any, BinaryIO
 from inceptionnext_lit.errors import UserError
 
 Row = dict[str, Any]
-# json.dumps would build an encoder for each row; NaN is no JSON, and has no business in a prediction
+# json.dumps would create an encoder per row; NaN is not valid JSON
 as_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 class RowFile:
     r"""A ``.csv`` file with a header or a ``.jsonl`` file, written row by row.
 
-    Text is UTF-8. File names are bytes on most systems: those that are no UTF-8 come as surrogates (``os.fsdecode``),
-    which CSV keeps as the bytes themselves and JSON as ``\udcXX``.
+    Text is UTF-8. File names are bytes on most systems: bytes that are not UTF-8 are surrogates here (``os.fsdecode``),
+    which CSV stores as the bytes themselves and JSON as ``\udcXX``.
 
     Args:
         path: The file.
@@ -33,12 +33,12 @@ class RowFile:
         self._mode = "wb"
 
     def resume(self) -> Iterator[Row]:
-        """Give the file's rows, after which it is added to instead of replaced.
+        """Yield the file's rows, and append to it from then on instead of replacing it.
 
-        What a kill in the middle of a write has left behind the last whole row is cut off in the end.
+        An incomplete row at the end, left by a kill during a write, is cut off.
 
         Raises:
-            UserError: If it is no such table, or cannot be read.
+            UserError: If the file is not such a table, or cannot be read.
         """
         self._mode = "ab"
         if not self.path.is_file():
@@ -56,7 +56,7 @@ class RowFile:
             raise UserError(f"{self.path} cannot be continued: {error.strerror}.") from error
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Write rows and hand them to the operating system; the first ones replace an older file.
+        """Write rows and flush them to the operating system; the first ones replace an older file.
 
         Raises:
             UserError: If they cannot be written.
@@ -73,17 +73,17 @@ class RowFile:
         except OSError as error:
             raise UserError(
                 f"The rows could not be written to {self.path}: {error.strerror}. What was written is kept; "
-                "mend that, then go on with --resume."
+                "fix that, then continue with --resume."
             ) from error
 
     def close(self) -> None:
-        """Close the file; more rows would be added to it."""
+        """Close the file; further rows are appended."""
         if self._file is not None:
             self._file.close()
             self._file, self._mode = None, "ab"
 
     def _records(self, file: BinaryIO) -> Iterator[bytes]:
-        """The bytes of each whole row; a CSV cell in quotes may hold line breaks."""
+        """Yield the bytes of each complete row; quoted CSV cells may contain line breaks."""
         record = b""
         for line in file:
             record += line
@@ -92,7 +92,7 @@ class RowFile:
                 record = b""
 
     def _decode(self, record: bytes, number: int) -> Row | None:
-        """One row; None for the header."""
+        """Decode one row; None for the header."""
         try:
             if not self._is_csv:
                 row = json.loads(record, parse_constant=refuse_constant)
@@ -103,19 +103,19 @@ class RowFile:
                 raise ValueError("other columns")
         except (ValueError, TypeError, csv.Error) as error:
             raise UserError(
-                f"Line {number + 1} of {self.path} is no row of {', '.join(self.columns)}; give another --output, or "
-                "leave out --resume, with which the file is replaced."
+                f"Line {number + 1} of {self.path} is not a row of {', '.join(self.columns)}; give another --output, "
+                "or leave out --resume to replace the file."
             ) from error
         return None if self._is_csv and number == 0 else row
 
 
 def refuse_constant(constant: str) -> None:
-    """Refuse NaN and Infinity, which Python's parser would take for numbers."""
-    raise ValueError(f"{constant} is no JSON")
+    """Refuse NaN and Infinity, which Python's parser accepts as numbers."""
+    raise ValueError(f"{constant} is not valid JSON")
 
 
 def csv_bytes(rows: Iterable[Row], columns: Sequence[str]) -> bytes:
-    """Rows as CSV; a dictionary in a cell becomes a JSON object."""
+    """Encode rows as CSV; a dictionary in a cell becomes a JSON object."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer)
     for row in rows:
@@ -125,9 +125,9 @@ def csv_bytes(rows: Iterable[Row], columns: Sequence[str]) -> bytes:
 
 
 def json_lines(rows: Iterable[Row]) -> bytes:
-    """Rows as JSON objects, one a line."""
+    """Encode rows as JSON objects, one per line."""
     rows = list(rows)
     try:
         return "".join(f"{as_json(row)}\n" for row in rows).encode()
-    except UnicodeEncodeError:  # a name that is no UTF-8
+    except UnicodeEncodeError:  # a file name that is not UTF-8
         return "".join(f"{json.dumps(row, allow_nan=False)}\n" for row in rows).encode()

@@ -1,4 +1,4 @@
-"""Predictions, written as they are made."""
+"""Write predictions as they are made."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -13,28 +13,27 @@ from inceptionnext_lit.tasks.classification.predictions import Predictions, labe
 from inceptionnext_lit.wording import count
 
 _DIGITS = 6
-_SAME = 0.01  # between probabilities of one model in other batches, on another device or in bfloat16
+_SAME = 0.01  # tolerance for one model's probabilities in other batches, on another device or in bfloat16
 NOT_FINITE = "the model's outputs for it are NaN or infinite"
 
 
 class PredictionWriter(Callback):
-    """Writes a row per image: ``path``, ``label``, ``probability`` and ``top5``, the best labels with theirs.
+    """Write one row per image: ``path``, ``label``, ``probability``, and ``top5``, the best labels with theirs.
 
-    Where images may have several labels, ``label`` has all of a probability of one half or more, with ``|`` between
-    them, and ``probability`` is that of the most probable one.
+    For multi-label models, ``label`` has all labels with a probability of at least one half, joined by ``|``, and
+    ``probability`` is that of the most probable one.
 
-    Rows are in the file as soon as a batch and the one after it are computed. Images that cannot be read, or for which
-    the model's outputs are not finite, are listed in ``OUTPUT_STEM.unreadable.csv``, with columns ``path`` and
-    ``reason``.
+    Rows are in the file as soon as their batch and the next one are computed. Images that cannot be read, or with NaN
+    or infinite outputs, are listed in ``OUTPUT_STEM.unreadable.csv``, with columns ``path`` and ``reason``.
 
     Args:
         output: Target file, ``.csv``, ``.jsonl``, ``.json`` or ``.parquet``; see :class:`PredictionFile`.
-        resume: Add to what is there.
-        overwrite: Replace what is there, once the first rows are ready.
+        resume: Append to the existing file.
+        overwrite: Replace the existing file, once the first rows are ready.
 
     Raises:
-        UserError: If the ending is another, the target is a folder, or it is there and neither to be continued nor
-            to be replaced.
+        UserError: If the file has another suffix or is a folder, or it exists and neither ``resume`` nor ``overwrite``
+            is set.
     """
 
     def __init__(self, output: str, resume: bool = False, overwrite: bool = False) -> None:
@@ -43,8 +42,8 @@ class PredictionWriter(Callback):
             raise UserError("--resume keeps the output and --overwrite replaces it; leave out one of them.")
         if (existing := self._file.existing) is not None and not (resume or overwrite):
             raise UserError(
-                f"{existing} is there already; add --resume to go on with it, --overwrite to replace it, or give "
-                "another --output."
+                f"{existing} already exists; add --resume to continue it, --overwrite to replace it, or give another "
+                "--output."
             )
         self._resume = resume
         name = f"{self._file.output.stem}.unreadable.csv"
@@ -57,16 +56,16 @@ class PredictionWriter(Callback):
         self._out = LineConsole()
 
     def remaining(self, paths: Sequence[str], class_names: Sequence[str]) -> list[str]:
-        """What is left to do of some images, of which ``resume`` leaves out those that are written or listed already.
+        """Return the images left to do; with ``resume``, those already written or listed are left out.
 
-        The first few that are written come again, to see that it is the same model that goes on.
+        The first few written ones are included again, to check that the model is the same.
 
         Args:
             paths: The images.
-            class_names: What labels may be.
+            class_names: The valid labels.
 
         Raises:
-            UserError: If the files that are there cannot be continued.
+            UserError: If the existing files cannot be continued.
         """
         if not self._resume:
             return list(paths)
@@ -78,12 +77,12 @@ class PredictionWriter(Callback):
         if self._earlier or listed:
             there = f"{count(self._earlier, 'prediction')} and {count(len(listed), 'unreadable image')}"
             to_do = f"{len(left)} of {count(len(paths), 'image')}"
-            self._out.print(f"Going on with {self._file.output}: it has {there}; {to_do} left to do.")
+            self._out.print(f"Continuing {self._file.output}: it has {there}; {to_do} left to do.")
         again = [path for path in paths if identity(path) in self._file.first] if left else []
         return again + left
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse several processes; see :func:`check_single_process`."""
+        """Refuse several ranks; see :func:`check_single_process`."""
         check_single_process(trainer)
 
     def on_predict_batch_end(
@@ -95,7 +94,7 @@ class PredictionWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Write the batch before, while a GPU is still busy with this one; list what could not be read.
+        """Write the previous batch while a GPU is busy with this one, and list unreadable images.
 
         Raises:
             UserError: If the files cannot be written.
@@ -117,16 +116,16 @@ class PredictionWriter(Callback):
         self.finish()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Keep what is there when the run is stopped, and say how it goes on."""
+        """Keep what is written when the run is stopped, and say how to continue."""
         if isinstance(exception, UserError):
             return
         self._flush()
         self._file.close()
         kept = count(self._file.count, "prediction")
-        self._out.print(f"Stopped; {kept} written. The same command with --resume goes on.")
+        self._out.print(f"Stopped; {kept} written. The same command with --resume continues.")
 
     def finish(self) -> None:
-        """Write what is left and say where it is.
+        """Write the remaining rows, and print where they are.
 
         Raises:
             UserError: If no image could be read, or the file cannot be written.
@@ -162,26 +161,26 @@ class PredictionWriter(Callback):
                 self._lost += len(lost)
 
     def _compare(self, rows: list[Row]) -> None:
-        """Refuse to go on with what another model has written."""
+        """Refuse to continue a file that another model has written."""
         for row in rows:
             label, before = self._file.first[identity(row["path"])]
             now = row["top5"].get(label, 0.0)
             if abs(now - before) > _SAME:
                 raise UserError(
-                    f"{self._file.output} was begun with another checkpoint or other settings: {row['path']} is "
-                    f"{label!r} at {before:.4f} there, and at {now:.4f} now. Go on with the checkpoint that it was "
-                    "begun with, or give another --output."
+                    f"{self._file.output} was started with another checkpoint or other settings: {row['path']} is "
+                    f"{label!r} at {before:.4f} there, and at {now:.4f} now. Continue with the checkpoint that it was "
+                    "started with, or give another --output."
                 )
 
     def _begin(self) -> None:
-        """Without ``resume``, let the list of an earlier run go when there is something new."""
+        """Without ``resume``, delete the list of an earlier run when there is something new."""
         if not self._begun:
             self._unreadable.path.unlink(missing_ok=True)
             self._begun = True
 
 
 def _rows(predictions: Predictions, class_names: Sequence[str]) -> list[Row]:
-    """A row for each image that has a prediction."""
+    """Return one row for each image that has a prediction."""
     rows = []
     of_images = predictions["finite"].tolist(), labels(predictions, class_names), top_labels(predictions, class_names)
     for path, is_finite, label, top in zip(predictions["paths"], *of_images, strict=True):
@@ -193,7 +192,7 @@ def _rows(predictions: Predictions, class_names: Sequence[str]) -> list[Row]:
 
 
 def check_single_process(trainer: Trainer) -> None:
-    """Refuse several processes, each of which would write its own share of the rows over the others'.
+    """Refuse several ranks, each of which would overwrite the others' rows with its own.
 
     Raises:
         UserError: If there is more than one.

@@ -1,4 +1,4 @@
-"""Reports on models: what they cost, beside what the paper says they cost."""
+"""Reports on models: evaluation metrics, cost and speed."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""The figures of an evaluation, a line for each split and kind of weights."""
+"""Metrics of an evaluation, one line for each split and set of weights."""
 
 from collections.abc import Mapping
 
@@ -7,17 +7,17 @@ from inceptionnext_lit.wording import printable
 _AVERAGED = "_ema"
 
 
-def evaluation_lines(figures: Mapping[str, float], *, has_average: bool | None) -> list[str]:
-    """Lay figures out as a table of four digits.
+def evaluation_lines(metrics: Mapping[str, float], *, has_average: bool | None) -> list[str]:
+    """Format metrics as a table with four digits.
 
     Args:
-        figures: Figures by name: ``val/acc1``, ``val_ema/acc1``; those of single labels as ``val/f1/cat``.
-        has_average: Whether the model keeps averaged weights, which ``predict`` then uses; None where nobody knows.
+        metrics: Values by name: ``val/acc1``, ``val_ema/acc1``; those of single labels as ``val/f1/cat``.
+        has_average: Whether the model has averaged weights, which ``predict`` then uses; None if unknown.
 
     Returns:
-        The lines: a heading, one for each split, then one for each label where there are such figures.
+        The lines: a heading, one line per split, then one per label if there are such metrics.
     """
-    named = {tuple(name.split("/", 2)): value for name, value in figures.items() if "/" in name}
+    named = {tuple(name.split("/", 2)): value for name, value in metrics.items() if "/" in name}
     stages = sorted({name[0] for name in named})
     if not stages:
         return []

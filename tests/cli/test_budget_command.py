@@ -193,13 +193,13 @@ def test_a_model_beside_another_one(budget: Budget) -> None:
         (
             ["inceptionnext_iso_nano", "--image_size", "3"],
             1,
-            r"The model 'inceptionnext_iso_nano' cannot take images of 3×3 pixels \(An image of 3×3 pixels is too "
+            r"The model 'inceptionnext_iso_nano' cannot process images of 3×3 pixels \(An image of 3×3 pixels is too "
             r"small: this model needs at least 4×4\); set another --image_size\.",
         ),
         (
             ["inceptionnext_iso_nano", "--against", "inceptionnext_nano"],
             1,
-            r"The model 'inceptionnext_nano' cannot take images of 28×28 pixels \(.+ 32×32\); set another "
+            r"The model 'inceptionnext_nano' cannot process images of 28×28 pixels \(.+ 32×32\); set another "
             r"--image_size\.",
         ),
         *(
@@ -218,7 +218,7 @@ def test_a_model_beside_another_one(budget: Budget) -> None:
         (["inceptionnext_iso_nano", "--by_module", "-1"], 2, r"--by_module: '-1' is no depth; give 0 or more\."),
         (["inceptionnext_iso_nano", "--by_module", "all"], 2, r"--by_module: 'all' is no depth; give 0 or more\."),
         (["--plot", "x.jpg"], 1, r"x\.jpg ends in neither \.png nor \.svg; give --plot a file name that does\."),
-        (["--plot", "no/x.svg"], 1, r"There is no folder no; make it, or name another file with --plot\."),
+        (["--plot", "no/x.svg"], 1, r"There is no folder no; create it, or give another file with --plot\."),
         (
             ["inceptionnext_iso_nano", "--plot", "x.png"],
             1,
@@ -323,7 +323,7 @@ def test_a_single_model_that_is_not_wholly_counted_fails(budget: Budget) -> None
     assert error == "error: 1 of 1 rows must not stand: sequencer2d_s (not counted: aten::lstm (×36)).\n"
     code, _, error = budget("inceptionnext_iso_micro", "--against", "sequencer2d_s")
     assert code == 1
-    assert error.startswith("error: sequencer2d_s cannot be held against: not counted: aten::lstm")
+    assert error.startswith("error: sequencer2d_s cannot be a reference: not counted: aten::lstm")
 
 
 def test_csv_has_no_room_for_parts_and_ratios(budget: Budget) -> None:

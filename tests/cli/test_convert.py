@@ -214,7 +214,7 @@ def test_a_disk_that_fills_up(trained: Path, refused: Refused, tmp_path: Path, m
 def test_checkpoints_that_are_none(trained: Path, refused: Refused, tmp_path: Path) -> None:
     assert refused("no.ckpt", "--output", "new/x.safetensors") == "There is no checkpoint at no.ckpt; check the path."
     message = refused(trained, "--output", "x.safetensors")
-    assert message == f"{trained} is a folder, not a checkpoint; name the file in it."
+    assert message == f"{trained} is a folder, not a checkpoint; give the path of a file in it."
     (tmp_path / "text.ckpt").write_text("weights, honestly")
     message = refused("text.ckpt", "--output", "x.safetensors")
     assert message == "The file text.ckpt is not a checkpoint, or is damaged; nothing in it was run."
@@ -223,7 +223,7 @@ def test_checkpoints_that_are_none(trained: Path, refused: Refused, tmp_path: Pa
     torch.save({"state_dict": content["state_dict"]}, tmp_path / "foreign.ckpt")
     for name in ("bare.pth", "foreign.ckpt"):
         assert refused(name, "--output", "x.safetensors") == (
-            f"{name} is no checkpoint of a classifier: it does not say which model it holds. "
+            f"{name} is not a checkpoint of a classifier: it does not name its model. "
             f"Give it to fit as it is: --model.name NAME --model.pretrained {name}."
         )
 
@@ -232,7 +232,7 @@ def test_what_convert_wrote_is_no_checkpoint(trained: Path, convert: Convert, re
     convert(trained / "checkpoints/best.ckpt", "--output", "once.safetensors")
     message = refused("once.safetensors", "--output", "twice.safetensors")
     assert re.match(
-        r"once\.safetensors is no checkpoint of a classifier.* --model\.pretrained once\.safetensors\.$", message
+        r"once\.safetensors is not a checkpoint of a classifier.* --model\.pretrained once\.safetensors\.$", message
     )
 
 
@@ -254,7 +254,7 @@ def test_a_checkpoint_that_holds_code(refused: Refused, tmp_path: Path, monkeypa
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     torch.save({"state_dict": {}, "hyper_parameters": TouchFile()}, tmp_path / "evil.ckpt")
     message = refused("evil.ckpt", "--output", "x.safetensors")
-    assert message.startswith("The file evil.ckpt holds code (posix.system) beside weights; it was refused")
+    assert message.startswith("The file evil.ckpt contains code (posix.system) besides weights; it was refused")
 
 
 def test_a_model_that_is_not_known_here(trained: Path, refused: Refused, tmp_path: Path) -> None:

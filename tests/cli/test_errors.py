@@ -260,7 +260,7 @@ def test_a_checkpoint_that_holds_code(
 ) -> None:
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     torch.save({"state_dict": {}, "hyper_parameters": TouchFile()}, tmp_path / "evil.ckpt")
-    assert "holds code (posix.system)" in refused(command, "--ckpt_path", "evil.ckpt", "--data.root", "sample")
+    assert "contains code (posix.system)" in refused(command, "--ckpt_path", "evil.ckpt", "--data.root", "sample")
 
 
 def test_predict_without_images_and_to_nowhere(refused: Callable[..., str], trained: Path, tmp_path: Path) -> None:
@@ -305,6 +305,6 @@ def test_resuming_on_other_classes(refused: Callable[..., str], trained: Path, m
 def test_freezing_random_weights(refused: Callable[..., str], folder: Path) -> None:
     words = ["fit", *SMALL, "--data.root", folder, "--data.batch_size", 4]
     message = refused(*words, "--model.finetuning.freeze", "backbone")
-    assert message.startswith("model.finetuning.freeze backbone keeps weights that are random")
+    assert message.startswith("model.finetuning.freeze backbone keeps random weights")
     assert "--model.finetuning.allow_random true" in message
     assert refused(*words, "--model.finetuning.probe_epochs", 1).startswith("model.finetuning.probe_epochs 1 keeps")

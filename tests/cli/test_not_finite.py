@@ -98,7 +98,7 @@ def test_the_classifier_names_them(overflowing: Path, photos: Path) -> None:
     a, b, c = (str(photos / f"val/bag/{name}.png") for name in "abc")
     [prediction] = classifier.predict(b)
     assert 0 < prediction.probability <= 1
-    with pytest.raises(UserError, match=rf"outputs are NaN or infinite for {a}, {c}\. Look at"):
+    with pytest.raises(UserError, match=rf"outputs are NaN or infinite for {a}, {c}\. Check"):
         classifier.predict([a, b, c])
     pixels = torch.full((3, 28, 28), 255, dtype=torch.uint8)
     with pytest.raises(UserError, match=r"outputs are NaN or infinite for image 3\."):
@@ -115,7 +115,7 @@ def test_weights_that_are_no_numbers(
     checkpoint["state_dict"][name][0, 0, 0, 0] = value
     path = tmp_path / "broken.ckpt"
     torch.save(checkpoint, path)
-    expected = f"{path} holds NaN or infinite numbers in {name}; use an earlier checkpoint."
+    expected = f"{path} contains NaN or infinite values in {name}; use an earlier checkpoint."
     commands: list[list[object]] = [
         *([command, "--ckpt_path", path, "--data.root", "sample"] for command in ("validate", "test")),
         ["predict", "sample", "--ckpt_path", path],
@@ -129,7 +129,7 @@ def test_weights_that_are_no_numbers(
             cli(*words)
         assert exit_.value.code == 1
         assert expected in capsys.readouterr().err
-    with pytest.raises(UserError, match="holds NaN or infinite numbers"):
+    with pytest.raises(UserError, match="contains NaN or infinite values"):
         load_classifier(path)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -147,5 +147,5 @@ def test_the_newest_good_checkpoint_is_continued(
     capsys.readouterr()
     cli(*words, "--trainer.max_epochs", 2, "--ckpt_path", "last")
     printed = capsys.readouterr().out
-    assert f"Not used:   The checkpoint {last} holds NaN or infinite numbers in model.stem" in printed
+    assert f"Not used:   The checkpoint {last} contains NaN or infinite values in model.stem" in printed
     assert f"Continues:  {last.with_name('best.ckpt')} after step 4" in printed

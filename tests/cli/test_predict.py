@@ -115,7 +115,7 @@ def test_resume_without_and_with_nothing_left(
     first = Path("out.csv").read_bytes()
     cli("predict", "photos/1?.png", "photos/more", *words(checkpoint, "out.csv", "--resume", "true"))
     assert [line for line in capsys.readouterr().out.splitlines() if "out." in line] == [
-        "Going on with out.csv: it has 5 predictions and 0 unreadable images; 7 of 12 images left to do.",
+        "Continuing out.csv: it has 5 predictions and 0 unreadable images; 7 of 12 images left to do.",
         "5 predictions written to out.csv (10 in all)",
         "2 images could not be read: see out.unreadable.csv",
     ]
@@ -140,7 +140,7 @@ def test_an_output_is_kept_unless_it_is_to_be_replaced_or_continued(
         cli("predict", "photos/1?.png", *words(checkpoint, "out.json"))
     assert exit_.value.code == 1
     assert capsys.readouterr().err == (
-        "error: out.json is there already; add --resume to go on with it, --overwrite to replace it, or give another "
+        "error: out.json already exists; add --resume to continue it, --overwrite to replace it, or give another "
         "--output.\n"
     )
     assert Path("out.json").read_bytes() == before
@@ -253,7 +253,7 @@ def test_a_signal_keeps_all_rows(photos: Path, checkpoint: Path, shell: Any, sig
     assert done.returncode == code
     assert "Traceback" not in done.stderr
     written = (photos.parent / "out.jsonl").read_bytes().count(b"\n")
-    assert f"Stopped; {written} predictions written. The same command with --resume goes on." in done.stdout
+    assert f"Stopped; {written} predictions written. The same command with --resume continues." in done.stdout
     assert written >= 3
     assert shell(*command, "--resume").returncode == 0
     assert (photos.parent / "out.jsonl").read_bytes().count(b"\n") == 19
@@ -301,7 +301,7 @@ def test_another_checkpoint_does_not_go_on(
     with pytest.raises(SystemExit) as exit_:
         cli("predict", "photos/1?.png", *words(tmp_path / "other.ckpt", output, "--resume"))
     assert exit_.value.code == 1
-    assert f"{output} was begun with another checkpoint or other settings: " in capsys.readouterr().err
+    assert f"{output} was started with another checkpoint or other settings: " in capsys.readouterr().err
     cli("predict", "photos/1?.png", *words(checkpoint, output, "--resume"))
     assert rows(output)[: len(before)] == before
     assert len({row["path"] for row in rows(output)}) == len(rows(output)) == 10

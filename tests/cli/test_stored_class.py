@@ -60,7 +60,7 @@ def test_a_class_that_nobody_has_named(
             f"error: The checkpoint {path} is of the class stranger.Task, which is not one of this package's, so it "
             "was not imported. If you trust it, name the class yourself: --model stranger.Task.\n"
         )
-    with pytest.raises(UserError, match="no checkpoint of a classifier"):
+    with pytest.raises(UserError, match="not a checkpoint of a classifier"):
         load_classifier(path)
     convert_checkpoint(path, tmp_path / "weights.safetensors")  # which makes the model alone
     assert not ran.exists()

@@ -167,12 +167,12 @@ def test_files_that_are_no_checkpoint(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"text\.ckpt is not a checkpoint"):
         load_classifier(tmp_path / "text.ckpt")
     torch.save({"state_dict": {}}, tmp_path / "bare.ckpt")
-    with pytest.raises(UserError, match=r"bare\.ckpt is no checkpoint of a classifier that fit has trained"):
+    with pytest.raises(UserError, match=r"bare\.ckpt is not a checkpoint of a classifier trained by fit"):
         load_classifier(tmp_path / "bare.ckpt")
     checkpoint = torch.load(trained / "checkpoints/best.ckpt", weights_only=True)
     del checkpoint["state_dict"]["model.stem.weight"]
     torch.save(checkpoint, tmp_path / "part.ckpt")
-    with pytest.raises(UserError, match=r"The weights and the arguments in .*part\.ckpt do not fit each other"):
+    with pytest.raises(UserError, match=r"The weights and arguments in .*part\.ckpt do not match each other"):
         load_classifier(tmp_path / "part.ckpt")
     with pytest.raises(UserError, match=r"^There is no device 'gpu'; give 'cpu', or 'cuda' for a GPU\.$"):
         load_classifier(trained / "checkpoints/best.ckpt", device="gpu")

@@ -141,13 +141,13 @@ def test_files_that_cannot_be_continued(tmp_path: Path) -> None:
     ]:
         (tmp_path / name).write_text(content)
         with pytest.raises(
-            UserError, match=rf"^Line [12] of .*{name} is no row of path, label, probability, top5; give"
+            UserError, match=rf"^Line [12] of .*{name} is not a row of path, label, probability, top5; give"
         ):
             PredictionFile(str(tmp_path / name)).resume(CLASSES)
         assert (tmp_path / name).read_text() == content
     for name in ("a.json", "b.parquet"):
         (tmp_path / name).write_text("{}{")
-        with pytest.raises(UserError, match=rf"{name} holds no predictions; give another --output"):
+        with pytest.raises(UserError, match=rf"{name} has no predictions; give another --output"):
             PredictionFile(str(tmp_path / name)).resume(CLASSES)
     output = written(tmp_path, "p.csv", ["1.jpg"])
     with pytest.raises(UserError, match=r"p\.csv has the label 'cat', which this checkpoint does not know; go on with"):
@@ -156,7 +156,9 @@ def test_files_that_cannot_be_continued(tmp_path: Path) -> None:
 
 def test_a_missing_package_and_other_endings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"^Writing p\.parquet needs a package that is not there: pip install pyarrow"):
+    with pytest.raises(
+        UserError, match=r"^Writing p\.parquet needs a package that is not installed: pip install pyarrow"
+    ):
         PredictionFile("p.parquet")
     with pytest.raises(UserError, match=r"^--output is p\.txt; it must end in \.csv, \.jsonl, \.json or \.parquet\.$"):
         PredictionFile("p.txt")
@@ -164,5 +166,5 @@ def test_a_missing_package_and_other_endings(tmp_path: Path, monkeypatch: pytest
 
 def test_a_full_disk(tmp_path: Path) -> None:
     (tmp_path / "p.csv").symlink_to("/dev/full")
-    with pytest.raises(UserError, match=r"p\.csv: No space left on device\. What was written is kept; mend that"):
+    with pytest.raises(UserError, match=r"p\.csv: No space left on device\. What was written is kept; fix that"):
         RowFile(tmp_path / "p.csv", ("path",)).append([{"path": "x"}])

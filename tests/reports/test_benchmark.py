@@ -65,7 +65,7 @@ def test_cases_are_measured_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     first, second = measure([case(), case(model=NANO)], rounds=2, seconds=0.01, tick=told.append)
     assert told == [
-        *(f"making {name} eager ready" for name in (MICRO, NANO)),
+        *(f"preparing {name} eager" for name in (MICRO, NANO)),
         *(f"round {number} of 2: {name} eager" for number in (1, 2) for name in (MICRO, NANO)),
     ]
     assert first.ratios == [1.0, 1.0]
@@ -167,7 +167,7 @@ def test_refused(
 
 def test_tf32_is_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(ValueError, match="tf32 is a format of GPUs, of which there is none here"):
+    with pytest.raises(ValueError, match="tf32 needs a GPU, and there is none here"):
         Bench(case(precision="tf32"))
 
 

@@ -336,13 +336,13 @@ def test_a_segmenter_on_a_backbone_that_is_built_for_a_size() -> None:
         (
             "inceptionnext_iso_nano",
             (28, 3),
-            "The model 'inceptionnext_iso_nano' cannot take images of 28×3 pixels (An image of 28×3 pixels is too "
+            "The model 'inceptionnext_iso_nano' cannot process images of 28×3 pixels (An image of 28×3 pixels is too "
             "small: this model needs at least 4×4); set another --image_size.",
         ),
         (
             "vgg11",
             (16, 16),
-            "The model 'vgg11' cannot take images of 16×16 pixels (Given input size: (512x1x1). Calculated output "
+            "The model 'vgg11' cannot process images of 16×16 pixels (Given input size: (512x1x1). Calculated output "
             "size: (512x0x0). Output size is too small); set another --image_size.",
         ),
     ],
@@ -355,7 +355,7 @@ def test_what_cannot_be_counted_is_said(name: str, size: tuple[int, int] | None,
 
 def test_a_size_that_a_model_cannot_be_built_for_is_said() -> None:
     with pytest.raises(
-        UserError, match=r"^The model 'deit_tiny_patch16_224' cannot take images of 8×8 pixels \(.+\); "
+        UserError, match=r"^The model 'deit_tiny_patch16_224' cannot process images of 8×8 pixels \(.+\); "
     ):
         count_model("deit_tiny_patch16_224", (8, 8))
 

@@ -1,1 +1,1 @@
-"""Speed of models, side by side."""
+"""Speed of models, measured alternately."""

@@ -1,6 +1,6 @@
-"""One thing that a benchmark measures: a model in one form, ready to run, in a process of its own.
+"""One benchmark case: a model in one form, ready to run in its own process.
 
-Each case has its own process, so that neither its memory nor its compiled code nor its allocator are another one's.
+Each case has its own process, so that it shares neither memory nor compiled code nor an allocator with others.
 """
 
 import logging
@@ -27,9 +27,9 @@ Precision = Literal["fp32", "tf32", "bf16"]
 Variant = Literal["eager", "compile", "deploy", "deploy+compile"]
 Layout = Literal["best", "channels_last", "contiguous"]
 VARIANTS: tuple[str, ...] = get_args(Variant)
-_WARM_UPS = 2  # the second is what compiles
-_TRIAL_STEPS = 2  # of each layout, to find the faster one
-_LEAST_STEPS = 3  # of a round
+_WARM_UPS = 2  # the second one compiles
+_TRIAL_STEPS = 2  # per layout, to find the faster one
+_LEAST_STEPS = 3  # per round
 _MATMUL_SECONDS = 0.2
 Product = tuple[int, int, int]  # rows, inner dimension and columns
 PRODUCTS: tuple[Product, ...] = (
@@ -42,17 +42,17 @@ class Case:
     """What is measured.
 
     Attributes:
-        model: A name that timm knows.
-        variant: ``eager``; ``compile`` (with freezing where nothing is trained); ``deploy``, the inference form, whose
-            weights are of the precision too; or both.
-        mode: Forward alone, or a training step: forward, loss, backward and a step of AdamW.
-        precision: ``bf16`` is autocast, but for ``deploy``; ``tf32`` is single precision of which a GPU's matrix units
-            use 10 bits of the fraction, in matrix products and convolutions alike; ``fp32`` uses all, in both.
+        model: A timm model name.
+        variant: ``eager``; ``compile`` (with freezing for inference); ``deploy``, the inference form, whose weights
+            have the given precision too; or both.
+        mode: Inference, or a training step: forward, loss, backward and a step of AdamW.
+        precision: ``bf16`` is autocast, except for ``deploy``; ``tf32`` uses a GPU's TF32 units for matrix products and
+            convolutions; ``fp32`` uses full precision for both.
         layout: Memory layout of images and weights; ``best`` tries both.
         batch_size: Images per step.
-        image_size: Their side, in pixels.
-        threads: Threads of the CPU.
-        keeps_memory: Whether the allocator is told to keep its memory.
+        image_size: Side of the images in pixels.
+        threads: CPU threads.
+        keeps_memory: Whether the allocator keeps freed memory.
     """
 
     model: str
@@ -78,10 +78,10 @@ class Bench:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.set_num_threads(case.threads)
         torch.manual_seed(0)
-        # torch's own defaults allow it for convolutions alone, so that it depends on how a model writes a linear layer
+        # torch's defaults allow TF32 only in convolutions, so speed would depend on how a model writes a linear layer
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = case.precision == "tf32"
         if case.precision == "tf32" and self.device.type != "cuda":
-            raise ValueError("tf32 is a format of GPUs, of which there is none here")
+            raise ValueError("tf32 needs a GPU, and there is none here")
         self._before = _resident_mib()
         started = time.perf_counter()
         layouts = [case.layout] if case.layout != "best" else ["channels_last", "contiguous"]
@@ -98,15 +98,15 @@ class Bench:
         _forget_peak()
 
     def images_per_s(self, seconds: float) -> float:
-        """Run for at least so long, and for three steps; images per second."""
+        """Run for at least this many seconds and three steps, and return the images per second."""
         steps = max(_LEAST_STEPS, math.ceil(seconds / self._time(self._step, 1)))
         return steps * self.case.batch_size / self._time(self._step, steps)
 
     def matmul_gflop_per_s(self, products: Sequence[Product] = PRODUCTS) -> float:
-        """The rate of the fastest of some matrix products of this precision.
+        """Return the best speed of several matrix products in this precision.
 
         Args:
-            products: Their sizes; by default those of the models at 224 pixels and a large square one.
+            products: Sizes; by default those of the models at 224 pixels and a large square one.
         """
         dtype = torch.bfloat16 if self.case.precision == "bf16" else torch.float32
         best = 0.0
@@ -125,14 +125,14 @@ class Bench:
         return best
 
     def peak_memory_mib(self) -> float | None:
-        """The most memory since the warm-up: the GPU's, or this process's beyond what it had without a model."""
+        """Return the peak memory since the warm-up: the GPU's, or what this process has used beyond its start."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated() / 2**20
         peak = _status("VmHWM")
         return None if peak is None or self._before is None else peak - self._before
 
     def _time(self, step: Callable[[], object], count: int) -> float:
-        """Seconds that some steps take."""
+        """Return the seconds that a number of steps take."""
         if self.device.type != "cuda":
             started = time.perf_counter()
             for _ in range(count):
@@ -197,19 +197,19 @@ class Bench:
 
 
 def serve(connection: Connection, case: Case) -> None:
-    """Hold a case in a process of its own, and do what is asked for through a connection.
+    """Run a case in its own process, and call its methods on request.
 
     Args:
-        connection: Gets the name of a method of :class:`Bench` and its arguments, or None to end; gives what it
-            returns, or the exception that it raised. The first thing that it gives says whether the case is ready.
+        connection: Receives the name of a method of :class:`Bench` and its arguments, or None to end; sends the
+            returned value, or the exception raised. The first message sent tells whether the case is ready.
         case: What is measured.
     """
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # of a CUDA folder that nobody asked for
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns about a missing CUDA folder
     if case.keeps_memory:
         keep_memory()
     try:
         bench = Bench(case)
-    except Exception as error:  # whatever a model or a compiler raises, the other process says it
+    except Exception as error:  # the parent process reports errors of any type
         connection.send(error)
         return
     connection.send({"warm_up_s": bench.warm_up_s, "layout": bench.layout, "device": str(bench.device)})
@@ -226,7 +226,7 @@ def _resident_mib() -> float | None:
 
 
 def _forget_peak() -> None:
-    """Let the kernel's record of this process's peak begin anew (Linux)."""
+    """Reset the kernel's record of this process's peak memory (Linux)."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     try:
@@ -236,7 +236,7 @@ def _forget_peak() -> None:
 
 
 def _status(key: str) -> float | None:
-    """A figure of this process in MiB, where the system tells it."""
+    """Return a value of this process's status in MiB; None if the system does not provide it."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Speed of models side by side: in turn, round by round, each in a process of its own."""
+"""Compare the speed of models: in alternation, round by round, each in its own process."""
 
 import multiprocessing
 import signal
@@ -16,24 +16,24 @@ from inceptionnext_lit.models.cost import count_model
 from inceptionnext_lit.reports.benchmark.case import PRODUCTS, Case, Product, serve
 from inceptionnext_lit.wording import first_line
 
-_GRACE = 2  # seconds for a process to end by itself
-_BACKWARD = 3  # forward and backward cost about three times the forward's multiply-adds
+_GRACE = 2  # seconds for a process to exit by itself
+_BACKWARD = 3  # forward and backward need about three times the multiply-adds of the forward pass
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured of a case.
+    """The measurements of a case.
 
     Attributes:
         case: What was measured.
-        layout: The memory layout that was used.
-        device: Where it ran.
+        layout: The memory layout used.
+        device: The device used.
         rates: Images per second in each round.
-        ratios: The same over the first case's, in each round.
-        matmul: Rate of matrix products in GFLOP/s, in each round.
-        warm_up_s: Seconds until it was ready, compilation included.
-        peak_memory_mib: The most memory while it ran; None where the system does not tell.
-        gflop_per_image: Operations of an image, a multiply-add being two; None if they cannot be counted.
+        ratios: The same relative to the first case, in each round.
+        matmul: Speed of matrix products in GFLOP/s, in each round.
+        warm_up_s: Seconds until it was ready, including compilation.
+        peak_memory_mib: Peak memory while it ran; None if the system does not provide it.
+        gflop_per_image: Operations per image, two per multiply-add; None if they cannot be counted.
     """
 
     case: Case
@@ -47,7 +47,7 @@ class Measurement:
     gflop_per_image: float | None
 
     def record(self) -> dict[str, Any]:
-        """The measurement as plain values under stable names; medians over the rounds."""
+        """Return the measurements as plain values under stable names, as medians over the rounds."""
         rate, matmul = statistics.median(self.rates), statistics.median(self.matmul)
         gflop = None if self.gflop_per_image is None else rate * self.gflop_per_image
         return {
@@ -84,14 +84,14 @@ def measure(
     tick: Callable[[str], None] | None = None,
     products: Sequence[Product] = PRODUCTS,
 ) -> list[Measurement]:
-    """Measure cases in turn, in several rounds.
+    """Measure cases alternately, in several rounds.
 
     Args:
-        cases: What to measure; the first is what the others are compared with.
-        rounds: How often each is measured.
-        seconds: How long each runs in a round, at least.
-        tick: Is told what happens next.
-        products: Sizes of the matrix products whose rate is the bound.
+        cases: What to measure; the others are compared with the first.
+        rounds: Number of rounds.
+        seconds: Minimum duration of a case in a round.
+        tick: Called with a description of what happens next.
+            products: Sizes of the matrix products whose speed is the bound.
 
     Raises:
         UserError: If a model is unknown, or a case cannot be run.
@@ -102,7 +102,7 @@ def measure(
     processes = []
     try:
         for case in cases:
-            tell(f"making {case.model} {case.variant} ready")
+            tell(f"preparing {case.model} {case.variant}")
             processes.append(_Worker(case))
         rates: list[list[float]] = [[] for _ in cases]
         matmul: list[list[float]] = [[] for _ in cases]
@@ -111,7 +111,7 @@ def measure(
             for index, (case, process) in enumerate(zip(cases, processes, strict=True)):
                 tell(f"round {number + 1} of {rounds}: {case.model} {case.variant}")
                 rates[index].append(cast(float, process.ask("images_per_s", seconds)))
-                if number == 0:  # before the matrix products, whose memory is not the model's
+                if number == 0:  # before the matrix products, whose memory does not belong to the model
                     peaks.append(cast(float | None, process.ask("peak_memory_mib")))
                 matmul[index].append(cast(float, process.ask("matmul_gflop_per_s", products)))
         return [
@@ -135,11 +135,11 @@ def measure(
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Processes that start meanwhile do not hear Ctrl-C: it is for this one, which then ends them."""
+    """Make processes started in this block ignore Ctrl-C, which this process handles by ending them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    resource_tracker.ensure_running()  # which would let interrupts through again where it is not running yet
+    resource_tracker.ensure_running()  # starting it later would unblock interrupts
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -148,13 +148,13 @@ def _without_interrupts() -> Iterator[None]:
 
 
 class _Worker:
-    """A case's process, from this side.
+    """A case's process, seen from the parent.
 
     Args:
-        case: What it holds.
+        case: The case to run.
 
     Raises:
-        UserError: If the case cannot be made ready.
+        UserError: If the case cannot be prepared.
     """
 
     def __init__(self, case: Case) -> None:
@@ -173,7 +173,7 @@ class _Worker:
         return self._receive()
 
     def end(self) -> None:
-        """Let the process end; one that does not listen is killed."""
+        """End the process, and kill it if it does not respond."""
         with suppress(OSError):
             self._connection.send(None)
         self._process.join(_GRACE)

@@ -1,4 +1,4 @@
-"""Benchmarks as text, a terminal's table or JSON, and as a picture."""
+"""Render benchmarks as text, a terminal table or JSON, and as a plot."""
 
 import json
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ _COLUMNS = ("img/s", "min–max", "ratio", "min–max", "GFLOP/s", "of matmul", 
 
 
 def render(measurements: Sequence[Measurement], style: Format) -> str:
-    """Write measurements as text.
+    """Render measurements as text.
 
     Args:
-        measurements: What was measured.
-        style: ``"json"`` holds plain numbers under stable names.
+        measurements: The measurements.
+        style: ``"json"`` has plain numbers under stable names.
     """
     records = [measurement.record() for measurement in measurements]
     return json.dumps(records, indent=1) + "\n" if style == "json" else _table(records)
@@ -61,12 +61,12 @@ def _number(value: float | None, style: str) -> str:
 
 
 def draw_scaling(measurements: Sequence[Measurement], axis: Axis, path: Path) -> None:
-    """Draw how the time of an image grows.
+    """Plot the time per image against the image or batch size.
 
     Args:
-        measurements: Of each model at several sizes.
-        axis: What differs.
-        path: The picture to write, ``.svg`` or ``.png``.
+        measurements: Measurements of each model at several sizes.
+        axis: The size that varies.
+        path: The file to write, ``.svg`` or ``.png``.
     """
     import matplotlib
 

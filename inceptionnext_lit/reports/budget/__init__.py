@@ -1,1 +1,1 @@
-"""What models cost, beside what the paper says they cost."""
+"""Cost of models, compared with the paper."""

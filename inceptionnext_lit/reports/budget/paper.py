@@ -1,8 +1,8 @@
-"""The paper's tables, as printed: the figures that the budget report sets its own count beside.
+"""The paper's tables as printed, for comparison with our own counts.
 
-Source: InceptionNeXt (arXiv 2303.16900), the README of its authors (InceptionNeXt-A), and the papers it quotes.
-Figures of parameters (millions) and MACs (10⁹) are kept as text, since how many digits were printed decides what
-rounds to them. Throughput is in images per second on one A100, batch 128, fp32.
+Source: InceptionNeXt (arXiv 2303.16900), its authors' README (InceptionNeXt-A), and the papers it cites. Parameters
+    (millions) and MACs (10⁹) are stored as text, since the number of printed digits decides what rounds to them.
+    Throughput is in images per second on one A100 with batch size 128 in fp32.
 """
 
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PaperRow:
-    """A line of a table.
+    """A row of a table.
 
     Attributes:
-        label: The model as the paper calls it.
-        model: Its name in timm; None where no package that is used here has it.
-        params: Parameters in millions, as printed; None where the paper has no such line.
+        label: The model's name in the paper.
+        model: Its name in timm; None if no package used here has it.
+        params: Parameters in millions, as printed; None if the paper has no such row.
         macs: Multiply-adds in units of 10⁹, as printed.
-        top1: ImageNet-1K accuracy in per cent.
+        top1: ImageNet-1K accuracy in percent.
         train: Training throughput.
         infer: Inference throughput.
-        miou: ADE20K mean intersection over union in per cent.
+        miou: ADE20K mean intersection over union in percent.
         image_size: Height and width in pixels.
         decoder: Segmentation decoder on top of the backbone; None for classification.
-        note: Why a figure differs from ours, or why the model is not available.
+        note: Why a value differs from ours, or why the model is not available.
     """
 
     label: str
@@ -41,11 +41,11 @@ class PaperRow:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A table.
+    """A table of the paper.
 
     Attributes:
         name: Its heading here.
-        rows: Its lines in the paper's order.
+        rows: Its rows in the paper's order.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Accuracy against cost, as Figure 1 of the paper (arXiv 2303.16900) draws it."""
+"""Plot accuracy against cost, like Figure 1 of the paper (arXiv 2303.16900)."""
 
 import importlib.util
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from inceptionnext_lit.reports.budget.report import BudgetRow
 ENDINGS = (".png", ".svg")
 
 OURS = "InceptionNeXt"
-# beginning of the paper's names, and colour; a family's points are joined from left to right
+# prefix of the paper's names, and color; a family's points are joined from left to right
 _FAMILIES = {
     OURS: "#d62728",
     "ConvNeXt": "#1f77b4",
@@ -33,18 +33,18 @@ _PANELS: dict[str, Callable[[BudgetRow], float | None]] = {
     "training throughput (images/s, the paper's A100)": lambda row: row.paper.train if row.paper else None,
     "inference throughput (images/s, the paper's A100)": lambda row: row.paper.infer if row.paper else None,
 }
-_LEFT_OUT = ("InceptionNeXt-A",)  # at a tenth of the others' cost it would squeeze them into a corner
+_LEFT_OUT = ("InceptionNeXt-A",)  # at a tenth of the others' cost, it would compress the axis
 
 
 def check_plot_path(path: Path) -> None:
-    """Refuse a picture that could not be written, before anything is counted.
+    """Refuse an unsuitable plot file before anything is counted.
 
     Args:
         path: The file.
 
     Raises:
-        UserError: If the file has another ending than .png or .svg or is a folder, its own folder does not exist, or
-            matplotlib is not installed.
+        UserError: If the file does not end in .png or .svg or is a folder, its folder does not exist, or matplotlib is
+            not installed.
     """
     if path.suffix.lower() not in ENDINGS:
         raise UserError(f"{path} ends in neither .png nor .svg; give --plot a file name that does.")
@@ -53,21 +53,21 @@ def check_plot_path(path: Path) -> None:
     if path.is_dir():
         raise UserError(f"{path} is a folder; give --plot the name of a file.")
     if not path.parent.is_dir():
-        raise UserError(f"There is no folder {path.parent}; make it, or name another file with --plot.")
+        raise UserError(f"There is no folder {path.parent}; create it, or give another file with --plot.")
 
 
 def draw_tradeoff(rows: Sequence[BudgetRow], path: Path) -> None:
-    """Draw top-1 accuracy against MACs and against the paper's throughput, one colour a family.
+    """Plot top-1 accuracy against MACs and against the paper's throughput, with one color per family.
 
     Args:
-        rows: Rows of the report; those of Table 1 at 224 pixels are drawn, but for InceptionNeXt-A. MACs are our
-            count, and the paper's where a model is not available.
+        rows: Rows of the report; those of Table 1 at 224 pixels are drawn, except InceptionNeXt-A. MACs are our count,
+            or the paper's if a model is not available.
         path: The file to write, .png or .svg.
 
     Raises:
         UserError: If the file cannot be written.
     """
-    from matplotlib.figure import Figure  # an extra: only who draws needs it
+    from matplotlib.figure import Figure  # an optional dependency
 
     figure = Figure(figsize=(15, 5), layout="constrained")
     axes = figure.subplots(1, len(_PANELS), sharey=True)
@@ -87,7 +87,7 @@ def draw_tradeoff(rows: Sequence[BudgetRow], path: Path) -> None:
 
 
 def by_family(rows: Sequence[BudgetRow]) -> dict[str, list[BudgetRow]]:
-    """The rows that are drawn, by family.
+    """Group the rows to draw by family.
 
     Args:
         rows: Rows of the report.
@@ -104,11 +104,11 @@ def by_family(rows: Sequence[BudgetRow]) -> dict[str, list[BudgetRow]]:
 def points_of(
     rows: Sequence[BudgetRow], position: Callable[[BudgetRow], float | None]
 ) -> list[tuple[float, float, str]]:
-    """Where rows lie, from left to right: position, top-1 accuracy, and what tells them from their family.
+    """Return the points of rows from left to right: position, top-1 accuracy, and the end of the model's name.
 
     Args:
         rows: Rows of one family.
-        position: A row's place on the horizontal axis; None where it has none.
+        position: Function from a row to its horizontal position, or None.
     """
     return sorted(
         (x, row.paper.top1, row.label.rpartition("-")[2])
@@ -118,12 +118,12 @@ def points_of(
 
 
 def _draw_family(axis: Any, family: str, points: list[tuple[float, float, str]]) -> None:
-    colour, ours = _FAMILIES[family], family == OURS
+    color, ours = _FAMILIES[family], family == OURS
     axis.plot(
         [x for x, _, _ in points],
         [y for _, y, _ in points],
         label=f"{family} (this project)" if ours else family,
-        color=colour,
+        color=color,
         marker="*" if ours else "o",
         markersize=15 if ours else 5,
         linewidth=2.4 if ours else 1.1,
@@ -137,7 +137,7 @@ def _draw_family(axis: Any, family: str, points: list[tuple[float, float, str]])
             textcoords="offset points",
             fontsize=10 if ours else 7,
             fontweight="bold" if ours else "normal",
-            color=colour,
+            color=color,
         )
 
 

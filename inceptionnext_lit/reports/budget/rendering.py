@@ -1,4 +1,4 @@
-"""Budget reports as text: a terminal's table, Markdown, CSV or JSON."""
+"""Render budget reports as text: a terminal table, Markdown, CSV or JSON."""
 
 import csv
 import io
@@ -30,11 +30,11 @@ _NUMBERS = {
 
 
 def render_report(rows: Sequence[BudgetRow], style: Format) -> str:
-    """Write rows as text, a table per table of the paper.
+    """Render rows as text, with one table per table of the paper.
 
     Args:
-        rows: The report's rows, those of a table one after the other.
-        style: What to write: ``"csv"`` and ``"json"`` hold plain numbers under stable names, without headings.
+        rows: The report's rows, grouped by table.
+        style: The format; ``"csv"`` and ``"json"`` have plain numbers under stable names, without headings.
     """
     records = [row.record() for row in rows]
     if style == "json":
@@ -52,13 +52,13 @@ def render_report(rows: Sequence[BudgetRow], style: Format) -> str:
 def render_models(
     report: Sequence[tuple[BudgetRow, Count]], style: Format, depth: int | None = None, with_ratios: bool = False
 ) -> str:
-    """Write rows of single models as text, with their parts and their ratios to a reference.
+    """Render rows of single models as text, with their modules and their ratios to a reference.
 
     Args:
-        report: Rows, and the counts that they were made of.
-        style: What to write.
-        depth: How deep to go into the tree of modules; None leaves it out.
-        with_ratios: Whether ``"csv"`` and ``"json"`` also hold the ratios to a reference; the tables always do.
+        report: Rows and their counts.
+        style: The format.
+        depth: Depth of the module tree to show; None omits the modules.
+        with_ratios: Whether ``"csv"`` and ``"json"`` also have the ratios to a reference; tables always do.
     """
     if style in ("csv", "json"):
         records = [row.record() | (_ratios(row) if with_ratios else {}) for row, _ in report]
@@ -88,16 +88,16 @@ def _cells(row: BudgetRow) -> Cells:
         row.label,
         row.model or "–",
         str(height) if height == width else f"{height}×{width}",
-        *_figure(cost.params if cost else None, PARAMS_UNIT, paper.params if paper else None),
-        *_figure(cost.macs if cost else None, MACS_UNIT, paper.macs if paper else None),
+        *_value_cells(cost.params if cost else None, PARAMS_UNIT, paper.params if paper else None),
+        *_value_cells(cost.macs if cost else None, MACS_UNIT, paper.macs if paper else None),
         f"{cost.activations / 1e6:.1f}" if cost else "–",
         str(paper.top1 or paper.miou or "–") if paper else "–",
         row.verdict,
     ]
 
 
-def _figure(count: int | None, unit: int, printed: str | None) -> Cells:
-    """A count with two digits more than are printed, the printed figure, and their difference."""
+def _value_cells(count: int | None, unit: int, printed: str | None) -> Cells:
+    """Return a count with two digits more than printed, the printed value, and their difference."""
     if count is None or printed is None:
         ours = "–" if count is None else f"{count / unit:.4g}" if count < 1000 * unit else f"{count / unit:.1f}"
         return [ours, printed or "–", "–"]
@@ -124,7 +124,7 @@ def _ratio_cells(row: BudgetRow) -> Cells:
 
 
 def _module_records(count: Count, depth: int) -> list[dict[str, Any]]:
-    """The parts of a model down to a depth, each with its share; what a part does outside its own parts as well."""
+    """Return the modules of a model down to a depth with their shares, and what each does outside its children."""
     parts = []
     for name, cost in count.modules.items():
         level = name.count(".") + 1 if name else 0

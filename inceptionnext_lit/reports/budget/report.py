@@ -1,4 +1,4 @@
-"""What models cost beside what the paper says they cost, and beside a reference budget."""
+"""Cost of models, compared with the paper and with a reference model."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,28 +10,28 @@ from inceptionnext_lit.models import VARIANTS, IsotropicMetaNeXt, model_names
 from inceptionnext_lit.models.cost import Cost, Count, Size, count_model, count_segmenter
 from inceptionnext_lit.reports.budget.paper import TABLES, PaperRow, PaperTable
 
-Job = tuple[str, Size, str | None]  # a model, its image size, and the decoder on top of it
+Job = tuple[str, Size, str | None]  # a model, its image size, and its decoder
 Agreement = Literal["once", "twice", "off"]
 
-PARAMS_UNIT, MACS_UNIT = 10**6, 10**9  # of the papers' figures
+PARAMS_UNIT, MACS_UNIT = 10**6, 10**9  # of the papers' values
 _DEIT = {192: "deit_tiny_patch16_224", 384: "deit_small_patch16_224", 768: "deit_base_patch16_224"}  # by width
 
 
 @dataclass(frozen=True)
 class BudgetRow:
-    """A line of a report.
+    """A row of a report.
 
     Attributes:
-        label: The model as the paper calls it; its name in timm where the paper does not.
-        model: Its name in timm, with the decoder on top of it; None where it is not available.
+        label: The model's name in the paper, or else in timm.
+        model: Its name in timm, with its decoder; None if it is not available.
         size: Height and width of the image in pixels.
-        cost: What was counted; None where it is not available.
-        paper: What the paper prints; None where it prints nothing.
-        table: Heading of the paper's table; None where it has none.
-        verdict: ``ok``, ``ok (rounded twice)``, or a word and the reason: ``known difference: …``, ``off: …``,
+        cost: Our count; None if the model is not available.
+        paper: The paper's row; None if it has none.
+        table: Heading of the paper's table; None if it has none.
+        verdict: ``ok``, ``ok (rounded twice)``, or a verdict with its reason: ``known difference: …``, ``off: …``,
             ``not counted: …``, ``not available: …``, ``no paper figure``.
-        against: Name of the model that this one is held to; None where there is none.
-        reference: Its cost.
+        against: Name of the reference model; None if there is none.
+        reference: Cost of the reference model.
     """
 
     label: str
@@ -46,11 +46,11 @@ class BudgetRow:
 
     @property
     def failed(self) -> bool:
-        """Whether the row must not stand: ours and off, or anybody's and not wholly counted."""
+        """Whether the row is an error: a model of ours that is off, or any model that is not fully counted."""
         return self.verdict.startswith("not counted") or (is_ours(self.model) and self.verdict.startswith("off"))
 
     def record(self) -> dict[str, Any]:
-        """The row as plain values under the report's stable names."""
+        """Return the row as plain values under the report's stable names."""
         paper, cost = self.paper, self.cost
         return {
             "model": self.model or self.label,
@@ -67,26 +67,26 @@ class BudgetRow:
 
 
 def is_ours(model: str | None) -> bool:
-    """Whether a model, alone or below a decoder, is one of this family."""
+    """Return whether a model, alone or with a decoder, belongs to this family."""
     return model is not None and architecture(model.partition(" + ")[0]) in model_names()
 
 
 def architecture(name: str) -> str:
-    """A model's name without the tag of its weights."""
+    """Return a model's name without the tag of its weights."""
     return name.partition(".")[0]
 
 
 def agreement(count: int, unit: int, printed: str) -> Agreement:
-    """Whether a count rounds to a printed figure.
+    """Check whether a count rounds to a printed value.
 
     Args:
-        count: What was counted.
-        unit: What the figure is in, such as 10⁶.
-        printed: The figure with the digits that the paper gives it.
+        count: Our count.
+        unit: Unit of the printed value, such as 10⁶.
+        printed: The value with the paper's digits.
 
     Returns:
-        ``"once"`` if it does; ``"twice"`` if it does after rounding to one digit more, where that leaves a tie
-        (28.052 to 28.05 to 28.0), which is how a figure comes out that was cut from a longer one; ``"off"`` if not.
+        ``"once"`` if it does; ``"twice"`` if it does after rounding to one more digit, if that leaves a tie (28.052 to
+        28.05 to 28.0), as for a value cut from a longer one; ``"off"`` if not.
     """
     value, target = Decimal(count) / unit, Decimal(printed)
     step = Decimal(1).scaleb(int(target.as_tuple().exponent))
@@ -97,34 +97,34 @@ def agreement(count: int, unit: int, printed: str) -> Agreement:
 
 
 def judge(count: Count, paper: PaperRow | None) -> str:
-    """Verdict on a count beside the paper's figures.
+    """Return the verdict on a count compared with the paper's values.
 
     Args:
-        count: What was counted.
-        paper: The paper's line; None if it has none.
+        count: Our count.
+        paper: The paper's row; None if it has none.
     """
     if count.uncounted:
         operators = ", ".join(f"{name} (×{times})" for name, times in sorted(count.uncounted.items()))
         return f"not counted: {operators}"
     if paper is None:
         return "no paper figure"
-    figures = [
+    values = [
         ("M parameters", count.total.params, PARAMS_UNIT, paper.params),
         ("G MACs", count.total.macs, MACS_UNIT, paper.macs),
     ]
-    found = {what: agreement(value, unit, printed) for what, value, unit, printed in figures if printed}
+    found = {what: agreement(value, unit, printed) for what, value, unit, printed in values if printed}
     if not found:
         return f"no paper figure: {paper.note}"
     if "off" in found.values():
         if paper.note:
             return f"known difference: {paper.note}"
-        off = [f"{v / u:.2f} {what}, not {p}" for what, v, u, p in figures if found.get(what) == "off"]
+        off = [f"{v / u:.2f} {what}, not {p}" for what, v, u, p in values if found.get(what) == "off"]
         return f"off: {' and '.join(off)}"
     return "ok (rounded twice)" if "twice" in found.values() else "ok"
 
 
 def paper_jobs(tables: Sequence[PaperTable] = TABLES) -> list[Job]:
-    """Everything that tables of the paper need counted, each once."""
+    """Return everything that tables of the paper need counted, without repetitions."""
     rows = (row for table in tables for row in table.rows)
     return list(dict.fromkeys((row.model, row.image_size, row.decoder) for row in rows if row.model))
 
@@ -132,14 +132,14 @@ def paper_jobs(tables: Sequence[PaperTable] = TABLES) -> list[Job]:
 def paper_report(
     tables: Sequence[PaperTable] = TABLES, tick: Callable[[str], None] = lambda _: None
 ) -> list[BudgetRow]:
-    """Count every model of the paper's tables.
+    """Count each model of the paper's tables.
 
     Args:
-        tables: Which tables.
+        tables: The tables.
         tick: Called with a model's name when its count begins.
 
     Returns:
-        A row per line of the tables, in their order.
+        One row per row of the tables, in the same order.
     """
     counts: dict[Job, Count] = {}
     for job in paper_jobs(tables):
@@ -154,15 +154,15 @@ def model_report(
     """Count models by name.
 
     Args:
-        names: Any names that timm knows.
-        size: Height and width of the image in pixels; each model's own if not given.
-        against: Model that each is held to; DeiT of the same width, for the isotropic models, if not given.
+        names: Any timm model names.
+        size: Height and width of the image in pixels; each model's own by default.
+        against: Name of the reference model; by default DeiT of the same width, for isotropic models.
 
     Returns:
-        For each name a row and the count that it was made of.
+        A row and its count for each name.
 
     Raises:
-        UserError: If there is no model of a name, or it cannot take images of this size.
+        UserError: If there is no such model, or it cannot process images of this size.
     """
     report = []
     for name in names:
@@ -178,12 +178,12 @@ def model_report(
 def _reference(name: str, size: Size) -> Cost:
     count = count_model(name, size)[0]
     if count.uncounted:
-        raise UserError(f"{name} cannot be held against: {judge(count, None)}; name another model with --against.")
+        raise UserError(f"{name} cannot be a reference: {judge(count, None)}; give another model with --against.")
     return count.total
 
 
 def reference_of(name: str) -> str | None:
-    """The DeiT that an isotropic model of this family is held to: that of its width, if there is one."""
+    """Return the reference of an isotropic model of this family: the DeiT of the same width, if there is one."""
     widths = {row.name: row.args["dim"] for row in VARIANTS if row.form is IsotropicMetaNeXt}
     return _DEIT.get(widths.get(architecture(name), 0))
 
