@@ -224,7 +224,7 @@ def test_checkpoints_that_are_none(trained: Path, refused: Refused, tmp_path: Pa
     for name in ("bare.pth", "foreign.ckpt"):
         assert refused(name, "--output", "x.safetensors") == (
             f"{name} is not a checkpoint of a classifier: it does not name its model. "
-            f"Give it to fit as it is: --model.name NAME --model.pretrained {name}."
+            f"Use it with fit directly: --model.name NAME --model.pretrained {name}."
         )
 
 

@@ -254,7 +254,7 @@ def test_a_checkpoint_that_does_not_describe_its_model(changes: dict[str, Any], 
         convert_checkpoint(path, tmp_path / "new" / "out.safetensors")
     assert str(error.value) == (
         f"{path} is not a checkpoint of a classifier: it does not name its model. "
-        f"Give it to fit as it is: --model.name NAME --model.pretrained {path}."
+        f"Use it with fit directly: --model.name NAME --model.pretrained {path}."
     )
     assert [one.name for one in tmp_path.iterdir()] == ["x.ckpt"]
 

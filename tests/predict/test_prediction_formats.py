@@ -150,7 +150,7 @@ def test_files_that_cannot_be_continued(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=rf"{name} has no predictions; give another --output"):
             PredictionFile(str(tmp_path / name)).resume(CLASSES)
     output = written(tmp_path, "p.csv", ["1.jpg"])
-    with pytest.raises(UserError, match=r"p\.csv has the label 'cat', which this checkpoint does not know; go on with"):
+    with pytest.raises(UserError, match=r"p\.csv has the label 'cat', which this checkpoint does not know; continue"):
         PredictionFile(str(output)).resume(CLASSES[1:])
 
 

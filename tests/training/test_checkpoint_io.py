@@ -75,9 +75,9 @@ def test_files_that_are_no_checkpoints(tmp_path: Path, content: bytes, message: 
 
 @pytest.mark.parametrize("address", ["https://example.org/evil.ckpt", "s3://bucket/last.ckpt", "file:///x.ckpt"])
 def test_addresses_are_refused(address: str) -> None:
-    with pytest.raises(UserError, match=rf"^{address} is an address \(\w+\); checkpoints are read from files only"):
+    with pytest.raises(UserError, match=rf"^{address} is a URL \(\w+\); checkpoints are read from local files only"):
         read_checkpoint(address)
-    with pytest.raises(UserError, match=r"is an address"):
+    with pytest.raises(UserError, match=r"is a URL"):
         SafeCheckpointIO().load_checkpoint(address)
 
 
@@ -109,9 +109,9 @@ def test_missing_folder_and_foreign(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "nope.ckpt")
     with pytest.raises(UserError, match="is a folder"):
         read_checkpoint(tmp_path)
-    torch.save({"model": {}}, tmp_path / "foreign.ckpt")
+    torch.save({"model": {}}, tmp_path / "other.ckpt")
     with pytest.raises(UserError, match="no 'state_dict' entry"):
-        read_checkpoint(tmp_path / "foreign.ckpt")
+        read_checkpoint(tmp_path / "other.ckpt")
 
 
 def test_a_truncated_checkpoint(tmp_path: Path) -> None:

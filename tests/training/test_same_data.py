@@ -118,7 +118,7 @@ def test_data_that_changed_between_two_runs(root: Path, tmp_path: Path, capsys: 
     assert "Data:       changed since the checkpoint, val: sandal 2 → 1 images" in printed
     assert "Best:       chosen again, since the validation images have changed" in printed
     shutil.rmtree(root / "train/bag")
-    with pytest.raises(SharedError, match="no training images of bag any more, of which the checkpoint's run had 4"):
+    with pytest.raises(SharedError, match="no longer have training images of bag; the checkpoint's run had 4"):
         train(root, tmp_path / "run", 4, last)
 
 

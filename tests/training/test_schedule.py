@@ -77,7 +77,7 @@ def test_values_that_are_no_rates(value: float) -> None:
 def test_a_peak_below_the_other_rates_takes_their_place_with_a_warning() -> None:
     schedule = Schedule(warmup_epochs=1, warmup_lr=1e-4, min_lr=1e-3, cooldown_epochs=1)
     with pytest.warns(
-        UserWarning, match=r"\.min_lr is 0\.001, above the peak rate \(1e-05\), which is used in its"
+        UserWarning, match=r"\.min_lr is 0\.001, above the peak rate \(1e-05\), which is used instead"
     ) as found:
         rates = [row[0] for row in learning_rates(schedule, [1e-5], total=40, per_epoch=10)]
     assert [str(one.message).split(",")[0] for one in found] == [
