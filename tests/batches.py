@@ -14,6 +14,6 @@ def finished(data: ImageFolderDataModule, loader: Iterable[Any]) -> list[Any]:
 
 
 def as_input(data: ImageFolderDataModule, pixels: Tensor) -> Tensor:
-    """One image's pixels, normalised."""
+    """One image's pixels, normalized."""
     image: Tensor = ToInput(data.preprocessing)(stack_pixels([pixels]))[0]
     return image

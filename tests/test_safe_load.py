@@ -117,7 +117,7 @@ def test_code_within_plain_values_is_refused(tmp_path: Path, wrap: Callable[[obj
         ((20).to_bytes(8, "little") + b'{"a": "not a header"}', "is not a checkpoint, or is damaged"),
     ],
 )
-def test_files_that_are_no_checkpoints(tmp_path: Path, content: bytes, message: str) -> None:
+def test_files_that_are_not_checkpoints(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "x.pth"
     path.write_bytes(content)
     with pytest.raises(UserError, match=message):
@@ -136,7 +136,7 @@ def test_a_safetensors_file_that_was_cut_off(tmp_path: Path, left: int) -> None:
             read_metadata(path)
 
 
-def test_missing_folder_and_no_dictionary(tmp_path: Path) -> None:
+def test_missing_folder_and_not_a_dictionary(tmp_path: Path) -> None:
     for read in (load_plain, read_metadata):
         with pytest.raises(UserError, match=r"^There is no checkpoint at .*nope\.pth; check the path\.$"):
             read(tmp_path / "nope.pth")

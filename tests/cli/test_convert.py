@@ -211,7 +211,7 @@ def test_a_disk_that_fills_up(trained: Path, refused: Refused, tmp_path: Path, m
     assert message == "x.safetensors cannot be written: No space left on device."
 
 
-def test_checkpoints_that_are_none(trained: Path, refused: Refused, tmp_path: Path) -> None:
+def test_files_that_are_not_checkpoints_of_a_classifier(trained: Path, refused: Refused, tmp_path: Path) -> None:
     assert refused("no.ckpt", "--output", "new/x.safetensors") == "There is no checkpoint at no.ckpt; check the path."
     message = refused(trained, "--output", "x.safetensors")
     assert message == f"{trained} is a folder, not a checkpoint; give the path of a file in it."
@@ -228,7 +228,7 @@ def test_checkpoints_that_are_none(trained: Path, refused: Refused, tmp_path: Pa
         )
 
 
-def test_what_convert_wrote_is_no_checkpoint(trained: Path, convert: Convert, refused: Refused) -> None:
+def test_what_convert_wrote_is_not_a_checkpoint(trained: Path, convert: Convert, refused: Refused) -> None:
     convert(trained / "checkpoints/best.ckpt", "--output", "once.safetensors")
     message = refused("once.safetensors", "--output", "twice.safetensors")
     assert re.match(

@@ -1,4 +1,4 @@
-"""Folders laid out by hand, with what can be wrong in them."""
+"""Folders of images with various problems."""
 
 import io
 import struct
@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def picture(seed: int, size: tuple[int, int] = (64, 48)) -> Image.Image:
-    """A picture unlike those of other seeds: soft patches of color and a little noise."""
+    """Create a picture that differs from those of other seeds: soft patches of color and a little noise."""
     draw = np.random.default_rng(seed)
     patches = Image.fromarray(draw.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
     noise = draw.normal(0, 4, (size[1], size[0], 3))
@@ -24,7 +24,7 @@ def save(path: Path, image: Image.Image, **options: object) -> Path:
 
 
 def clean_folder(root: Path, train: int = 3, val: int = 2, classes: tuple[str, ...] = ("cat", "dog")) -> Path:
-    """A folder with nothing to find."""
+    """Create a folder without problems."""
     seed = 1000
     for split, number in (("train", train), ("val", val)):
         for name in classes:
@@ -35,7 +35,7 @@ def clean_folder(root: Path, train: int = 3, val: int = 2, classes: tuple[str, .
 
 
 def bomb() -> bytes:
-    """A PNG whose header claims 60,000×60,000 pixels, of which there are none."""
+    """Write a PNG whose header claims 60,000×60,000 pixels that do not exist."""
     header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     end = b"IEND"
     chunks = [(len(part) - 4, part) for part in (header, end)]
@@ -51,7 +51,7 @@ def jpeg(image: Image.Image, quality: int = 85) -> bytes:
 
 
 def dirty_folder(root: Path) -> Path:
-    """Three hundred images with eight kinds of dirt."""
+    """Create three hundred images with eight kinds of problems."""
     clean_folder(root, train=80, val=20, classes=("bird", "cat", "dog"))
     (root / "train/cat/truncated.jpg").write_bytes(jpeg(picture(1, (320, 240)))[:4000])
     (root / "train/cat/empty.jpg").touch()

@@ -53,7 +53,7 @@ def test_groups_join_exact_and_near_ones(tmp_path: Path) -> None:
     assert duplicate_groups(files) == [[0, 3, 5], [1, 4]]
 
 
-def test_what_cannot_be_told_apart_or_read(tmp_path: Path) -> None:
+def test_plain_and_unreadable_files(tmp_path: Path) -> None:
     files = [seen(tmp_path / f"{n}.png", Image.new("RGB", (9, 9), (n, n, n))) for n in range(3)]
     files += [examine(str(tmp_path / "none.jpg")), examine(str(tmp_path / "neither.jpg"))]
     assert duplicate_groups(files) == []

@@ -1,4 +1,4 @@
-"""One file: what is read of it, and why one cannot be read."""
+"""Examination of one file: what is read, and why it cannot be."""
 
 import os
 import time
@@ -39,8 +39,8 @@ def test_pictures_are_seen_as_the_loader_reads_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "values", "expected"),
     [
-        ("grey.png", np.zeros((4, 4), np.uint16), True),
-        ("grey.tif", np.zeros((4, 4), np.uint16), True),
+        ("gray.png", np.zeros((4, 4), np.uint16), True),
+        ("gray.tif", np.zeros((4, 4), np.uint16), True),
         ("grey8.png", np.zeros((4, 4), np.uint8), False),
     ],
 )
@@ -87,7 +87,7 @@ def test_every_truncation_is_noticed(tmp_path: Path) -> None:
             assert "truncated" in examine(str(path)).error.lower(), (suffix, share)
 
 
-def test_what_is_no_image(tmp_path: Path) -> None:
+def test_what_is_not_an_image(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("no picture")
     (tmp_path / "broken.jpg").symlink_to("nowhere")

@@ -1,4 +1,4 @@
-"""What is found in the names, places and numbers of files, which fit would stop at or not see."""
+"""Findings from the names, locations and numbers of files."""
 
 import os
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Diagnose = Callable[..., Report]
 
 @pytest.fixture
 def diagnose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Diagnose:
-    """The report on a folder of empty files, each of which passes for an intact image unlike the others."""
+    """Return the report on a folder of empty files, each taken for an intact image that differs from the others."""
     numbers = count()
 
     def intact(paths: list[str], workers: int, tick: object, max_pixels: int) -> list[Examination]:
@@ -116,7 +116,7 @@ def test_twins_across_splits_are_also_missing(diagnose: Diagnose) -> None:
     ]
 
 
-def test_links_in_a_circle(tmp_path: Path, diagnose: Diagnose) -> None:
+def test_circular_links(tmp_path: Path, diagnose: Diagnose) -> None:
     (tmp_path / "train/a").mkdir(parents=True)
     (tmp_path / "train/loop").symlink_to(tmp_path)
     (tmp_path / "train/a/again").symlink_to(tmp_path / "train/a")

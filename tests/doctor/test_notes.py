@@ -1,4 +1,4 @@
-"""What the doctor notes of single images that are read, but perhaps not as meant."""
+"""Notes on single images that can be read, but perhaps not as intended."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def test_animations_and_transparency(tmp_path: Path) -> None:
     save(tmp_path / "moves.png", one, save_all=True, append_images=[two])
     save(tmp_path / "pages.tif", one, save_all=True, append_images=[two])
     save(tmp_path / "still.gif", one)
-    save(tmp_path / "phone.jpg", one, format="MPO", save_all=True, append_images=[two])  # a preview is no animation
+    save(tmp_path / "phone.jpg", one, format="MPO", save_all=True, append_images=[two])  # a preview is not an animation
     clear = one.convert("RGBA")
     save(tmp_path / "opaque.png", clear)
     clear.putpixel((3, 3), (0, 0, 0, 254))
@@ -74,7 +74,7 @@ def test_sizes_and_shapes() -> None:
     assert found["huge"] == ["1 image with more than 50,000,000 pixels: huge.png.", "huge.png"]
 
 
-def test_arrays_are_read_and_said(tmp_path: Path) -> None:
+def test_arrays_are_read_and_reported(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     np.save(tmp_path / "a.npy", draw.integers(0, 256, (40, 50, 5), np.uint8))
     np.save(tmp_path / "b.npy", draw.random((5, 40, 50), np.float32) * 300 - 20)

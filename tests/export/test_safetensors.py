@@ -25,7 +25,7 @@ INPUT = Preprocessing(image_size=32, crop_pct=0.9, interpolation="bicubic", mean
 
 
 def randomise(model: nn.Module) -> None:
-    """Weights and norm statistics at which no layer is close to the identity."""
+    """Set weights and norm statistics such that no layer is close to the identity."""
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if name.endswith("running_var") or (tensor.ndim == 1 and name.endswith("weight")):
             nn.init.uniform_(tensor, 0.5, 1.5)
@@ -79,7 +79,7 @@ def micro(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Classificatio
 
 
 @pytest.mark.parametrize(("size", "kwargs"), [("atto", {}), ("tiny", {"depths": [1, 1, 2, 1]})])
-def test_timms_own_model_takes_a_converted_file(size: str, kwargs: dict[str, Any], tmp_path: Path) -> None:
+def test_timms_own_model_loads_a_converted_file(size: str, kwargs: dict[str, Any], tmp_path: Path) -> None:
     task = train(tmp_path / "last.ckpt", f"inceptionnext_{size}", **kwargs)
     report = convert_checkpoint(tmp_path / "last.ckpt", tmp_path / "out.safetensors")
     theirs = timm.create_model(f"inception_next_{size}", num_classes=3, **kwargs)
@@ -122,7 +122,7 @@ def test_a_run_without_an_average_gives_raw_weights(tmp_path: Path) -> None:
     assert not (tmp_path / "ema.safetensors").exists()
 
 
-def test_metadata_say_what_the_file_holds(micro: tuple[Path, ClassificationTask], tmp_path: Path) -> None:
+def test_metadata_describes_the_file(micro: tuple[Path, ClassificationTask], tmp_path: Path) -> None:
     report = convert_checkpoint(micro[0], tmp_path / "out.safetensors")
     metadata = metadata_of(tmp_path / "out.safetensors")
     assert {key: metadata.pop(key) for key in ("format", "model", "num_classes", "weights", "kwargs")} == {
@@ -167,7 +167,7 @@ def test_a_task_starts_from_a_converted_file(micro: tuple[Path, ClassificationTa
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "metanext_attn_nano"])
-def test_any_model_of_timms_at_the_size_it_was_trained_on(name: str, tmp_path: Path) -> None:
+def test_any_timm_model_at_the_size_it_was_trained_on(name: str, tmp_path: Path) -> None:
     task = train(tmp_path / "last.ckpt", name, size=64)
     report = convert_checkpoint(tmp_path / "last.ckpt", tmp_path / "out.safetensors")
     assert str(report).startswith(f"{tmp_path}/out.safetensors: {name}, averaged weights, 3 classes, ")
@@ -190,7 +190,7 @@ def test_the_dtype_of_the_checkpoint_stays(micro: tuple[Path, ClassificationTask
     assert tensors["stem.weight"].dtype == torch.bfloat16
 
 
-def test_other_weights_are_never_fetched(
+def test_other_weights_are_never_downloaded(
     micro: tuple[Path, ClassificationTask], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = torch.load(micro[0], weights_only=True)
@@ -281,7 +281,7 @@ def test_weights_that_are_not_those_of_the_arguments(
     assert not (tmp_path / "out.safetensors").exists()
 
 
-def test_a_kind_of_weights_that_there_is_not(micro: tuple[Path, ClassificationTask], tmp_path: Path) -> None:
+def test_a_missing_set_of_weights(micro: tuple[Path, ClassificationTask], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="weights is 'swa', but it must be 'ema' or 'raw'"):
         convert_checkpoint(micro[0], tmp_path / "out.safetensors", "swa")
     content = torch.load(micro[0], weights_only=True)

@@ -12,7 +12,7 @@ SHRUNK: dict[type, dict[str, Any]] = {
     MetaNeXt: {"depths": (1, 1, 2, 1), "dims": (24, 32, 40, 48)},
     IsotropicMetaNeXt: {"depth": 3, "dim": 48, "patch_size": 8, "img_size": 32},
 }
-# These differ from a row before them in numbers alone, which the shrunk models do not even have.
+# These differ from an earlier row only in sizes that the shrunk models do not have.
 REPEATED = {
     "inceptionnext_small", "inceptionnext_base", "inceptionnext_base_384", "inceptionnext_iso_base",
     "convnext_iso_base", "convnext_iso_large", "inceptionnext_tiny_no_vband", "inceptionnext_tiny_no_square",
@@ -24,13 +24,13 @@ ROWS = [pytest.param(row, marks=[pytest.mark.slow] * (row.name in REPEATED), id=
 
 @pytest.fixture(params=ROWS)
 def row(request: pytest.FixtureRequest) -> Variant:
-    """Every model of the table in turn."""
+    """Each model of the table."""
     return request.param
 
 
 @pytest.fixture
 def shrunk(row: Variant) -> Callable[..., nn.Module]:
-    """Builds the row through timm, narrow and shallow but otherwise itself; seeded."""
+    """Build the row's model with timm, seeded, with few channels and blocks."""
 
     def build(**kwargs: Any) -> nn.Module:
         torch.manual_seed(0)
@@ -41,7 +41,7 @@ def shrunk(row: Variant) -> Callable[..., nn.Module]:
 
 @pytest.fixture
 def randomise() -> Callable[[nn.Module], nn.Module]:
-    """Gives a model weights and norm statistics at which no layer is close to the identity."""
+    """Set weights and norm statistics such that no layer is close to the identity."""
 
     def apply(model: nn.Module) -> nn.Module:
         torch.manual_seed(1)

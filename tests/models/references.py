@@ -1,4 +1,4 @@
-"""ConvNeXt as its authors name and compute it, written anew: channels last, Linear layers, one LayerNorm per block."""
+"""A reimplementation of ConvNeXt with its authors' names: channels last, Linear layers, one LayerNorm per block."""
 
 from itertools import pairwise
 
@@ -8,7 +8,7 @@ from torch.nn import functional
 
 
 class PartialConv(nn.Module):
-    """Convolves the last channels; the first ones pass."""
+    """Convolve the last channels, and pass the first ones through."""
 
     def __init__(self, dim: int, kernel: int, ratio: float) -> None:
         super().__init__()

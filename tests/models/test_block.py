@@ -1,4 +1,4 @@
-"""The block: LayerScale in the last weights, and what autocast makes of it."""
+"""The block: LayerScale in the last weights, and autocast."""
 
 import pytest
 import timm
@@ -36,7 +36,7 @@ def test_outputs_and_gradients_are_those_of_a_scaled_branch() -> None:
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
-def test_what_takes_the_place_of_the_last_layer_is_called() -> None:
+def test_a_replacement_of_the_last_layer_is_called() -> None:
     class Adapted(nn.Module):
         def __init__(self, base: nn.Conv2d) -> None:
             super().__init__()
@@ -53,7 +53,7 @@ def test_what_takes_the_place_of_the_last_layer_is_called() -> None:
 
 @pytest.mark.parametrize("depth", [18, 36])
 def test_without_layer_scale_the_sum_stays_in_single_precision_too(depth: int) -> None:
-    """The isotropic models: what a halved sum loses grows with the blocks."""
+    """Isotropic models: the error of a half-precision sum grows with the number of blocks."""
     torch.manual_seed(0)
     model = timm.create_model("inceptionnext_iso_micro", depth=depth).eval()
     images = torch.randn(4, 3, 28, 28)

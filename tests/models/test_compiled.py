@@ -1,4 +1,4 @@
-"""Compiled inference: the same outputs, one compilation, other shapes as they are."""
+"""Compiled inference: the same outputs, one compilation, other shapes uncompiled."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

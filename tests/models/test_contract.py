@@ -1,4 +1,4 @@
-"""What timm's tools expect of a backbone, asked of every row of the table."""
+"""What timm's tools expect of a backbone, for each row of the table."""
 
 from collections.abc import Callable
 
@@ -37,7 +37,7 @@ def test_full_size_model_has_the_rows_config_and_shapes(row: Variant) -> None:
     assert (model.num_classes, model.in_chans, model.global_pool) == (1000, 3, "avg")
 
 
-def test_without_classes_the_model_gives_the_features_that_the_classifier_would_get(shrunk: Build) -> None:
+def test_without_classes_the_model_returns_the_classifiers_input(shrunk: Build) -> None:
     model = shrunk().eval()
     logits_from = model.forward_head(model.forward_features(IMAGE), pre_logits=True)
     model.reset_classifier(0)
@@ -74,7 +74,7 @@ def test_pooling_by_maximum_takes_the_maximum(shrunk: Build) -> None:
     torch.testing.assert_close(model.forward_head(features), model.forward_head(strongest))
 
 
-def test_without_pooling_every_position_is_treated_by_itself(shrunk: Build, randomise: Randomise, row: Variant) -> None:
+def test_without_pooling_each_position_is_classified(shrunk: Build, randomise: Randomise, row: Variant) -> None:
     model = randomise(shrunk(num_classes=5)).eval()
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     grid = (32 // last_stride(row), 48 // last_stride(row))
@@ -253,7 +253,7 @@ def test_dropout_rate_reaches_the_head(shrunk: Build) -> None:
     assert rates == [0.3]
 
 
-def test_a_misspelt_argument_fails(shrunk: Build) -> None:
+def test_a_misspelled_argument_fails(shrunk: Build) -> None:
     with pytest.raises(TypeError, match="drop_path_rte"):
         shrunk(drop_path_rte=0.1)
 

@@ -1,4 +1,4 @@
-"""Convolutions and GELU that take another way on a CPU: the numbers are those of torch's own."""
+"""Convolutions and GELU with another path on a CPU: the results equal torch's own."""
 
 import copy
 
@@ -53,7 +53,7 @@ def test_rows_can_be_differentiated_twice() -> None:
     assert torch.autograd.gradgradcheck(conv, images)
 
 
-def test_rows_have_gradients_of_each_sample_by_itself() -> None:
+def test_rows_have_gradients_per_sample() -> None:
     conv = HorizontalConv2d(2, 3, padding=1).double()
     parameters = {name: value.detach() for name, value in conv.named_parameters()}
     images = torch.randn(4, 2, 3, 5, dtype=torch.double)
@@ -106,12 +106,12 @@ def test_gelu_is_torchs_in_values_gradients_and_layout(dtype: torch.dtype, memor
     ours, ours_grad = gradients(Gelu2d(), images, weights)
     theirs, theirs_grad = gradients(nn.GELU(), images, weights)
     assert ours.is_contiguous(memory_format=memory_format)
-    step = torch.finfo(dtype).eps if dtype == torch.bfloat16 else 0  # another kernel may round the other way
+    step = torch.finfo(dtype).eps if dtype == torch.bfloat16 else 0  # another kernel may round differently
     torch.testing.assert_close(ours, theirs, rtol=step, atol=step)
     torch.testing.assert_close(ours_grad, theirs_grad, rtol=2 * step, atol=2 * step)
 
 
-def test_the_precision_of_autocast_is_told() -> None:
+def test_the_dtype_of_autocast() -> None:
     image = torch.zeros(1)
     assert autocast_dtype(image) == torch.float32
     assert autocast_dtype(image.double()) == torch.float64

@@ -30,7 +30,7 @@ def make_maps(sizes: Sequence[tuple[int, int]] = SIZES, channels: Sequence[int] 
 
 
 def randomise(model: nn.Module) -> nn.Module:
-    """Give every weight and statistic a random value, so that a swapped or forgotten one shows."""
+    """Set all weights and statistics to random values, so that a swapped or missing one is noticed."""
     generator = torch.Generator().manual_seed(1)
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point():
@@ -45,7 +45,7 @@ def count(model: nn.Module) -> int:
 
 
 def block(state: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
-    """Convolution, normalisation written out, and ReLU, with the weights under ``name``."""
+    """Compute convolution, normalization and ReLU explicitly, with the weights under ``name``."""
     weight = state[f"{name}.0.weight"]
     x = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
     gain, shift, mean, var = (

@@ -1,4 +1,4 @@
-"""The inference form has the same outputs, of every row, on statistics and LayerScales that are not trivial."""
+"""The inference form of each row has the same outputs, with nontrivial statistics and LayerScales."""
 
 import pytest
 import timm

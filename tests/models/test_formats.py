@@ -44,7 +44,7 @@ def test_raw_and_averaged_weights_are_told_apart(content: dict[str, object]) -> 
         assert found.averaged == bool(value)
 
 
-def test_what_stands_beside_a_lightning_model_is_named() -> None:
+def test_other_tensors_of_a_lightning_checkpoint_are_named() -> None:
     assert unwrap(BOTH["lightning"], "raw").others == ("metrics.acc.total",)
     assert unwrap(BOTH["lightning"], "ema").others == ()
 
@@ -52,7 +52,7 @@ def test_what_stands_beside_a_lightning_model_is_named() -> None:
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "model.",
                                     "model.module._orig_mod."])  # fmt: skip
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
-def test_prefixes_and_wrappers_are_taken_off(prefix: str, wrapper: str | None) -> None:
+def test_prefixes_and_wrappers_are_removed(prefix: str, wrapper: str | None) -> None:
     tensors = prefixed(RAW, prefix)
     found = unwrap(tensors if wrapper is None else {wrapper: tensors, "epoch": 1})
     assert list(found.tensors) == list(RAW)
@@ -75,7 +75,7 @@ def test_a_compiled_block_inside_a_model() -> None:
         ({"model": RAW}, "EMA", r"^weights is 'EMA', but it must be 'ema' or 'raw'\.$"),
     ],
 )
-def test_weights_that_are_not_there(content: dict[str, object], weights: str | None, message: str) -> None:
+def test_missing_weights(content: dict[str, object], weights: str | None, message: str) -> None:
     with pytest.raises(UserError, match=message):
         unwrap(content, weights, source="x.pth")
 
@@ -98,7 +98,7 @@ def test_public_names_of_convnext() -> None:
     assert public["blocks.0.pwconv2.weight"].shape == (384, 1536)
 
 
-def test_every_row_goes_out_and_comes_back(row: Variant, shrunk: Callable[..., nn.Module]) -> None:
+def test_every_row_round_trips(row: Variant, shrunk: Callable[..., nn.Module]) -> None:
     model = shrunk(num_classes=3)
     own = model.state_dict()
     public = to_public(own, model)

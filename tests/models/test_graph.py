@@ -1,4 +1,4 @@
-"""Every row becomes one graph: torch.compile without breaks, and torch.export."""
+"""Each row becomes one graph: torch.compile without breaks, and torch.export."""
 
 from collections.abc import Callable
 from functools import partial

@@ -12,7 +12,7 @@ def fill(conv: nn.Conv2d, weight: float, bias: float) -> None:
     nn.init.constant_(conv.bias, bias)
 
 
-def test_inception_branches_lie_in_the_order_identity_square_wide_high() -> None:
+def test_inception_branches_are_ordered_identity_square_wide_high() -> None:
     mixer = InceptionDWConv2d(8, square_kernel_size=3, band_kernel_size=5, branch_ratio=0.25)
     fill(mixer.dwconv_hw, 1, 100)
     fill(mixer.dwconv_w, 1, 200)
@@ -39,7 +39,7 @@ def test_inception_branches_lie_in_the_order_identity_square_wide_high() -> None
         ("vertical", ["dwconv_hw", "dwconv_w"]),
     ],
 )
-def test_channels_of_a_branch_left_out_pass_through_with_the_identity(left_out: str, layers: list[str]) -> None:
+def test_channels_of_an_omitted_branch_pass_through(left_out: str, layers: list[str]) -> None:
     kept = tuple(branch for branch in ("square", "horizontal", "vertical") if branch != left_out)
     mixer = InceptionDWConv2d(16, branch_ratio=0.25, branches=kept)
     assert [name for name, _ in mixer.named_children()] == layers

@@ -1,4 +1,4 @@
-"""``pretrained=True`` against a hub of our own, without one, and from files."""
+"""``pretrained=True`` with a local hub, without one, and from files."""
 
 import os
 import re
@@ -38,7 +38,7 @@ for number, overlay in enumerate({overlays}):
 
 
 class HubHandler(SimpleHTTPRequestHandler):
-    """Files below a folder, with the headers by which the hub's client knows a hub."""
+    """Serve the files of a folder, with the headers that the hub's client expects."""
 
     def end_headers(self) -> None:
         self.send_header("ETag", '"0123456789abcdef"')
@@ -113,7 +113,7 @@ def test_where_the_hub_is_out_of_reach_the_authors_address_is_asked(
     ]
 
 
-def test_an_address_or_a_file_of_the_callers_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_callers_url_or_file_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     source = timm.create_model("inception_next_atto").state_dict()
     path = tmp_path / "mine.pth"
@@ -184,7 +184,7 @@ def test_models_without_public_weights(name: str) -> None:
     )
 
 
-def test_the_sentence_for_other_models_of_timms() -> None:
+def test_the_message_for_other_timm_models() -> None:
     message = str(describe_offline("resnet50", timm.get_pretrained_cfg("resnet50"), "no network"))
     assert message.startswith(
         "The pretrained weights of 'resnet50' could not be downloaded from "

@@ -1,4 +1,4 @@
-"""What the images looked like that weights were trained on, by timm's entries and by files."""
+"""Preprocessing of pretrained weights, from timm's entries and from files."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ IMAGENET = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 STORED = {"image_size": 28, "crop_pct": 0.9, "interpolation": "bilinear", "mean": [0.3] * 3, "std": [0.4] * 3}
 
 
-def test_timms_entries() -> None:
+def test_timm_entries() -> None:
     assert pretrained_input("vit_base_patch16_224", True) == PretrainedInput(
         [0.5] * 3, [0.5] * 3, "bicubic", 0.9, "center", "timm's entry of vit_base_patch16_224"
     )
@@ -33,8 +33,8 @@ def test_other_channels_have_the_average() -> None:
     found = pretrained_input("inceptionnext_tiny", True)
     assert found is not None
     assert found.for_channels(3) is found
-    grey = found.for_channels(2)
-    assert (grey.mean, grey.std, grey.averaged) == ([0.449] * 2, [0.226] * 2, True)
+    gray = found.for_channels(2)
+    assert (gray.mean, gray.std, gray.averaged) == ([0.449] * 2, [0.226] * 2, True)
 
 
 def test_files(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_files(tmp_path: Path) -> None:
         pretrained_input(MODEL, str(tmp_path / "none.pth"))
 
 
-def test_a_configuration_beside_the_file_as_on_the_hub(tmp_path: Path) -> None:
+def test_a_config_next_to_the_file_as_on_the_hub(tmp_path: Path) -> None:
     torch.save({}, tmp_path / "model.pth")
     entry = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear", "crop_pct": 1.0, "crop_mode": "squash"}
     content = {"architecture": MODEL, "pretrained_cfg": entry}

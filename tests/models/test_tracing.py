@@ -1,4 +1,4 @@
-"""torch.fx and TorchScript take every row, as trained and as deployed, and compute what the model computes."""
+"""torch.fx and TorchScript support each row, as trained and as deployed, with the same outputs."""
 
 import copy
 from collections.abc import Callable
@@ -21,18 +21,18 @@ Randomise = Callable[[nn.Module], nn.Module]
 IMAGE = torch.linspace(-2, 2, 2 * 3 * 64 * 48).sin().reshape(2, 3, 64, 48)  # resamples a position embedding
 MIXERS = ("inceptionnext_nano", "inceptionnext_tiny_no_hband", "inceptionnext_tiny_sequential",
           "inceptionnext_iso_micro", "metanext_attn_nano", "convnext_tiny_k3_par1_2")  # fmt: skip
-# torch is about to give up both in favour of torch.export; other tools still ask for them
+# torch deprecates both in favor of torch.export, but other tools still use them
 pytestmark = pytest.mark.filterwarnings("ignore:.*(torch.jit|torch.ao.quantization).* is deprecated")
 
 
 def only(*names: str) -> pytest.MarkDecorator:
-    """Run a test for these rows alone."""
+    """Run a test only for these rows."""
     rows = [pytest.param(row, id=row.name) for row in VARIANTS if row.name in names]
     return pytest.mark.parametrize("row", rows, indirect=True)
 
 
 def script(model: nn.Module) -> nn.Module:
-    # TorchScript knows builtins by ``id``, and takes a layer's list for a builtin that died in the same place
+    # TorchScript identifies builtins by ``id``, and confuses a layer's list with a freed builtin at the same address
     builtins = torch.jit._builtins._get_builtin_table()
     for value in [value for module in model.modules() for value in vars(module).values() if not callable(value)]:
         builtins.pop(id(value), None)
@@ -97,7 +97,7 @@ def test_torchvisions_feature_extractor(model: nn.Module, row: Variant) -> None:
 
 
 @only("inceptionnext_nano", "inceptionnext_iso_micro")
-def test_quantisation_sees_the_convolutions(model: nn.Module, expected: torch.Tensor) -> None:
+def test_quantization_sees_the_convolutions(model: nn.Module, expected: torch.Tensor) -> None:
     prepared = prepare_fx(copy.deepcopy(model), get_default_qconfig_mapping(), (IMAGE,))
     torch.testing.assert_close(prepared(IMAGE), expected)
     observed = {str(node.target) for node in prepared.graph.nodes if "activation_post_process" in str(node.target)}
@@ -109,7 +109,7 @@ def test_quantisation_sees_the_convolutions(model: nn.Module, expected: torch.Te
 
 @pytest.mark.parametrize("feature_cls", ["list", "dict"])
 @pytest.mark.parametrize("name", ["inceptionnext_nano", "inceptionnext_iso_micro"])
-def test_features_of_a_model_built_anew(name: str, feature_cls: str, randomise: Randomise) -> None:
+def test_features_of_a_rebuilt_model(name: str, feature_cls: str, randomise: Randomise) -> None:
     body = randomise(timm.create_model(name, features_only=True, feature_cls=feature_cls, out_indices=(0, 2))).eval()
     maps = body(IMAGE)
     if feature_cls == "dict":

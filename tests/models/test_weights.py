@@ -95,7 +95,7 @@ def test_wrapped_inceptionnext_files(
     assert_close(logits(ours), logits(theirs))
 
 
-def test_raw_weights_where_asked_for(theirs: nn.Module, tmp_path: Path) -> None:
+def test_raw_weights_on_request(theirs: nn.Module, tmp_path: Path) -> None:
     raw = theirs.state_dict()
     torch.save({"model": raw, "model_ema": halved(raw)}, tmp_path / "x.pth")
     ours = timm.create_model("inceptionnext_atto")
@@ -188,7 +188,7 @@ def test_a_checkpoint_of_the_task(tmp_path: Path, randomise: Randomise) -> None:
         torch.testing.assert_close(logits(ours, 28), logits(source, 28))
 
 
-def test_another_number_of_classes_keeps_the_fresh_classifier(
+def test_another_number_of_classes_keeps_the_initial_classifier(
     theirs: nn.Module, atto_file: Path, randomise: Randomise
 ) -> None:
     ours = randomise(timm.create_model("inceptionnext_atto", num_classes=10))
@@ -277,7 +277,7 @@ def test_a_model_that_timm_did_not_build(tmp_path: Path, randomise: Randomise) -
 @pytest.mark.parametrize(
     ("name", "args"), [("resnet18", {}), ("vit_tiny_patch16_224", {"depth": 2}), ("swin_tiny_patch4_window7_224", {})]
 )
-def test_other_models_of_timms(name: str, args: dict[str, int], tmp_path: Path, randomise: Randomise) -> None:
+def test_other_timm_models(name: str, args: dict[str, int], tmp_path: Path, randomise: Randomise) -> None:
     source = randomise(timm.create_model(name, **args))
     torch.save({"state_dict": prefixed(source.state_dict(), "module.")}, tmp_path / "x.pth")
     ours = timm.create_model(name, num_classes=5, **args)
@@ -315,7 +315,7 @@ def test_a_file_of_another_model_names_what_differs_and_what_fits(atto_file: Pat
     assert " and 32 more. It fits inceptionnext_tiny_band9 (--model.name inceptionnext_tiny_band9)." in message
 
 
-def test_the_mapping_of_a_foreign_file_is_applied_to_every_candidate(tmp_path: Path) -> None:
+def test_the_mapping_of_a_published_file_is_applied_to_every_candidate(tmp_path: Path) -> None:
     torch.save({"model": Isotropic(depth=18, classes=21).state_dict()}, tmp_path / "iso.pth")
     message = refused(timm.create_model("inceptionnext_atto", in_chans=1), tmp_path / "iso.pth")
     assert message.endswith(
@@ -378,7 +378,7 @@ def test_a_whole_tiny_goes_to_timm(randomise: Randomise) -> None:
     assert_close(logits(theirs), logits(ours))
 
 
-def test_where_weights_cannot_be_saved(tmp_path: Path) -> None:
+def test_targets_where_weights_cannot_be_saved(tmp_path: Path) -> None:
     model = timm.create_model("inceptionnext_iso_micro")
     with pytest.raises(UserError, match=r"x\.pth does not end in \.safetensors"):
         save_weights(model, tmp_path / "x.pth")
@@ -408,9 +408,7 @@ def test_a_report_in_one_line_shortens_long_lists() -> None:
         (lambda weight: weight / 0, "NaN or infinite values in stem.weight; use an earlier checkpoint"),
     ],
 )
-def test_numbers_with_which_no_model_works_are_refused(
-    spoil: Callable[[Tensor], Tensor], message: str, tmp_path: Path
-) -> None:
+def test_unusable_numbers_are_refused(spoil: Callable[[Tensor], Tensor], message: str, tmp_path: Path) -> None:
     model = timm.create_model("inceptionnext_iso_micro")
     tensors = dict(model.state_dict())
     tensors["stem.weight"] = spoil(tensors["stem.weight"])
@@ -418,7 +416,7 @@ def test_numbers_with_which_no_model_works_are_refused(
     assert message in refused(model, tmp_path / "spoilt.pth")
 
 
-def test_a_compiled_model_takes_weights_as_the_model_in_it(tmp_path: Path) -> None:
+def test_a_compiled_model_loads_weights_like_the_wrapped_model(tmp_path: Path) -> None:
     source, ours = (timm.create_model("inceptionnext_iso_micro") for _ in range(2))
     torch.save(source.state_dict() | {"model.other": torch.zeros(1)}, tmp_path / "x.pth")
     message = refused(ours, tmp_path / "x.pth")

@@ -78,10 +78,10 @@ def test_averaged_weights_are_used(classifier: Classifier, trained: Path, paths:
     again = load_classifier(tmp_path / "averaged.ckpt", device="cpu")
     assert again.predict(paths) == classifier.predict(paths)
     names = {name.partition(".")[0] for name in again._task.state_dict()}
-    assert names == {"model"}  # the raw weights do not lie about
+    assert names == {"model"}  # the raw weights are not kept
 
 
-def test_kinds_of_images(classifier: Classifier, paths: list[str]) -> None:
+def test_types_of_images(classifier: Classifier, paths: list[str]) -> None:
     expected = classifier.predict(paths)
     pictures = [load_image(path) for path in paths]
     arrays = [np.asarray(picture) for picture in pictures]
@@ -96,8 +96,8 @@ def test_kinds_of_images(classifier: Classifier, paths: list[str]) -> None:
         (path for path in paths),
     ):
         assert classifier.predict(same) == expected
-    grey = np.asarray(Image.open(paths[0]).convert("L"))
-    assert classifier.predict(grey) == classifier.predict([np.dstack([grey] * 3)])
+    gray = np.asarray(Image.open(paths[0]).convert("L"))
+    assert classifier.predict(gray) == classifier.predict([np.dstack([gray] * 3)])
     transparent = np.zeros((20, 20, 4), np.uint8)  # shows the white below
     assert classifier.predict(transparent) == classifier.predict(np.full((20, 20, 3), 255, np.uint8))
 
@@ -155,12 +155,12 @@ def test_many_threads_at_once(classifier: Classifier, paths: list[str]) -> None:
         ("gone.png", UserError, r"^Cannot read the image gone\.png: the file is missing\."),
     ],
 )  # fmt: skip
-def test_what_is_no_image(classifier: Classifier, images: object, error: type[Exception], message: str) -> None:
+def test_what_is_not_an_image(classifier: Classifier, images: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         classifier.predict(images)
 
 
-def test_files_that_are_no_checkpoint(trained: Path, tmp_path: Path) -> None:
+def test_files_that_are_not_a_checkpoint(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"There is no checkpoint at gone\.ckpt; check the path\."):
         load_classifier("gone.ckpt")
     (tmp_path / "text.ckpt").write_text("weights, honestly")

@@ -66,9 +66,9 @@ def test_contents(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.csv", "p.json", "p.jsonl", "p.parquet"]
 
 
-def test_names_that_are_no_utf8_stay_readable(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_stay_readable(tmp_path: Path) -> None:
     odd = os.fsdecode(b"\xff.jpg")
-    assert b"\xff.jpg," in written(tmp_path, "p.csv", [odd]).read_bytes()  # the very bytes of the name
+    assert b"\xff.jpg," in written(tmp_path, "p.csv", [odd]).read_bytes()  # the exact bytes of the name
     assert json.loads(written(tmp_path, "p.jsonl", [odd]).read_text())["path"] == odd
     from pyarrow import parquet
 
@@ -76,7 +76,7 @@ def test_names_that_are_no_utf8_stay_readable(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["p.csv", "p.jsonl"])
-def test_every_tear_of_the_last_row(tmp_path: Path, name: str) -> None:
+def test_every_truncation_of_the_last_row(tmp_path: Path, name: str) -> None:
     output = written(tmp_path, name, ["first\n.jpg", "second.jpg"])
     two = output.read_bytes()
     written(tmp_path, name, ["first\n.jpg", "second.jpg", 'torn\r\n"x",\n.jpg'])
@@ -154,7 +154,7 @@ def test_files_that_cannot_be_continued(tmp_path: Path) -> None:
         PredictionFile(str(output)).resume(CLASSES[1:])
 
 
-def test_a_missing_package_and_other_endings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_and_other_suffixes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(
         UserError, match=r"^Writing p\.parquet needs a package that is not installed: pip install pyarrow"

@@ -6,7 +6,7 @@ from timm.layers import set_fused_attn, use_fused_attn
 
 @pytest.fixture
 def unfused() -> Iterator[None]:
-    """timm's attention as two products with a softmax between them, which torch's counter sees on any device."""
+    """Make timm's attention use two products and a softmax, which torch's counter supports on any device."""
     before = use_fused_attn()
     set_fused_attn(False)
     yield

@@ -1,4 +1,4 @@
-"""The benchmark: what it measures, how figures follow from rounds, and what is refused."""
+"""The benchmark: what it measures, how results follow from rounds, and what is refused."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def case(**options: Any) -> Case:
     return Case(**(given | options))
 
 
-def test_figures_follow_from_the_rounds() -> None:
+def test_results_follow_from_the_rounds() -> None:
     measurement = Measurement(
         case(), "channels_last", "cpu", rates=[10.0, 30.0, 20.0], ratios=[1.0, 1.5, 2.0], matmul=[50.0, 40.0, 60.0],
         warm_up_s=1.5, peak_memory_mib=7.0, gflop_per_image=0.5,
@@ -126,7 +126,7 @@ def test_json_has_a_row_per_model_and_variant(
     assert statistics.median([row["images_per_s_min"], row["images_per_s_max"]]) == pytest.approx(row["images_per_s"])
 
 
-def test_the_allocator_is_a_case_of_its_own(cli: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_allocator_is_a_separate_case(cli: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     cli("benchmark", MICRO, *QUICK, "--allocator", "as_it_comes,keep")
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(MICRO)]
     assert [line.split()[3] for line in lines] == ["freed", "kept"]

@@ -1,4 +1,4 @@
-"""The paper's tables counted: verdicts, printed figures, and the README that shows them."""
+"""Counts of the paper's tables: verdicts, printed values, and the README's tables."""
 
 import subprocess
 from collections.abc import Callable
@@ -59,7 +59,7 @@ TWICE = ("band kernel 9",)  # 28.052 millions, printed as 28.0
 
 @pytest.fixture(scope="module")
 def counted() -> list[BudgetRow]:
-    """The report on the tables whose every model is counted in seconds."""
+    """The report on the tables whose models are all counted in seconds."""
     return paper_report([ISOTROPIC, ABLATIONS, TABLE10])
 
 
@@ -96,7 +96,7 @@ def whole() -> list[BudgetRow]:
         (0, 10**6, "0.0", "once"),
     ],
 )
-def test_agreement_of_a_count_and_a_printed_figure(count: int, unit: int, printed: str, expected: str) -> None:
+def test_agreement_of_a_count_and_a_printed_value(count: int, unit: int, printed: str, expected: str) -> None:
     assert agreement(count, unit, printed) == expected
 
 
@@ -122,7 +122,7 @@ def test_the_verdict_on_a_count(params: int, macs: int, note: str | None, verdic
     assert judge(counted_as(params, macs), PaperRow("DeiT-S", "x", "22", "4.6", note=note)) == verdict
 
 
-def test_the_verdict_where_the_paper_prints_nothing_or_one_figure() -> None:
+def test_the_verdict_if_the_paper_prints_nothing_or_one_value() -> None:
     found = counted_as(22_000_000, 4_600_000_000)
     assert judge(found, None) == "no paper figure"
     assert judge(found, PaperRow("DeiT-S", "x", note="a guest")) == "no paper figure: a guest"
@@ -150,7 +150,7 @@ def test_what_is_not_counted_comes_before_all_other_verdicts() -> None:
         (None, "not available: nobody has it", False),
     ],
 )
-def test_rows_that_must_not_stand(model: str | None, verdict: str, failed: bool) -> None:
+def test_rows_that_fail(model: str | None, verdict: str, failed: bool) -> None:
     assert BudgetRow("label", model, (224, 224), None, None, None, verdict).failed is failed
 
 
@@ -165,11 +165,11 @@ def test_rows_that_must_not_stand(model: str | None, verdict: str, failed: bool)
         (None, False),
     ],
 )
-def test_whose_a_model_is(model: str | None, ours: bool) -> None:
+def test_which_models_are_ours(model: str | None, ours: bool) -> None:
     assert is_ours(model) is ours
 
 
-def test_the_tables_lines_come_out_in_their_order(counted: list[BudgetRow]) -> None:
+def test_rows_keep_the_tables_order(counted: list[BudgetRow]) -> None:
     tables = (ISOTROPIC, ABLATIONS, TABLE10)
     lines = [(table.name, line) for table in tables for line in table.rows]
     assert [(row.table, row.paper) for row in counted] == lines
@@ -184,7 +184,7 @@ def test_isotropic_models_ablations_and_table_10_are_the_paper_s(counted: list[B
     assert not any(row.failed for row in counted)
 
 
-def test_counts_round_to_the_printed_figures(counted: list[BudgetRow]) -> None:
+def test_counts_round_to_the_printed_values(counted: list[BudgetRow]) -> None:
     found = {table: [row for row in counted if row.table == table] for table in PRINTED}
     for table, lines in PRINTED.items():
         assert [row.label for row in found[table]] == list(lines)
@@ -205,10 +205,10 @@ def test_the_readme_shows_these_tables(table: PaperTable, counted: list[BudgetRo
     assert text in README
 
 
-def changed(table: PaperTable, label: str, **figures: str) -> PaperTable:
-    """One line of a table, with another figure printed."""
+def changed(table: PaperTable, label: str, **values: str) -> PaperTable:
+    """Return the table with other printed values in one row."""
     [row] = [row for row in table.rows if row.label == label]
-    return replace(table, rows=(replace(row, **figures),))
+    return replace(table, rows=(replace(row, **values),))
 
 
 def test_a_row_of_ours_that_is_off_fails_and_says_by_how_much() -> None:
@@ -224,7 +224,7 @@ def test_a_baseline_that_is_off_does_not_fail_the_run() -> None:
     assert row.verdict == "off: 4.61 G MACs, not 4.5"
 
 
-def test_a_model_that_is_nowhere_to_be_had_keeps_its_line() -> None:
+def test_an_unavailable_model_keeps_its_row() -> None:
     seen: list[str] = []
     line = PaperRow("T2T-ViT-14", None, "22", "4.8", 81.5, note="in no package")
     assert paper_report([PaperTable("Table", (line,))], seen.append) == [
@@ -233,7 +233,7 @@ def test_a_model_that_is_nowhere_to_be_had_keeps_its_line() -> None:
     assert seen == []
 
 
-def test_a_model_of_several_lines_is_counted_once() -> None:
+def test_a_model_with_several_rows_is_counted_once() -> None:
     seen: list[str] = []
     line = PaperRow("a", "inceptionnext_iso_micro", "0.1", "0.0", image_size=(28, 28))
     table = PaperTable("Table", (line, replace(line, label="b"), replace(line, label="c", image_size=(56, 56))))
@@ -265,11 +265,11 @@ def test_what_the_paper_needs_counted() -> None:
         ("resnet50", None),
     ],
 )
-def test_isotropic_models_are_held_to_the_deit_of_their_width(name: str, reference: str | None) -> None:
+def test_isotropic_models_are_compared_with_the_deit_of_their_width(name: str, reference: str | None) -> None:
     assert reference_of(name) == reference
 
 
-def test_single_models_beside_the_paper_and_their_reference() -> None:
+def test_single_models_with_the_paper_and_their_reference() -> None:
     [(row, found)] = model_report(["inceptionnext_iso_small"])
     assert row.paper is ISOTROPIC.rows[3]
     assert (row.label, row.model, row.size) == ("inceptionnext_iso_small", "inceptionnext_iso_small", (224, 224))
@@ -280,7 +280,7 @@ def test_single_models_beside_the_paper_and_their_reference() -> None:
     assert round(row.cost.macs / row.reference.macs, 3) == 0.917
 
 
-def test_single_models_at_another_size_have_no_paper_figure() -> None:
+def test_single_models_at_another_size_have_no_paper_value() -> None:
     rows = [row for row, _ in model_report(["inceptionnext_atto", "inceptionnext_iso_nano"], (32, 64))]
     assert [(row.model, row.size, row.paper, row.table, row.verdict) for row in rows] == [
         (name, (32, 64), None, None, "no paper figure") for name in ("inceptionnext_atto", "inceptionnext_iso_nano")

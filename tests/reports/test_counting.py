@@ -35,7 +35,7 @@ FUSED = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
 class Apply(nn.Module):
-    """Applies a function to a tensor."""
+    """Apply a function to a tensor."""
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
         super().__init__()
@@ -180,15 +180,13 @@ def test_torch_s_own_counter_agrees(name: str) -> None:
         (lambda x: torch.mv(x[0], x[0, 0]), {"aten::mv": 1}),
     ],
 )
-def test_arithmetic_that_nobody_counts_is_named(
-    function: Callable[[Tensor], Tensor], operators: dict[str, int]
-) -> None:
+def test_uncounted_arithmetic_is_named(function: Callable[[Tensor], Tensor], operators: dict[str, int]) -> None:
     found = count(nn.Sequential(nn.Linear(8, 8), Apply(function)), torch.eye(8).repeat(2, 1, 1))
     assert found.uncounted == operators
     assert found.total.macs == 2 * 8 * 8 * 8  # the Linear
 
 
-def test_a_count_with_a_gap_never_stands() -> None:
+def test_a_count_with_a_gap_fails() -> None:
     found = count(Apply(lambda x: torch.cdist(x, x) + torch.fft.rfft(x, n=14).abs()), torch.zeros(8, 8))
     paper = PaperRow("ResNet-50", "resnet50", "0", "0.0")
     verdict = judge(found, paper)
@@ -241,17 +239,17 @@ def test_convolutions_of_every_kind(layer: nn.Module, expected: Cost) -> None:
     assert found.uncounted == {}
 
 
-def figures(cost: Cost) -> tuple[int, int, int]:
+def numbers(cost: Cost) -> tuple[int, int, int]:
     return cost.params, cost.macs, cost.activations
 
 
 def own_work(found: Count) -> dict[str, Cost]:
-    """What modules that have children do outside of these."""
+    """Return what modules with children do outside of them."""
     rest = {}
     for name, cost in found.modules.items():
         children = [child for child in found.modules if child and child.rpartition(".")[0] == name]
-        inside = [figures(found.modules[child]) for child in children]
-        own = [whole - sum(parts) for whole, *parts in zip(figures(cost), *inside, strict=True)]
+        inside = [numbers(found.modules[child]) for child in children]
+        own = [whole - sum(parts) for whole, *parts in zip(numbers(cost), *inside, strict=True)]
         if children and any(own):
             rest[name] = Cost(*own)
     return rest
@@ -347,13 +345,13 @@ def test_a_segmenter_on_a_backbone_that_is_built_for_a_size() -> None:
         ),
     ],
 )
-def test_what_cannot_be_counted_is_said(name: str, size: tuple[int, int] | None, message: str) -> None:
+def test_what_cannot_be_counted_is_reported(name: str, size: tuple[int, int] | None, message: str) -> None:
     with pytest.raises(UserError) as caught:
         count_model(name, size)
     assert str(caught.value).startswith(message)
 
 
-def test_a_size_that_a_model_cannot_be_built_for_is_said() -> None:
+def test_a_size_that_a_model_cannot_be_built_for_is_reported() -> None:
     with pytest.raises(
         UserError, match=r"^The model 'deit_tiny_patch16_224' cannot process images of 8×8 pixels \(.+\); "
     ):

@@ -1,4 +1,4 @@
-"""The figures that the table of models declares are what the models cost."""
+"""The numbers declared in the table of models equal the models' counts."""
 
 import pytest
 
@@ -10,7 +10,7 @@ ROWS = [pytest.param(row, id=row.name, marks=[pytest.mark.slow] * (row.name in S
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_declared_figures_are_the_count(row: Variant) -> None:
+def test_declared_numbers_are_the_count(row: Variant) -> None:
     found, size = count_model(row.name)
     assert size == (row.image_size, row.image_size)
     assert round(found.total.macs / 1e9, 4) == row.macs_g

@@ -1,9 +1,9 @@
 from inceptionnext_lit.reports.evaluation import evaluation_lines
 
 
-def test_a_line_for_each_kind_of_weights() -> None:
-    figures = {"val/loss": 1.0, "val/acc1": 0.87104, "val_ema/acc1": float("nan"), "val_ema/loss": 0.00004}
-    assert evaluation_lines(figures, has_average=True) == [
+def test_a_line_for_each_set_of_weights() -> None:
+    metrics = {"val/loss": 1.0, "val/acc1": 0.87104, "val_ema/acc1": float("nan"), "val_ema/loss": 0.00004}
+    assert evaluation_lines(metrics, has_average=True) == [
         "           acc1    loss",
         "val      0.8710  1.0000",
         "val_ema     nan  0.0000",
@@ -18,9 +18,9 @@ def test_a_line_for_each_kind_of_weights() -> None:
     assert evaluation_lines({}, has_average=True) == []
 
 
-def test_labels_have_lines_of_their_own() -> None:
-    figures = {"val/mAP": 0.5, "val/f1/cat": 0.25, "val/f1/red/\x1b[31mdog": 0.75, "val/loss": 2.0}
-    assert evaluation_lines(figures, has_average=None) == [
+def test_labels_have_separate_lines() -> None:
+    metrics = {"val/mAP": 0.5, "val/f1/cat": 0.25, "val/f1/red/\x1b[31mdog": 0.75, "val/loss": 2.0}
+    assert evaluation_lines(metrics, has_average=None) == [
         "        mAP    loss",
         "val  0.5000  2.0000",
         "",

@@ -1,4 +1,4 @@
-"""The picture of accuracy against cost, on rows made by hand."""
+"""The plot of accuracy against cost, for hand-made rows."""
 
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def test_rows_of_table_1_at_224_pixels_are_sorted_into_families() -> None:
     assert next(iter(families)) == "InceptionNeXt"
 
 
-def test_every_line_of_table_1_has_a_family_but_those_at_384_pixels_and_the_smallest() -> None:
+def test_every_row_of_table_1_has_a_family_except_384_pixels_and_the_smallest() -> None:
     rows = [BudgetRow(p.label, p.model, p.image_size, None, p, MAIN, "ok") for p in TABLES[0].rows]
     drawn = [row.label for members in by_family(rows).values() for row in members]
     small = [p.label for p in TABLES[0].rows if p.image_size == (224, 224)]
@@ -65,7 +65,7 @@ def test_every_line_of_table_1_has_a_family_but_those_at_384_pixels_and_the_smal
     assert len(drawn) == 27
 
 
-def test_points_run_from_left_to_right_and_skip_what_has_no_place() -> None:
+def test_points_run_from_left_to_right_and_skip_rows_without_a_position() -> None:
     assert points_of(ROWS[:2], macs) == [(4.19, 82.3, "T"), (8.36, 83.5, "S")]
     assert points_of(ROWS[:2], train) == [(521, 83.5, "S"), (901, 82.3, "T")]
     assert points_of(ROWS[4:], train) == [(100, 83.6, "T"), (969, 79.8, "50")]
@@ -73,7 +73,7 @@ def test_points_run_from_left_to_right_and_skip_what_has_no_place() -> None:
     assert points_of([BudgetRow("x", "any", (224, 224), Cost(1, 1, 1), None, MAIN, "ok")], macs) == []
 
 
-def test_the_pictures_are_written(tmp_path: Path) -> None:
+def test_the_plots_are_written(tmp_path: Path) -> None:
     for name, start in (("a.png", b"\x89PNG\r\n\x1a\n"), ("b.svg", b"<?xml"), ("c.PNG", b"\x89PNG\r\n\x1a\n")):
         check_plot_path(tmp_path / name)
         draw_tradeoff(ROWS, tmp_path / name)
@@ -104,7 +104,7 @@ def test_the_macs_of_a_model_that_is_not_available_are_the_paper_s(monkeypatch: 
 
 
 @pytest.mark.parametrize("name", ["x.jpg", "x", "x.svg.gz"])
-def test_another_ending_is_refused(name: str, tmp_path: Path) -> None:
+def test_another_suffix_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         check_plot_path(tmp_path / name)
     assert str(caught.value) == f"{tmp_path / name} ends in neither .png nor .svg; give --plot a file name that does."
@@ -116,7 +116,7 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     assert str(caught.value) == f"There is no folder {tmp_path / 'no'}; create it, or give another file with --plot."
 
 
-def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     path.mkdir()
     with pytest.raises(UserError) as caught:
@@ -124,7 +124,7 @@ def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     assert str(caught.value) == f"{path} cannot be written: Is a directory."
 
 
-def test_without_matplotlib_the_way_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_matplotlib_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError) as caught:
         check_plot_path(tmp_path / "x.png")

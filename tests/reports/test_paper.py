@@ -1,4 +1,4 @@
-"""What the paper's tables say of our models and of themselves, and whether the reasons in their notes are true."""
+"""The paper's tables agree with our models, and the reasons in their notes are true."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ PUBLISHED = [row for row in VARIANTS if row.source not in (OURS, CONVNEXT)]  # b
 
 
 def on_paper(name: str, **kwargs: Any) -> nn.Module:
-    """A model without memory for its numbers, in eval mode."""
+    """Create a model on the meta device, in evaluation mode."""
     with torch.device("meta"):
         return timm.create_model(name, **kwargs).eval()
 
@@ -66,19 +66,19 @@ def test_the_tables_in_their_order() -> None:
     }
 
 
-def test_the_published_rows_are_these_many() -> None:
+def test_the_number_of_published_rows() -> None:
     assert len(PUBLISHED) == 26
 
 
 @pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row.name)
-def test_every_published_model_stands_in_a_table_with_its_accuracy(row: Variant) -> None:
+def test_every_published_model_is_in_a_table_with_its_accuracy(row: Variant) -> None:
     lines = [line for line in ROWS if line.model == row.name and line.decoder is None]
     assert {line.top1 for line in lines} == {row.top1}
     assert {line.image_size for line in lines} == {(row.image_size, row.image_size)}
     assert all(line.params and line.macs for line in lines)
 
 
-def test_our_lines_need_no_excuse() -> None:
+def test_our_rows_need_no_note() -> None:
     ours = [row for row in ROWS if row.model in model_names()]
     assert len(ours) == 5 + 5 + 10 + 7 + 3 + 3
     assert [row.note for row in ours if row.note] == []
@@ -96,14 +96,14 @@ def test_exactly_these_are_not_available() -> None:
     assert [row.label for row in ROWS if row.model is None and not (row.note and row.params and row.macs)] == []
 
 
-def test_lines_without_a_model_say_where_it_is() -> None:
+def test_rows_without_a_model_say_where_it_is() -> None:
     notes = {row.label: row.note for row in ROWS if row.model is None}
     for label, package in {"T2T-ViT-14": "mmpretrain", "PVT-Small": "transformers", "RepLKNet-31B": "birder"}.items():
         assert str(notes[label]).endswith(f"; {package} has it")
     assert not [note for note in notes.values() if note and "no package" in note]
 
 
-def test_every_line_has_the_score_of_its_table() -> None:
+def test_every_row_has_the_score_of_its_table() -> None:
     for table in TABLES:
         scored = [row for row in table.rows if row.params]
         segments = table.name.startswith("ADE20K")
@@ -134,7 +134,7 @@ def test_convolutions_alone_are_what_the_note_says(label: str, model: str, size:
         ("Swin-B", "swin_base_patch4_window12_384", 384, "47.08", "47.1"),
     ],
 )
-def test_swin_with_a_cheap_layer_norm_rounds_to_the_printed_figure(
+def test_swin_with_a_cheap_layer_norm_rounds_to_the_printed_value(
     label: str, model: str, size: int, alone: str, printed: str, unfused: None
 ) -> None:
     row, net = of(label, size), on_paper(model)
@@ -156,7 +156,7 @@ def vit_base_macs(tokens: int, patches: int) -> int:
 @pytest.mark.parametrize(
     ("label", "model"), [("ViT-B/16", "vit_base_patch16_384"), ("DeiT-B", "deit_base_patch16_384")]
 )
-def test_vit_without_its_class_token_rounds_to_the_printed_figure(label: str, model: str, unfused: None) -> None:
+def test_vit_without_its_class_token_rounds_to_the_printed_value(label: str, model: str, unfused: None) -> None:
     row, patches = of(label, 384), (384 // 16) ** 2
     assert (row.model, row.macs) == (model, "55.4")
     assert row.note is not None
@@ -168,7 +168,7 @@ def test_vit_without_its_class_token_rounds_to_the_printed_figure(label: str, mo
     assert (giga(without), giga(without + norms * patches)) == ("55.4", "55.4")
 
 
-def test_parameters_that_notes_speak_of() -> None:
+def test_parameters_mentioned_in_notes() -> None:
     assert f"{params_m(on_paper('deit_base_patch16_224')):.2f}" == "86.57"  # printed as 86, cut off, and as 87
     assert (of("DeiT-B", 384).params, TABLES[1].rows[4].params) == ("86", "87")
     assert f"{params_m(on_paper('swin_tiny_patch4_window7_224')):.2f}" == "28.29"

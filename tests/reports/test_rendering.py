@@ -1,4 +1,4 @@
-"""The report's forms, on rows made by hand."""
+"""The report's formats, for hand-made rows."""
 
 import csv
 import io
@@ -149,7 +149,7 @@ def test_markdown_has_a_table_per_table_with_aligned_columns() -> None:
         (305_905_640, None, ["305.9", "–", "–"]),
     ],
 )
-def test_a_count_has_two_digits_more_than_the_printed_figure_and_else_four(
+def test_a_count_has_two_digits_more_than_printed_or_else_four(
     params: int, printed: str | None, cells: list[str]
 ) -> None:
     row = replace(COUNTED, cost=Cost(params, 0, 0), paper=PaperRow("x", "x", params=printed))
@@ -197,7 +197,7 @@ def test_single_models_have_neither_headings_nor_a_paper_s_label() -> None:
     assert len(lines) == 3
 
 
-def test_ratios_stand_in_the_tables_wherever_there_is_a_reference() -> None:
+def test_tables_have_ratios_if_there_is_a_reference() -> None:
     for with_ratios in (False, True):
         lines = render_models([(SINGLE, COUNT), (HELD, COUNT)], "markdown", with_ratios=with_ratios).splitlines()
         assert columns(lines[0])[11:] == ["params ×", "MACs ×", "of"]
@@ -206,7 +206,7 @@ def test_ratios_stand_in_the_tables_wherever_there_is_a_reference() -> None:
         assert columns(lines[3])[11:] == ["1.111", "0.667", "other_model"]
 
 
-def test_ratios_stand_in_plain_values_only_where_they_were_asked_for() -> None:
+def test_plain_values_have_ratios_only_on_request() -> None:
     pair = [(SINGLE, COUNT), (HELD, COUNT)]
     assert [list(record) for record in records(render_models(pair, "json"))] == [KEYS, KEYS]
     assert render_models(pair, "csv").splitlines()[0] == ",".join(KEYS)
@@ -236,13 +236,13 @@ DEPTHS = {
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-def test_parts_have_their_shares_and_what_lies_outside_of_their_own_parts(depth: int) -> None:
+def test_modules_have_their_shares_and_what_is_outside_their_children(depth: int) -> None:
     [record] = records(render_models([(SINGLE, COUNT)], "json", depth))
     assert list(record) == [*KEYS, "modules"]
     assert record["modules"] == [{"module": name} | part for name, part in DEPTHS[depth].items()]
 
 
-def test_what_a_part_s_own_parts_leave_over_stands_before_them() -> None:
+def test_what_a_modules_children_leave_over_comes_before_them() -> None:
     [record] = records(render_models([(SINGLE, COUNT)], "json", 3))
     names = [part["module"] for part in record["modules"]]
     assert names[4:7] == ["blocks.0", "blocks.0.(itself)", "blocks.0.fc"]
@@ -250,7 +250,7 @@ def test_what_a_part_s_own_parts_leave_over_stands_before_them() -> None:
     assert (rest["params"], rest["macs"], rest["activations"]) == (100, 1500, 0)
 
 
-def test_parts_in_csv_are_a_line_each_under_their_model() -> None:
+def test_modules_in_csv_have_one_line_each_under_their_model() -> None:
     text = render_models([(SINGLE, COUNT), (HELD, COUNT)], "csv", 1)
     rows = list(csv.DictReader(io.StringIO(text)))
     assert list(rows[0]) == ["model", "module", "params", "params_share", "macs", "macs_share", "activations"]
@@ -258,7 +258,7 @@ def test_parts_in_csv_are_a_line_each_under_their_model() -> None:
     assert rows[3] == {"model": "some_model", "module": "blocks"} | {key: str(v) for key, v in BLOCKS.items()}
 
 
-def test_parts_in_markdown_stand_in_a_table_of_their_own() -> None:
+def test_modules_in_markdown_have_a_separate_table() -> None:
     lines = render_models([(SINGLE, COUNT)], "markdown", 1).splitlines()
     assert lines[3:6] == ["", "### some_model", ""]
     assert lines[6:8] == [
@@ -273,7 +273,7 @@ def test_parts_in_markdown_stand_in_a_table_of_their_own() -> None:
     ]
 
 
-def test_parts_in_a_terminal_s_table_are_indented_by_their_depth() -> None:
+def test_modules_in_a_terminal_table_are_indented_by_depth() -> None:
     lines = render_models([(SINGLE, COUNT)], "table", 2).splitlines()
     start = lines.index("some_model")
     names = [line[:10].rstrip() for line in lines[start + 2 :]]

@@ -1,4 +1,4 @@
-"""BatchNorm over several processes is that of the batches put together."""
+"""BatchNorm over several ranks equals BatchNorm over their batches together."""
 
 import warnings
 from pathlib import Path
@@ -36,7 +36,7 @@ def compute(norm: nn.Module, images: Tensor, weights: Tensor) -> dict[str, Tenso
     return {
         "out": out.detach(), "input": images.grad, "weight": norm.weight.grad, "bias": norm.bias.grad,
         "mean": norm.running_mean, "var": norm.running_var, "count": norm.num_batches_tracked,
-        "evaluated": norm.eval()(images[:1]).detach(),  # on one process only, so that a wait would never end
+        "evaluated": norm.eval()(images[:1]).detach(),  # on one rank only, where communication would wait forever
     }  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def of_process() -> dict[str, Tensor]:
     rank, count = torch.distributed.get_rank(), torch.distributed.get_world_size()
     parts, weights = batch().split(SIZES), torch.arange(sum(SIZES) * 120.0).reshape(-1, 4, 6, 5).div(1200).split(SIZES)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # not a word at each step
+        warnings.simplefilter("error")  # no warning in each step
         result = compute(make_norm(CrossRankBatchNorm), parts[rank], weights[rank])
     assert result["out"].is_contiguous(memory_format=torch.channels_last)
     assert count == len(SIZES)

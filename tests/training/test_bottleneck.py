@@ -1,4 +1,4 @@
-"""The summary tells whether the loader or the model holds a run up, and what to do."""
+"""The summary tells whether the loader or the model limits a run, and what to do about it."""
 
 import os
 import re
@@ -23,7 +23,7 @@ from inceptionnext_lit.training.callbacks.summary import RunSummary
 
 
 class Clock:
-    """The clock that waiting is measured by, so that a busy machine changes nothing."""
+    """A fake clock for waiting times, independent of the machine's load."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -94,7 +94,7 @@ def percent(line: str) -> int:
 
 def test_a_slow_loader_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
     [line] = lines(capsys, tmp_path, Sleepy(20, 0.05, clock.sleep), SlowModel(clock, 0.01))
-    # 20 steps of 10 ms, and 100 ms for each batch but the first
+    # 20 steps of 10 ms, and 100 ms for each batch except the first
     assert percent(line) == round(100 * 19 * 0.1 / (19 * 0.1 + 20 * 0.01))
     assert line.endswith(" of the time for images, which are loaded in the training process; set data.num_workers")
 

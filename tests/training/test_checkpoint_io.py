@@ -65,7 +65,7 @@ def test_code_is_refused_and_not_run(
         (b"PK\x03\x04 and then nothing", "not a checkpoint, or is damaged"),
     ],
 )
-def test_files_that_are_no_checkpoints(tmp_path: Path, content: bytes, message: str) -> None:
+def test_files_that_are_not_checkpoints(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "x.ckpt"
     path.write_bytes(content)
     for mmap in (False, True):
@@ -74,7 +74,7 @@ def test_files_that_are_no_checkpoints(tmp_path: Path, content: bytes, message: 
 
 
 @pytest.mark.parametrize("address", ["https://example.org/evil.ckpt", "s3://bucket/last.ckpt", "file:///x.ckpt"])
-def test_addresses_are_refused(address: str) -> None:
+def test_urls_are_refused(address: str) -> None:
     with pytest.raises(UserError, match=rf"^{address} is a URL \(\w+\); checkpoints are read from local files only"):
         read_checkpoint(address)
     with pytest.raises(UserError, match=r"is a URL"):
@@ -82,7 +82,7 @@ def test_addresses_are_refused(address: str) -> None:
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
-    """A real limit of the system, in a process of its own: no file may grow beyond a million bytes."""
+    """Run in a process with a real file-size limit of a million bytes."""
     script = """
 import resource, signal, sys, torch
 from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO
@@ -104,7 +104,7 @@ SafeCheckpointIO().save_checkpoint({"state_dict": {"a": torch.zeros(1_000_000)},
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-def test_missing_folder_and_foreign(tmp_path: Path) -> None:
+def test_missing_folder_and_other_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no checkpoint at .*nope\.ckpt"):
         read_checkpoint(tmp_path / "nope.ckpt")
     with pytest.raises(UserError, match="is a folder"):

@@ -1,4 +1,4 @@
-"""Which epoch is the best, and when a run stops early: by the direction of the metric that decides."""
+"""The best epoch and early stopping follow the direction of the monitored metric."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ MICRO = "inceptionnext_iso_micro"
 
 
 class Scripted(LightningModule):
-    """Logs the given values, one per validation."""
+    """Log the given values, one per validation."""
 
     def __init__(self, values: list[float], directions: dict[str, str] | None = None, name: str = "val/loss") -> None:
         super().__init__()
@@ -134,7 +134,7 @@ def test_a_mode_that_contradicts_the_metric() -> None:
         best_mode(task, "val/acc1", "min")
 
 
-def test_a_task_that_does_not_say_has_to_be_told(tmp_path: Path) -> None:
+def test_a_task_without_directions_needs_a_mode(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"Scripted does not define whether the best val/loss is the largest or the"):
         run(Scripted([0.1]), tmp_path, BestCheckpoint("val/loss"))
     best = BestCheckpoint("val/loss", "min")
@@ -142,7 +142,7 @@ def test_a_task_that_does_not_say_has_to_be_told(tmp_path: Path) -> None:
     assert float(best.best_model_score) == pytest.approx(0.2)
 
 
-def test_a_figure_that_is_nan_is_not_the_best(tmp_path: Path) -> None:
+def test_a_nan_metric_is_not_the_best(tmp_path: Path) -> None:
     module = Scripted([float("nan"), 0.4, float("nan")], {"val/loss": "min"})
     run(module, tmp_path, BestCheckpoint("val/loss"))
     assert module.bests[1:] == [{"best val/loss": "0.400"}] * 2

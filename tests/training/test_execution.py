@@ -1,4 +1,4 @@
-"""The switches of a recipe change how a model is computed, not what comes out."""
+"""The execution switches change how a model is computed, not its results."""
 
 from collections.abc import Callable
 from pathlib import Path

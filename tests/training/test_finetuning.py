@@ -1,4 +1,4 @@
-"""What is frozen and stays so, the linear probe before the rest, and its continuation."""
+"""Frozen layers, the linear probe before the rest, and resuming it."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -67,7 +67,7 @@ def test_what_is_frozen() -> None:
     assert not [name for name in frozen_parameters(resnet, "layer2") if name.startswith(("layer3", "layer4", "fc"))]
 
 
-def test_freezing_what_there_is_not_or_everything() -> None:
+def test_freezing_a_missing_module_or_everything() -> None:
     model = timm.create_model("inceptionnext_atto", num_classes=3)
     with pytest.raises(UserError, match=r"^model\.finetuning\.freeze is 'stage\.1', .* try .*stages\.1"):
         frozen_parameters(model, "stage.1")
@@ -114,7 +114,7 @@ def test_a_frozen_part_keeps_weights_and_statistics(tmp_path: Path) -> None:
     assert not [name for name in changed(before, task.model_ema.module) if name.startswith(("stem", "blocks.0"))]
 
 
-def test_a_linear_probe_trains_the_last_layer_alone(tmp_path: Path) -> None:
+def test_a_linear_probe_trains_only_the_last_layer(tmp_path: Path) -> None:
     task = ClassificationTask(
         MICRO,
         data_spec=DataSpec(num_classes=3, preprocessing=INPUT),
@@ -132,7 +132,7 @@ def test_the_summary_says_how_much_is_trained(tmp_path: Path, capsys: pytest.Cap
 
 
 class Rates(Callback):
-    """Notes the rates of head and backbone, and what has moved, at the end of each epoch."""
+    """Record the learning rates of head and backbone, and what has changed, at the end of each epoch."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[set[float], set[float]]] = []

@@ -22,13 +22,13 @@ from inceptionnext_lit.training.optim import OptimizerOptions
 
 
 def rates(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """The rate that each parameter really gets."""
+    """Return the actual learning rate of each parameter."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     return {names[p]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
 
 
 def layers(name: str, model: nn.Module) -> dict[str, int]:
-    """Each parameter's layer, from the stem on, told from its name alone."""
+    """Return each parameter's layer, counted from the stem, by its name."""
 
     def layer(key: str) -> int:
         if key.startswith(("stem", "pos_embed")):
@@ -95,7 +95,7 @@ def test_frozen_parameters_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("name", "kwargs"), [("lamb", None), ("sgd", {"momentum": 0.5}), ("lion", {"betas": [0.9, 0.98]}), ("adamw", None)]
 )
-def test_optimisers_by_name_train(name: str, kwargs: dict[str, object] | None) -> None:
+def test_optimizers_by_name_train(name: str, kwargs: dict[str, object] | None) -> None:
     torch.manual_seed(0)
     model = timm.create_model("inceptionnext_iso_micro", num_classes=3)
     before = model.head.weight.detach().clone()
@@ -164,7 +164,7 @@ def test_steps_are_fused_where_that_is_possible_and_nothing_else_is_asked(
         torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_a_run_goes_on_with_steps_as_they_were_computed_before() -> None:
+def test_a_resumed_run_computes_its_steps_as_before() -> None:
     whole, part = micro(), micro()
     before = OptimizerOptions(kwargs={"foreach": None}).build(whole, 1e-3, 0.05)
     step(whole, before, 2)
@@ -179,7 +179,7 @@ def test_a_run_goes_on_with_steps_as_they_were_computed_before() -> None:
     assert all(torch.equal(one, other) for one, other in zip(part.parameters(), whole.parameters(), strict=True))
 
 
-def test_a_run_that_may_not_fuse_goes_on_from_one_that_did() -> None:
+def test_a_run_that_cannot_fuse_resumes_from_one_that_did() -> None:
     model = micro()
     fused = OptimizerOptions().build(model, 1e-3, 0.05)
     step(model, fused, 2)
@@ -221,7 +221,7 @@ def test_fused_steps_and_clipping_go_together_in_half_precision(
 
 
 def test_a_restored_state_is_laid_out_like_its_parameter() -> None:
-    """Fused steps of AdamW go through the memory of both side by side, whatever their strides."""
+    """Fused AdamW steps traverse the memory of both together, ignoring their strides."""
 
     def stepped(fused: bool) -> torch.Tensor:
         generator = torch.Generator().manual_seed(3)
@@ -238,7 +238,7 @@ def test_a_restored_state_is_laid_out_like_its_parameter() -> None:
     torch.testing.assert_close(stepped(True), stepped(False), rtol=0, atol=1e-6)
 
 
-def test_no_decay_at_all_leaves_the_groups_as_they_are() -> None:
+def test_zero_weight_decay_keeps_the_groups() -> None:
     model = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2))
     groups = [OptimizerOptions().build(model, lr=0.1, weight_decay=decay).param_groups for decay in (0.0, 0.1)]
     assert [[len(group["params"]) for group in of] for of in groups] == [[3, 1], [3, 1]]
@@ -254,7 +254,7 @@ def test_changed_arguments_are_tried_on_a_state() -> None:
     assert torch.equal(weight, torch.ones(2, 2))
 
 
-def test_an_optimiser_by_its_class_path() -> None:
+def test_an_optimizer_by_its_class_path() -> None:
     model = timm.create_model("inceptionnext_iso_micro", num_classes=3)
     optimizer = OptimizerOptions("torch.optim.RAdam", kwargs={"eps": 1e-3}).build(model, lr=0.1, weight_decay=0.05)
     assert type(optimizer) is torch.optim.RAdam
@@ -275,6 +275,6 @@ def test_a_wrong_class_path_is_a_users_error(name: str, message: str) -> None:
         OptimizerOptions(name).build(nn.Linear(2, 2), lr=0.1, weight_decay=0.0)
 
 
-def test_an_unknown_optimiser_is_answered_with_the_nearest_names() -> None:
+def test_an_unknown_optimizer_gets_the_nearest_names() -> None:
     with pytest.raises(UserError, match=r"'zzz', which timm does not know; did you mean \w+ or \w+ or \w+\? A class"):
         OptimizerOptions("zzz")

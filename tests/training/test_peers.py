@@ -1,4 +1,4 @@
-"""Which process does not answer, as the others see it."""
+"""Which rank does not respond, as seen by the others."""
 
 import os
 import re
@@ -22,7 +22,7 @@ TIMEOUT_S = 4.0
 
 
 def take_part(rank: int, port: int, stopped: int) -> None:
-    """One of two processes, of which one stops; the other prints what it makes of that."""
+    """Run one of two ranks; one is stopped, the other prints what it reports."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     timeout = timedelta(seconds=TIMEOUT_S)
     torch.distributed.init_process_group("gloo", rank=rank, world_size=2, timeout=timeout)
@@ -45,7 +45,7 @@ def take_part(rank: int, port: int, stopped: int) -> None:
 
 
 @pytest.mark.parametrize("stopped", [1, pytest.param(0, marks=pytest.mark.slow)])
-def test_a_process_that_is_stopped_is_named(stopped: int) -> None:
+def test_a_stopped_rank_is_named(stopped: int) -> None:
     port = free_port()
     script = "import sys; from tests.training.test_peers import take_part; take_part(*map(int, sys.argv[1:]))"
     processes = [
@@ -92,7 +92,7 @@ def test_who_is_silent_or_behind(seen: Peers) -> None:
     assert seen.silent() == "Rank 0 has not answered for 1:10"
 
 
-def test_a_timeout_and_a_lost_connection_in_words() -> None:
+def test_messages_of_a_timeout_and_a_lost_connection() -> None:
     timeout = RuntimeError("[gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 600000ms for recv operation")
     closed = RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1234")
     assert str(explain_failure(timeout, None, timeout_s=600.0)).startswith(
@@ -108,7 +108,7 @@ def test_a_timeout_and_a_lost_connection_in_words() -> None:
         assert message.startswith("Rank 2 has not answered for 10:00, so this run ends.")
 
 
-def test_how_long_processes_wait() -> None:
+def test_how_long_ranks_wait() -> None:
     for strategy, seconds in (
         (DDPStrategy(), 45.0),
         (ModelParallelStrategy(), 45.0),
@@ -120,7 +120,7 @@ def test_how_long_processes_wait() -> None:
     assert peers.TIMEOUT_S == 600.0
 
 
-def test_one_process_has_no_peers() -> None:
+def test_a_single_rank_has_no_peers() -> None:
     seen = Peers()
     seen.setup(SimpleNamespace(world_size=1), None, "fit")  # type: ignore[arg-type]
     assert seen.silent() is None

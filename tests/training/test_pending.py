@@ -1,4 +1,4 @@
-"""Numbers that are read when they are there."""
+"""Numbers that are read once they have arrived."""
 
 import signal
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from inceptionnext_lit.training.callbacks.signals import SaveOnSignal
 from inceptionnext_lit.training.pending import Pending
 
 
-def test_on_a_cpu_a_number_is_there_at_once() -> None:
+def test_on_a_cpu_a_number_is_available_at_once() -> None:
     pending = Pending(torch.tensor(2.5, requires_grad=True))
     assert not pending.is_late
     assert pending.read() == 2.5

@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them."""
+"""Ranks that exit with their parent process."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ time.sleep(600)
 
 @pytest.fixture(autouse=True)
 def _not_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command that a test runs in this process leaves word that it is the first of its run."""
+    """Remove what a command run in this process has set as the first rank."""
     monkeypatch.delenv("INCEPTIONNEXT_LIT_FIRST_PROCESS", raising=False)
 
 
@@ -50,7 +50,7 @@ def _not_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
         (["INCEPTIONNEXT_LIT_PARENT=MY_PID"], "", True),
     ],
 )
-def test_they_end_with_it(tmp_path: Path, variables: list[str], then: str, saves: bool) -> None:
+def test_ranks_exit_with_their_parent(tmp_path: Path, variables: list[str], then: str, saves: bool) -> None:
     with running(
         [sys.executable, "-c", STARTER, CHILD.format(then=then), *variables],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPO)}, stdout=subprocess.PIPE,
@@ -65,7 +65,7 @@ def test_they_end_with_it(tmp_path: Path, variables: list[str], then: str, saves
     assert (tmp_path / "saved").exists() is saves
 
 
-def test_one_whose_starter_has_ended_before_ends_at_once(tmp_path: Path) -> None:
+def test_a_rank_whose_parent_has_already_exited_exits_at_once(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", CHILD.format(then="")],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPO), "LOCAL_RANK": "1",
@@ -74,7 +74,7 @@ def test_one_whose_starter_has_ended_before_ends_at_once(tmp_path: Path) -> None
     assert done.returncode == 1
 
 
-def test_other_processes_go_on(tmp_path: Path) -> None:
+def test_other_processes_continue(tmp_path: Path) -> None:
     script = "import os\n" + CHILD.format(then="sys.exit(5)")
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPO)}, timeout=60

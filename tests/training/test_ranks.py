@@ -1,4 +1,4 @@
-"""The same numbers on any number of processes."""
+"""The same numbers on any number of ranks."""
 
 import warnings
 from collections.abc import Callable
@@ -37,8 +37,8 @@ def make_trainer(processes: int, folder: Path, **kwargs: Any) -> Trainer:
 
 
 def evaluate(processes: int, root: Path) -> dict[str, float]:
-    """The figures of both splits, of both sets of weights."""
-    figures: dict[str, float] = {}
+    """Return the metrics of both splits, for both sets of weights."""
+    metrics: dict[str, float] = {}
     for stage in ("validate", "test"):
         seed_everything(3)
         task = ClassificationTask("inceptionnext_iso_micro", data_spec=DataSpec(num_classes=3), ema_decay=0.9)
@@ -48,12 +48,12 @@ def evaluate(processes: int, root: Path) -> dict[str, float]:
             str(root), image_size=28, batch_size=10, num_workers=0, input=InputOptions(crop_pct=1.0)
         )
         [result] = getattr(make_trainer(processes, root), stage)(task, datamodule=data, verbose=False)
-        figures |= result
-    return figures
+        metrics |= result
+    return metrics
 
 
 @pytest.mark.parametrize("processes", [2, 3])
-def test_figures_of_101_images_are_those_of_one_process(
+def test_metrics_of_101_images_equal_those_of_one_rank(
     make_folder: Callable[..., Path], tmp_path: Path, processes: int
 ) -> None:
     root = make_folder(tmp_path / "data", {"train": 42, "val": 33, "test": 33})
@@ -64,16 +64,16 @@ def test_figures_of_101_images_are_those_of_one_process(
         assert sum(1 for _ in (root / split).rglob("*.png")) == 101
     single = evaluate(1, root)
     names = ("val", "val_ema", "test", "test_ema")
-    assert set(single) == {f"{name}/{figure}" for name in names for figure in ("loss", "acc1", "acc5", "macro_acc")}
-    for figures in run_ranks(processes, evaluate, tmp_path / "out", processes, root):
-        assert figures == single  # exactly
+    assert set(single) == {f"{name}/{metric}" for name in names for metric in ("loss", "acc1", "acc5", "macro_acc")}
+    for metrics in run_ranks(processes, evaluate, tmp_path / "out", processes, root):
+        assert metrics == single  # exactly
     assert single["val/acc1"] != single["val_ema/acc1"]
 
 
 def train(
     processes: int, root: Path, model: str, batch_size: int, settings: dict[str, Any]
 ) -> tuple[dict[str, Tensor], float]:
-    """Three steps of SGD, whose updates are proportional to the gradients, unlike Adam's."""
+    """Train three steps with SGD, whose updates are proportional to the gradients, unlike Adam's."""
     warnings.filterwarnings("error", message="Grad strides do not match")
     warnings.filterwarnings("error", message=".*all_reduce.*deprecated")
     seed_everything(5)
@@ -95,14 +95,14 @@ def train(
 
 
 class Saved(Checkpoint):
-    """Notes the statistics that a checkpoint of the last batch, before its validation, would hold."""
+    """Record the statistics that a checkpoint after the last batch, before its validation, would have."""
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         self.state = {key: value.clone() for key, value in pl_module.state_dict().items() if "running" in key}
 
 
 def statistics(processes: int, root: Path, dist_bn: str, validates: bool) -> dict[str, Tensor]:
-    """Running statistics, also of the averaged weights' model, after one step and perhaps its validation."""
+    """Return the running statistics, also of the averaged model, after one step and optionally a validation."""
     seed_everything(5)
     task = ClassificationTask(
         "inceptionnext_iso_micro", data_spec=DataSpec(num_classes=3), lr=0.1, ema_decay=0.5, ema_warmup=False,
@@ -118,12 +118,12 @@ def statistics(processes: int, root: Path, dist_bn: str, validates: bool) -> dic
         **limits,
     ).fit(task, data)  # fmt: skip
     state = {key: value for key, value in task.state_dict().items() if "running" in key}
-    if validates and dist_bn == "reduce":  # or a run that is continued there would validate with others
+    if validates and dist_bn == "reduce":  # or a run resumed there would validate with others
         assert all(torch.equal(value, saved.state[key]) for key, value in state.items())
     return state
 
 
-def test_processes_validate_with_the_mean_of_their_statistics(root: Path, tmp_path: Path) -> None:
+def test_ranks_validate_with_their_mean_statistics(root: Path, tmp_path: Path) -> None:
     own = run_ranks(2, statistics, tmp_path / "own", 2, root, "broadcast", False)
     assert any(not torch.equal(value, own[1][key]) for key, value in own[0].items())
     reduced = run_ranks(2, statistics, tmp_path / "reduced", 2, root, "reduce", True)
@@ -149,7 +149,7 @@ def root(make_folder: Callable[..., Path], tmp_path: Path) -> Path:
         ("inceptionnext_iso_micro", {"sync_batchnorm": True}),
     ],
 )
-def test_two_processes_train_like_one_with_the_double_batch(
+def test_two_ranks_train_like_one_with_twice_the_batch(
     root: Path, tmp_path: Path, model: str, settings: dict[str, Any]
 ) -> None:
     expected, loss = train(1, root, model, 4, settings)
@@ -161,7 +161,7 @@ def test_two_processes_train_like_one_with_the_double_batch(
 
 
 def finetune(processes: int, root: Path, batch_size: int) -> dict[str, Tensor]:
-    """A linear probe, then all layers, on unequal classes that are weighted and drawn equally often."""
+    """Train a linear probe, then all layers, on imbalanced classes that are weighted and sampled equally."""
     seed_everything(5)
     task = ClassificationTask(
         "convnext_iso_nano", data_spec=DataSpec(num_classes=3), lr=0.1, weight_decay=0.0, schedule=Schedule(min_lr=0.1),
@@ -176,7 +176,7 @@ def finetune(processes: int, root: Path, batch_size: int) -> dict[str, Tensor]:
     return dict(task.state_dict())
 
 
-def test_two_processes_finetune_like_one_with_the_double_batch(root: Path, tmp_path: Path) -> None:
+def test_two_ranks_finetune_like_one_with_twice_the_batch(root: Path, tmp_path: Path) -> None:
     for path in sorted((root / "train" / "bag").iterdir())[2:]:
         path.unlink()
     expected = finetune(1, root, 4)
@@ -186,7 +186,7 @@ def test_two_processes_finetune_like_one_with_the_double_batch(root: Path, tmp_p
 
 
 @pytest.mark.slow
-def test_without_synchronised_statistics_two_processes_differ(root: Path, tmp_path: Path) -> None:
+def test_without_synchronized_statistics_two_ranks_differ(root: Path, tmp_path: Path) -> None:
     expected, _ = train(1, root, "inceptionnext_iso_micro", 4, {})
     [(state, _), _] = run_ranks(2, train, tmp_path / "out", 2, root, "inceptionnext_iso_micro", 2, {})
     assert any((state[key] - value).abs().max() > 1e-2 for key, value in expected.items() if "weight" in key)

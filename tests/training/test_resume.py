@@ -1,4 +1,4 @@
-"""A run that is continued from a checkpoint of any moment ends as if nothing had happened."""
+"""A run resumed from a checkpoint at any moment ends like an uninterrupted one."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +26,7 @@ MIX = Mix(mixup=0.8, cutmix=1.0, prob=0.7)
 
 
 class SaveEverywhere(Checkpoint):
-    """Writes a checkpoint at every moment at which anything could."""
+    """Write a checkpoint in every hook in which a callback could."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -51,7 +51,7 @@ class SaveEverywhere(Checkpoint):
 
 
 class CountValidations(Callback):
-    """Notes after which step each validation was run."""
+    """Record the step of each validation."""
 
     def __init__(self) -> None:
         self.steps: list[int] = []
@@ -61,7 +61,7 @@ class CountValidations(Callback):
 
 
 class Rows(Logger):
-    """Keeps what is logged, as a table with a row per call."""
+    """Keep the logged values, one row per call."""
 
     name, version = "rows", 0
 
@@ -96,7 +96,7 @@ def train(
     lr: float = 5e-3,
     **kwargs: Any,
 ) -> tuple[dict[str, Tensor], Trainer]:
-    """Train with everything random on; returns the final state, averaged weights among it."""
+    """Train with all randomness enabled, and return the final state, including averaged weights."""
     seed_everything(7)
     task = ClassificationTask(
         "inceptionnext_iso_micro", data_spec=DataSpec(num_classes=3), drop_path=0.3, kwargs={"drop_rate": 0.2},
@@ -185,7 +185,7 @@ def test_continuing_from_any_moment_gives_the_same_weights(four_batches: Path, t
         before = rows.table[: stored["curve"]["rows"]] + stored["curve"]["pending"]
         assert before + rest.table == rows.table, path.name
         assert continued.current_epoch == trainer.current_epoch
-        assert count.steps == whole.steps[int(path.stem.rpartition("-")[2]) :], path.name  # none twice, none left out
+        assert count.steps == whole.steps[int(path.stem.rpartition("-")[2]) :], path.name  # none repeated, none skipped
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -202,8 +202,8 @@ def test_loader_processes_make_no_difference(root: Path, tmp_path: Path, workers
 
 
 @pytest.mark.parametrize("name", ["ExponentialLR", "ReduceLROnPlateau"])
-def test_another_rate_where_a_named_schedule_goes_on(root: Path, tmp_path: Path, name: str) -> None:
-    """The schedule has halved the rate twice; of another peak, it goes on at a quarter of that one."""
+def test_another_learning_rate_with_a_resumed_named_schedule(root: Path, tmp_path: Path, name: str) -> None:
+    """The schedule has halved the learning rate twice; with another peak, it continues at a quarter of it."""
     arguments = {"ExponentialLR": {"gamma": 0.5}, "ReduceLROnPlateau": {"monitor": "val/loss", "factor": 0.5}}
     if name == "ReduceLROnPlateau":
         arguments[name] |= {"patience": 0, "threshold": 1.0}  # no loss is good enough
@@ -233,7 +233,7 @@ def test_a_run_of_steps_can_be_made_longer(root: Path, tmp_path: Path) -> None:
 
 
 class RecordImages(Callback):
-    """Notes the pixels of each batch's images."""
+    """Record the pixels of each batch's images."""
 
     def __init__(self) -> None:
         self.batches: list[set[bytes]] = []

@@ -1,4 +1,4 @@
-"""The data of all processes of a run, and of a run that is continued."""
+"""The data of all ranks of a run, and of a resumed run."""
 
 import os
 import shutil
@@ -23,13 +23,13 @@ from tests.training.test_ranks import make_trainer
 BEFORE = {"bag": (3, 11), "coat": (3, 12)}
 
 
-def test_what_has_changed_is_said_class_by_class() -> None:
+def test_changes_are_listed_class_by_class() -> None:
     now = {"bag": (4, 13), "coat": (3, 14), "shirt": (1, 15)}
     assert differences(BEFORE, now) == ["bag 3 → 4 images", "coat 3 images, but other ones", "shirt 0 → 1 images"]
     assert differences(BEFORE, BEFORE) == []
 
 
-def test_the_first_process_that_differs_is_named() -> None:
+def test_the_first_rank_that_differs_is_named() -> None:
     one = ("node1", ["bag", "coat"], {"train": BEFORE})
     assert compare_ranks([one, one]) is None
     other = ("node2", ["bag", "coat"], {"train": BEFORE | {"coat": (2, 9)}})
@@ -45,7 +45,7 @@ def test_the_first_process_that_differs_is_named() -> None:
 
 
 def fit_differently(roots: list[str], out: Path) -> str:
-    """Train on two processes that find other images each."""
+    """Train on two ranks that find different images."""
     seed_everything(3)
     data = ImageFolderDataModule(
         roots[int(os.environ["RANK"])], image_size=28, batch_size=2, num_workers=0, input=InputOptions(crop_pct=1.0)
@@ -60,7 +60,7 @@ def fit_differently(roots: list[str], out: Path) -> str:
     return "trained"
 
 
-def test_two_processes_with_other_images(make_folder: Callable[..., Path], tmp_path: Path) -> None:
+def test_two_ranks_with_different_images(make_folder: Callable[..., Path], tmp_path: Path) -> None:
     roots = [make_folder(tmp_path / name, {"train": 4, "val": 2}) for name in ("one", "two")]
     shutil.rmtree(roots[1] / "train/bag")
     shutil.rmtree(roots[1] / "val/bag")
@@ -78,7 +78,7 @@ def root(make_folder: Callable[..., Path], tmp_path: Path) -> Path:
 def train(
     root: Path, folder: Path, epochs: int, ckpt_path: str | None = None, **options: Any
 ) -> tuple[BestCheckpoint, str]:
-    """The callback that keeps the best epoch, and the path of the last one."""
+    """Return the callback that keeps the best epoch, and the path of the last checkpoint."""
     seed_everything(3)
     classes = ["bag", "coat", "sandal"]
     data = ImageFolderDataModule(

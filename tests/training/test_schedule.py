@@ -41,7 +41,7 @@ def test_each_group_keeps_its_own_peak() -> None:
 
 
 def test_a_run_too_short_for_its_warmup_and_cooldown_has_both_shortened() -> None:
-    """To half of its steps; the rest is the cosine's."""
+    """They get half of its steps; the cosine gets the rest."""
     schedule = Schedule(warmup_epochs=20, warmup_lr=0, min_lr=0, cooldown_epochs=10)
     with pytest.warns(UserWarning, match=r"A run of 2 epochs .* 20 and cooldown_epochs 10; .* to 0\.667 and 0\.333\.$"):
         rates = [row[0] for row in learning_rates(schedule, [1.0], total=12, per_epoch=6)]
@@ -54,7 +54,7 @@ def test_a_run_of_a_few_steps_still_trains(unit: Any) -> None:
     schedule = Schedule(unit=unit, warmup_epochs=20, warmup_lr=0, min_lr=0, cooldown_epochs=10, warmup_overlays=True)
     with pytest.warns(UserWarning, match=r"A run of 0\.00962 epochs is too short"):
         rates = [row[0] for row in learning_rates(schedule, [1.0], total=3, per_epoch=312)]
-    assert rates == pytest.approx([0, 0.75, 0.25])  # one step of warm-up over a cosine of three
+    assert rates == pytest.approx([0, 0.75, 0.25])  # one warmup step over a cosine of three
 
 
 def test_a_run_as_long_as_its_warmup_has_room_for_none() -> None:
@@ -69,12 +69,12 @@ def test_negative_values_are_refused() -> None:
 
 
 @pytest.mark.parametrize("value", [-1, math.nan, math.inf])
-def test_values_that_are_no_rates(value: float) -> None:
+def test_invalid_learning_rates(value: float) -> None:
     with pytest.raises(UserError, match=rf"model\.schedule\.min_lr is {value}; it must be 0 or more"):
         Schedule(min_lr=value)
 
 
-def test_a_peak_below_the_other_rates_takes_their_place_with_a_warning() -> None:
+def test_a_peak_below_the_other_rates_replaces_them_with_a_warning() -> None:
     schedule = Schedule(warmup_epochs=1, warmup_lr=1e-4, min_lr=1e-3, cooldown_epochs=1)
     with pytest.warns(
         UserWarning, match=r"\.min_lr is 0\.001, above the peak rate \(1e-05\), which is used instead"
@@ -94,7 +94,7 @@ def test_groups_of_lower_rates_do_not_rise_either() -> None:
     assert [row[1] for row in rates] == [pytest.approx(1e-3)] * 20
 
 
-def test_a_peak_above_the_other_rates_is_no_reason_to_warn(recwarn: pytest.WarningsRecorder) -> None:
+def test_a_peak_above_the_other_rates_does_not_warn(recwarn: pytest.WarningsRecorder) -> None:
     learning_rates(Schedule(warmup_epochs=1, warmup_lr=1e-3, min_lr=1e-3), [1e-3], total=20, per_epoch=10)
     learning_rates(Schedule(warmup_epochs=0, warmup_lr=1.0, min_lr=1e-3), [1e-3], total=20, per_epoch=10)
     assert not [one for one in recwarn if "model.schedule" in str(one.message)]
@@ -107,7 +107,7 @@ def optimizer_of(*rates: float) -> torch.optim.Optimizer:
     return torch.optim.SGD([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate} for rate in rates])
 
 
-def test_a_named_schedule_takes_the_place_of_all() -> None:
+def test_a_named_schedule_replaces_the_default() -> None:
     optimizer = optimizer_of(1.0, 0.1)
     found = Schedule(warmup_epochs=5, name=NAMED + "StepLR", kwargs={"step_size": 2, "gamma": 0.1}).attach(optimizer)
     rates = []
@@ -154,7 +154,7 @@ def test_settings_that_do_not_go_together(arguments: dict[str, Any], message: st
         ("Tensor", None, r"which is not a subclass of torch's LRScheduler"),
     ],
 )
-def test_schedules_that_cannot_be_made(name: str, kwargs: dict[str, Any] | None, message: str) -> None:
+def test_schedules_that_cannot_be_created(name: str, kwargs: dict[str, Any] | None, message: str) -> None:
     with pytest.raises(UserError, match=message):
         Schedule(name=NAMED + name, kwargs=kwargs).attach(optimizer_of(1.0))
 

@@ -1,4 +1,4 @@
-"""What a person sees of a run: summary, progress, estimate."""
+"""What a run prints: summary, progress and estimate."""
 
 import math
 import re
@@ -103,7 +103,7 @@ def test_a_line_per_epoch_with_rate_and_best(tmp_path: Path, capsys: pytest.Capt
 
 
 class Terminal(RunProgressBar):
-    """The bar that a terminal shows, with new figures in each step."""
+    """A progress bar as on a terminal, updated in each step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,14 +118,14 @@ class Terminal(RunProgressBar):
         self.losses.append(float(trainer.callback_metrics["train/loss_step"]))
 
 
-def test_the_bar_shows_the_loss_of_the_time_before_and_the_best_so_far(tmp_path: Path) -> None:
+def test_the_bar_shows_the_previous_loss_and_the_best_so_far(tmp_path: Path) -> None:
     bar, best = Terminal(), BestCheckpoint("val/acc1")
     run(tmp_path, bar, best, max_epochs=2, accumulate_grad_batches=2)
     assert len(bar.shown) == 4
     assert "loss" not in bar.shown[0]
-    assert [figures["loss"] for figures in bar.shown[1:]] == pytest.approx(bar.losses[:3])
-    assert all(figures["lr"].endswith("e-03") and int(figures["img/s"]) > 0 for figures in bar.shown)
-    assert ["best val/acc1" in figures for figures in bar.shown] == [False, False, True, True]
+    assert [values["loss"] for values in bar.shown[1:]] == pytest.approx(bar.losses[:3])
+    assert all(values["lr"].endswith("e-03") and int(values["img/s"]) > 0 for values in bar.shown)
+    assert ["best val/acc1" in values for values in bar.shown] == [False, False, True, True]
     assert 0 <= float(bar.shown[-1]["best val/acc1"]) <= 1
 
 
@@ -159,7 +159,7 @@ def test_the_estimate_comes_after_fifty_steps(tmp_path: Path, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(-1, 10), (3600, 0)])
-def test_a_log_file_shows_life_within_long_epochs(
+def test_a_log_file_gets_lines_within_long_epochs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, seconds: float, expected: int
 ) -> None:
     monkeypatch.setattr(progress, "_SIGN_OF_LIFE_S", seconds)
@@ -176,7 +176,7 @@ def test_durations() -> None:
     ]  # fmt: skip
 
 
-class Foreign(LightningModule):
+class OtherModule(LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.layer = torch.nn.Linear(4, 2)
@@ -193,7 +193,7 @@ def test_summary_of_another_lightning_module(tmp_path: Path, capsys: pytest.Capt
         max_epochs=1, logger=False, accelerator="cpu", callbacks=[RunSummary(image_macs), LastCheckpoint()],
         enable_model_summary=False, enable_progress_bar=False, default_root_dir=tmp_path,
     )  # fmt: skip
-    trainer.fit(Foreign(), DataLoader(TensorDataset(torch.randn(8, 4)), batch_size=4))
+    trainer.fit(OtherModule(), DataLoader(TensorDataset(torch.randn(8, 4)), batch_size=4))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "Model:      Foreign, 0.00 M parameters, on cpu, 32-true"
+    assert lines[0] == "Model:      OtherModule, 0.00 M parameters, on cpu, 32-true"
     assert lines[1] == ("Data:       8 training images; 4 a step = 4 × 1 device × 1 accumulated; 1 epoch × 2 = 2 steps")

@@ -1,4 +1,4 @@
-"""FSDP2 on two CPU processes: every variant trains as it does on one, and its checkpoints are whole."""
+"""FSDP2 on two CPU ranks: each variant trains as on one, and its checkpoints are not sharded."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +26,7 @@ SMALL = {"inceptionnext_nano", "inceptionnext_iso_micro", "metanext_attn_nano"}
 
 
 def shrunk(name: str) -> dict[str, Any]:
-    """A variant's own form, with few and narrow blocks."""
+    """Create a variant with few and narrow blocks."""
     args = next(row.args for row in VARIANTS if row.name == name)
     if "depths" in args:
         return {"depths": (1, 1, 2, 1), "dims": (16, 32, 64, 128)}
@@ -36,7 +36,7 @@ def shrunk(name: str) -> dict[str, Any]:
 def train(
     processes: int, root: Path, names: list[str], steps: int, ckpt_path: Path | None = None
 ) -> dict[str, dict[str, Tensor]]:
-    """Each variant's state after some steps, saved as ``NAME-STEPS.ckpt`` too."""
+    """Return each variant's state after some steps, also saved as ``NAME-STEPS.ckpt``."""
     states = {}
     for name in names:
         seed_everything(1)

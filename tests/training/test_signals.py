@@ -1,4 +1,4 @@
-"""Signals that stop a run: what is said, and which are left alone."""
+"""Signals that stop a run: what is printed, and which are ignored."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from inceptionnext_lit.training.callbacks.signals import Interrupted, SaveOnSign
 
 
 def started(folder: Path) -> SaveOnSignal:
-    """The callback of a run that has begun to train."""
+    """Return the callback of a run that has started training."""
     kept = LastCheckpoint()
     kept.dirpath = str(folder)
     callback, trainer = SaveOnSignal([signal.SIGINT, signal.SIGHUP]), SimpleNamespace(checkpoint_callbacks=[kept])
@@ -21,7 +21,7 @@ def started(folder: Path) -> SaveOnSignal:
     return callback
 
 
-def test_a_second_interrupt_names_the_last_save(tmp_path: Path) -> None:
+def test_a_second_interrupt_names_the_last_checkpoint(tmp_path: Path) -> None:
     with started(tmp_path) as callback:
         os.kill(os.getpid(), signal.SIGINT)
         assert callback._received == signal.SIGINT
@@ -37,7 +37,7 @@ def test_a_second_interrupt_names_the_last_save(tmp_path: Path) -> None:
     )
 
 
-def test_a_closed_terminal_is_a_signal_to_save_unless_it_is_to_be_ignored(tmp_path: Path) -> None:
+def test_a_closed_terminal_saves_unless_sighup_is_ignored(tmp_path: Path) -> None:
     callback: Any
     with started(tmp_path) as callback:
         os.kill(os.getpid(), signal.SIGHUP)

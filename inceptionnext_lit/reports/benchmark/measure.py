@@ -91,7 +91,7 @@ def measure(
         rounds: Number of rounds.
         seconds: Minimum duration of a case in a round.
         tick: Called with a description of what happens next.
-            products: Sizes of the matrix products whose speed is the bound.
+        products: Sizes of the matrix products whose speed is the bound.
 
     Raises:
         UserError: If a model is unknown, or a case cannot be run.
