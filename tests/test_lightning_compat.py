@@ -73,7 +73,7 @@ def missing(name: str) -> str | None:
         return None
     return (
         f"{name} is gone from the installed release: see what took its place, change inceptionnext_lit/"
-        f"lightning_compat.py, and set the bound in pyproject.toml. It was used because: {compat.PRIVATE_NAMES[name]}."
+        f"lightning_compat.py, and set the bound in pyproject.toml. Why it is used: {compat.PRIVATE_NAMES[name]}."
     )
 
 

@@ -33,7 +33,7 @@ def take_part(rank: int, port: int, stopped: int) -> None:
         return values[0]
 
     seen = Peers()
-    seen.meet(SimpleNamespace(broadcast=broadcast), rank, 2, TIMEOUT_S)
+    seen.connect(SimpleNamespace(broadcast=broadcast), rank, 2, TIMEOUT_S)
     torch.distributed.barrier()
     if rank == stopped:
         os.kill(os.getpid(), signal.SIGSTOP)
@@ -75,20 +75,20 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Peers:
     """What rank 1 of 4 knows 100 s after the start, if ranks wait for each other for 60 s."""
     monkeypatch.setattr(peers.time, "monotonic", lambda: 100.0)
     seen = Peers()
-    seen._rank, seen._timeout_s, seen._period_s, seen._heard, seen._moves = 1, 60.0, 3.0, 99.0, 7
-    seen._peers = {rank: _Peer(f"process {rank}", b"x", 99.0, 7, "batch 4", 99.0) for rank in (0, 2, 3)}
+    seen._rank, seen._timeout_s, seen._period_s, seen._last_read, seen._moves = 1, 60.0, 3.0, 99.0, 7
+    seen._peers = {rank: _Peer(f"rank {rank}", b"x", 99.0, 7, "batch 4", 99.0) for rank in (0, 2, 3)}
     return seen
 
 
 def test_who_is_silent_or_behind(seen: Peers) -> None:
     assert seen.silent() is None
-    seen._peers[3].moves, seen._peers[3].place, seen._peers[3].there_since = 6, "batch 3", 35.0
+    seen._peers[3].moves, seen._peers[3].place, seen._peers[3].moved_at = 6, "batch 3", 35.0
     assert seen.silent() == "Rank 3 is running but has been at batch 3 for 1:05"
-    seen._peers[2].since = 40.0
+    seen._peers[2].reported_at = 40.0
     assert seen.silent() == "Rank 2 has not answered for 1:00"
-    seen._peers[3].since = 38.0
+    seen._peers[3].reported_at = 38.0
     assert seen.silent() == "Rank 2, rank 3 have not answered for 1:02"
-    seen._heard = 30.0
+    seen._last_read = 30.0
     assert seen.silent() == "Rank 0 has not answered for 1:10"
 
 

@@ -31,11 +31,11 @@ class _Peer:
     """State of another rank: its name, its last report, and when it last reported and last made progress."""
 
     name: str
-    said: bytes = b""
-    since: float = 0.0
+    report: bytes = b""
+    reported_at: float = 0.0
     moves: int = 0
     place: str = "the start"
-    there_since: float = 0.0
+    moved_at: float = 0.0
 
 
 class Peers(Callback):
@@ -53,17 +53,17 @@ class Peers(Callback):
         self._period_s = _LONGEST_PERIOD_S
         self._moves = 0
         self._place = "the start"
-        self._heard = 0.0
-        self._over = threading.Event()
+        self._last_read = 0.0
+        self._stopped = threading.Event()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Connect to the other ranks; does nothing on a single rank."""
         if trainer.world_size == 1 or self._store is not None:
             return
         timeout: timedelta = timeout_of(trainer.strategy) or timedelta(seconds=TIMEOUT_S)
-        self.meet(trainer.strategy, trainer.global_rank, trainer.world_size, timeout.total_seconds())
+        self.connect(trainer.strategy, trainer.global_rank, trainer.world_size, timeout.total_seconds())
 
-    def meet(self, strategy: Any, rank: int, count: int, timeout_s: float) -> None:
+    def connect(self, strategy: Any, rank: int, count: int, timeout_s: float) -> None:
         """Create or connect to the store, and start the thread.
 
         Args:
@@ -80,15 +80,16 @@ class Peers(Callback):
         port = strategy.broadcast(None if own is None else own.port)
         self._store = own or TCPStore(host, port, None, False, patience)
         self._store.set(f"name{rank}", f"rank {rank} of {count} (pid {os.getpid()} on {socket.gethostname()})")
-        self._store.set(f"said{rank}", self._report(0))
+        self._store.set(f"report{rank}", self._own_report(0))
         others = [other for other in range(count) if other != rank]
         names = self._store.multi_get([f"name{other}" for other in others])
         now = time.monotonic()
         self._peers = {
-            other: _Peer(name.decode(), since=now, there_since=now) for other, name in zip(others, names, strict=True)
+            other: _Peer(name.decode(), reported_at=now, moved_at=now)
+            for other, name in zip(others, names, strict=True)
         }
-        self._hear(self._store, now)
-        threading.Thread(target=self._talk, name="peers", daemon=True).start()
+        self._read_reports(self._store, now)
+        threading.Thread(target=self._report_loop, name="peers", daemon=True).start()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Record the position."""
@@ -108,7 +109,7 @@ class Peers(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Stop reporting."""
-        self._over.set()
+        self._stopped.set()
 
     def silent(self) -> str | None:
         """Describe which ranks do not respond, and for how long; None if all do."""
@@ -116,17 +117,17 @@ class Peers(Callback):
         limit = max(3 * self._period_s, self._timeout_s / 2)
         if not self._peers:
             return None
-        if self._rank != 0 and now - self._heard > limit:  # the store is on the first rank
-            return f"{_capital(self._peers[0].name)} has not answered for {format_seconds(now - self._heard)}"
-        quiet = [peer for peer in self._peers.values() if now - peer.since > limit]
+        if self._rank != 0 and now - self._last_read > limit:  # the store is on the first rank
+            return f"{_capital(self._peers[0].name)} has not answered for {format_seconds(now - self._last_read)}"
+        quiet = [peer for peer in self._peers.values() if now - peer.reported_at > limit]
         if quiet:
-            longest = format_seconds(now - min(peer.since for peer in quiet))
+            longest = format_seconds(now - min(peer.reported_at for peer in quiet))
             have = "has" if len(quiet) == 1 else "have"
             return f"{_capital(', '.join(peer.name for peer in quiet))} {have} not answered for {longest}"
-        behind = [peer for peer in self._peers.values() if peer.moves < self._moves and now - peer.there_since > limit]
+        behind = [peer for peer in self._peers.values() if peer.moves < self._moves and now - peer.moved_at > limit]
         if behind:
             peer = min(behind, key=lambda peer: peer.moves)
-            stuck = format_seconds(now - peer.there_since)
+            stuck = format_seconds(now - peer.moved_at)
             return f"{_capital(peer.name)} is running but has been at {peer.place} for {stuck}"
         return None
 
@@ -134,32 +135,32 @@ class Peers(Callback):
         self._moves += 1
         self._place = place
 
-    def _report(self, beat: int) -> str:
+    def _own_report(self, beat: int) -> str:
         return f"{beat} {self._moves} {self._place}"
 
-    def _talk(self) -> None:
+    def _report_loop(self) -> None:
         beat = 0
         store = self._store
         assert store is not None
-        while not self._over.wait(self._period_s):
+        while not self._stopped.wait(self._period_s):
             beat += 1
             try:
-                store.set(f"said{self._rank}", self._report(beat))
-                self._hear(store, time.monotonic())
+                store.set(f"report{self._rank}", self._own_report(beat))
+                self._read_reports(store, time.monotonic())
             except RuntimeError:  # the first rank is gone, which the training's own communication also notices
                 return
 
-    def _hear(self, store: Store, now: float) -> None:
-        for peer, said in zip(
-            self._peers.values(), store.multi_get([f"said{other}" for other in self._peers]), strict=True
+    def _read_reports(self, store: Store, now: float) -> None:
+        for peer, report in zip(
+            self._peers.values(), store.multi_get([f"report{other}" for other in self._peers]), strict=True
         ):
-            if said == peer.said:
+            if report == peer.report:
                 continue
-            _, moves, place = said.decode().split(" ", 2)
-            if int(moves) != peer.moves or not peer.said:
-                peer.moves, peer.place, peer.there_since = int(moves), place, now
-            peer.said, peer.since = said, now
-        self._heard = now
+            _, moves, place = report.decode().split(" ", 2)
+            if int(moves) != peer.moves or not peer.report:
+                peer.moves, peer.place, peer.moved_at = int(moves), place, now
+            peer.report, peer.reported_at = report, now
+        self._last_read = now
 
 
 def set_timeout(strategy: Any, seconds: float) -> float:

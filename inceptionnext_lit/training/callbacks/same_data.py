@@ -14,7 +14,7 @@ from inceptionnext_lit.training.callbacks.settings import KEY as RUN
 KEY = "data_fingerprint"
 _SHOWN = 5
 _RULES = ("val_fraction", "seed", "num_folds", "fold")  # settings that decide which images are held back
-_OF_BEST = ("BestCheckpoint", "StopEarly")  # callbacks that compare validations
+_BEST_CALLBACKS = ("BestCheckpoint", "StopEarly")  # callbacks that compare validations
 Splits = Mapping[str, Mapping[str, tuple[int, int]]]
 """Fingerprint of each split: for each class, its number of images and a number that identifies them."""
 
@@ -72,7 +72,7 @@ class SameData(Callback):
         if before.get("val") != self._splits.get("val"):
             _check_held_back(checkpoint.get(RUN, {}), getattr(trainer, "datamodule", None))
             states = checkpoint.get("callbacks", {})
-            checkpoint["callbacks"] = {key: state for key, state in states.items() if not key.startswith(_OF_BEST)}
+            checkpoint["callbacks"] = {key: state for key, state in states.items() if not key.startswith(_BEST_CALLBACKS)}
             _say("Best:       chosen again, since the validation images have changed")
 
 

@@ -40,7 +40,7 @@ class RunSummary(Callback):
         self._first_step = 0
         self._estimated = False
         self._waiting = WaitingClock()
-        self._judged = False
+        self._has_verdict = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Count multiply-adds before the model is wrapped or sharded."""
@@ -96,14 +96,14 @@ class RunSummary(Callback):
             duration = format_seconds(self._clock.seconds / done * steps)
             speed = f"{self._clock.images_per_s:.0f} img/s"
             self._out.print(f"Estimate:   {duration} for {count(int(steps), 'step')} at {speed}")
-            self._judge(trainer)
+            self._print_verdict(trainer)
 
-    def _judge(self, trainer: Trainer) -> None:
+    def _print_verdict(self, trainer: Trainer) -> None:
         """Print whether the model waits for images."""
         workers = cast(DataLoader[Any], trainer.train_dataloader).num_workers
         augmentation = getattr(getattr(trainer, "datamodule", None), "augmentation", None)
         self._out.print(f"Loader:     {verdict(self._waiting.share, workers, augmentation)}")
-        self._judged = True
+        self._has_verdict = True
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record that the epoch's first batch is requested."""
@@ -125,8 +125,8 @@ class RunSummary(Callback):
         """Print the results, on the first rank."""
         if not trainer.is_global_zero:
             return
-        if not self._judged and self._waiting.worked:
-            self._judge(trainer)
+        if not self._has_verdict and self._waiting.worked:
+            self._print_verdict(trainer)
         noted = getattr(getattr(trainer, "datamodule", None), "skipped", None)
         if noted is not None and (skipped := noted.read()):
             listed = relative(str(noted.path))
