@@ -1,15 +1,15 @@
 """Render benchmarks as text, a terminal table or JSON, and as a plot."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from inceptionnext_lit.console import plain_table, rendered
 from inceptionnext_lit.reports.benchmark.measure import Measurement
+from inceptionnext_lit.reports.tables import render_records, render_table
 
 Format = Literal["table", "json"]
 Axis = Literal["image_size", "batch_size"]
+_SETTINGS = ("model", "variant", "layout", "memory", "pixels", "batch")
 _COLUMNS = ("img/s", "min–max", "ratio", "min–max", "GFLOP/s", "of matmul", "bound img/s", "MiB", "ready in s")
 
 
@@ -21,7 +21,7 @@ def render(measurements: Sequence[Measurement], style: Format) -> str:
         style: ``"json"`` has plain numbers under stable names.
     """
     records = [measurement.record() for measurement in measurements]
-    return json.dumps(records, indent=1) + "\n" if style == "json" else _table(records)
+    return render_records(records, "json") if style == "json" else _table(records)
 
 
 def _table(records: Sequence[dict[str, Any]]) -> str:
@@ -30,13 +30,8 @@ def _table(records: Sequence[dict[str, Any]]) -> str:
         f"{first['mode']}, {first['precision']}, on {first['device']}, {first['threads']} threads, {first['rounds']} "
         f"rounds; matrix products reach {min(products):.0f} to {max(products):.0f} GFLOP/s"
     )
-    table = plain_table(title)
-    for heading in ("model", "variant", "layout", "memory", "pixels", "batch"):
-        table.add_column(heading)
-    for heading in _COLUMNS:
-        table.add_column(heading, justify="right")
-    for record in records:
-        table.add_row(
+    lines = [
+        [
             record["model"],
             record["variant"],
             record["layout"],
@@ -52,8 +47,10 @@ def _table(records: Sequence[dict[str, Any]]) -> str:
             _number(record["images_per_s_bound"], ".0f"),
             _number(record["peak_memory_mib"], ".0f"),
             f"{record['warm_up_s']:.1f}",
-        )
-    return rendered(table)
+        ]
+        for record in records
+    ]
+    return render_table([*_SETTINGS, *_COLUMNS], lines, title=title, numbers=_COLUMNS)
 
 
 def _number(value: float | None, style: str) -> str:

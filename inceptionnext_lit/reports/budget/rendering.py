@@ -1,16 +1,13 @@
 """Render budget reports as text: a terminal table, Markdown, CSV or JSON."""
 
-import csv
-import io
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from inceptionnext_lit.console import plain_table, rendered
 from inceptionnext_lit.models.cost import Cost, Count
 from inceptionnext_lit.reports import Format
 from inceptionnext_lit.reports.budget.report import MACS_UNIT, PARAMS_UNIT, BudgetRow
+from inceptionnext_lit.reports.tables import Layout, render_records, render_table
 
 Cells = list[str]
 
@@ -36,16 +33,13 @@ def render_report(rows: Sequence[BudgetRow], style: Format) -> str:
         rows: The report's rows, grouped by table.
         style: The format; ``"csv"`` and ``"json"`` have plain numbers under stable names, without headings.
     """
-    records = [row.record() for row in rows]
-    if style == "json":
-        return json.dumps(records, indent=2) + "\n"
-    if style == "csv":
-        return _csv(records)
+    if style == "csv" or style == "json":
+        return render_records([row.record() for row in rows], style)
     parts = []
     for name in dict.fromkeys(row.table for row in rows):
         lines = [_cells(row) for row in rows if row.table == name]
         score = "mIoU (%)" if any(row.paper and row.paper.miou for row in rows if row.table == name) else "top-1 (%)"
-        parts.append(_table([*_HEADERS, score, "verdict"], lines, style, name))
+        parts.append(render_table([*_HEADERS, score, "verdict"], lines, style, title=name, numbers=_NUMBERS))
     return "\n".join(parts)
 
 
@@ -60,7 +54,7 @@ def render_models(
         depth: Depth of the module tree to show; None omits the modules.
         with_ratios: Whether ``"csv"`` and ``"json"`` also have the ratios to a reference; tables always do.
     """
-    if style in ("csv", "json"):
+    if style == "csv" or style == "json":
         records = [row.record() | (_ratios(row) if with_ratios else {}) for row, _ in report]
         if depth is not None and style == "json":
             records = [
@@ -69,12 +63,12 @@ def render_models(
             ]
         elif depth is not None:
             records = [{"model": row.model} | part for row, count in report for part in _module_records(count, depth)]
-        return _csv(records) if style == "csv" else json.dumps(records, indent=2) + "\n"
+        return render_records(records, style)
     rows = [row for row, _ in report]
     held = any(row.reference for row in rows)
     headers = [*_HEADERS[1:], "top-1 (%)", "verdict"] + (["params ×", "MACs ×", "of"] if held else [])
     lines = [_cells(row)[1:] + (_ratio_cells(row) if held else []) for row in rows]
-    parts = [_table(headers, lines, style, None)]
+    parts = [render_table(headers, lines, style, numbers=_NUMBERS)]
     if depth is not None:
         for row, count in report:
             parts.append(_module_table(row, count, depth, style))
@@ -155,7 +149,7 @@ def _module_record(name: str, cost: Cost, total: Cost) -> dict[str, Any]:
     }
 
 
-def _module_table(row: BudgetRow, count: Count, depth: int, style: Format) -> str:
+def _module_table(row: BudgetRow, count: Count, depth: int, style: Layout) -> str:
     lines = []
     for part in _module_records(count, depth):
         path = part["module"]
@@ -171,26 +165,5 @@ def _module_table(row: BudgetRow, count: Count, depth: int, style: Format) -> st
                 f"{part['activations'] / 1e6:.2f}",
             ]
         )
-    return _table(["module", "params (M)", "share", "MACs (G)", "share", "act. (M)"], lines, style, row.model)
-
-
-def _table(headers: Cells, lines: Sequence[Cells], style: Format, title: str | None) -> str:
-    if style == "markdown":
-        rule = [":--" if name not in _NUMBERS else "--:" for name in headers]
-        head = [f"### {title}", ""] if title else []
-        return "\n".join([*head, *(f"| {' | '.join(cells)} |" for cells in (headers, rule, *lines)), ""])
-    table = plain_table(title)
-    for name in headers:
-        table.add_column(name, justify="right" if name in _NUMBERS else "left", overflow="fold")
-    for cells in lines:
-        table.add_row(*cells)
-    return rendered(table)
-
-
-def _csv(records: Iterable[dict[str, Any]]) -> str:
-    records = list(records)
-    file = io.StringIO()
-    writer = csv.DictWriter(file, fieldnames=list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return file.getvalue()
+    headers = ["module", "params (M)", "share", "MACs (G)", "share", "act. (M)"]
+    return render_table(headers, lines, style, title=row.model, numbers=_NUMBERS)
