@@ -28,22 +28,16 @@ COMMANDS = {
     "test": "figures of a checkpoint on the test split",
     "predict": "labels for images, into a .csv, .jsonl, .json or .parquet file",
 }
-TOOLS = {  # commands without a trainer, each a module of cli.commands
-    "cross_validate": "train once per fold of a data set, and give the mean and spread of the figures",
-    "benchmark": "images per second of models in training or inference, side by side",
-    "budget": "parameters, MACs and activations of any model, beside the paper's tables",
-    "convert": "a checkpoint's weights as a .safetensors file under public names",
-    "doctor": "what is wrong with a folder of images, before you train on it",
-    "recipes": "the recipes that ship with the toolkit, for --config",
-}
+TOOLS: dict[str, str] = {}  # commands without a trainer
+_MODULES: dict[str, str] = {}  # of these commands
 
-OVERVIEW = f"""\
+_OVERVIEW = """\
 Train, evaluate and apply the InceptionNeXt family of image models.
 
 usage: python cli.py COMMAND [--config RECIPE] [--KEY VALUE ...]
 
 commands:
-{chr(10).join(f"  {name:<14} {meaning}" for name, meaning in (COMMANDS | TOOLS).items())}
+{commands}
 
 examples:
   python cli.py fit --config quickstart
@@ -58,6 +52,34 @@ examples:
 python cli.py COMMAND --help lists what people set most, --help all every key; --version prints the version.
 With --debug, or INCEPTIONNEXT_LIT_DEBUG=1, an error comes with its traceback.
 """
+
+
+def add_command(name: str, meaning: str, module: str) -> None:
+    """Make a command known to :func:`main`, to its overview and to its hints for misspelled words.
+
+    Args:
+        name: The word after the program's name.
+        meaning: What the command does, in lower case and without a full stop: it follows the name in the overview.
+        module: Full name of the module with a function ``run``, which takes the words after the command and returns the
+            exit code, or None for 0. It is imported when the command is called.
+
+    Raises:
+        ValueError: If there is a command of that name.
+    """
+    if name in COMMANDS | TOOLS:
+        raise ValueError(f"There is a command {name!r} already; choose another name.")
+    TOOLS[name], _MODULES[name] = meaning, module
+
+
+for _name, _meaning in {
+    "cross_validate": "train once per fold of a data set, and give the mean and spread of the figures",
+    "benchmark": "images per second of models in training or inference, side by side",
+    "budget": "parameters, MACs and activations of any model, beside the paper's tables",
+    "convert": "a checkpoint's weights as a .safetensors file under public names",
+    "doctor": "what is wrong with a folder of images, before you train on it",
+    "recipes": "the recipes that ship with the toolkit, for --config",
+}.items():
+    add_command(_name, _meaning, f"{__name__}.commands.{_name}")
 
 
 def main(args: list[str] | None = None) -> None:
@@ -87,7 +109,8 @@ def _answer(words: list[str], *, is_program: bool) -> int:
         is_program: Whether this process has no other purpose than the command.
     """
     if not words or words[0] in ("-h", "--help"):
-        print(as_called(OVERVIEW), end="")
+        commands = "\n".join(f"  {name:<14} {meaning}" for name, meaning in (COMMANDS | TOOLS).items())
+        print(as_called(_OVERVIEW.format(commands=commands)), end="")
         return 0
     if words[0] == "--version":
         print(f"inceptionnext-lit {__version__}")
@@ -107,7 +130,7 @@ def _run_command(words: list[str], *, is_program: bool) -> int:
     """Run a command, and say in a word what ended it; the exit code."""
     try:
         with _interrupts_end(is_program=is_program):
-            module = import_heavy(f"{__name__}.commands.{words[0] if words[0] in TOOLS else 'fit'}")
+            module = import_heavy(_MODULES.get(words[0], f"{__name__}.commands.fit"))
         code: int | None = module.run(words[1:] if words[0] in TOOLS else words)
     except UserError as error:
         if os.environ.get(DEBUG, "0") not in ("", "0"):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from inceptionnext_lit.cli import main
+from inceptionnext_lit.cli import TOOLS, add_command, main
 from inceptionnext_lit.cli.tools import ToolParser
 
 SentenceOf = Callable[..., str]
@@ -91,6 +91,12 @@ def test_help_keeps_the_lines_of_the_description(capsys: pytest.CaptureFixture[s
 )
 def test_a_first_word_that_is_no_command(sentence_of: SentenceOf, words: list[str], message: str) -> None:
     assert sentence_of(main, *words) == message
+
+
+def test_names_of_commands_are_taken_once() -> None:
+    with pytest.raises(ValueError, match="There is a command 'budget' already; choose another name"):
+        add_command("budget", "something else", __name__)
+    assert TOOLS["budget"].startswith("parameters, MACs")
 
 
 def test_a_misspelt_command_loads_nothing_heavy() -> None:
