@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from PIL import Image, ImageOps
 
 from examples import fit_overhead
 from tests.forked import run_script
@@ -131,3 +132,56 @@ def test_own_mixer(tmp_path: Path) -> None:
     assert "shift_iso_nano" in printed[0]
     assert "Model:      shift_iso_nano, 0.45 M parameters, 0.022 G multiply-adds an image" in printed[1]
     assert "\nval  0." in printed[2]
+
+
+def commands_of(page: str) -> list[list[str]]:
+    """The command lines of a page of docs/develop."""
+    text = (REPO / "docs/develop" / page).read_text(encoding="utf-8")
+    [block] = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    return [line.split() for line in block.splitlines()]
+
+
+def test_own_command(tmp_path: Path, sample: Path) -> None:
+    """The commands of the page."""
+    (tmp_path / "MY_IMAGES").symlink_to(sample / "val")
+    printed = []
+    for _, script, *words in commands_of("add-a-command.md"):
+        assert script == "examples/own_command.py"
+        printed.append(run("own_command.py", *words, cwd=tmp_path))
+    assert printed[0] == "sheet.png: 10 classes, up to 4 images each\n"
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (4 * 64, 10 * 64)
+        thumbnail = sheet.crop((64, 0, 128, 64))  # of the first class, the second image
+    with Image.open(sorted((sample / "val/bag").iterdir())[1]) as image:
+        assert thumbnail.tobytes() == ImageOps.fit(image.convert("RGB"), (64, 64)).tobytes()
+    assert printed[1].startswith("usage: python ")
+    assert "\n  sheet          a sheet of thumbnails of a folder's classes\n" in printed[2]
+    (tmp_path / "empty").mkdir()
+    done = subprocess.run(
+        [sys.executable, REPO / "examples/own_command.py", "sheet", "empty", "--output", "sheet.png"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "error: empty has no class folders; name a folder such as MY_IMAGES/train.\n"
+
+
+def test_own_report(tmp_path: Path) -> None:
+    """The commands of the page."""
+    printed = []
+    for _, script, *words in commands_of("add-a-report.md"):
+        assert script == "examples/own_report.py"
+        printed.append(run("own_report.py", *words, cwd=tmp_path))
+    table, text = printed
+    assert table.splitlines()[:3] == [
+        "Feature maps",
+        "model                    stage  stride  channels  pixels",
+        "inceptionnext_tiny           0       4        96   56×56",
+    ]
+    assert len(table.splitlines()) == 2 + 4 + 4
+    assert text.splitlines() == [
+        "model,stage,stride,channels,height,width,values",
+        "inceptionnext_tiny,0,4,96,128,128,1572864",
+        "inceptionnext_tiny,1,8,192,64,64,786432",
+        "inceptionnext_tiny,2,16,384,32,32,393216",
+        "inceptionnext_tiny,3,32,768,16,16,196608",
+    ]
