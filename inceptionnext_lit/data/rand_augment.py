@@ -29,8 +29,8 @@ Pixels = NDArray[np.uint8]
 def rand_augment(augmentation: Augmentation, mean: list[float]) -> Callable[[Tensor], Tensor]:
     """Builds RandAugment, of which no operation fails on any magnitude.
 
-    timm's posterize operations come down to keeping 0 bits, on which Pillow raises ValueError; here they
-    keep at least one.
+    timm's posterize operations may keep 0 bits, for which Pillow 13 raises ValueError and earlier releases return a
+    black image; here they keep at least one.
 
     Args:
         augmentation: Its ``rand_augment_*`` and ``interpolation`` are used; the magnitude is not ``None``.
