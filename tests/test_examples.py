@@ -158,10 +158,7 @@ def test_own_command(tmp_path: Path, sample: Path) -> None:
     assert printed[1].startswith("usage: python ")
     assert "\n  sheet          a sheet of thumbnails of a folder's classes\n" in printed[2]
     (tmp_path / "empty").mkdir()
-    done = subprocess.run(
-        [sys.executable, REPO / "examples/own_command.py", "sheet", "empty", "--output", "sheet.png"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    done = run_script(REPO / "examples/own_command.py", ["sheet", "empty", "--output", "sheet.png"], tmp_path)
     assert done.returncode == 1
     assert done.stderr == "error: empty has no class folders; name a folder such as MY_IMAGES/train.\n"
 

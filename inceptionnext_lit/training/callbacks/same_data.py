@@ -72,7 +72,9 @@ class SameData(Callback):
         if before.get("val") != self._splits.get("val"):
             _check_held_back(checkpoint.get(RUN, {}), getattr(trainer, "datamodule", None))
             states = checkpoint.get("callbacks", {})
-            checkpoint["callbacks"] = {key: state for key, state in states.items() if not key.startswith(_BEST_CALLBACKS)}
+            checkpoint["callbacks"] = {
+                key: state for key, state in states.items() if not key.startswith(_BEST_CALLBACKS)
+            }
             _say("Best:       chosen again, since the validation images have changed")
 
 
