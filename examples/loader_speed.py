@@ -28,10 +28,10 @@ from timm.data import create_transform
 from inceptionnext_lit.allocator import keep_memory
 from inceptionnext_lit.data import Augmentation
 from inceptionnext_lit.data.device_batch import RawImages, ToInput, stack_pixels
-from inceptionnext_lit.data.erasing import draw_erasure
-from inceptionnext_lit.data.files import list_images
 from inceptionnext_lit.data.input_format import input_format
-from inceptionnext_lit.data.transforms import train_transform
+from inceptionnext_lit.data.sources.files import list_images
+from inceptionnext_lit.data.transforms.erasing import draw_erasure
+from inceptionnext_lit.data.transforms.pipeline import train_transform
 
 SIZE = 224
 ERASING = 0.25

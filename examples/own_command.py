@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 from inceptionnext_lit.cli import add_command, main
 from inceptionnext_lit.cli.tools import ToolParser
-from inceptionnext_lit.data.loading import load_image
+from inceptionnext_lit.data.decode.image import load_image
 from inceptionnext_lit.errors import UserError
 
 

@@ -14,7 +14,7 @@ class Preprocessing(TypedDict):
     """The evaluation transform as plain data, so that a checkpoint can carry it.
 
     Attributes:
-        image_size: Side of the square model input, in pixels.
+        image_size: Side of the square model input in pixels, or its height and width.
         crop_pct: Fraction of the resized image's side that the center crop keeps.
         interpolation: Resampling filter of the resize, ``"bicubic"`` or ``"bilinear"``.
         mean: Mean to subtract per channel, for pixels in [0, 1].
@@ -25,7 +25,7 @@ class Preprocessing(TypedDict):
         exif: Whether to apply the EXIF orientation; ``"apply"`` by default.
     """
 
-    image_size: int
+    image_size: int | list[int]
     crop_pct: float
     interpolation: Interpolation
     mean: list[float]
@@ -33,3 +33,18 @@ class Preprocessing(TypedDict):
     crop_mode: NotRequired[CropMode]
     nodata: NotRequired[float]
     exif: NotRequired[Exif]
+
+
+def height_and_width(preprocessing: Preprocessing) -> tuple[int, int]:
+    """Return the height and width of the model input in pixels."""
+    size = preprocessing["image_size"]
+    if isinstance(size, int):
+        return size, size
+    height, width = size
+    return height, width
+
+
+def size_text(preprocessing: Preprocessing) -> str:
+    """Return the input size for messages: ``224`` for a square, otherwise ``224×320``."""
+    height, width = height_and_width(preprocessing)
+    return str(height) if height == width else f"{height}×{width}"

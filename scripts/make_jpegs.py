@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from inceptionnext_lit.data.files import list_images
-from inceptionnext_lit.data.sample import unpack_sample
+from inceptionnext_lit.data.sources.embedded import unpack_sample
+from inceptionnext_lit.data.sources.files import list_images
 
 CLASSES = 10
 LAYERS = 3

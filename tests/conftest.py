@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from inceptionnext_lit.cli import main
-from inceptionnext_lit.data.sample import unpack_sample
+from inceptionnext_lit.data.sources.embedded import unpack_sample
 from tests.forked import run_cli
 from tests.recipes import SMALL
 

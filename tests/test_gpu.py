@@ -12,8 +12,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
 from inceptionnext_lit.data.device_batch import RawImages, ToInput, stack_pixels
-from inceptionnext_lit.data.erasing import Erasure
 from inceptionnext_lit.data.input_format import input_format
+from inceptionnext_lit.data.transforms.erasing import Erasure
 from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask

@@ -7,7 +7,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.utilities import rank_zero_warn
 
 from inceptionnext_lit.models.pretrained_input import pretrained_input
-from inceptionnext_lit.preprocessing import Preprocessing
+from inceptionnext_lit.preprocessing import Preprocessing, size_text
 from inceptionnext_lit.safe_load import load_plain
 from inceptionnext_lit.training.callbacks.same_data import KEY as DATA
 from inceptionnext_lit.training.callbacks.settings import KEY as RUN
@@ -69,4 +69,4 @@ def describe_input(preprocessing: Preprocessing, taken: str) -> str:
     """How images are prepared, as a line of a run's start."""
     values = ", ".join(f"{key} {preprocessing.get(key, 'center')}" for key in _KEYS)
     exif = ", EXIF orientation ignored" if preprocessing.get("exif") == "ignore" else ""
-    return f"Input:      {preprocessing['image_size']} pixels, {values}{exif}{f' ({taken})' if taken else ''}"
+    return f"Input:      {size_text(preprocessing)} pixels, {values}{exif}{f' ({taken})' if taken else ''}"

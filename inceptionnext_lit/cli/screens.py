@@ -20,7 +20,7 @@ SCREENS = {
     "fit": {
         "config RECIPE": "a YAML file or a name that the command recipes lists; later ones win, and keys over all",
         "data.root ROOT": "the images: a folder of class folders, with splits or without, or a manifest; or sample",
-        "data.image_size S": "pixels of a side of what the model gets",
+        "data.image_size S": "pixels of a side of the model's input, or [HEIGHT,WIDTH]",
         "data.batch_size N": "images per batch and device, or auto",
         "data.augmentation": "none, light, medium or strong, or single keys of it",
         "model.name NAME": "any name that timm knows, this family's among them",

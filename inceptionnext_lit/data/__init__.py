@@ -4,15 +4,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inceptionnext_lit.data.augmentation import Augmentation
-    from inceptionnext_lit.data.bad_images import BadImageOptions
     from inceptionnext_lit.data.balance import BalanceOptions
     from inceptionnext_lit.data.base import BaseDataModule
-    from inceptionnext_lit.data.columns import ColumnNames
-    from inceptionnext_lit.data.datamodule import ImageFolderDataModule
+    from inceptionnext_lit.data.classification import ImageFolderDataModule
+    from inceptionnext_lit.data.decode.bad_images import BadImageOptions
+    from inceptionnext_lit.data.decode.image import load_image
     from inceptionnext_lit.data.input_format import InputOptions
-    from inceptionnext_lit.data.loading import load_image
-    from inceptionnext_lit.data.rules import SplitRules
+    from inceptionnext_lit.data.sources.columns import ColumnNames
+    from inceptionnext_lit.data.splitting.rules import SplitRules
+    from inceptionnext_lit.data.transforms.augmentation import Augmentation
 
 __all__ = [
     "Augmentation",
@@ -27,15 +27,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Augmentation": "augmentation",
-    "BadImageOptions": "bad_images",
+    "Augmentation": "transforms.augmentation",
+    "BadImageOptions": "decode.bad_images",
     "BalanceOptions": "balance",
     "BaseDataModule": "base",
-    "ColumnNames": "columns",
-    "ImageFolderDataModule": "datamodule",
+    "ColumnNames": "sources.columns",
+    "ImageFolderDataModule": "classification",
     "InputOptions": "input_format",
-    "SplitRules": "rules",
-    "load_image": "loading",
+    "SplitRules": "splitting.rules",
+    "load_image": "decode.image",
 }
 
 

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 
 from inceptionnext_lit.data.checks import enumerate_names
-from inceptionnext_lit.data.samples import Sample, Samples
+from inceptionnext_lit.data.sources.sample_table import Sample, Samples
 from inceptionnext_lit.errors import UserError
 
 ClassWeights = Literal["auto"] | dict[str, float]

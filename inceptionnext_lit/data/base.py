@@ -9,10 +9,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from inceptionnext_lit.data.checks import check
 from inceptionnext_lit.data.defaults import default_workers
-from inceptionnext_lit.data.fingerprint import Fingerprint
 from inceptionnext_lit.data.global_batch import plan_accumulation
 from inceptionnext_lit.data.loaders import build_loader
 from inceptionnext_lit.data.samplers import Draw, EvaluationSampler, TrainingSampler
+from inceptionnext_lit.data.sources.fingerprint import Fingerprint
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.seeding import run_seed, seed_generators
 

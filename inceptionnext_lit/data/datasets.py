@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
-from inceptionnext_lit.data.bad_images import BadImages
+from inceptionnext_lit.data.decode.bad_images import BadImages
+from inceptionnext_lit.data.decode.image import failure_reason
 from inceptionnext_lit.data.device_batch import RawImages, ToInput, stack_pixels
-from inceptionnext_lit.data.erasing import Erasure, draw_erasure
-from inceptionnext_lit.data.loading import failure_reason
 from inceptionnext_lit.data.samplers import Draw
-from inceptionnext_lit.data.samples import Sample, Samples, labels_of
-from inceptionnext_lit.data.texts import Texts
-from inceptionnext_lit.data.transforms import Transform
+from inceptionnext_lit.data.sources.sample_table import Sample, Samples, labels_of
+from inceptionnext_lit.data.sources.texts import Texts
+from inceptionnext_lit.data.transforms.erasing import Erasure, draw_erasure
+from inceptionnext_lit.data.transforms.pipeline import Transform
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import NOT_COUNTED
 from inceptionnext_lit.seeding import seed_generators

@@ -5,11 +5,11 @@ from collections import Counter
 import numpy as np
 
 from inceptionnext_lit.data.checks import enumerate_names
-from inceptionnext_lit.data.rules import SplitRules
-from inceptionnext_lit.data.samples import Samples
-from inceptionnext_lit.data.scan import describe_ignored
-from inceptionnext_lit.data.split_names import SplitName
-from inceptionnext_lit.data.splits import Source
+from inceptionnext_lit.data.sources.sample_table import Samples
+from inceptionnext_lit.data.sources.scan import describe_ignored
+from inceptionnext_lit.data.sources.split_names import SplitName
+from inceptionnext_lit.data.sources.splits import Source
+from inceptionnext_lit.data.splitting.rules import SplitRules
 
 
 def describe_training(source: Source, rules: SplitRules, train: Samples, val: Samples, *, held_back: bool) -> str:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from inceptionnext_lit.data.erasing import Erasure, erase
+from inceptionnext_lit.data.transforms.erasing import Erasure, erase
 from inceptionnext_lit.preprocessing import Preprocessing
 
 

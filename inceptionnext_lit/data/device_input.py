@@ -7,8 +7,8 @@ from torch import Tensor
 from inceptionnext_lit.data.base import BaseDataModule
 from inceptionnext_lit.data.datasets import finish_batch
 from inceptionnext_lit.data.device_batch import RawImages, ToInput
-from inceptionnext_lit.data.erasing import Erasure, erase
 from inceptionnext_lit.data.seen_pixels import SeenPixels
+from inceptionnext_lit.data.transforms.erasing import Erasure, erase
 from inceptionnext_lit.preprocessing import Preprocessing
 
 

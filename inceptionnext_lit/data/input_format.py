@@ -43,18 +43,19 @@ class InputOptions:
         return self.mean is not None or self.std is not None
 
 
-def input_format(image_size: int, in_chans: int, options: InputOptions = InputOptions()) -> Preprocessing:
+def input_format(image_size: int | list[int], in_chans: int, options: InputOptions = InputOptions()) -> Preprocessing:
     """The evaluation transform as plain data, from the keys of the data module.
 
     Args:
-        image_size: Side of the images that the model gets, in pixels.
+        image_size: Side of the images that the model gets, in pixels, or their height and width.
         in_chans: Their channels.
         options: The rest; what is ``None`` is ImageNet's mean and deviation, bicubic, and a center crop of 0.875.
 
     Raises:
         UserError: If a value is out of its range.
     """
-    check("image_size", image_size, image_size >= 1, "1 pixel or more")
+    sides = [image_size, image_size] if isinstance(image_size, int) else list(image_size)
+    check("image_size", image_size, len(sides) == 2 and min(sides) >= 1, "1 pixel or more, or a height and a width")
     check("in_chans", in_chans, in_chans >= 1, "1 channel or more")
     crop_pct = 0.875 if options.crop_pct is None else options.crop_pct
     check("input.crop_pct", crop_pct, 0 < crop_pct <= 1, "above 0 and at most 1")
@@ -63,7 +64,7 @@ def input_format(image_size: int, in_chans: int, options: InputOptions = InputOp
     check("input.mean", mean, len(mean) == in_chans, f"{in_chans} numbers, one per channel")
     check("input.std", std, len(std) == in_chans and min(std) > 0, f"{in_chans} numbers above 0, one per channel")
     preprocessing = Preprocessing(
-        image_size=image_size,
+        image_size=sides[0] if sides[0] == sides[1] else sides,
         crop_pct=crop_pct,
         interpolation=options.interpolation or "bicubic",
         mean=mean,

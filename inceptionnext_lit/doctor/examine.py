@@ -11,9 +11,9 @@ from io import BufferedReader, BytesIO
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from inceptionnext_lit.data.arrays import TENSOR_SUFFIXES, as_floats, find_missing, read_array
-from inceptionnext_lit.data.loading import marks_nodata, upright
-from inceptionnext_lit.data.opening import HEIF, MAX_PIXELS, TooManyPixelsError, identify
+from inceptionnext_lit.data.decode.arrays import TENSOR_SUFFIXES, as_floats, find_missing, read_array
+from inceptionnext_lit.data.decode.image import marks_nodata, upright
+from inceptionnext_lit.data.decode.opening import HEIF, MAX_PIXELS, TooManyPixelsError, identify
 
 THUMBNAIL_SIDE = 24
 _IN_MEMORY = 256 * 2**20  # bytes; larger files are read in pieces to limit memory

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Literal
 
-from inceptionnext_lit.data.opening import HEIF_COMMAND
+from inceptionnext_lit.data.decode.opening import HEIF_COMMAND
 
 Severity = Literal["problem", "note"]
 

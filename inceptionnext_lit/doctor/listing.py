@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
 
-from inceptionnext_lit.data.columns import ColumnNames
-from inceptionnext_lit.data.files import (
+from inceptionnext_lit.data.sources.columns import ColumnNames
+from inceptionnext_lit.data.sources.files import (
     IMAGE_SUFFIXES,
     UNREAD_SUFFIXES,
     is_image_file,
@@ -15,10 +15,10 @@ from inceptionnext_lit.data.files import (
     visible_folders,
     walk_files,
 )
-from inceptionnext_lit.data.folder import find_layout, unwrap
-from inceptionnext_lit.data.manifest import read_manifest
-from inceptionnext_lit.data.scan import Scan, describe_ignored
-from inceptionnext_lit.data.split_names import SplitName, split_named
+from inceptionnext_lit.data.sources.folder import find_layout, unwrap
+from inceptionnext_lit.data.sources.manifest import read_manifest
+from inceptionnext_lit.data.sources.scan import Scan, describe_ignored
+from inceptionnext_lit.data.sources.split_names import SplitName, split_named
 from inceptionnext_lit.doctor.findings import Finding, below
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.wording import count, listed, printable

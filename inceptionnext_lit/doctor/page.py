@@ -5,7 +5,7 @@ import html
 import io
 from itertools import groupby
 
-from inceptionnext_lit.data.loading import load_image
+from inceptionnext_lit.data.decode.image import load_image
 from inceptionnext_lit.doctor.findings import KINDS, Finding
 from inceptionnext_lit.doctor.report import Report
 from inceptionnext_lit.doctor.terminal import label_name, summary_lines

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inceptionnext_lit.data.opening import MAX_PIXELS
+from inceptionnext_lit.data.decode.opening import MAX_PIXELS
 from inceptionnext_lit.doctor.diagnosis import Counts, count_images, diagnose, imbalance
 from inceptionnext_lit.doctor.examine import Examination
 from inceptionnext_lit.doctor.findings import Finding

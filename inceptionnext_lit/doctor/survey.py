@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for
 
-from inceptionnext_lit.data.opening import MAX_PIXELS
+from inceptionnext_lit.data.decode.opening import MAX_PIXELS
 from inceptionnext_lit.doctor.examine import Examination, examine
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.wording import printable

@@ -29,7 +29,7 @@ class ConversionReport:
         output: The written file.
         model: Name of its model.
         kwargs: The model's own arguments.
-        image_size: Side of the training images in pixels; None if the checkpoint does not say.
+        image_size: Side of the training images in pixels, or height and width; None if the checkpoint does not say.
         num_classes: Number of classes.
         parameters: Number of the model's parameters.
         weights: Whether they are averaged or raw.
@@ -39,7 +39,7 @@ class ConversionReport:
     output: Path
     model: str
     kwargs: dict[str, Any]
-    image_size: int | None
+    image_size: int | list[int] | None
     num_classes: int
     parameters: int
     weights: WeightSet
@@ -58,7 +58,7 @@ class ConversionReport:
             words += ["--model.kwargs", json.dumps(self.kwargs, default=str)]
         words += ["--model.pretrained", str(self.output)]
         if self.image_size is not None:
-            words += ["--data.image_size", str(self.image_size)]
+            words += ["--data.image_size", str(self.image_size).replace(" ", "")]
         return shlex.join(words)
 
 

@@ -14,11 +14,11 @@ from lightning.pytorch.cli import instantiate_module
 from PIL import Image, ImageFile
 from torch import Tensor
 
-from inceptionnext_lit.data.arrays import StoredArray, as_floats, channels_first
+from inceptionnext_lit.data.decode.arrays import StoredArray, as_floats, channels_first
+from inceptionnext_lit.data.decode.image import upright
+from inceptionnext_lit.data.decode.opening import FORMATS, HEIF, MAX_PIXELS, check_size
 from inceptionnext_lit.data.device_batch import ToInput, stack_pixels
-from inceptionnext_lit.data.loading import upright
-from inceptionnext_lit.data.opening import FORMATS, HEIF, MAX_PIXELS, check_size
-from inceptionnext_lit.data.transforms import eval_transform, reader
+from inceptionnext_lit.data.transforms.pipeline import eval_transform, reader
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.compiled import Compiled
 from inceptionnext_lit.models.deploy import deploy

@@ -14,7 +14,7 @@ from inceptionnext_lit.models import check_model_name, model_names
 from inceptionnext_lit.models.hub import Overlay, build_pretrained
 from inceptionnext_lit.models.pretrained_input import pretrained_input
 from inceptionnext_lit.models.weights import LoadReport, load_weights
-from inceptionnext_lit.preprocessing import Preprocessing
+from inceptionnext_lit.preprocessing import Preprocessing, height_and_width, size_text
 from inceptionnext_lit.wording import first_line
 
 # the model's own arguments by which timm fetches or reads weights; a checkpoint's replace them
@@ -91,14 +91,14 @@ def _fetch(name: str, config: PretrainedCfg | None, arguments: dict[str, Any]) -
 
 def _try_image(model: nn.Module, name: str, preprocessing: Preprocessing) -> None:
     """Try one blank image, so that a size which the model cannot take is an error before anything is written."""
-    size = preprocessing["image_size"]
+    height, width = height_and_width(preprocessing)
     model.eval()
     try:
         with torch.no_grad():
-            model(torch.zeros(1, len(preprocessing["mean"]), size, size))
+            model(torch.zeros(1, len(preprocessing["mean"]), height, width))
     except (UserError, RuntimeError, AssertionError) as error:
         raise UserError(
-            f"The model {name!r} cannot take images of {size} pixels ({first_line(error)}); "
+            f"The model {name!r} cannot take images of {size_text(preprocessing)} pixels ({first_line(error)}); "
             "set another --data.image_size."
         ) from error
     model.train()

@@ -12,7 +12,7 @@ import torch
 
 from inceptionnext_lit.cli import main
 from inceptionnext_lit.data import ImageFolderDataModule
-from inceptionnext_lit.data.augmentation import LEVELS
+from inceptionnext_lit.data.transforms.augmentation import LEVELS
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks.self_contained import nested_options
 from tests.cli.moments import Seen

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, known_keys
-from inceptionnext_lit.data.rules import SplitRules
+from inceptionnext_lit.data.splitting.rules import SplitRules
 from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.renamed import RENAMED, explain_renamed, new_key, update_checkpoint
 from inceptionnext_lit.safe_load import load_plain

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from inceptionnext_lit.data import ImageFolderDataModule
-from inceptionnext_lit.data.bad_images import BadImageOptions, BadImages
+from inceptionnext_lit.data.decode.bad_images import BadImageOptions, BadImages
 from inceptionnext_lit.data.input_format import InputOptions
 from inceptionnext_lit.errors import UserError
 

@@ -7,7 +7,7 @@ import pytest
 from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.data.balance import BalanceOptions, image_weights, images_by_class
 from inceptionnext_lit.data.samplers import TrainingSampler
-from inceptionnext_lit.data.samples import Sample
+from inceptionnext_lit.data.sources.sample_table import Sample
 from inceptionnext_lit.errors import UserError
 
 UNEQUAL = [Sample(f"{n}.jpg", 0 if n < 6 else 1) for n in range(8)]

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inceptionnext_lit.data import copies
-from inceptionnext_lit.data.copies import find_copies
-from inceptionnext_lit.data.rules import SplitRules
-from inceptionnext_lit.data.samples import Sample, Samples
-from inceptionnext_lit.data.selection import fold, hold_back
-from inceptionnext_lit.data.splits import FolderSource
+from inceptionnext_lit.data.sources.sample_table import Sample, Samples
+from inceptionnext_lit.data.sources.splits import FolderSource
+from inceptionnext_lit.data.splitting import copies
+from inceptionnext_lit.data.splitting.copies import find_copies
+from inceptionnext_lit.data.splitting.rules import SplitRules
+from inceptionnext_lit.data.splitting.selection import fold, hold_back
 
 
 def write(root: Path, **contents: str) -> Path:

@@ -16,7 +16,7 @@ from torchvision.transforms.functional import to_tensor
 from inceptionnext_lit import load_classifier
 from inceptionnext_lit.data import Augmentation, ImageFolderDataModule, load_image
 from inceptionnext_lit.data.input_format import InputOptions
-from inceptionnext_lit.data.rules import SplitRules
+from inceptionnext_lit.data.splitting.rules import SplitRules
 from inceptionnext_lit.models.deploy import deploy
 from inceptionnext_lit.tasks import ClassificationTask
 from tests.data.test_jpeg import photo

@@ -6,8 +6,8 @@ import torch
 from timm.data.random_erasing import RandomErasing
 
 from inceptionnext_lit.data.device_batch import RawImages, ToInput, stack_pixels
-from inceptionnext_lit.data.erasing import Erasure, draw_erasure, erase
 from inceptionnext_lit.data.input_format import InputOptions, input_format
+from inceptionnext_lit.data.transforms.erasing import Erasure, draw_erasure, erase
 
 
 def test_rectangles_are_timms() -> None:

@@ -11,8 +11,8 @@ from PIL import Image
 
 from inceptionnext_lit import load_classifier
 from inceptionnext_lit.data import ImageFolderDataModule, load_image
-from inceptionnext_lit.data.augmentation import Augmentation
 from inceptionnext_lit.data.input_format import InputOptions
+from inceptionnext_lit.data.transforms.augmentation import Augmentation
 from tests.recipes import SMALL
 
 

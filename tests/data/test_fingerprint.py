@@ -2,8 +2,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from inceptionnext_lit.data import ImageFolderDataModule
-from inceptionnext_lit.data.fingerprint import fingerprint
-from inceptionnext_lit.data.samples import Sample
+from inceptionnext_lit.data.sources.fingerprint import fingerprint
+from inceptionnext_lit.data.sources.sample_table import Sample
 
 
 def test_paths_sizes_and_labels_count_but_not_their_order_or_place(tmp_path: Path) -> None:

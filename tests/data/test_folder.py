@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from inceptionnext_lit.data.files import list_images
-from inceptionnext_lit.data.folder import Layout, find_layout, list_classes, scan_split, training_classes
+from inceptionnext_lit.data.sources.files import list_images
+from inceptionnext_lit.data.sources.folder import Layout, find_layout, list_classes, scan_split, training_classes
 from inceptionnext_lit.errors import UserError
 
 
@@ -242,7 +242,7 @@ def test_many_classes_take_linear_time(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_long_scan_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    monkeypatch.setattr("inceptionnext_lit.data.scan._EVERY", 1)
+    monkeypatch.setattr("inceptionnext_lit.data.sources.scan._EVERY", 1)
     touch(tmp_path, *(f"{name}/{n}.jpg" for name in "abc" for n in range(5)))
     scan_split(tmp_path, list("abc"), "training")
     assert capsys.readouterr().err == ""  # it is done within a second

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from inceptionnext_lit.data.columns import ColumnNames
-from inceptionnext_lit.data.files import list_images, natural_key
-from inceptionnext_lit.data.inputs import resolve_inputs
+from inceptionnext_lit.data.sources.columns import ColumnNames
+from inceptionnext_lit.data.sources.files import list_images, natural_key
+from inceptionnext_lit.data.sources.inputs import resolve_inputs
 from inceptionnext_lit.errors import UserError
 
 

@@ -12,10 +12,10 @@ from PIL import Image
 from timm.data.transforms import RandomResizedCropAndInterpolation
 
 from inceptionnext_lit.data import load_image
-from inceptionnext_lit.data.augmentation import LEVELS
+from inceptionnext_lit.data.decode.jpeg import open_jpeg
 from inceptionnext_lit.data.input_format import InputOptions, input_format
-from inceptionnext_lit.data.jpeg import open_jpeg
-from inceptionnext_lit.data.transforms import RandomCrop, train_transform
+from inceptionnext_lit.data.transforms.augmentation import LEVELS
+from inceptionnext_lit.data.transforms.pipeline import RandomCrop, train_transform
 from inceptionnext_lit.errors import UserError
 
 
@@ -89,14 +89,14 @@ def test_a_large_crop_is_decoded_at_the_smallest_scale_that_suffices(tmp_path: P
 def test_the_training_crop_agrees_with_timms(tmp_path: Path, interpolation: str) -> None:
     """Same draws, torch's resize for Pillow's: at most 2 levels of 255 apart, and 0.05 on the average."""
     path = saved(tmp_path / "a.jpg", photo(500, 375), 6)
-    ours = RandomCrop(224, (0.08, 1.0), (3 / 4, 4 / 3), interpolation)
+    ours = RandomCrop((224, 224), (0.08, 1.0), (3 / 4, 4 / 3), interpolation)
     theirs = RandomResizedCropAndInterpolation(224, interpolation=interpolation)
     worst, total = 0, 0.0
     for seed in range(30):
         random.seed(seed)
         expected = theirs(load_image(path))
         random.seed(seed)
-        actual = ours.read(path)
+        (actual,) = ours.read(path)
         assert isinstance(actual, torch.Tensor)
         assert actual.dtype == torch.uint8
         assert actual.permute(1, 2, 0).is_contiguous()
@@ -110,14 +110,14 @@ def test_a_large_photo_agrees_with_timms_crop_nearly(tmp_path: Path) -> None:
     """Scaled while decoding: another filter than Pillow's, at edges rounded to the scale's grid."""
     path = saved(tmp_path / "a.jpg", photo(1600, 1200))
     ours, theirs = (
-        RandomCrop(224, (0.4, 1.0), (3 / 4, 4 / 3), "bicubic"),
+        RandomCrop((224, 224), (0.4, 1.0), (3 / 4, 4 / 3), "bicubic"),
         RandomResizedCropAndInterpolation(224, (0.4, 1.0), interpolation="bicubic"),
     )
     for seed in range(5):
         random.seed(seed)
         expected = np.asarray(theirs(load_image(path))).astype(int)
         random.seed(seed)
-        actual = ours.read(path)
+        (actual,) = ours.read(path)
         assert isinstance(actual, torch.Tensor)
         assert np.abs(actual.permute(1, 2, 0).numpy() - expected).mean() < 2
 

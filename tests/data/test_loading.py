@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageCms
 
-from inceptionnext_lit.data import load_image, loading
+from inceptionnext_lit.data import load_image
+from inceptionnext_lit.data.decode import image as loading
 from inceptionnext_lit.errors import UserError
 
 R, G, B, W = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inceptionnext_lit.data.manifest import read_manifest, read_paths
+from inceptionnext_lit.data.sources.manifest import read_manifest, read_paths
 from inceptionnext_lit.errors import UserError
 
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from inceptionnext_lit.data.columns import ColumnNames
-from inceptionnext_lit.data.manifest import Manifest, read_manifest, read_paths
+from inceptionnext_lit.data.sources.columns import ColumnNames
+from inceptionnext_lit.data.sources.manifest import Manifest, read_manifest, read_paths
 from inceptionnext_lit.data.tables import is_table
 from inceptionnext_lit.errors import UserError
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from inceptionnext_lit.data import ImageFolderDataModule, load_image
-from inceptionnext_lit.data.arrays import GDAL_NODATA, parse_nodata
+from inceptionnext_lit.data.decode.arrays import GDAL_NODATA, parse_nodata
 from inceptionnext_lit.data.input_format import InputOptions
 from inceptionnext_lit.errors import UserError
 from tests.batches import finished

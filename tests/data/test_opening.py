@@ -11,9 +11,9 @@ import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from inceptionnext_lit.data import ImageFolderDataModule, load_image
-from inceptionnext_lit.data.bad_images import BadImageOptions
-from inceptionnext_lit.data.jpeg import open_jpeg
-from inceptionnext_lit.data.opening import FORMATS, identify
+from inceptionnext_lit.data.decode.bad_images import BadImageOptions
+from inceptionnext_lit.data.decode.jpeg import open_jpeg
+from inceptionnext_lit.data.decode.opening import FORMATS, identify
 from inceptionnext_lit.errors import UserError
 from tests.postscript import EPS, fake_ghostscript
 

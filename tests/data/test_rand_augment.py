@@ -10,8 +10,8 @@ from PIL import Image
 from timm.data.auto_augment import rand_augment_choices, rand_augment_ops
 from timm.data.transforms import str_to_pil_interp
 
-from inceptionnext_lit.data.augmentation import Augmentation
-from inceptionnext_lit.data.rand_augment import operations
+from inceptionnext_lit.data.transforms.augmentation import Augmentation
+from inceptionnext_lit.data.transforms.rand_augment import operations
 from tests.data.test_jpeg import photo
 
 MEAN = [0.485, 0.456, 0.406]

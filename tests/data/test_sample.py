@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from inceptionnext_lit.data import sample
-from inceptionnext_lit.data.sample import ARCHIVE, CACHE_VARIABLE, unpack_sample
+from inceptionnext_lit.data.sources import embedded as sample
+from inceptionnext_lit.data.sources.embedded import ARCHIVE, CACHE_VARIABLE, unpack_sample
 from inceptionnext_lit.errors import UserError
 
 CLASSES = ["ankle-boot", "bag", "coat", "dress", "pullover", "sandal", "shirt", "sneaker", "t-shirt", "trouser"]

@@ -6,8 +6,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from inceptionnext_lit.data.samples import Sample, Samples
-from inceptionnext_lit.data.texts import Texts
+from inceptionnext_lit.data.sources.sample_table import Sample, Samples
+from inceptionnext_lit.data.sources.texts import Texts
 
 SINGLE = [Sample("a/1.jpg", 1), Sample("a/ü 2.jpg", 0), Sample("b/\udcff.jpg", 2), Sample("c", 0)]
 SEVERAL = [

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from inceptionnext_lit.data.samples import Sample, labels_of
-from inceptionnext_lit.data.selection import few_shot, fold, hold_back
+from inceptionnext_lit.data.sources.sample_table import Sample, labels_of
+from inceptionnext_lit.data.splitting.selection import few_shot, fold, hold_back
 from inceptionnext_lit.errors import UserError
 
 NAMES = list("abcd")

@@ -10,10 +10,11 @@ import pillow_heif
 import pytest
 from PIL import Image
 
-from inceptionnext_lit.data import ImageFolderDataModule, files, load_image
-from inceptionnext_lit.data.files import IMAGE_SUFFIXES, is_image_file, list_images
-from inceptionnext_lit.data.inputs import resolve_inputs
-from inceptionnext_lit.data.opening import FORMATS, has_image_signature
+from inceptionnext_lit.data import ImageFolderDataModule, load_image
+from inceptionnext_lit.data.decode.opening import FORMATS, has_image_signature
+from inceptionnext_lit.data.sources import files
+from inceptionnext_lit.data.sources.files import IMAGE_SUFFIXES, is_image_file, list_images
+from inceptionnext_lit.data.sources.inputs import resolve_inputs
 from inceptionnext_lit.errors import UserError
 
 COLOUR = (200, 100, 50)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from inceptionnext_lit.data.split_names import split_named
+from inceptionnext_lit.data.sources.split_names import split_named
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 from inceptionnext_lit.data import ImageFolderDataModule
-from inceptionnext_lit.data.bad_images import BadImageOptions
 from inceptionnext_lit.data.checks import twins
-from inceptionnext_lit.data.columns import ColumnNames
+from inceptionnext_lit.data.decode.bad_images import BadImageOptions
 from inceptionnext_lit.data.input_format import InputOptions
-from inceptionnext_lit.data.rules import SplitRules
-from inceptionnext_lit.data.samples import labels_of
-from inceptionnext_lit.data.splits import open_source
+from inceptionnext_lit.data.sources.columns import ColumnNames
+from inceptionnext_lit.data.sources.sample_table import labels_of
+from inceptionnext_lit.data.sources.splits import open_source
+from inceptionnext_lit.data.splitting.rules import SplitRules
 from inceptionnext_lit.errors import UserError
 from tests.batches import finished
 

@@ -15,12 +15,12 @@ from timm.data.transforms_factory import transforms_imagenet_eval
 from torchvision.transforms import v2
 from torchvision.transforms.functional import to_tensor
 
-from inceptionnext_lit.data.augmentation import LEVELS, Augmentation
 from inceptionnext_lit.data.device_batch import RawImages, ToInput, stack_pixels
-from inceptionnext_lit.data.erasing import draw_erasure
 from inceptionnext_lit.data.input_format import InputOptions, input_format
-from inceptionnext_lit.data.rand_augment import operations, rand_augment
-from inceptionnext_lit.data.transforms import Transform, eval_transform, train_transform
+from inceptionnext_lit.data.transforms.augmentation import LEVELS, Augmentation
+from inceptionnext_lit.data.transforms.erasing import draw_erasure
+from inceptionnext_lit.data.transforms.pipeline import Transform, eval_transform, train_transform
+from inceptionnext_lit.data.transforms.rand_augment import operations, rand_augment
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import CropMode, Preprocessing
 

@@ -6,7 +6,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from inceptionnext_lit.data.arrays import GDAL_NODATA
+from inceptionnext_lit.data.decode.arrays import GDAL_NODATA
 from inceptionnext_lit.doctor.diagnosis import diagnose
 from inceptionnext_lit.doctor.examine import Examination, Look, examine
 from inceptionnext_lit.doctor.listing import Item, Listing, list_folder

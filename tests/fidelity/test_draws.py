@@ -11,9 +11,9 @@ from timm.data.auto_augment import rand_augment_transform
 from timm.data.transforms import RandomResizedCropAndInterpolation
 
 from inceptionnext_lit.data import Augmentation
-from inceptionnext_lit.data.erasing import draw_erasure
-from inceptionnext_lit.data.rand_augment import operations
-from inceptionnext_lit.data.transforms import RandomCrop
+from inceptionnext_lit.data.transforms.erasing import draw_erasure
+from inceptionnext_lit.data.transforms.pipeline import RandomCrop
+from inceptionnext_lit.data.transforms.rand_augment import operations
 from tests.fidelity.sources import recipe
 
 DRAWS = 4000
@@ -53,7 +53,7 @@ def test_rand_augments_magnitudes(stem: str) -> None:
 def test_the_crop() -> None:
     """Top, left, height and width of 4,000 crops of one picture, beside timm's."""
     image = Image.new("RGB", (500, 375))
-    crop = RandomCrop(224, (0.08, 1.0), (3 / 4, 4 / 3), "bicubic")
+    crop = RandomCrop((224, 224), (0.08, 1.0), (3 / 4, 4 / 3), "bicubic")
     random.seed(0)
     ours = np.array([crop._draw(500, 375)[:4] for _ in range(DRAWS)], dtype=float)
     random.seed(1)

@@ -11,7 +11,7 @@ from timm.data import create_transform
 
 from inceptionnext_lit.data.device_batch import ToInput
 from inceptionnext_lit.data.input_format import InputOptions, input_format
-from inceptionnext_lit.data.transforms import eval_transform
+from inceptionnext_lit.data.transforms.pipeline import eval_transform
 from tests.fidelity.sources import RECIPES, recipe
 
 

@@ -10,9 +10,9 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from inceptionnext_lit.data import Augmentation, ImageFolderDataModule
-from inceptionnext_lit.data.erasing import erase
 from inceptionnext_lit.data.input_format import InputOptions
 from inceptionnext_lit.data.samplers import TrainingSampler
+from inceptionnext_lit.data.transforms.erasing import erase
 from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.seeding import run_seed, seed_generators
 from inceptionnext_lit.tasks import ClassificationTask

@@ -14,7 +14,7 @@ from PIL import Image
 
 import inceptionnext_lit
 from inceptionnext_lit import Classifier, Prediction, load_classifier
-from inceptionnext_lit.data.loading import load_image
+from inceptionnext_lit.data.decode.image import load_image
 from inceptionnext_lit.errors import UserError
 from tests.recipes import BACKENDS
 

@@ -14,7 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.preprocessing import NOT_COUNTED
 from inceptionnext_lit.tasks import ClassificationTask
-from inceptionnext_lit.tasks.classification.counted import CountedAccuracy, MeanLoss
+from inceptionnext_lit.tasks.classification.device_metrics import CountedAccuracy, MeanLoss
 from inceptionnext_lit.training.schedule import Schedule
 
 pytestmark = [

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import SharedError, UserError
 from inceptionnext_lit.tasks import ClassificationTask
-from inceptionnext_lit.tasks.classification.finite_logits import LogitWatch
+from inceptionnext_lit.tasks.classification.logit_guard import LogitWatch
 from inceptionnext_lit.tasks.classification.predictions import rank
 from inceptionnext_lit.training.execution import Execution
 from tests.ranks import run_ranks

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
-from inceptionnext_lit.tasks.classification.counted import exact_dtype
+from inceptionnext_lit.tasks.classification.device_metrics import exact_dtype
 from inceptionnext_lit.tasks.classification.losses import LossOptions
 from inceptionnext_lit.tasks.classification.mixup import Mix
 from inceptionnext_lit.training.execution import Execution

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch.utils.data import DataLoader, Dataset
 
-from inceptionnext_lit.data.augmentation import LEVELS
+from inceptionnext_lit.data.transforms.augmentation import LEVELS
 from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.training import bottleneck

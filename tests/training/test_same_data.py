@@ -11,7 +11,7 @@ from lightning.pytorch import seed_everything
 
 from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.data.input_format import InputOptions
-from inceptionnext_lit.data.rules import SplitRules
+from inceptionnext_lit.data.splitting.rules import SplitRules
 from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import SharedError
 from inceptionnext_lit.tasks import ClassificationTask

@@ -25,7 +25,7 @@ from inceptionnext_lit.cli.relay import Relay
 from inceptionnext_lit.cli.run_folder import TELL, versions
 from inceptionnext_lit.cli.tools import sentence
 from inceptionnext_lit.console import report_console
-from inceptionnext_lit.data.sample import SAMPLE
+from inceptionnext_lit.data.sources.embedded import SAMPLE
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.program import as_called, restart_command
 from inceptionnext_lit.renamed import new_key

@@ -9,9 +9,9 @@ from rich.progress import TimeRemainingColumn
 from inceptionnext_lit.cli import TOOLS
 from inceptionnext_lit.cli.tools import ToolParser, sentence
 from inceptionnext_lit.console import progress_bar, report_console
-from inceptionnext_lit.data.columns import ColumnNames
-from inceptionnext_lit.data.opening import MAX_PIXELS
-from inceptionnext_lit.data.sample import data_folder
+from inceptionnext_lit.data.decode.opening import MAX_PIXELS
+from inceptionnext_lit.data.sources.columns import ColumnNames
+from inceptionnext_lit.data.sources.embedded import data_folder
 from inceptionnext_lit.data.tables import is_table
 from inceptionnext_lit.doctor.listing import list_folder, list_manifest
 from inceptionnext_lit.doctor.report import Report, examine_listing

@@ -6,8 +6,8 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
-from inceptionnext_lit.tasks.classification.counted import MeanLoss
-from inceptionnext_lit.tasks.classification.finite_logits import LogitWatch
+from inceptionnext_lit.tasks.classification.device_metrics import MeanLoss
+from inceptionnext_lit.tasks.classification.logit_guard import LogitWatch
 from inceptionnext_lit.tasks.classification.targets import EVALUATED, Targets
 from inceptionnext_lit.training.callbacks.checkpoints import Mode
 

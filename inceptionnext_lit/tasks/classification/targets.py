@@ -10,7 +10,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MultilabelAveragePrecision, MultilabelF1Score
 
 from inceptionnext_lit.preprocessing import NOT_COUNTED
-from inceptionnext_lit.tasks.classification.counted import CountedAccuracy
+from inceptionnext_lit.tasks.classification.device_metrics import CountedAccuracy
 
 EVALUATED = ("val", "val_ema", "test", "test_ema")
 

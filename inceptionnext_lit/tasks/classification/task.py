@@ -15,7 +15,7 @@ from inceptionnext_lit.models.compiled import Compiled
 from inceptionnext_lit.models.deploy import deploy
 from inceptionnext_lit.tasks.backbone import create_backbone, has_weight_source
 from inceptionnext_lit.tasks.base import BaseTask, check_shares
-from inceptionnext_lit.tasks.classification.counted import MeanLoss, exact_dtype
+from inceptionnext_lit.tasks.classification.device_metrics import MeanLoss, exact_dtype
 from inceptionnext_lit.tasks.classification.losses import LossOptions, classification_loss
 from inceptionnext_lit.tasks.classification.metrics import ClassificationMetrics
 from inceptionnext_lit.tasks.classification.predictions import Predictions, rank

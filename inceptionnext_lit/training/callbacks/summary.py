@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from inceptionnext_lit.console import LineConsole
+from inceptionnext_lit.preprocessing import height_and_width
 from inceptionnext_lit.program import exact_name, relative
 from inceptionnext_lit.training.bottleneck import WaitingClock, verdict
 from inceptionnext_lit.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
@@ -46,9 +47,7 @@ class RunSummary(Callback):
         """Count multiply-adds before the model is wrapped or sharded."""
         preprocessing, model = (getattr(pl_module, name, None) for name in ("preprocessing", "model"))
         if trainer.is_global_zero and self._count_macs is not None and preprocessing and isinstance(model, nn.Module):
-            side = preprocessing["image_size"]
-            shape = len(preprocessing["mean"]), side, side
-            self._macs = self._count_macs(model, shape)
+            self._macs = self._count_macs(model, (len(preprocessing["mean"]), *height_and_width(preprocessing)))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print what is trained on what, on the first rank."""

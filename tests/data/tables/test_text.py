@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inceptionnext_lit.data.manifest import Manifest, read_manifest, read_paths
+from inceptionnext_lit.data.sources.manifest import Manifest, read_manifest, read_paths
 from inceptionnext_lit.errors import UserError
 
 LABELS = [("Bär",), ("dog",)]

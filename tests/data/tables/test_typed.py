@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from inceptionnext_lit.data.manifest import read_manifest, read_paths
+from inceptionnext_lit.data.sources.manifest import read_manifest, read_paths
 from inceptionnext_lit.errors import UserError
 
 

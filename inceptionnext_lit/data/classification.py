@@ -1,0 +1,292 @@
+"""A folder of images as a LightningDataModule."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from torch.utils.data import DataLoader
+
+from inceptionnext_lit.data.balance import BalanceOptions, image_weights, images_by_class
+from inceptionnext_lit.data.checks import check, warn_of_twins
+from inceptionnext_lit.data.datasets import LabelledImages, UnlabelledImages, collate_labelled, collate_unlabelled
+from inceptionnext_lit.data.decode.array_checks import check_arrays
+from inceptionnext_lit.data.decode.bad_images import BadImageOptions, BadImages, check_headers, hold_back_readable
+from inceptionnext_lit.data.defaults import default_batch_size
+from inceptionnext_lit.data.describing import describe_evaluation, describe_junk, describe_rest, describe_training
+from inceptionnext_lit.data.device_input import DeviceInput
+from inceptionnext_lit.data.input_format import InputOptions, input_format
+from inceptionnext_lit.data.sources.columns import ColumnNames
+from inceptionnext_lit.data.sources.fingerprint import Fingerprint
+from inceptionnext_lit.data.sources.image_root import ImageRoot
+from inceptionnext_lit.data.sources.sample_table import Samples
+from inceptionnext_lit.data.sources.texts import Texts
+from inceptionnext_lit.data.splitting.rules import SplitRules
+from inceptionnext_lit.data.splitting.run_images import rules_of_run
+from inceptionnext_lit.data.splitting.selection import Split
+from inceptionnext_lit.data.transforms.augmentation import LEVELS, Augmentation, Level
+from inceptionnext_lit.data.transforms.pipeline import Transform, eval_transform, reader, train_transform
+from inceptionnext_lit.data_spec import DataSpec
+from inceptionnext_lit.seeding import run_seed
+
+_BATCH_SIZE = 64  # where it is to be derived and nothing is trained
+
+
+class ImageFolderDataModule(DeviceInput):
+    """Images in class folders or in a manifest, for training, evaluation and prediction.
+
+    The folder holds ``train/CLASS/*.jpg``, and beside ``train`` a ``val`` and a ``test`` folder of the same kind if
+    there are any, also under their other usual names (:func:`split_named`); or class folders alone. A manifest is a
+    table with the columns ``path`` and ``label``, and perhaps ``split``, ``weight`` and ``group``; see
+    :func:`read_manifest`. Without a validation split, a part of each class is held back, groups and copies in one
+    piece.
+
+    The loaders themselves give pixels, :class:`RawImages` in the place of images, which
+    :meth:`on_after_batch_transfer` makes a model's input of on the device.
+    Batches are ``(images, labels)``: float32 (N, C, S, S) and int64 (N,), or float32 (N, K) if multi-label; where
+    images or classes are weighted, training has ``(images, labels, weights)`` with float32 (N,). In prediction they are
+    :class:`UnlabelledBatch`, in natural order. On several processes each gets its share: of training
+    images in an order that depends on the run's seed and the epoch alone, of evaluation images every one once; an image
+    that only fills up a share has the label ``NOT_COUNTED``.
+
+    Args:
+        root: The data folder or a manifest (.csv, .tsv, .txt, .jsonl, .parquet, .xlsx); for prediction, folders of
+            images, image files, patterns or manifests, one or several.
+            ``sample`` stands for the embedded images (a folder of that name is written ``./sample``), which are
+            unpacked into the folder that the environment variable ``INCEPTIONNEXT_LIT_CACHE`` names.
+        image_size: Side S of the images that the model gets, in pixels, or their height and width: ``[H, W]``.
+        in_chans: Channels C of the images: 3 for RGB, 1 for grey, 4 for RGBA, or any number that TIFF files or NumPy
+            arrays of shape (H, W, C) have.
+        batch_size: Images per batch and device; ``auto`` derives it from the number of training images.
+        global_batch_size: Images per optimiser step over all devices and nodes, for which the recipe's learning rate is
+            meant; the trainer accumulates as many batches as that takes. ``None``: one batch per device, or as many as
+            ``trainer.accumulate_grad_batches`` says.
+        num_workers: Processes that load images; ``None``: the cores that this process may use, at most 8.
+        augmentation: What is drawn at random in training: ``none``, ``light``, ``medium``, ``strong``, or keys of
+            :class:`Augmentation` one by one.
+        multi_label: Whether an image may have several labels, which takes a manifest.
+        class_names: The class names in index order, such as a checkpoint's; ``None``: the training split's, sorted.
+        split: What is held back for validation where there is no split of it, folds, and few-shot subsets.
+        input: How images are resized and normalized for the model.
+        balance: What makes up for classes of unequal size.
+        bad_images: What is done about images that cannot be read.
+        manifest: Names of a manifest's columns.
+
+    Raises:
+        UserError: If a value is out of its range.
+    """
+
+    train_set: LabelledImages
+    val_set: LabelledImages
+    test_set: LabelledImages
+    predict_set: UnlabelledImages
+
+    def __init__(
+        self,
+        root: str | list[str] | None = None,
+        image_size: int | list[int] = 224,
+        in_chans: int = 3,
+        batch_size: int | Literal["auto"] = 64,
+        global_batch_size: int | None = None,
+        num_workers: int | None = None,
+        augmentation: Level | Augmentation = "light",
+        multi_label: bool = False,
+        class_names: list[str] | None = None,
+        split: SplitRules = SplitRules(),
+        input: InputOptions = InputOptions(),
+        balance: BalanceOptions = BalanceOptions(),
+        bad_images: BadImageOptions = BadImageOptions(),
+        manifest: ColumnNames = ColumnNames(),
+    ) -> None:
+        super().__init__(
+            input_format(image_size, in_chans, input),
+            _BATCH_SIZE if batch_size == "auto" else batch_size,
+            global_batch_size,
+            num_workers,
+        )
+        known_level = isinstance(augmentation, Augmentation) or augmentation in LEVELS
+        check("augmentation", augmentation, known_level, f"one of {', '.join(LEVELS)}, or an Augmentation")
+        is_mapping = class_names is None or 0 < len(class_names) == len(set(class_names))
+        check("class_names", class_names, is_mapping, "one name per class, each once")
+        split.warn_of_unused()
+        balance.warn_of_both()
+
+        self.images = ImageRoot(root, in_chans, multi_label, manifest, class_names)
+        self.augmentation = augmentation if isinstance(augmentation, Augmentation) else LEVELS[augmentation]
+        self.multi_label = multi_label
+        self.rules = split
+        self.balance = balance
+        self.bad_images = bad_images
+        self.skipped = BadImages(bad_images.max_skipped)
+        self._derive_batch_size = batch_size == "auto"
+        self._has_statistics = input.has_statistics
+        self._scanned: set[str] = set()
+        self._own = True  # what is evaluated is what this data module would train on
+        self._trained_on: str | None = None
+        self._held_back: Fingerprint | None = None
+
+    @property
+    def classes(self) -> list[str]:
+        """The class names in index order; lists folders unless they were given.
+
+        Raises:
+            UserError: If the folder does not tell them.
+        """
+        return self.images.classes
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes; raises like :attr:`classes`."""
+        return len(self.classes)
+
+    @property
+    def data_spec(self) -> DataSpec:
+        """What the model is told; raises like :attr:`classes`."""
+        return DataSpec(self.classes, self.num_classes, self.multi_label, self.preprocessing)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What training depends on, as plain data under the names of the arguments."""
+        preprocessing = dict(self.preprocessing)
+        return {
+            "root": self.images.absolute,
+            "batch_size": self.batch_size,
+            "global_batch_size": self.global_batch_size,
+            "multi_label": self.multi_label,
+            "balance": asdict(self.balance),
+            "manifest": asdict(self.images.columns),
+            "split": asdict(self.rules),
+            "augmentation": asdict(self.augmentation),
+            "image_size": preprocessing.pop("image_size"),
+            "input": preprocessing,
+        }
+
+    def prepare_data(self) -> None:
+        """Unpack the embedded images if they are asked for."""
+        self.images.prepare()
+
+    def setup(self, stage: str) -> None:
+        """Scans the folder for a stage, once: ``fit``, ``validate``, ``test`` or ``predict``.
+
+        Raises:
+            UserError: If the folder does not hold what the stage needs.
+        """
+        if stage in self._scanned:
+            return
+        evaluation = eval_transform(self.preprocessing, self.bad_images.max_pixels)
+        if stage == "predict":
+            self.predict_set = UnlabelledImages(self.images.to_label(), evaluation)
+            self._check_arrays(self.predict_set.paths)
+        elif stage == "fit":
+            train, val = self._training_samples()
+            transform = train_transform(self.augmentation, self.preprocessing, self.bad_images.max_pixels)
+            self.train_set = self._labelled(train, transform)
+            self.train_set.erasing = self.augmentation.erasing
+            self.train_set.weights = image_weights(train, self.classes, self.balance.class_weights)
+            self.train_set.skip = self.skipped if self.bad_images.skips else None
+            self.val_set = self._labelled(val, evaluation)
+            if self._derive_batch_size:
+                self.batch_size = default_batch_size(len(train))
+            self._plan_steps()
+        elif stage == "validate":
+            val = self.rules.validation(self.images.source, self.images.given_classes, own=self._own)
+            self.val_set = self._labelled(self._readable(Samples.of([]), val)[1], evaluation)
+            self._check_arrays(val.paths)
+        elif stage == "test":
+            test = self.rules.test(self.images.source, self.images.given_classes, own=self._own)
+            self.test_set = self._labelled(test, evaluation)
+            self._check_arrays(test.paths)
+        self._scanned.add(stage)
+
+    def evaluates_run(self, run: Mapping[str, Any], images: Mapping[str, Fingerprint]) -> None:
+        """Let ``validate`` and ``test`` use what goes with a checkpoint.
+
+        Of the run's own images without a validation split, wherever they lie now, that is the part that the run held
+        back; of others without splits, all of them.
+
+        Args:
+            run: The settings of the checkpoint's run.
+            images: The fingerprints of its training and of its validation images.
+        """
+        self._trained_on, rules = rules_of_run(run, images, self.images)
+        self._own = rules is not None
+        self._held_back = images.get("val")
+        self.rules = rules or self.rules
+
+    def describe(self, stage: str) -> list[str]:
+        """Where the images of a stage come from, how many there are, and what was left out: a line each.
+
+        Args:
+            stage: One that was set up.
+        """
+        if stage == "predict":
+            return describe_junk(self.images.ignored)
+        held_back = stage != "test" and self.holds_back
+        if stage == "fit":
+            train, val = self.train_set.samples, self.val_set.samples
+            text = describe_training(self.images.source, self.rules, train, val, held_back=held_back)
+        elif stage == "validate":
+            now = self.images.fingerprint(self.val_set.samples) if held_back else None
+            changed = self._held_back is not None and now != self._held_back
+            text = describe_evaluation(
+                self.images.source, "val", self.val_set.samples, held_back=held_back, changed=held_back and changed
+            )
+        else:
+            text = describe_evaluation(self.images.source, "test", self.test_set.samples)
+        if stage != "fit" and not self._own and self._trained_on is not None:
+            text += f" (the checkpoint was trained on {self._trained_on})"
+        return [f"Images:     {text}", *describe_rest(self.images.source)]
+
+    def fingerprint(self) -> dict[str, Fingerprint]:
+        """What tells the training and the validation images from others; the stage ``fit`` has to be set up."""
+        sets = {"train": self.train_set, "val": self.val_set}
+        return {name: self.images.fingerprint(of.samples) for name, of in sets.items()}
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether the validation images are a part of the training split."""
+        return self._own and self.rules.hold_back(self.images.source, self.images.given_classes)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled batches of the training split; images that make no full step any more are left out."""
+        self.train_set.seed = run_seed()  # not before now, when all processes have agreed on it
+        if self.bad_images.skips:
+            self.skipped.begin(Path((self.trainer.log_dir if self.trainer else None) or "."))
+        is_balanced = self.balance.sampler == "balanced"
+        balanced = images_by_class(self.train_set.samples, self.num_classes) if is_balanced else None
+        repeats = self.augmentation.repeats
+        return self._training_loader(self.train_set, collate_labelled, repeats=repeats, balanced=balanced)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Batches of the validation split, in the order of the scan."""
+        return self._evaluation_loader(self.val_set, collate_labelled)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Batches of the test split, in the order of the scan."""
+        return self._evaluation_loader(self.test_set, collate_labelled)
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Batches of unlabelled images, in natural order."""
+        return self._loader(self.predict_set, collate_unlabelled)
+
+    def _training_samples(self) -> Split:
+        """The training and the validation samples, after a look at what would ruin a run."""
+        train, val = self.rules.training(self.images.source, self.images.given_classes)
+        warn_of_twins(self.classes)
+        if not self.bad_images.skips:
+            check_headers(train.paths + val.paths, self.bad_images.max_pixels)
+        self._check_arrays(train.paths + val.paths)
+        return self._readable(train, val)
+
+    def _readable(self, train: Samples, val: Samples) -> Split:
+        if not self.bad_images.skips:
+            return train, val
+        load = reader(self.preprocessing, self.bad_images.max_pixels)
+        return hold_back_readable(train, val, load, may_move=self.holds_back)
+
+    def _check_arrays(self, paths: Texts | Sequence[str]) -> None:
+        check_arrays(paths, self.preprocessing, self.bad_images.max_pixels, has_statistics=self._has_statistics)
+
+    def _labelled(self, samples: Samples, transform: Transform) -> LabelledImages:
+        num_labels = self.num_classes if self.multi_label else None
+        return LabelledImages(samples, transform, num_labels=num_labels)

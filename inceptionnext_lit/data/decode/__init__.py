@@ -1,0 +1,1 @@
+"""Image files as pixels: formats, limits, and files that cannot be read."""

@@ -1,0 +1,184 @@
+"""Images that cannot be read: found early, or skipped in training, but never in silence."""
+
+import csv
+import warnings
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from inceptionnext_lit.data.checks import check
+from inceptionnext_lit.data.decode.arrays import TENSOR_SUFFIXES
+from inceptionnext_lit.data.decode.image import reading
+from inceptionnext_lit.data.decode.opening import MAX_PIXELS, open_image
+from inceptionnext_lit.data.sources.sample_table import Samples
+from inceptionnext_lit.data.sources.texts import Texts
+from inceptionnext_lit.data.splitting.selection import Split
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.wording import count
+
+_LOOKED_AT = 2000
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class BadImageOptions:
+    """What is done about images that cannot be read.
+
+    Attributes:
+        action: What a training image that cannot be read does: an ``error``, or a warning and an entry in the run
+            folder's ``bad_images.csv``, with the next image in its place (``skip``). In evaluation it is an error.
+        max_skipped: How many may be skipped.
+        max_pixels: The most pixels that an image may have; one with more is refused from its header, since a file of a
+            megabyte can hold more pixels than a machine has memory for. Reading takes about 14 bytes a pixel.
+
+    Raises:
+        UserError: If a value is out of its range.
+    """
+
+    action: Literal["error", "skip"] = "error"
+    max_skipped: int = 100
+    max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        check("bad_images.max_skipped", self.max_skipped, self.max_skipped >= 0, "0 or more")
+        check("bad_images.max_pixels", self.max_pixels, self.max_pixels >= 1, "1 pixel or more")
+
+    @property
+    def skips(self) -> bool:
+        """Whether training goes on without them."""
+        return self.action == "skip"
+
+
+class BadImages:
+    """Notes images that were skipped, each once, in a list on disk that all processes of a run share.
+
+    Args:
+        most: How many may be skipped before it is an error.
+        path: The list, a CSV file with the columns ``path`` and ``reason``; None until a run has a folder.
+    """
+
+    def __init__(self, most: int, path: Path | None = None) -> None:
+        self.most = most
+        self.path = path
+        self._noted: set[str] = set()
+
+    def begin(self, folder: Path) -> None:
+        """Let the list be ``bad_images.csv`` in a folder, which is made if need be."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / "bad_images.csv"
+
+    def note(self, path: str, reason: Exception) -> None:
+        """Note an image, with a warning.
+
+        Raises:
+            UserError: If there are too many by now, or the list cannot be written.
+        """
+        if path in self._noted:
+            return
+        known = self.read()
+        self._noted.update(known)
+        if path in self._noted:
+            return
+        self._noted.add(path)
+        warnings.warn(f"Skipped in training: {reason}", stacklevel=2)
+        if self.path is not None:
+            self._append(path, str(reason))
+        if len(self._noted) > self.most:
+            where = "" if self.path is None else f"; they are listed in {self.path}"
+            most = count(self.most, "training image")
+            raise UserError(
+                f"More than {most} cannot be read (data.bad_images.max_skipped){where}. Look at the whole folder "
+                "with the subcommand doctor, and replace or remove them."
+            )
+
+    def read(self) -> list[str]:
+        """The images that all processes have noted so far."""
+        if self.path is None or not self.path.is_file():
+            return []
+        with self.path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            return [row["path"] for row in csv.DictReader(file) if row.get("path")]
+
+    def _append(self, path: str, reason: str) -> None:
+        assert self.path is not None
+        try:
+            with suppress(FileExistsError), self.path.open("x") as file:  # the first of all processes
+                file.write("path,reason\n")
+            with self.path.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file:
+                csv.writer(file).writerow([path, reason])
+        except OSError as error:
+            raise UserError(f"The list of skipped images {self.path} cannot be written: {error.strerror}.") from error
+
+
+def check_headers(paths: Texts, max_pixels: int) -> None:
+    """Look at the first bytes of images, of at most 2,000 that are spread over the data set.
+
+    Args:
+        paths: The images.
+        max_pixels: The most pixels that one may have.
+
+    Raises:
+        UserError: If one is no image or too large, with the first few of them.
+    """
+    step = max(1, len(paths) // _LOOKED_AT)
+    looked_at = paths[::step]
+    found = [error for error in _each(looked_at, partial(_header, max_pixels)) if error is not None]
+    if found:
+        more = "" if len(found) <= _SHOWN else f" (and {len(found) - _SHOWN} more)"
+        looked = "" if step == 1 else f" of the {len(looked_at):,} that were looked at"
+        raise UserError(
+            f"{count(len(found), 'image')}{looked} cannot be read: "
+            f"{' '.join(str(error) for error in found[:_SHOWN])}{more} The subcommand doctor lists all; "
+            "--data.bad_images.action skip trains without them."
+        )
+
+
+def hold_back_readable(train: Samples, val: Samples, load: Callable[[str], object], *, may_move: bool) -> Split:
+    """Read the validation images to their end; one that cannot be read goes to training, where it is noted.
+
+    Args:
+        train: Training images.
+        val: Validation images.
+        load: Reads an image file; raises UserError if it cannot be read.
+        may_move: Whether the validation images were held back; a split of its own is evaluated as it is.
+
+    Raises:
+        UserError: If one cannot be read and may not be moved.
+    """
+
+    def read(path: str) -> UserError | None:
+        try:
+            load(path)
+        except UserError as error:
+            return error
+        return None
+
+    errors = _each(val.paths, read)
+    found = [error for error in errors if error is not None]
+    if found and not may_move:
+        raise UserError(
+            f"{count(len(found), 'validation image')} cannot be read, and an evaluation skips none: "
+            f"{' '.join(str(error) for error in found[:_SHOWN])}"
+        )
+    bad = np.array([error is not None for error in errors], dtype=bool)
+    return train + val.take(bad), val.take(~bad)
+
+
+def _header(max_pixels: int, path: str) -> UserError | None:
+    if path.lower().endswith(TENSOR_SUFFIXES):
+        return None
+    try:
+        with reading(path), open_image(path, max_pixels):
+            return None
+    except UserError as error:
+        return error
+
+
+def _each(paths: Iterable[str], function: Callable[[str], UserError | None]) -> list[UserError | None]:
+    with ThreadPoolExecutor() as pool:  # decoding lets other threads work
+        return list(pool.map(function, paths))

@@ -1,0 +1,83 @@
+"""The embedded images: a part of Fashion-MNIST, unpacked once into a cache folder.
+
+Source: https://github.com/zalandoresearch/fashion-mnist, MIT licence (LICENSE-fashion-mnist);
+drawn by scripts/make_sample.py.
+"""
+
+import hashlib
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+from inceptionnext_lit.errors import UserError
+
+ARCHIVE = Path(__file__).parents[1] / "fashion_mnist_sample.zip"
+CACHE_VARIABLE = "INCEPTIONNEXT_LIT_CACHE"
+SAMPLE = "sample"
+
+
+def data_folder(name: str) -> Path:
+    """The folder or manifest that a person names; ``sample`` stands for the embedded images.
+
+    Args:
+        name: A path; a folder called sample is written ``./sample``.
+
+    Raises:
+        UserError: If they cannot be unpacked.
+    """
+    return unpack_sample() if name == SAMPLE else Path(name).expanduser()
+
+
+def unpack_sample(cache_dir: str | Path | None = None, archive: Path = ARCHIVE) -> Path:
+    """Unpacks the embedded images if they are not yet unpacked.
+
+    Several processes may call this at once: each unpacks into a folder of its own, the first to finish
+    renames it to its final name, and the others discard theirs. A folder under the final name is complete.
+
+    Args:
+        cache_dir: Where to unpack; ``None``: the environment variable ``INCEPTIONNEXT_LIT_CACHE``, or else
+            ``inceptionnext_lit`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
+        archive: The zip file. Its content is part of the final name, so that a new version is unpacked anew.
+
+    Returns:
+        The folder with ``train/`` and ``val/``.
+
+    Raises:
+        UserError: If the cache folder cannot be written.
+    """
+    cache = _cache_folder(cache_dir)
+    version = hashlib.sha256(archive.read_bytes()).hexdigest()[:12]
+    target = cache / f"{archive.stem}-{version}"
+    if target.is_dir():
+        return target
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".unpack-", dir=cache, ignore_cleanup_errors=True) as work:
+            content = Path(work) / "content"
+            with zipfile.ZipFile(archive) as bundle:
+                bundle.extractall(content)
+            _publish(content, target)
+    except OSError as error:
+        raise UserError(
+            f"Cannot unpack the embedded images into {cache}: {error.strerror or error}. "
+            f"Name a folder that can be written with the environment variable {CACHE_VARIABLE}."
+        ) from error
+    return target
+
+
+def _publish(content: Path, target: Path) -> None:
+    try:
+        os.rename(content, target)
+    except OSError:
+        if not target.is_dir():  # otherwise another process was first
+            raise
+
+
+def _cache_folder(cache_dir: str | Path | None) -> Path:
+    if cache_dir is not None:
+        return Path(cache_dir).expanduser()
+    if named := os.environ.get(CACHE_VARIABLE):
+        return Path(named).expanduser()
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(home) if os.path.isabs(home) else Path("~/.cache").expanduser()) / "inceptionnext_lit"

@@ -1,0 +1,128 @@
+"""From what a manifest calls an image to the file that is meant."""
+
+import os
+import re
+import unicodedata
+from collections.abc import Collection
+from pathlib import Path
+
+from inceptionnext_lit.data.sources.files import is_image
+from inceptionnext_lit.errors import UserError
+
+_IMAGE_FOLDERS = frozenset({"images", "image", "imgs", "img", "photos", "pictures", "jpg", "jpeg", "jpegs", "png"})
+_OF_WINDOWS = re.compile(r"[a-z]:[\\/]|\\\\", re.IGNORECASE)
+
+
+class Locator:
+    """Finds the files that a manifest names.
+
+    A path is relative to the manifest's folder. What does not exist there as it is written is looked for with slashes
+    for Windows' backslashes, in other case or Unicode form, without its ending if it has none, and in the folders of
+    images beside the manifest: ``images``, ``imgs``, ``photos`` and the like, and for ``train.csv`` also ``train`` and
+    ``train_images``. It has to be exactly one file.
+
+    Args:
+        manifest: The manifest.
+        suffixes: Endings of the files that are images.
+
+    Attributes:
+        folders: Where images are looked for: the manifest's folder first.
+        completed: A path that was found elsewhere than it says, and where; None if there is none.
+        completions: How many of them there are.
+    """
+
+    def __init__(self, manifest: Path, suffixes: Collection[str]) -> None:
+        self._suffixes = suffixes
+        self._listings: dict[str, _Listing] = {}
+        self.folders = [os.path.dirname(manifest), *_image_folders(manifest)]
+        self.completed: tuple[str, str] | None = None
+        self.completions = 0
+
+    def written(self, path: str) -> str:
+        """The path as the manifest means it literally."""
+        return os.path.join(self.folders[0], os.path.expanduser(path))
+
+    def locate(self, path: str) -> str | None:
+        """The file that is meant; None if there is none.
+
+        Raises:
+            UserError: If several files could be meant.
+        """
+        literal = self.written(path)
+        if os.path.isfile(literal):
+            return literal
+        plain = path.strip()
+        plain = plain if _OF_WINDOWS.match(plain) else plain.replace("\\", "/")
+        bases = self.folders[:1] if os.path.isabs(plain) else self.folders
+        found = [os.path.join(base, plain) for base in bases if os.path.isfile(os.path.join(base, plain))]
+        if not found:
+            found = [file for base in bases for file in self._alike(os.path.join(base, plain))]
+        if len({os.path.realpath(file) for file in found}) > 1:
+            raise UserError(f"{path!r} could be {found[0]} or {found[1]}; write the path as it is.")
+        if not found:
+            return None
+        if found[0] != os.path.join(bases[0], plain):
+            self.completed = self.completed or (path, found[0])
+            self.completions += 1
+        return found[0]
+
+    def missing_hint(self, path: str) -> str:
+        """Where a file that does not exist was looked for, as the end of a sentence."""
+        if _OF_WINDOWS.match(path.strip()):
+            return "Paths of another computer's drives cannot be found; write them relative to the manifest's folder"
+        places = ", ".join(folder or os.curdir for folder in self.folders)
+        ending = "" if is_image(path, self._suffixes) else ", with any ending of an image"
+        return f"Paths are relative to the manifest's folder; looked for in {places}{ending}"
+
+    def _alike(self, path: str) -> list[str]:
+        folder, name = os.path.split(path)
+        if folder not in self._listings:
+            self._listings[folder] = _Listing(folder, self._suffixes)
+        listing = self._listings[folder]
+        names = listing.names.get(_key(name), [])
+        if not names and not is_image(name, self._suffixes):
+            names = listing.stems.get(_key(name), [])
+        return [os.path.join(folder, name) for name in names]
+
+
+class _Listing:
+    """The files of a folder by name, and its images by name without the ending, whatever the case."""
+
+    def __init__(self, folder: str, suffixes: Collection[str]) -> None:
+        self.names: dict[str, list[str]] = {}
+        self.stems: dict[str, list[str]] = {}
+        try:
+            with os.scandir(folder or os.curdir) as entries:
+                files = sorted(entry.name for entry in entries if entry.is_file())
+        except OSError:
+            return
+        for name in files:
+            self.names.setdefault(_key(name), []).append(name)
+            if is_image(name, suffixes):
+                self.stems.setdefault(_key(os.path.splitext(name)[0]), []).append(name)
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _image_folders(manifest: Path) -> list[str]:
+    """The folders beside a manifest that are named as if they held its images, one level deeper in twins."""
+    stem = _plain(manifest.name.partition(".")[0])
+    wanted = {stem} | {joined for name in _IMAGE_FOLDERS for joined in (name, stem + name, name + stem)}
+    found = []
+    try:
+        with os.scandir(manifest.parent) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir() and _plain(entry.name) in wanted)
+    except OSError:
+        return []
+    folder = os.path.dirname(manifest)
+    for name in names:
+        found.append(os.path.join(folder, name))
+        if os.path.isdir(inner := os.path.join(folder, name, name)):  # archives are often unpacked so
+            found.append(inner)
+    return found
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name.casefold())

@@ -1,0 +1,247 @@
+"""A table of images as the description of a data set, a row per image."""
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from inceptionnext_lit.data.sources.cells import (
+    parse_groups,
+    parse_labels,
+    parse_splits,
+    parse_weights,
+    text_of,
+    whole_numbers,
+)
+from inceptionnext_lit.data.sources.columns import (
+    COLUMNS_MEANT,
+    ColumnNames,
+    Roles,
+    describe_columns,
+    find_columns,
+    known_names,
+    often_splits,
+)
+from inceptionnext_lit.data.sources.files import IMAGE_SUFFIXES
+from inceptionnext_lit.data.sources.locating import Locator
+from inceptionnext_lit.data.sources.split_names import SPLIT_NAMES, SplitName, split_named
+from inceptionnext_lit.data.tables import Cell, Table, open_table
+from inceptionnext_lit.errors import UserError
+
+_USUAL = ColumnNames()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The images of a manifest, column by column; equal labels, splits and groups are one object each.
+
+    Attributes:
+        path: The table.
+        rows: Number of each image's row in the file.
+        paths: The files, absolute or relative to the current folder as the manifest's own path is.
+        labels: Their labels; one each, unless the manifest is multi-label.
+        splits: The split of each; None where the manifest does not say.
+        weights: How much each counts in the training loss; None where all count the same.
+        groups: What must stay on one side of a split, such as a patient or a place; None where there is no such column.
+        notes: What is to be said of how the file was read, in sentences.
+    """
+
+    path: Path
+    rows: Sequence[int]
+    paths: list[str]
+    labels: list[tuple[str, ...]]
+    splits: list[SplitName] | None
+    weights: list[float] | None
+    groups: list[str] | None
+    notes: tuple[str, ...] = ()
+
+
+def read_paths(
+    path: str | Path, *, columns: ColumnNames = _USUAL, suffixes: Collection[str] = IMAGE_SUFFIXES
+) -> tuple[list[str], tuple[str, ...]]:
+    """The images of a manifest, of which only their paths are read; files may be missing.
+
+    Args:
+        path: The table.
+        columns: Names of its columns, where they are none of the usual ones.
+        suffixes: Endings of the files that are images.
+
+    Returns:
+        The paths, and what is to be said of how the file was read.
+
+    Raises:
+        UserError: If the table cannot be read or has no column of paths.
+    """
+    path = Path(path)
+    table = open_table(path, lambda names: known_names(names, columns))
+    roles = find_columns(path, table.names, columns, needed=("path",))
+    rows, [cells] = table.read([roles["path"]])
+    locator = Locator(path, suffixes)
+    paths = []
+    for row, cell in zip(rows, whole_numbers(cells), strict=True):
+        if text := text_of(cell):
+            paths.append(_locate(path, row, text, locator) or locator.written(text))
+    return paths, (*table.notes, *_completions(locator, len(paths)))
+
+
+def read_manifest(
+    path: str | Path,
+    *,
+    multi_label: bool | None = False,
+    may_be_single: bool = False,
+    columns: ColumnNames = _USUAL,
+    suffixes: Collection[str] = IMAGE_SUFFIXES,
+) -> Manifest:
+    """Read and check a manifest.
+
+    Columns may have other usual names (see :mod:`columns`), and there may be more of them. Paths are relative to the
+    manifest's own folder; see :class:`Locator`. In a multi-label manifest a cell holds labels with ``|`` or ``;``
+    between them (with commas where neither occurs), or a list; an empty one means that the image has none.
+
+    Args:
+        path: The table: separated values or JSON lines (also packed by gzip), Parquet, or a workbook of Excel's.
+        multi_label: Whether an image may have several labels; None accepts both kinds.
+        may_be_single: Whether each image of a multi-label manifest may have one label all the same.
+        columns: Names of its columns, where they are none of the usual ones.
+        suffixes: Endings of the files that are images.
+
+    Returns:
+        The images in the order of the rows.
+
+    Raises:
+        UserError: If the table cannot be read, lacks a column, has an unknown split, a row without path or label, a
+            weight that is no positive number, an image in two rows, files that do not exist, or several labels per
+            image where one is expected, or the reverse.
+    """
+    path = Path(path)
+    table = open_table(path, lambda names: known_names(names, columns))
+    roles = find_columns(path, table.names, columns, needed=("path", "label"))
+    candidates = [] if "split" in roles else _split_candidates(table, roles)
+    rows, cells = table.read([*roles.values(), *candidates])
+    if not rows:
+        raise UserError(f"The manifest {path} has no rows. {COLUMNS_MEANT}")
+    of_role = dict(zip(roles, cells, strict=False))
+    of_candidate = dict(zip(candidates, cells[len(roles) :], strict=True))
+    if (place := _split_among(table, rows, of_candidate)) is not None:
+        roles["split"], of_role["split"] = place, of_candidate[place]
+    del cells, of_candidate
+
+    locator = Locator(path, suffixes)
+    labels = parse_labels(path, rows, whole_numbers(of_role.pop("label")), multi_label, may_be_single)
+    paths = _paths(path, rows, whole_numbers(of_role.pop("path")), labels, locator)
+    splits = parse_splits(path, rows, of_role["split"]) if "split" in roles else None
+    if splits is not None:
+        _check_splits(path, rows, labels, splits)
+    weights = parse_weights(path, rows, of_role["weight"]) if "weight" in roles else None
+    groups = parse_groups(path, rows, of_role["group"]) if "group" in roles else None
+    if groups is not None and splits is not None:
+        _check_groups(path, rows, groups, splits)
+    notes = (*table.notes, *describe_columns(path, table.names, roles), *_completions(locator, len(paths)))
+    return Manifest(path, rows, paths, labels, splits, weights, groups, notes)
+
+
+def _paths(
+    manifest: Path, rows: Sequence[int], cells: list[Cell], labels: list[tuple[str, ...]], locator: Locator
+) -> list[str]:
+    """The files that the cells name, each once."""
+    paths: list[str] = []
+    seen: dict[str, int] = {}
+    missing: list[tuple[int, str]] = []
+    for row, cell, of_image in zip(rows, cells, labels, strict=True):
+        if not (text := text_of(cell)):
+            raise UserError(
+                f"Row {row} of {manifest} has the label {', '.join(of_image)!r} but no image; fill in its path, or "
+                "remove the row."
+            )
+        found = _locate(manifest, row, text, locator)
+        if found is None:
+            missing.append((row, text))
+            continue
+        place = os.path.normpath(found) if "./" in found or "//" in found else found
+        if (earlier := seen.setdefault(place, row)) != row:
+            raise UserError(
+                f"Rows {earlier} and {row} of {manifest} both name {found}; give each image one row (several labels go "
+                "into one cell, with | between them)."
+            )
+        paths.append(found)
+    if missing:
+        row, text = missing[0]
+        others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UserError(
+            f"Files that {manifest} names do not exist, {len(missing)} of {len(rows)} (row {row}: {text}{others}). "
+            f"{locator.missing_hint(text)}; correct them, or remove the rows."
+        )
+    return paths
+
+
+def _locate(manifest: Path, row: int, text: str, locator: Locator) -> str | None:
+    try:
+        return locator.locate(text)
+    except UserError as error:
+        raise UserError(f"Row {row} of {manifest}: {error}") from error
+
+
+def _completions(locator: Locator, images: int) -> tuple[str, ...]:
+    if locator.completed is None:
+        return ()
+    written, found = locator.completed
+    return (f"{locator.completions} of {images} images are elsewhere than named; {written!r}, say, is {found}.",)
+
+
+def _split_candidates(table: Table, roles: Roles) -> list[int]:
+    """The places of the columns that may tell the split under another name."""
+    return [
+        place
+        for place, (name, first) in enumerate(zip(table.names, table.first, strict=False))
+        if place not in roles.values() and (often_splits(name) or split_named(text_of(first)) is not None)
+    ]
+
+
+def _split_among(table: Table, rows: Sequence[int], columns: dict[int, list[Cell]]) -> int | None:
+    """The place of the column that tells the split: one of nothing but names of splits, ``train`` among them.
+
+    Raises:
+        UserError: If there are two, or one that often tells the split has other values beside such names.
+    """
+    found: list[int] = []
+    for place, cells in columns.items():
+        splits = {cell: split_named(text_of(cell)) for cell in dict.fromkeys(cells)}
+        odd = [cell for cell, split in splits.items() if split is None]
+        if not odd and "train" in splits.values():
+            found.append(place)
+        elif odd and any(splits.values()) and often_splits(table.names[place]):
+            raise UserError(
+                f"The column {table.names[place]!r} of {table.path} names splits, but row {rows[cells.index(odd[0])]} "
+                f"has {odd[0]!r}; write one of {', '.join(SPLIT_NAMES)} there, or rename the column."
+            )
+    if len(found) > 1:
+        names = " and ".join(repr(table.names[place]) for place in found)
+        raise UserError(f"The columns {names} of {table.path} could each be the split; rename or remove one of them.")
+    return found[0] if found else None
+
+
+def _check_groups(path: Path, rows: Sequence[int], groups: list[str], splits: list[SplitName]) -> None:
+    """Refuse a group that is trained on and evaluated."""
+    firsts: dict[tuple[str, bool], int] = {}
+    for row, group, split in zip(rows, groups, splits, strict=True):
+        firsts.setdefault((group, split == "train"), row)
+    for (group, is_trained), row in firsts.items():
+        if group and is_trained and (other := firsts.get((group, False))) is not None:
+            raise UserError(
+                f"Rows {row} and {other} of {path} are of the group {group!r}, one in the split train and one in "
+                "another; put all images of a group into one split."
+            )
+
+
+def _check_splits(path: Path, rows: Sequence[int], labels: list[tuple[str, ...]], splits: list[SplitName]) -> None:
+    """Refuse labels that no training image has."""
+    firsts: dict[tuple[tuple[str, ...], SplitName], int] = {}
+    for row, pair in zip(rows, zip(labels, splits, strict=True), strict=True):
+        firsts.setdefault(pair, row)
+    trained = {label for of_image, split in firsts if split == "train" for label in of_image}
+    for (of_image, split), row in firsts.items():
+        if trained and (foreign := [label for label in of_image if label not in trained]):
+            raise UserError(
+                f"Row {row} of {path} has the label {foreign[0]!r} in the split {split}, which no image of the split "
+                "train has; add training images of it, or remove the row."
+            )

@@ -1,0 +1,87 @@
+"""Whether a data set's images are those of a checkpoint's run, and how the run divided them."""
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_warn
+
+from inceptionnext_lit.data.sources.embedded import data_folder
+from inceptionnext_lit.data.sources.fingerprint import Fingerprint, together
+from inceptionnext_lit.data.sources.folder import find_layout
+from inceptionnext_lit.data.sources.image_root import ImageRoot
+from inceptionnext_lit.data.splitting.rules import SplitRules
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.wording import listed
+
+
+def rules_of_run(
+    run: Mapping[str, Any], images: Mapping[str, Fingerprint], root: ImageRoot
+) -> tuple[str | None, SplitRules | None]:
+    """The rules by which a run held back a part of a data set.
+
+    Where only some classes have images that the run was trained on, that is a warning.
+
+    Args:
+        run: The run's settings, as a checkpoint holds them.
+        images: The fingerprints of its training and of its validation images.
+        root: The data set.
+
+    Returns:
+        Where the run's images lay, and the rules; None for what is not known, and for the rules of other images.
+    """
+    trained_on = run.get("data.root")
+    if not isinstance(trained_on, str):
+        return None, None
+    rules = _rules_by_place(run, root.folder, data_folder(trained_on))
+    if rules is None and _has_images(root, images):
+        rules = stored_rules(run)
+    return trained_on, rules
+
+
+def stored_rules(run: Mapping[str, Any]) -> SplitRules | None:
+    """The rules among a run's settings; None if they are not there, as in those of an earlier version."""
+    try:
+        return SplitRules(**{field.name: run[f"data.split.{field.name}"] for field in fields(SplitRules)})
+    except KeyError:
+        return None
+
+
+def _rules_by_place(run: Mapping[str, Any], root: Path, trained_on: Path) -> SplitRules | None:
+    """The rules; None if ``root`` is other data, or the run held nothing of it back."""
+    if not _places(root) & _places(trained_on) or (root != trained_on and _has_validation(trained_on)):
+        return None
+    return stored_rules(run)
+
+
+def _has_images(root: ImageRoot, images: Mapping[str, Fingerprint]) -> bool:
+    """Whether a folder without splits has the images of a run; where only some classes have, warn of them."""
+    if not images or root.source.has_splits:
+        return False
+    here = root.fingerprint(root.source.everything(root.given_classes))
+    whole = together(images.values())
+    if here == whole:
+        return True
+    known = [name for name, of_class in here.items() if of_class in (whole.get(name), images["train"].get(name))]
+    if known:
+        rank_zero_warn(
+            f"The checkpoint was trained on the images of {listed(known)}, so these metrics will be too high. "
+            "Evaluate images that it has not seen."
+        )
+    return False
+
+
+def _places(root: Path) -> set[str]:
+    """Where a data set lies, and where its training images lie."""
+    places = {os.path.realpath(root)}
+    with suppress(UserError):
+        if root.is_dir() and (train := find_layout(root).train) is not None:
+            places.add(os.path.realpath(train))
+    return places
+
+
+def _has_validation(root: Path) -> bool:
+    return root.is_dir() and find_layout(root).val is not None
