@@ -1,4 +1,4 @@
-"""Batches as a task gets them, without a trainer."""
+"""Batches as a task receives them, without a trainer."""
 
 from collections.abc import Iterable
 from typing import Any

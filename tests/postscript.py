@@ -1,4 +1,4 @@
-"""A program in PostScript that looks like an image file by its name, and the program that would run it."""
+"""A PostScript program named like an image file, and the program that would run it."""
 
 from pathlib import Path
 
@@ -15,12 +15,12 @@ showpage
 
 
 def fake_ghostscript(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Puts a ``gs`` on the path that leaves a file behind when it is called; returns that file."""
+    """Put a ``gs`` on the path that creates a file when it is called, and return that file."""
     mark = folder / "gs_was_called"
     program = folder / "bin/gs"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\necho "$@" >> {mark}\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
-    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # where Pillow keeps whether it found one
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # Pillow's cached result of looking for one
     return mark

@@ -1,4 +1,4 @@
-"""Child processes of tests: none outlives its test, and no wait for one is without end."""
+"""Child processes of tests: none outlives its test, and every wait for one is bounded."""
 
 import subprocess
 import time
@@ -11,7 +11,7 @@ Found = TypeVar("Found")
 
 @contextmanager
 def running(command: Sequence[object], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """Start a process in text mode; it is killed if it still runs when the block ends, however the block ends."""
+    """Start a process in text mode, and kill it if it is still running when the block ends."""
     with subprocess.Popen([str(word) for word in command], text=True, **options) as process:
         try:
             yield process
@@ -21,7 +21,7 @@ def running(command: Sequence[object], **options: Any) -> Iterator[subprocess.Po
 
 
 def wait_until(condition: Callable[[], Found], *, seconds: float = 120, every: float = 0.02) -> Found:
-    """Return the condition's first true value; fail if there is none within the time."""
+    """Return the condition's first true value; fail after a timeout."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"not within {seconds:g} seconds: {condition}"

@@ -1,4 +1,4 @@
-"""Runs a function in several processes that form one gloo group, as a trainer's processes on one machine do."""
+"""Run a function in several processes that form one gloo group, like a trainer's ranks on one machine."""
 
 import os
 import socket
@@ -15,14 +15,14 @@ from tests.processes import wait_until
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def run_ranks(count: int, function: Callable[..., Any], folder: Path, *arguments: Any) -> list[Any]:
-    """Call ``function(*arguments)`` in ``count`` processes; returns what each gave back, in the order of the ranks."""
+    """Call ``function(*arguments)`` in ``count`` processes, and return the results in the order of the ranks."""
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     ranks = start_processes(

@@ -1,4 +1,4 @@
-"""The allocator that keeps its memory."""
+"""The allocator that keeps freed memory."""
 
 import os
 import platform
@@ -32,7 +32,7 @@ def test_freed_memory_stays_with_the_process_unless_switched_off(value: str) -> 
     assert done.stdout.split() == [str(told), str(told)]
 
 
-def test_elsewhere_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctypes.CDLL", lambda name: object())
     assert keep_memory() is False
 

@@ -1,4 +1,4 @@
-"""What needs a CUDA device: python -m pytest -m gpu."""
+"""Tests that need a CUDA device: python -m pytest -m gpu."""
 
 import subprocess
 from collections.abc import Callable
@@ -51,7 +51,7 @@ def test_training_on_a_gpu(
 
 
 class NeverWaits(Callback):
-    """Lets no step from the fourth to the tenth wait for the GPU."""
+    """Fail if a step from the fourth to the tenth waits for the GPU."""
 
     def __init__(self) -> None:
         self.steps = 0
@@ -65,7 +65,7 @@ class NeverWaits(Callback):
 
 
 class Bar(RunProgressBar):
-    """The bar that a terminal would show, with new figures in each step."""
+    """A progress bar as on a terminal, updated in each step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ def test_a_training_step_never_waits_for_the_gpu(
 
 
 @pytest.mark.parametrize("every_n_steps", ["2", "100"])
-def test_a_loss_on_a_gpu_that_is_no_number_stops_the_run_before_a_checkpoint(
+def test_a_nan_loss_on_a_gpu_stops_the_run_before_a_checkpoint(
     shell: Callable[..., subprocess.CompletedProcess[str]],
     make_folder: Callable[..., Path],
     tmp_path: Path,

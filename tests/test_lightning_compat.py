@@ -43,7 +43,7 @@ def trainer() -> Trainer:
     return Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
 
 
-# what makes the object that a private name of PRIVATE_NAMES is of
+# creates the object that has the private names
 OWNERS: dict[str, Callable[[], Any]] = {
     "argparse.ArgumentParser": argparse.ArgumentParser,
     "argparse": lambda: argparse,
@@ -66,7 +66,7 @@ OWNERS: dict[str, Callable[[], Any]] = {
 
 
 def missing(name: str) -> str | None:
-    """A sentence on a private name that a library no longer has; None if it is there."""
+    """Describe a private name that a library no longer has; None if it exists."""
     owner, _, attribute = name.rpartition(".")
     found = cli() if name == "LightningCLI._subcommand_parsers" else OWNERS[owner]()
     if hasattr(found, attribute):
@@ -88,7 +88,7 @@ def test_a_name_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(missing("LightningCLI._parse_ckpt_path")).startswith("LightningCLI._parse_ckpt_path is gone from")
 
 
-LIBRARIES_OF_THEIR_OWN = {  # private names of torch and fvcore, each beside what it is for
+LIBRARIES_OF_THEIR_OWN = {  # private names of torch and fvcore, each with its purpose
     *("_C", "_BatchNorm", "_conv_forward", "_dynamo", "_get_tracing_state", "_inductor", "_initialized"),
     *("_is_in_bad_fork", "_pytree", "_distributed_c10d", "_DEFAULT_SUPPORTED_OPS", "_step_supports_amp_scaling"),
 }
@@ -96,7 +96,7 @@ PUBLIC_IN_EFFECT = {"_exit", "_replace"}  # documented by Python: os._exit, name
 
 
 def private_names(tree: ast.AST) -> set[str]:
-    """Private names that a module takes from elsewhere: attributes and imports."""
+    """Return the private names of other modules that a module uses: attributes and imports."""
     own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -154,7 +154,7 @@ def test_upper_bounds_go_with_the_private_names() -> None:
         assert f'"{bounded}"' in text
 
 
-def test_strategies_tell_how_they_start_and_how_long_they_wait() -> None:
+def test_start_method_and_timeout_of_strategies() -> None:
     ddp, single = DDPStrategy(start_method="fork"), SingleDeviceStrategy("cpu")
     assert [compat.start_method(strategy) for strategy in (ddp, DDPStrategy(), single)] == ["fork", "popen", None]
     for strategy in (ddp, single):

@@ -17,7 +17,7 @@ ODD = "a\x1b]0;owned\x07\x1b[31m\u202eb"
 ESCAPED = r"a\x1b]0;owned\x07\x1b[31m\u202eb"
 
 
-def test_signs_that_control_a_terminal_come_as_escapes() -> None:
+def test_control_characters_are_escaped() -> None:
     assert printable(ODD) == ESCAPED
     assert printable("été 图 –") == "été 图 –"
     assert printable("a\nb\tc\udcff") == r"a\nb\tc\udcff"
@@ -48,7 +48,7 @@ def test_every_way_to_the_terminal_escapes(capsys: pytest.CaptureFixture[str], m
     assert record.getMessage() == f"Loaded {ESCAPED}"
 
 
-def test_no_command_prints_a_files_or_a_class_s_escapes(
+def test_no_command_prints_escape_sequences_of_files_or_classes(
     cli: Callable[..., None],
     make_folder: Callable[..., Path],
     trained: Path,

@@ -31,7 +31,7 @@ def assert_same(content: dict[str, torch.Tensor]) -> None:
 
 
 @pytest.mark.parametrize("name", ["w.pth", "w.pt", "w.bin", "w.ckpt", "w.safetensors", "weights"])
-def test_the_content_says_what_kind_of_file_it_is(tmp_path: Path, name: str) -> None:
+def test_the_format_is_detected_from_the_content(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     for zipped in (True, False):
         torch.save(TENSORS, path, _use_new_zipfile_serialization=zipped)
@@ -64,7 +64,7 @@ def test_code_is_refused_and_not_run(
     assert not marker.exists()
 
 
-def test_the_arguments_of_timms_training_script_are_no_code(tmp_path: Path) -> None:
+def test_the_arguments_of_timms_training_script_are_plain_data(tmp_path: Path) -> None:
     torch.save({"state_dict": TENSORS, "args": argparse.Namespace(lr=0.1)}, tmp_path / "checkpoint.pth.tar")
     content = load_plain(tmp_path / "checkpoint.pth.tar")
     assert content["args"].lr == 0.1
@@ -85,14 +85,14 @@ def test_the_arguments_of_timms_training_script_are_no_code(tmp_path: Path) -> N
     ids=repr,
 )  # fmt: skip
 @pytest.mark.parametrize("zipped", [True, False])
-def test_plain_values_beside_weights_are_no_code(tmp_path: Path, value: object, expected: object, zipped: bool) -> None:
+def test_plain_values_besides_weights_are_loaded(tmp_path: Path, value: object, expected: object, zipped: bool) -> None:
     torch.save({"state_dict": TENSORS, "x": value}, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
     content = load_plain(tmp_path / "w.pth")
     assert content["x"] == (value if expected is None else expected)
     assert_same(content["state_dict"])
 
 
-def test_an_array_beside_weights(tmp_path: Path) -> None:
+def test_an_array_besides_weights(tmp_path: Path) -> None:
     torch.save({**TENSORS, "mean": np.array([0.5, 0.25])}, tmp_path / "w.pth")
     assert load_plain(tmp_path / "w.pth")["mean"].tolist() == [0.5, 0.25]
 

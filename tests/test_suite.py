@@ -1,4 +1,4 @@
-"""The suite itself: it runs under nohup and in the background, and no test waits without end."""
+"""The suite itself: it runs under nohup and in the background, and every test is bounded."""
 
 import multiprocessing
 import signal
@@ -57,7 +57,7 @@ def test_every_test_is_bounded(request: pytest.FixtureRequest) -> None:
             assert item.get_closest_marker("timeout") is not None, item.nodeid
 
 
-def test_what_never_comes_fails() -> None:
+def test_a_wait_for_what_never_comes_fails() -> None:
     with pytest.raises(AssertionError, match=r"not within 0\.1 seconds"):
         wait_until(lambda: None, seconds=0.1)
 

@@ -1,4 +1,4 @@
-"""A plugin with which timm's own test suite tests this family's rows, and nothing else.
+"""A plugin that makes timm's own test suite test only this family's rows.
 
 The suite is not in timm's wheel. Unpack the source of the release that is installed, and run it from there::
 
@@ -19,11 +19,11 @@ import inceptionnext_lit.models  # noqa: E402, F401  # after theirs are noted
 
 _LIST = timm.list_models
 _ROWS = set(_LIST()) - _THEIRS
-_NAMED_BY_A_TEST = "regnetx_002"  # which it looks for in the list
+_NAMED_BY_A_TEST = "regnetx_002"  # a test looks for it in the list
 
 
 def _list_rows(*args: Any, module: str | list[str] = "", pretrained: bool = False, **kwargs: Any) -> list[str]:
-    """List our rows among those that timm would list of any of its modules."""
+    """List our rows as the models of any of timm's modules."""
     if pretrained:
         return []
     return [name for name in _LIST(*args, **kwargs) if name in _ROWS or name == _NAMED_BY_A_TEST]

@@ -1,4 +1,4 @@
-"""A device that has no double precision, such as an Apple GPU, simulated on the CPU."""
+"""A device without double precision, such as an Apple GPU, simulated on the CPU."""
 
 from typing import Any, Self
 
@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class WithoutFloat64(TorchDispatchMode):
-    """Raises, as torch does for Apple's GPUs, when an operator makes a double on the device.
+    """Raise, like torch on Apple's GPUs, if an operator creates a float64 tensor on the device.
 
     All tensors stand for tensors on the device, but for what ``Tensor.cpu`` gives and what is computed from that alone.
     """
