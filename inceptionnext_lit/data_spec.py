@@ -1,4 +1,4 @@
-"""What the data tell the model, as one object."""
+"""Properties of a data set that a model depends on."""
 
 from dataclasses import dataclass
 
@@ -13,13 +13,13 @@ class DataSpec:
     """Classes and input of a data set.
 
     Attributes:
-        class_names: The class names in index order; ``None``: the indices.
-        num_classes: Number of classes; ``None``: as many as there are names, otherwise ImageNet's 1000.
+        class_names: Class names in index order; None for the indices.
+        num_classes: Number of classes; None for the number of names, or else ImageNet's 1000.
         multi_label: Whether an image may have several labels.
-        preprocessing: What the model's input looks like; ``None``: not known.
+        preprocessing: Preprocessing of the model's input; None if unknown.
 
     Raises:
-        UserError: If there is no class, or there are more or fewer names than classes.
+        UserError: If there are no classes, or the number of names differs from the number of classes.
     """
 
     class_names: list[str] | None = None
@@ -36,7 +36,7 @@ class DataSpec:
 
     @property
     def names(self) -> list[str]:
-        """The class names in index order, numbers where there are none."""
+        """Class names in index order, or the indices as text if there are none."""
         if self.class_names is not None:
             return list(self.class_names)
         return [str(index) for index in range(_IMAGENET_CLASSES if self.num_classes is None else self.num_classes)]

@@ -1,4 +1,4 @@
-"""Options that had other names: what to say of the old ones, and how to read the checkpoints that hold them."""
+"""Renamed options: messages for the old names, and reading checkpoints that contain them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,15 +34,15 @@ RENAMED = {
     "model.dist_bn": "model.execution.dist_bn",
     "model.test_time_flip": "model.execution.test_time_flip",
 }
-"""Keys of the command line and of recipes; those in a group follow the group."""
+"""Keys of the command line and of recipes; keys inside a group are renamed with it."""
 
-# what the arguments of the classification task and the settings of its runs had in common, and have no more
+# marks of the classification task's arguments and of a run's settings before the renaming
 _OLD_ARGUMENTS = {"num_classes", "class_names", "preprocessing", "loss", "label_smoothing", "mix"}
 _OLD_SETTINGS = {"data": {"data.split_seed"}, "model": {"model.label_smoothing", "model.mix.mixup"}}
 
 
 def new_key(key: str) -> str:
-    """The present name of a key: ``model.loss.mix.mixup`` for ``model.mix.mixup``; most keys have kept theirs."""
+    """Return the current name of a key, such as ``model.loss.mix.mixup`` for ``model.mix.mixup``."""
     for old, new in RENAMED.items():
         is_inside = key.startswith(f"{old}.") and not new.startswith(f"{old}.")
         if key == old or is_inside:
@@ -51,15 +51,15 @@ def new_key(key: str) -> str:
 
 
 def explain_renamed(key: str) -> str | None:
-    """A sentence that names the present name of a key; None if the key has kept its name."""
+    """Return a sentence with the current name of a key; None if it has not been renamed."""
     return None if (new := new_key(key)) == key else f"{key} is now {new}."
 
 
 def update_checkpoint(content: dict[str, Any]) -> None:
-    """Give the arguments and settings in a checkpoint their present names.
+    """Rename the arguments and settings in a checkpoint to their current names.
 
     Args:
-        content: What a file holds, changed in place; left alone if it is not an earlier checkpoint of this package.
+        content: The content of a file, changed in place if it is an earlier checkpoint of this package.
     """
     arguments, settings = content.get("hyper_parameters"), content.get("run")
     if isinstance(arguments, Mapping) and arguments.keys() >= _OLD_ARGUMENTS and "data_spec" not in arguments:
@@ -67,12 +67,12 @@ def update_checkpoint(content: dict[str, Any]) -> None:
     if isinstance(settings, Mapping):
         groups = tuple(f"{group}." for group, names in _OLD_SETTINGS.items() if settings.keys() >= names)
         renamed = {new_key(key) if str(key).startswith(groups) else key: value for key, value in settings.items()}
-        # the data's own settings say the same
+        # the data's settings contain the same values
         content["run"] = {key: value for key, value in renamed.items() if not str(key).startswith("model.data_spec.")}
 
 
 def _grouped(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """A task's arguments in their groups."""
+    """Group a task's arguments."""
     grouped: dict[str, Any] = {}
     for name, value in arguments.items():
         group, _, inner = new_key(f"model.{name}").removeprefix("model.").partition(".")

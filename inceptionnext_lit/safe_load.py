@@ -43,7 +43,7 @@ def load_plain(path: str | Path, *, mmap: bool = False) -> dict[str, Any]:
         mmap: Leave torch's tensors on disk until they are used, for reading small parts of a large file.
 
     Returns:
-        The file's dictionary of tensors, possibly nested. Options of an earlier checkpoint have their present names.
+        The file's dictionary of tensors, possibly nested; options of an earlier checkpoint have their current names.
 
     Raises:
         UserError: If the file does not exist, is empty or damaged, is not a dictionary, or contains more than plain

@@ -30,7 +30,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest test, so that no process waits for it in the end; give slow tests more time."""
+    """Start with the longest test, so that no worker waits for it at the end; give slow tests more time."""
     items.sort(key=lambda item: item.name != "test_every_python_command_in_order")
     for item in items:
         if item.get_closest_marker("slow") is not None and item.get_closest_marker("timeout") is None:
@@ -39,23 +39,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    torch.set_num_threads(1)  # these models are too small to gain from more, and the tests run side by side
+    torch.set_num_threads(1)  # these models are too small to gain from more, and tests run in parallel
 
 
 @pytest.fixture(autouse=True)
 def _called_as_in_a_clone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["cli.py"])  # by which messages name the program
+    monkeypatch.setattr(sys, "argv", ["cli.py"])  # messages name the program by it
 
 
 @pytest.fixture(scope="session")
 def sample() -> Path:
-    """The embedded images, unpacked."""
+    """Unpack the embedded images."""
     return unpack_sample()
 
 
 @pytest.fixture(scope="session")
 def make_folder(sample: Path) -> Callable[..., Path]:
-    """Lays out a data folder with the first images of some classes of the embedded ones."""
+    """Create a data folder with the first images of some classes of the embedded ones."""
 
     def make(root: Path, splits: dict[str, int], classes: tuple[str, ...] = ("bag", "coat", "sandal")) -> Path:
         for split, count in splits.items():
@@ -72,7 +72,7 @@ def make_folder(sample: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Runs the command line in this process, in an empty folder, as ``python cli.py WORDS`` would."""
+    """Run the command line in this process, in an empty folder, like ``python cli.py WORDS``."""
 
     def run(*words: object) -> None:
         main([str(word) for word in words])
@@ -83,7 +83,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs ``python cli.py WORDS`` in a process of its own, in an empty folder."""
+    """Run ``python cli.py WORDS`` in a new process, in an empty folder."""
 
     def run(*words: object, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
         return run_cli(words, cwd)

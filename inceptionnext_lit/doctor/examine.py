@@ -27,8 +27,8 @@ class Look:
     """What a picture looks like.
 
     Attributes:
-        is_plain: Whether it is almost all one color.
-        thumbnail: Gray levels of the upright picture, squeezed to 24×24, row by row.
+        is_plain: Whether it is almost entirely one color.
+        thumbnail: Gray levels of the upright picture resized to 24×24, row by row.
         color: Mean red, green and blue, 0 to 255.
     """
 
@@ -39,11 +39,11 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """What an array holds.
+    """Values of an array that Pillow has no mode for.
 
     Attributes:
-        channels: How many channels it has.
-        extremes: The least and the greatest value of floats; None for integers.
+        channels: Number of channels.
+        extremes: Minimum and maximum of floats; None for integers.
     """
 
     channels: int
@@ -61,14 +61,14 @@ class Examination:
         mode: Pillow's mode, such as ``RGB``.
         format: Pillow's name of the format, such as ``JPEG``.
         is_16_bit: Whether a channel has more than 8 bits.
-        orientation: EXIF's, 1 for upright.
-        is_animated: Whether it holds several pictures, of which the first counts.
-        is_transparent: Whether something of it can be seen through, where it is laid over white.
+        orientation: EXIF orientation, 1 for upright.
+        is_animated: Whether it has several frames or pages, of which only the first is used.
+        is_transparent: Whether it has transparent pixels, which are blended with white.
         look: What it looks like.
         error: Why it cannot be read, as the end of a sentence; empty if it can.
-        is_too_large: Whether that is because it has too many pixels.
-        array: What an array holds that Pillow has no mode for; None for a picture.
-        has_nodata: Whether some of its pixels are marked as without data by a TIFF's own tag.
+        is_too_large: Whether it cannot be read because it has too many pixels.
+        array: Values of an array that Pillow has no mode for; None for a picture.
+        has_nodata: Whether a TIFF tag marks some of its pixels as without data.
     """
 
     path: str
@@ -180,7 +180,7 @@ def _decode_array(path: str, digest: bytes, max_pixels: int) -> Examination:
 def _look(rgb: Image.Image) -> Look:
     histogram = np.array(rgb.histogram()).reshape(3, 256)
     red, green, blue = map(float, histogram @ np.arange(256) / histogram[0].sum())
-    # of all filters, this one keeps copies of other sizes most alike, and different pictures most different
+    # of all filters, this one separates copies of other sizes from different pictures best
     side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
     thumbnail = rgb.resize(side, Image.Resampling.HAMMING, reducing_gap=4).convert("L")
     return Look(_is_plain(histogram), thumbnail.tobytes(), (red, green, blue))

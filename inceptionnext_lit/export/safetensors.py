@@ -85,7 +85,7 @@ def convert_checkpoint(path: str | Path, output: str | Path, weights: WeightSet 
     content = load_plain(path, mmap=True)  # the optimizer state is never read
     arguments = _model_arguments(content, path)
     found = unwrap({"state_dict": content["state_dict"]}, weights, source=str(path))
-    check_finite(content["state_dict"], path)  # the other set of weights too: since the run may have diverged
+    check_finite(content["state_dict"], path)  # the other set of weights too, since the run may have diverged
     name, spec = arguments["name"], arguments["data_spec"]
     num_classes, preprocessing = spec["num_classes"], spec.get("preprocessing")
     kwargs = {key: value for key, value in (arguments["kwargs"] or {}).items() if key not in WEIGHT_SOURCES}

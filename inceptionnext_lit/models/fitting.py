@@ -112,7 +112,7 @@ def listed(names: Sequence[str], most: int = 4) -> str:
 
 @cache
 def _without_values(name: str) -> nn.Module:
-    """A model of the family as names and shapes alone."""
+    """Create a model of the family on the meta device, for its names and shapes."""
     with torch.device("meta"):
         return cast(nn.Module, timm.create_model(name))
 

@@ -1,4 +1,4 @@
-"""How every report is written: a terminal's table, Markdown, CSV or JSON."""
+"""Write reports as a terminal table, Markdown, CSV or JSON."""
 
 import csv
 import io
@@ -19,14 +19,14 @@ def render_table(
     title: str | None = None,
     numbers: Collection[str] = (),
 ) -> str:
-    """Lay out cells for people.
+    """Render cells as a human-readable table.
 
     Args:
         headers: Names of the columns.
         lines: The cells of each row.
         style: ``"table"`` is aligned and as wide as the terminal, or 200 characters in a file.
-        title: What stands above; a heading in Markdown.
-        numbers: The columns that are aligned to the right.
+        title: A line above the table; a heading in Markdown.
+        numbers: Columns to align to the right.
     """
     if style == "markdown":
         rule = ["--:" if name in numbers else ":--" for name in headers]
@@ -41,11 +41,11 @@ def render_table(
 
 
 def render_records(records: Sequence[Mapping[str, Any]], style: Literal["csv", "json"]) -> str:
-    """Write records for programs.
+    """Render records in a machine-readable format.
 
     Args:
-        records: Plain values under stable names, the same ones in each record.
-        style: ``"csv"`` has a line of names first, and nothing where ``"json"`` has null.
+        records: Plain values under stable names, which are the same in each record.
+        style: ``"csv"`` has a header, and empty cells for the nulls of ``"json"``.
     """
     if style == "json":
         return json.dumps(records, indent=2) + "\n"

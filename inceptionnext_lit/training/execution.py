@@ -1,4 +1,4 @@
-"""How a model is run: speed and memory, BatchNorm on several processes, and mirrored images in evaluation."""
+"""How a model is executed: speed, memory, BatchNorm on several ranks, and test-time flipping."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from inceptionnext_lit.training.batchnorm import DistBN
 
 @dataclass(frozen=True)
 class Execution:
-    """Execution of a model.
+    """How a model is executed.
 
     Args:
         channels_last: Use the channels-last memory format for images and activations, the fastest for convolutions on
@@ -20,10 +20,10 @@ class Execution:
         compile: Compile the model with ``torch.compile`` when training starts.
         grad_checkpointing: Recompute activations in the backward pass instead of storing them: less memory, about a
             third more time.
-        dist_bn: Whose running statistics of BatchNorm several processes validate with: their mean (``reduce``, timm's
-            default), or those of the first process (``broadcast``).
-        test_time_flip: Whether the commands validate, test and predict average each image's probabilities with its
-            mirror image's; the validations of a training do not. For classifiers.
+        dist_bn: BatchNorm's running statistics for validation on several ranks: their mean (``reduce``, timm's
+            default), or those of the first rank (``broadcast``).
+        test_time_flip: Whether the commands validate, test and predict average the probabilities of each image and its
+            mirror image; validations during training do not. For classifiers.
     """
 
     channels_last: bool = True

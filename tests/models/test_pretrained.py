@@ -190,4 +190,4 @@ def test_the_message_for_other_timm_models() -> None:
         "The pretrained weights of 'resnet50' could not be downloaded from "
         "https://huggingface.co/timm/resnet50.a1_in1k/resolve/main/model.safetensors"
     )
-    assert "(no network). Fetch " in message
+    assert "(no network). Download " in message

@@ -9,7 +9,7 @@ from inceptionnext_lit.seeding import run_seed
 
 KEY = "run"
 _TRAINER = ("max_epochs", "max_steps", "precision", "gradient_clip_val", "accumulate_grad_batches", "world_size")
-_NOT_SETTINGS = ("data_spec", "pretrained")  # from the data or used once
+_NOT_SETTINGS = ("data_spec", "pretrained")  # from the data, or used once
 
 
 class RunRecord(Callback):
