@@ -40,13 +40,14 @@ class CommandLine(CommandLineParsing):
 
     Args:
         until_end: What is held as long as the command runs: the run's folder, and the signals that end it.
+        words: The command line, which begins with the command.
         *args: As for LightningCLI.
         **kwargs: Likewise.
     """
 
-    def __init__(self, until_end: ExitStack, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, until_end: ExitStack, words: list[str], *args: Any, **kwargs: Any) -> None:
         self._until_end = until_end
-        super().__init__(until_end.enter_context(RunFolder()), *args, **kwargs)
+        super().__init__(until_end.enter_context(RunFolder()), words, *args, **kwargs)
 
     @property
     def _stored(self) -> dict[str, Any] | None:

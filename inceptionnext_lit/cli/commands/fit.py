@@ -44,6 +44,7 @@ def run(args: list[str] | None = None) -> None:
         with ExitStack() as until_end:
             CommandLine(
                 until_end,
+                words,
                 LightningModule,
                 LightningDataModule,
                 subclass_mode_model=True,
@@ -53,12 +54,8 @@ def run(args: list[str] | None = None) -> None:
                 # the run folder is always a new one; only a run without loggers meets an older file
                 save_config_kwargs={"overwrite": True},
                 parser_class=CommandParser,
-                parser_kwargs={
-                    "allow_abbrev": False,
-                    **{name: {"description": text} for name, text in COMMANDS.items()},
-                },
+                parser_kwargs={"allow_abbrev": False, words[0]: {"description": COMMANDS[words[0]]}},
                 trainer_defaults={"default_root_dir": "runs", "enable_model_summary": False},
-                args=words,
             )
     except Interrupted as interruption:
         is_training = words[:1] == ["fit"]
