@@ -23,11 +23,9 @@ def public_classes() -> Iterator[type]:
 
 
 def arguments(cls: type) -> list[str]:
-    """Names of a constructor's arguments; none of one that is not written in Python."""
-    try:
-        return list(inspect.signature(cls).parameters)
-    except ValueError:
-        return []
+    """Names of a constructor's arguments; none of one that comes from another package."""
+    owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
+    return list(inspect.signature(cls).parameters) if owner.__module__.startswith(inceptionnext_lit.__name__) else []
 
 
 CLASSES = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in public_classes()}

@@ -184,7 +184,7 @@ def _place(message: str) -> str:
     if (unknown := _unknown_key(message)) is not None and keys:
         # the unknown key itself is not part of the place
         keys[-1] = "" if unknown.startswith(f"{keys[-1]}.") else keys[-1].removesuffix(unknown).removesuffix(".")
-    return ".".join(key for key, before in zip(keys, ["", *keys[:-1]], strict=True) if key not in ("", before))
+    return ".".join(key for key, before in zip(keys, ["", *keys], strict=False) if key not in ("", before))
 
 
 def _plain_types(reason: str) -> str:

@@ -16,6 +16,7 @@ from torch import nn
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks import BaseTask
+from inceptionnext_lit.training.execution import Execution
 from tests.forked import run_cli
 from tests.recipes import REPO
 
@@ -159,9 +160,20 @@ class Small(BaseTask):
         super().__init__(nn.Linear(2, 2))
 
 
+class Mirrored(BaseTask):
+    def __init__(self, lr: float = 0.1, weight_decay: float = 0.0, execution: Execution | None = None) -> None:
+        super().__init__(nn.Linear(2, 2), execution=execution)
+
+
 class WithoutRate(BaseTask):
     def __init__(self) -> None:
         super().__init__(nn.Linear(2, 2))
+
+
+def test_a_task_that_cannot_average_mirrored_images() -> None:
+    assert Mirrored(execution=Execution(dist_bn="broadcast")).execution.dist_bn == "broadcast"
+    with pytest.raises(UserError, match="Mirrored does not average mirrored images: "):
+        Mirrored(execution=Execution(test_time_flip=True))
 
 
 def test_arguments_that_a_checkpoint_cannot_hold() -> None:

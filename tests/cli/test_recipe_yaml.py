@@ -58,7 +58,7 @@ def test_both_forms_of_a_key_in_one_recipe(text: str, value: Any) -> None:
         ("class_weights: {no: 1, 'no': 2}", r"the key 'no' stands twice, in lines 1 and 1"),
         ("a: [{x: 1, x: 1}]", r"the key 'x' stands twice"),
         (
-            "model:\n  mix:\n    mixup: 1\nmodel.mix.mixup: 2\n",
+            "model:\n  loss:\n    mix: {mixup: 1}\nmodel.loss.mix.mixup: 2\n",
             r"'model\.loss\.mix\.mixup' stands twice, in lines 3 and 4",
         ),
     ],
@@ -91,13 +91,13 @@ def test_a_key_twice_in_a_recipe(
 def test_names_on_the_command_line(
     cli: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "r.yaml").write_text("data:\n  class_names: [no, 0010]\n  class_weights: {no: 2, 0010: 3}\n")
+    (tmp_path / "r.yaml").write_text("data:\n  class_names: [no, 0010]\n  balance: {class_weights: {no: 2, 0010: 3}}\n")
     words = ["fit", *SMALL, "--config", "r.yaml"]
     with pytest.raises(SystemExit):
         cli(*words, "--data.balance.class_weights", "{0010: 0010, yes: 2}", "--print_config")
     printed = yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]
     assert printed["class_names"] == ["no", "0010"]
-    assert printed["class_weights"] == {"0010": 10.0, "yes": 2.0}
+    assert printed["balance"]["class_weights"] == {"0010": 10.0, "yes": 2.0}
     with pytest.raises(SystemExit) as exit_:
         cli(*words, "--data.class_names", "[no, yes]")
     assert exit_.value.code == 2
