@@ -122,6 +122,12 @@ def test_no_other_module_uses_private_names() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef) and node.name.startswith("_")
     }
+    ours |= {
+        node.attr
+        for tree in trees.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self"
+    }
     here_alone = {name.rpartition(".")[2] for name in compat.PRIVATE_NAMES}
     allowed = LIBRARIES_OF_THEIR_OWN | PUBLIC_IN_EFFECT | (ours - here_alone)
     del trees[Path(compat.__file__)]

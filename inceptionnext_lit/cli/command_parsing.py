@@ -9,7 +9,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from inceptionnext_lit.cli.latest_run import LAST, find_continuation, is_finished, run_name, say
 from inceptionnext_lit.cli.optimizers import add_optimizers, is_left_to_lightning, take_optimizers
-from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, other_classes, whole_numbers_first
+from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, named_classes, other_classes, whole_numbers_first
 from inceptionnext_lit.cli.predict_options import add_arguments, add_switch, take_inputs
 from inceptionnext_lit.cli.preflight import (
     check_continuation,
@@ -71,6 +71,7 @@ class CommandLineParsing(OpenLightningCLI):
         self._opened: OpenCheckpoint | None = None
         inputs, args = take_inputs(args)
         words = [word for word in cast(list[str], args) if not word.startswith("--print_config")]  # which would exit
+        self.set_command_defaults(words[0], named_classes(words))
         super().parse_arguments(parser, words)
         command = self.config["subcommand"]
         others = other_classes(self.config[command])

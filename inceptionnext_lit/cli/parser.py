@@ -8,14 +8,18 @@ import operator
 import pkgutil
 import re
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn, get_args
 
+import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 
 from inceptionnext_lit.cli.help import command_page
 from inceptionnext_lit.cli.optimizers import explain_class
-from inceptionnext_lit.cli.recipe_yaml import install
+from inceptionnext_lit.cli.recipe_yaml import install, load_recipe
 from inceptionnext_lit.data import ImageFolderDataModule
+from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.lightning_compat import command_parsers, options, set_type, type_of
 from inceptionnext_lit.printing import print_error
 from inceptionnext_lit.renamed import explain_renamed
@@ -68,6 +72,50 @@ def whole_numbers_first(parser: argparse.ArgumentParser) -> None:
             first, second = types.index(float), types.index(int)
             types[first], types[second] = int, float
             set_type(action, functools.reduce(operator.or_, types))
+
+
+def named_classes(words: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Find the classes that replace the default ones before the command line is parsed.
+
+    jsonargparse starts from the default class and keeps its values of arguments that the other class has too, even if
+    they do not validate there.
+
+    Args:
+        words: Words after the program's name, recipes as paths.
+
+    Returns:
+        Defaults for a parser: under ``model`` and ``data`` the class path, if it is a dotted path that can be imported.
+    """
+    paths: dict[str, Any] = {}
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        key, equals, value = word.partition("=")
+        value = value if equals else following
+        for name in DEFAULT_CLASSES:
+            if key in (f"--{name}", f"--{name}.class_path"):
+                paths[name] = value
+            elif key == "--config" and (path := _class_in_recipe(value, name)) is not None:
+                paths[name] = path
+    return {name: {"class_path": path} for name, path in paths.items() if _is_class(path)}
+
+
+def _class_in_recipe(path: str, name: str) -> Any:
+    try:
+        recipe = load_recipe(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, UserError, yaml.YAMLError):  # the parser says what is wrong with it
+        return None
+    if not isinstance(recipe, dict):
+        return None
+    given = recipe.get(name)
+    return recipe.get(f"{name}.class_path", given.get("class_path") if isinstance(given, dict) else given)
+
+
+def _is_class(path: Any) -> bool:
+    if not isinstance(path, str) or "." not in path:
+        return False
+    try:
+        return isinstance(pkgutil.resolve_name(path), type)
+    except Exception:  # the parser says what is wrong with it
+        return False
 
 
 def other_classes(config: Any) -> dict[str, dict[str, str]]:

@@ -123,7 +123,7 @@ def test_colour_augmentation_of_other_channels_is_left_out_with_a_warning(tmp_pa
     data = ImageFolderDataModule(
         str(folder(tmp_path, 6)), in_chans=6, augmentation="strong", num_workers=0, batch_size=2
     )
-    with pytest.warns(UserWarning, match="these have 6 channels: RandAugment and colour jitter"):
+    with pytest.warns(UserWarning, match="these have 6 channels: RandAugment and color jitter"):
         data.setup("fit")
     assert len(data.train_set[0].pixels) == 6
     with pytest.raises(UserError, match=r"data\.input\.mean is \[0\.5\], but must be 2 numbers, one per channel"):

@@ -199,7 +199,7 @@ def test_preprocessing(splits: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"image_size": 0}, "data.image_size is 0, but must be 1 pixel or more."),
+        ({"image_size": 0}, "data.image_size is 0, but must be 1 pixel or more, or a height and a width."),
         ({"batch_size": 0}, "data.batch_size is 0, but must be 1 image or more, or auto."),
         ({"num_workers": -1}, "data.num_workers is -1, but must be 0 or more, or null."),
         ({"input": InputOptions(mean=[0.5])}, "data.input.mean is [0.5], but must be 3 numbers, one per channel."),

@@ -187,7 +187,7 @@ def test_named_columns(write: Write, tmp_path: Path) -> None:
     [
         (
             "filename,image,label",
-            r"^The columns 'filename' and 'image' of .* could each be the path; name it with --data\.p",
+            r"^The columns 'filename' and 'image' of .* could each be the path; name it with --data\.manifest\.p",
         ),
         (
             "path,class,category",
