@@ -125,7 +125,7 @@ def test_the_callers_url_or_file_comes_first(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(UserError, match=r"^There is no checkpoint at nope\.pth; check the path\.$"):
         timm.create_model("inceptionnext_atto", pretrained=True, pretrained_cfg_overlay={"file": "nope.pth"})
     overlay = {"url": (tmp_path / "nope.pth").as_uri()}
-    with pytest.raises(UserError, match=re.escape(f"fetched from {overlay['url']} ([Errno 2] No such")):
+    with pytest.raises(UserError, match=re.escape(f"downloaded from {overlay['url']} ([Errno 2] No such")):
         timm.create_model("inceptionnext_atto", pretrained=True, pretrained_cfg_overlay=overlay)
 
 
