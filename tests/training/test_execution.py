@@ -74,7 +74,8 @@ def test_all_switches_by_config(cli: Callable[..., None], make_folder: Callable[
     stored = torch.load(tmp_path / "runs/quickstart/version_0/checkpoints/last.ckpt", weights_only=True)
     assert stored["global_step"] == 4
     assert stored["hyper_parameters"]["execution"] == {
-        "channels_last": False, "compile": False, "grad_checkpointing": True,
+        "channels_last": False, "compile": False, "grad_checkpointing": True, "dist_bn": "reduce",
+        "test_time_flip": False,
     }  # fmt: skip
     assert stored["run"]["trainer.precision"] == "bf16-mixed"
     assert stored["run"]["data.augmentation.repeats"] == 2

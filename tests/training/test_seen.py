@@ -162,7 +162,7 @@ def test_the_estimate_comes_after_fifty_steps(tmp_path: Path, capsys: pytest.Cap
 def test_a_log_file_gets_lines_within_long_epochs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, seconds: float, expected: int
 ) -> None:
-    monkeypatch.setattr(progress, "_SIGN_OF_LIFE_S", seconds)
+    monkeypatch.setattr(progress, "_LINE_EVERY_S", seconds)
     run(tmp_path, RunProgressBar(), count=40, max_epochs=1, limit_val_batches=0)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step")]
     assert len(lines) == expected
