@@ -1,4 +1,4 @@
-"""Images: the loader, the scan of a folder, transforms, and the datamodule over them."""
+"""Image data: reading, scanning folders, transforms, and the data modules."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what is asked for, so that the scan and the loader do not pay for Lightning (seconds, a gigabyte)."""
+    """Import a name on first use, so that scanning and reading do not import Lightning (seconds, a gigabyte)."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

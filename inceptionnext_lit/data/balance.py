@@ -1,4 +1,4 @@
-"""Unequal classes: weights in the loss, and which images a balanced sampler draws from."""
+"""Class imbalance: weights in the loss, and the images that a balanced sampler draws from."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,22 +17,22 @@ ClassWeights = Literal["auto"] | dict[str, float]
 
 @dataclass(frozen=True)
 class BalanceOptions:
-    """What makes up for classes of unequal size in training.
+    """How training compensates for classes of unequal size.
 
     Attributes:
-        class_weights: ``auto`` for classes that count the same in the loss, however many images they have; or weights
-            by class name. ``None``: every image counts the same.
-        sampler: ``shuffled`` uses each training image once an epoch; ``balanced`` draws the classes equally often.
+        class_weights: ``auto`` for classes with equal weight in the loss, regardless of their number of images; or
+            weights by class name. ``None``: all images have equal weight.
+        sampler: ``shuffled`` uses each training image once per epoch; ``balanced`` draws all classes equally often.
     """
 
     class_weights: ClassWeights | None = None
     sampler: Literal["shuffled", "balanced"] = "shuffled"
 
     def warn_of_both(self) -> None:
-        """Warn where both are on, each of which makes up for rare classes by itself."""
+        """Warn if both options are on, since each compensates for rare classes by itself."""
         if self.class_weights == "auto" and self.sampler == "balanced":
             rank_zero_warn(
-                "data.balance.sampler balanced and data.balance.class_weights auto both make up for rare classes; used "
+                "data.balance.sampler balanced and data.balance.class_weights auto both compensate for rare classes; "
                 "together, they overcompensate. Choose one of them."
             )
 
@@ -40,22 +40,22 @@ class BalanceOptions:
 def image_weights(
     samples: Sequence[Sample], classes: Sequence[str], class_weights: ClassWeights | None
 ) -> NDArray[np.float64] | None:
-    """How much each image counts in the loss: its own weight times its class's, with a mean of 1 over all images.
+    """Compute the weight of each image in the loss: its own times its class's, scaled to a mean of 1.
 
-    The loss of a batch is the mean over its images of weight times loss. Nothing in it depends on the other images of
-    the batch, so that it is the same on any number of processes.
+    The loss of a batch is the mean of weight times loss over its images. It does not depend on the other images of the
+    batch, so it is the same on any number of ranks.
 
     Args:
         samples: The training images.
         classes: The class names in index order.
-        class_weights: ``"auto"`` for the inverse of the class's number of images; or a weight by name, 1 for those that
-            are not named. An image with several labels has their mean.
+        class_weights: ``"auto"`` for the inverse of the class's number of images; or weights by name, 1 for the other
+            classes. An image with several labels gets the mean of their weights.
 
     Returns:
-        A weight for each image, (N,); None where all count the same.
+        A weight per image, (N,); None if all are equal.
 
     Raises:
-        UserError: If a class that is named does not exist, or a weight is not above 0.
+        UserError: If a named class does not exist, or a weight is not above 0.
     """
     images = Samples.of(samples)
     of_class = _of_classes(images, classes, class_weights)
@@ -72,7 +72,7 @@ def image_weights(
 
 
 def images_by_class(samples: Sequence[Sample], num_classes: int) -> list[list[int]]:
-    """The indices of the images that have each label; those without any are last, as a class of their own."""
+    """Return the indices of the images with each label; images without a label form a last class of their own."""
     images = Samples.of(samples)
     owners = images.owners()
     by_label = owners[np.argsort(images.labels, kind="stable")]
@@ -91,7 +91,7 @@ def _of_classes(
         known = set(classes)
         if unknown := [name for name in class_weights if name not in known]:
             raise UserError(
-                f"data.balance.class_weights names {unknown[0]!r}, which is none of the classes: "
+                f"data.balance.class_weights names {unknown[0]!r}, which is not one of the classes: "
                 f"{enumerate_names(classes)}."
             )
         if low := [name for name, weight in class_weights.items() if not 0 < weight < float("inf")]:

@@ -1,4 +1,4 @@
-"""What every data module shares: batches, steps, the share of each process, and loaders."""
+"""The base class of data modules: batches, steps, sharding across ranks, and loaders."""
 
 from collections.abc import Callable, Mapping, Sized
 from typing import Any, cast
@@ -18,18 +18,17 @@ from inceptionnext_lit.seeding import run_seed, seed_generators
 
 
 class BaseDataModule(LightningDataModule):
-    """Data in batches that do not depend on the number of processes, and that a continued run goes on with.
+    """Data module whose batches do not depend on the number of ranks, and which resumes within an epoch.
 
     A subclass sets ``train_set``, ``val_set`` and ``test_set``, in its constructor or in ``setup``: map-style data sets
-    of samples that ``default_collate`` takes. Random augmentation must draw from torch, NumPy or ``random``, which are
-    seeded by the run's seed, the epoch and the sample's index.
+    of samples that ``default_collate`` accepts. Random augmentation must draw from torch, NumPy or ``random``, which
+    are seeded with the run's seed, the epoch and the sample's index.
 
     Args:
         batch_size: Samples per batch and device.
-        global_batch_size: Samples per optimizer step over all devices and nodes; the trainer accumulates as many
-            batches as that takes. ``None``: one batch per device, or as many as ``trainer.accumulate_grad_batches``
-            says.
-        num_workers: Processes that load samples; ``None``: the cores that this process may use, at most 8.
+        global_batch_size: Samples per optimizer step over all devices and nodes; the trainer accumulates batches to
+            match. ``None``: one batch per device, or ``trainer.accumulate_grad_batches`` batches.
+        num_workers: Loader processes; ``None``: the cores available to this process, at most 8.
 
     Raises:
         UserError: If a value is out of its range.
@@ -52,15 +51,15 @@ class BaseDataModule(LightningDataModule):
         self.num_workers = default_workers() if num_workers is None else num_workers
 
     def describe(self, stage: str) -> list[str]:
-        """What the command line prints of the data before a stage begins, a line each; nothing by default.
+        """Return lines that the command line prints about the data before a stage begins; none by default.
 
         Args:
-            stage: ``fit``, ``validate``, ``test`` or ``predict``, which is set up.
+            stage: ``fit``, ``validate``, ``test`` or ``predict``, already set up.
         """
         return []
 
     def evaluates_run(self, run: Mapping[str, Any], images: Mapping[str, Fingerprint]) -> None:
-        """Choose the samples that ``validate`` and ``test`` use for a checkpoint; by default they are those of any run.
+        """Choose the samples that ``validate`` and ``test`` use for a checkpoint; by default the same for every run.
 
         Args:
             run: The settings of the checkpoint's run, such as ``data.root``.
@@ -68,19 +67,19 @@ class BaseDataModule(LightningDataModule):
         """
 
     def uncounted(self, sample: Any) -> Any:
-        """Mark a sample that only fills up the share of a process, so that metrics leave it out.
+        """Mark a padding sample, so that metrics ignore it.
 
         Args:
-            sample: One of ``val_set`` or ``test_set``, which another process evaluates.
+            sample: A sample of ``val_set`` or ``test_set`` that another rank evaluates.
 
         Returns:
-            For instance the same image with labels that the metrics ignore.
+            For example, the same image with labels that the metrics ignore.
 
         Raises:
             UserError: Unless a subclass overrides it.
         """
         raise UserError(
-            f"The samples cannot be divided evenly among {self._share['replicas']} processes. Define "
+            f"The samples cannot be divided evenly among {self._share['replicas']} ranks. Define "
             f"{type(self).__name__}.uncounted to mark the ones that metrics should ignore, or evaluate on one device."
         )
 
@@ -91,10 +90,10 @@ class BaseDataModule(LightningDataModule):
         return self.global_batch_size or self.batch_size * self._share["replicas"] * accumulated
 
     def _plan_steps(self) -> None:
-        """Let the trainer accumulate what the global batch takes.
+        """Set the trainer's gradient accumulation to match the global batch.
 
         Raises:
-            UserError: If a step takes more samples than there are, or cannot be made of whole batches.
+            UserError: If a step has more samples than the training set, or is not a multiple of a batch.
         """
         accumulated = plan_accumulation(
             images=len(cast(Sized, self.train_set)),
@@ -107,21 +106,21 @@ class BaseDataModule(LightningDataModule):
             self.trainer.accumulate_grad_batches = accumulated
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled batches of the training set; samples that make no full step are left out."""
+        """Return shuffled batches of the training set, without the samples of an incomplete last step."""
         self._plan_steps()
         return self._training_loader(_Seeded(self.train_set, run_seed()), default_collate)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Batches of the validation set, in its order."""
+        """Return batches of the validation set, in order."""
         return self._evaluation_loader(_Counted(self.val_set, self.uncounted), default_collate)
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """Batches of the test set, in its order."""
+        """Return batches of the test set, in order."""
         return self._evaluation_loader(_Counted(self.test_set, self.uncounted), default_collate)
 
     @property
     def _share(self) -> dict[str, int]:
-        """How many processes share the data, and which of them this one is."""
+        """The number of ranks, and this process's rank."""
         if self.trainer is None:
             return {"replicas": 1, "rank": 0}
         return {"replicas": self.trainer.world_size, "rank": self.trainer.global_rank}
@@ -129,8 +128,8 @@ class BaseDataModule(LightningDataModule):
     def _training_loader(
         self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any], **options: Any
     ) -> DataLoader[Any]:
-        """A loader of a data set whose items are asked for by a :class:`Draw`; ``options`` are the sampler's."""
-        shuffle = not getattr(self.trainer, "overfit_batches", 0)  # which means: the same images again and again
+        """Build the loader of a data set indexed by :class:`Draw`; ``options`` are the sampler's."""
+        shuffle = not getattr(self.trainer, "overfit_batches", 0)  # overfitting repeats the same images
         options |= {"seed": run_seed(), "shuffle": shuffle, **self._share}
         sampler = TrainingSampler(len(cast(Sized, dataset)), self.step_size, **options)
         return self._loader(dataset, collate, sampler)
@@ -146,7 +145,7 @@ class BaseDataModule(LightningDataModule):
 
 
 class _Seeded(Dataset[Any]):
-    """A training set, asked by draws, whose random numbers are those of the draw alone."""
+    """Training set indexed by draws, whose random numbers depend only on the draw."""
 
     def __init__(self, samples: Dataset[Any], seed: int) -> None:
         self.samples = samples
@@ -156,13 +155,13 @@ class _Seeded(Dataset[Any]):
         return len(cast(Sized, self.samples))
 
     def __getitem__(self, draw: Draw) -> Any:
-        with isolate_rng(include_cuda=False):  # which a loader process cannot use
+        with isolate_rng(include_cuda=False):  # loader processes cannot use CUDA
             seed_generators(self.seed, "sample", draw.epoch, draw.image, draw.repeat)
             return self.samples[draw.image]
 
 
 class _Counted(Dataset[Any]):
-    """An evaluation's set, asked by draws."""
+    """Evaluation set indexed by draws."""
 
     def __init__(self, samples: Dataset[Any], uncounted: Callable[[Any], Any]) -> None:
         self.samples = samples

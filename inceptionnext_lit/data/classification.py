@@ -1,4 +1,4 @@
-"""A folder of images as a LightningDataModule."""
+"""The data module for image classification."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from inceptionnext_lit.data.balance import BalanceOptions, image_weights, images_by_class
 from inceptionnext_lit.data.checks import check, warn_of_twins
-from inceptionnext_lit.data.datasets import LabelledImages, UnlabelledImages, collate_labelled, collate_unlabelled
+from inceptionnext_lit.data.datasets import LabeledImages, UnlabeledImages, collate_labeled, collate_unlabeled
 from inceptionnext_lit.data.decode.array_checks import check_arrays
 from inceptionnext_lit.data.decode.bad_images import BadImageOptions, BadImages, check_headers, hold_back_readable
 from inceptionnext_lit.data.defaults import default_batch_size
@@ -19,8 +19,8 @@ from inceptionnext_lit.data.input_format import InputOptions, input_format
 from inceptionnext_lit.data.sources.columns import ColumnNames
 from inceptionnext_lit.data.sources.fingerprint import Fingerprint
 from inceptionnext_lit.data.sources.image_root import ImageRoot
+from inceptionnext_lit.data.sources.packed_strings import PackedStrings
 from inceptionnext_lit.data.sources.sample_table import Samples
-from inceptionnext_lit.data.sources.texts import Texts
 from inceptionnext_lit.data.splitting.rules import SplitRules
 from inceptionnext_lit.data.splitting.run_images import rules_of_run
 from inceptionnext_lit.data.splitting.selection import Split
@@ -29,57 +29,55 @@ from inceptionnext_lit.data.transforms.pipeline import Transform, eval_transform
 from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.seeding import run_seed
 
-_BATCH_SIZE = 64  # where it is to be derived and nothing is trained
+_BATCH_SIZE = 64  # for batch_size auto outside training
 
 
 class ImageFolderDataModule(DeviceInput):
-    """Images in class folders or in a manifest, for training, evaluation and prediction.
+    """Data module for images in class folders or in a manifest, for training, evaluation and prediction.
 
-    The folder holds ``train/CLASS/*.jpg``, and beside ``train`` a ``val`` and a ``test`` folder of the same kind if
-    there are any, also under their other usual names (:func:`split_named`); or class folders alone. A manifest is a
-    table with the columns ``path`` and ``label``, and perhaps ``split``, ``weight`` and ``group``; see
-    :func:`read_manifest`. Without a validation split, a part of each class is held back, groups and copies in one
-    piece.
+    The folder contains ``train/CLASS/*.jpg``, and optionally ``val`` and ``test`` folders of the same layout, also
+    under their other usual names (:func:`split_named`); or only class folders. A manifest is a table with the columns
+    ``path`` and ``label``, and optionally ``split``, ``weight`` and ``group``; see :func:`read_manifest`. Without a
+    validation split, a part of each class is held back; groups and copies are not divided.
 
-    The loaders themselves give pixels, :class:`RawImages` in the place of images, which
-    :meth:`on_after_batch_transfer` makes a model's input of on the device.
-    Batches are ``(images, labels)``: float32 (N, C, S, S) and int64 (N,), or float32 (N, K) if multi-label; where
-    images or classes are weighted, training has ``(images, labels, weights)`` with float32 (N,). In prediction they are
-    :class:`UnlabelledBatch`, in natural order. On several processes each gets its share: of training
-    images in an order that depends on the run's seed and the epoch alone, of evaluation images every one once; an image
-    that only fills up a share has the label ``NOT_COUNTED``.
+    The loaders return pixels, with :class:`RawImages` instead of images, which :meth:`on_after_batch_transfer` turns
+    into the model's input on the device. Batches are ``(images, labels)``: float32 (N, C, S, S) and int64 (N,), or
+    float32 (N, K) if multi-label; with weighted images or classes, training batches are ``(images, labels, weights)``
+    with float32 (N,). In prediction they are :class:`UnlabeledBatch`, in natural order. Images are sharded across
+    ranks: training images in an order that depends only on the run's seed and the epoch, evaluation images each once;
+    a padding image has the label ``NOT_COUNTED``.
 
     Args:
-        root: The data folder or a manifest (.csv, .tsv, .txt, .jsonl, .parquet, .xlsx); for prediction, folders of
-            images, image files, patterns or manifests, one or several.
-            ``sample`` stands for the embedded images (a folder of that name is written ``./sample``), which are
-            unpacked into the folder that the environment variable ``INCEPTIONNEXT_LIT_CACHE`` names.
-        image_size: Side S of the images that the model gets, in pixels, or their height and width: ``[H, W]``.
-        in_chans: Channels C of the images: 3 for RGB, 1 for grey, 4 for RGBA, or any number that TIFF files or NumPy
-            arrays of shape (H, W, C) have.
+        root: The data folder or a manifest (.csv, .tsv, .txt, .jsonl, .parquet, .xlsx); for prediction, one or several
+            folders of images, image files, patterns or manifests. ``sample`` stands for the embedded images (write
+            ``./sample`` for a folder of that name), which are unpacked into the folder that the environment variable
+            ``INCEPTIONNEXT_LIT_CACHE`` names.
+        image_size: Side S of the model's input images, in pixels, or their height and width: ``[H, W]``.
+        in_chans: Channels C of the images: 3 for RGB, 1 for grayscale, 4 for RGBA, or any number of channels of TIFF
+            files or NumPy arrays of shape (H, W, C).
         batch_size: Images per batch and device; ``auto`` derives it from the number of training images.
-        global_batch_size: Images per optimiser step over all devices and nodes, for which the recipe's learning rate is
-            meant; the trainer accumulates as many batches as that takes. ``None``: one batch per device, or as many as
-            ``trainer.accumulate_grad_batches`` says.
-        num_workers: Processes that load images; ``None``: the cores that this process may use, at most 8.
-        augmentation: What is drawn at random in training: ``none``, ``light``, ``medium``, ``strong``, or keys of
-            :class:`Augmentation` one by one.
-        multi_label: Whether an image may have several labels, which takes a manifest.
+        global_batch_size: Images per optimizer step over all devices and nodes, for which the recipe's learning rate is
+            meant; the trainer accumulates batches to match. ``None``: one batch per device, or
+            ``trainer.accumulate_grad_batches`` batches.
+        num_workers: Loader processes; ``None``: the cores available to this process, at most 8.
+        augmentation: Random augmentation in training: ``none``, ``light``, ``medium``, ``strong``, or single keys of
+            :class:`Augmentation`.
+        multi_label: Whether an image may have several labels, which requires a manifest.
         class_names: The class names in index order, such as a checkpoint's; ``None``: the training split's, sorted.
-        split: What is held back for validation where there is no split of it, folds, and few-shot subsets.
+        split: What to hold back without a validation split, folds, and few-shot subsets.
         input: How images are resized and normalized for the model.
-        balance: What makes up for classes of unequal size.
-        bad_images: What is done about images that cannot be read.
+        balance: How to compensate for classes of unequal size.
+        bad_images: What to do about images that cannot be read.
         manifest: Names of a manifest's columns.
 
     Raises:
         UserError: If a value is out of its range.
     """
 
-    train_set: LabelledImages
-    val_set: LabelledImages
-    test_set: LabelledImages
-    predict_set: UnlabelledImages
+    train_set: LabeledImages
+    val_set: LabeledImages
+    test_set: LabeledImages
+    predict_set: UnlabeledImages
 
     def __init__(
         self,
@@ -121,7 +119,7 @@ class ImageFolderDataModule(DeviceInput):
         self._derive_batch_size = batch_size == "auto"
         self._has_statistics = input.has_statistics
         self._scanned: set[str] = set()
-        self._own = True  # what is evaluated is what this data module would train on
+        self._own = True  # whether evaluation uses the images that this data module would train on
         self._trained_on: str | None = None
         self._held_back: Fingerprint | None = None
 
@@ -130,7 +128,7 @@ class ImageFolderDataModule(DeviceInput):
         """The class names in index order; lists folders unless they were given.
 
         Raises:
-            UserError: If the folder does not tell them.
+            UserError: If they cannot be derived from the folder.
         """
         return self.images.classes
 
@@ -141,12 +139,12 @@ class ImageFolderDataModule(DeviceInput):
 
     @property
     def data_spec(self) -> DataSpec:
-        """What the model is told; raises like :attr:`classes`."""
+        """The classes and input that the model depends on; raises like :attr:`classes`."""
         return DataSpec(self.classes, self.num_classes, self.multi_label, self.preprocessing)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What training depends on, as plain data under the names of the arguments."""
+        """The settings that training depends on, as plain data under the arguments' names."""
         preprocessing = dict(self.preprocessing)
         return {
             "root": self.images.absolute,
@@ -162,51 +160,51 @@ class ImageFolderDataModule(DeviceInput):
         }
 
     def prepare_data(self) -> None:
-        """Unpack the embedded images if they are asked for."""
+        """Unpack the embedded images if they are used."""
         self.images.prepare()
 
     def setup(self, stage: str) -> None:
-        """Scans the folder for a stage, once: ``fit``, ``validate``, ``test`` or ``predict``.
+        """Scan the folder for a stage, once: ``fit``, ``validate``, ``test`` or ``predict``.
 
         Raises:
-            UserError: If the folder does not hold what the stage needs.
+            UserError: If the folder does not contain what the stage needs.
         """
         if stage in self._scanned:
             return
         evaluation = eval_transform(self.preprocessing, self.bad_images.max_pixels)
         if stage == "predict":
-            self.predict_set = UnlabelledImages(self.images.to_label(), evaluation)
+            self.predict_set = UnlabeledImages(self.images.to_label(), evaluation)
             self._check_arrays(self.predict_set.paths)
         elif stage == "fit":
             train, val = self._training_samples()
             transform = train_transform(self.augmentation, self.preprocessing, self.bad_images.max_pixels)
-            self.train_set = self._labelled(train, transform)
+            self.train_set = self._labeled(train, transform)
             self.train_set.erasing = self.augmentation.erasing
             self.train_set.weights = image_weights(train, self.classes, self.balance.class_weights)
             self.train_set.skip = self.skipped if self.bad_images.skips else None
-            self.val_set = self._labelled(val, evaluation)
+            self.val_set = self._labeled(val, evaluation)
             if self._derive_batch_size:
                 self.batch_size = default_batch_size(len(train))
             self._plan_steps()
         elif stage == "validate":
             val = self.rules.validation(self.images.source, self.images.given_classes, own=self._own)
-            self.val_set = self._labelled(self._readable(Samples.of([]), val)[1], evaluation)
+            self.val_set = self._labeled(self._readable(Samples.of([]), val)[1], evaluation)
             self._check_arrays(val.paths)
         elif stage == "test":
             test = self.rules.test(self.images.source, self.images.given_classes, own=self._own)
-            self.test_set = self._labelled(test, evaluation)
+            self.test_set = self._labeled(test, evaluation)
             self._check_arrays(test.paths)
         self._scanned.add(stage)
 
     def evaluates_run(self, run: Mapping[str, Any], images: Mapping[str, Fingerprint]) -> None:
-        """Let ``validate`` and ``test`` use what goes with a checkpoint.
+        """Choose the images that ``validate`` and ``test`` use for a checkpoint.
 
-        Of the run's own images without a validation split, wherever they lie now, that is the part that the run held
-        back; of others without splits, all of them.
+        For the run's own images without a validation split, wherever they are now, use the part that the run held
+        back; for other images without splits, use all of them.
 
         Args:
             run: The settings of the checkpoint's run.
-            images: The fingerprints of its training and of its validation images.
+            images: The fingerprints of its training and validation images.
         """
         self._trained_on, rules = rules_of_run(run, images, self.images)
         self._own = rules is not None
@@ -214,10 +212,10 @@ class ImageFolderDataModule(DeviceInput):
         self.rules = rules or self.rules
 
     def describe(self, stage: str) -> list[str]:
-        """Where the images of a stage come from, how many there are, and what was left out: a line each.
+        """Describe the source and number of a stage's images, and what was left out, one line each.
 
         Args:
-            stage: One that was set up.
+            stage: A stage that was set up.
         """
         if stage == "predict":
             return describe_junk(self.images.ignored)
@@ -238,39 +236,39 @@ class ImageFolderDataModule(DeviceInput):
         return [f"Images:     {text}", *describe_rest(self.images.source)]
 
     def fingerprint(self) -> dict[str, Fingerprint]:
-        """What tells the training and the validation images from others; the stage ``fit`` has to be set up."""
+        """Return the fingerprints of the training and validation images; requires the stage ``fit`` to be set up."""
         sets = {"train": self.train_set, "val": self.val_set}
         return {name: self.images.fingerprint(of.samples) for name, of in sets.items()}
 
     @property
     def holds_back(self) -> bool:
-        """Whether the validation images are a part of the training split."""
+        """Whether the validation images are held back from the training split."""
         return self._own and self.rules.hold_back(self.images.source, self.images.given_classes)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled batches of the training split; images that make no full step any more are left out."""
-        self.train_set.seed = run_seed()  # not before now, when all processes have agreed on it
+        """Return shuffled batches of the training split, without the images of an incomplete last step."""
+        self.train_set.seed = run_seed()  # only now have all ranks agreed on it
         if self.bad_images.skips:
             self.skipped.begin(Path((self.trainer.log_dir if self.trainer else None) or "."))
         is_balanced = self.balance.sampler == "balanced"
         balanced = images_by_class(self.train_set.samples, self.num_classes) if is_balanced else None
         repeats = self.augmentation.repeats
-        return self._training_loader(self.train_set, collate_labelled, repeats=repeats, balanced=balanced)
+        return self._training_loader(self.train_set, collate_labeled, repeats=repeats, balanced=balanced)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Batches of the validation split, in the order of the scan."""
-        return self._evaluation_loader(self.val_set, collate_labelled)
+        """Return batches of the validation split, in the order of the scan."""
+        return self._evaluation_loader(self.val_set, collate_labeled)
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """Batches of the test split, in the order of the scan."""
-        return self._evaluation_loader(self.test_set, collate_labelled)
+        """Return batches of the test split, in the order of the scan."""
+        return self._evaluation_loader(self.test_set, collate_labeled)
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """Batches of unlabelled images, in natural order."""
-        return self._loader(self.predict_set, collate_unlabelled)
+        """Return batches of unlabeled images, in natural order."""
+        return self._loader(self.predict_set, collate_unlabeled)
 
     def _training_samples(self) -> Split:
-        """The training and the validation samples, after a look at what would ruin a run."""
+        """Return the training and validation samples, after checking them for problems that would ruin a run."""
         train, val = self.rules.training(self.images.source, self.images.given_classes)
         warn_of_twins(self.classes)
         if not self.bad_images.skips:
@@ -284,9 +282,9 @@ class ImageFolderDataModule(DeviceInput):
         load = reader(self.preprocessing, self.bad_images.max_pixels)
         return hold_back_readable(train, val, load, may_move=self.holds_back)
 
-    def _check_arrays(self, paths: Texts | Sequence[str]) -> None:
+    def _check_arrays(self, paths: PackedStrings | Sequence[str]) -> None:
         check_arrays(paths, self.preprocessing, self.bad_images.max_pixels, has_statistics=self._has_statistics)
 
-    def _labelled(self, samples: Samples, transform: Transform) -> LabelledImages:
+    def _labeled(self, samples: Samples, transform: Transform) -> LabeledImages:
         num_labels = self.num_classes if self.multi_label else None
-        return LabelledImages(samples, transform, num_labels=num_labels)
+        return LabeledImages(samples, transform, num_labels=num_labels)

@@ -1,4 +1,4 @@
-"""Image files as items, and items as batches."""
+"""Data sets of image files, and the collation of their items into batches."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
@@ -15,8 +15,8 @@ from inceptionnext_lit.data.decode.bad_images import BadImages
 from inceptionnext_lit.data.decode.image import failure_reason
 from inceptionnext_lit.data.device_batch import RawImages, ToInput, stack_pixels
 from inceptionnext_lit.data.samplers import Draw
+from inceptionnext_lit.data.sources.packed_strings import PackedStrings
 from inceptionnext_lit.data.sources.sample_table import Sample, Samples, labels_of
-from inceptionnext_lit.data.sources.texts import Texts
 from inceptionnext_lit.data.transforms.erasing import Erasure, draw_erasure
 from inceptionnext_lit.data.transforms.pipeline import Transform
 from inceptionnext_lit.errors import UserError
@@ -25,14 +25,13 @@ from inceptionnext_lit.seeding import seed_generators
 
 
 class Item(NamedTuple):
-    """A labelled image.
+    """A labeled image.
 
     Attributes:
         pixels: Shape (C, S, S), uint8 or float32 in [0, 1].
-        label: Its class index; of a multi-label data set, a vector (K,) with 1 where it has the label; of an image that
-            does not count, ``NOT_COUNTED`` in the label's place.
-        weight: Its weight, where images are weighted.
-        erasure: What is to be erased of it, if anything is.
+        label: The class index; in a multi-label data set, a multi-hot vector (K,); for padding, ``NOT_COUNTED``.
+        weight: The image's weight, if images are weighted.
+        erasure: The rectangle to erase, if any.
     """
 
     pixels: Tensor
@@ -41,19 +40,19 @@ class Item(NamedTuple):
     erasure: Erasure | None = None
 
 
-class LabelledImages(Dataset[Item]):
+class LabeledImages(Dataset[Item]):
     """Images with their labels.
 
     Args:
         samples: The images.
-        transform: From an image file to its pixels.
+        transform: Reads an image file and returns its pixels.
         erasing: Probability that a rectangle of an image is erased.
-        num_labels: Labels K of a multi-label data set; None where an image has one.
-        weights: Weight of each image, (N,); None where all count the same.
-        seed: The run's seed, where the transform draws at random; what it draws for an image is then a function of
-            seed, epoch, index and repeat alone.
-        skip: What notes an image that cannot be read, in whose place the next one in the list is used then; None makes
-            it an error.
+        num_labels: Number of labels K of a multi-label data set; None for one label per image.
+        weights: Weight of each image, (N,); None if all are equal.
+        seed: The run's seed, for a random transform; its draws for an image then depend only on seed, epoch, index
+            and repeat.
+        skip: Records images that cannot be read; the next image in the list is then used instead. None makes them an
+            error.
     """
 
     def __init__(
@@ -80,13 +79,13 @@ class LabelledImages(Dataset[Item]):
         return len(self.samples)
 
     def __getitem__(self, key: int | Draw) -> Item:
-        """One item."""
+        """Return one item."""
         return self.__getitems__([key])[0]
 
     def __getitems__(self, keys: Sequence[int | Draw]) -> list[Item]:
-        """Several items."""
+        """Return several items."""
         draws = [key if isinstance(key, Draw) else Draw(key) for key in keys]
-        if self.seed is None or get_worker_info() is not None:  # a loader process has its generators to itself
+        if self.seed is None or get_worker_info() is not None:  # a loader process has its own generators
             return [self._load(draw) for draw in draws]
         with isolate_rng(include_cuda=False):
             return [self._load(draw) for draw in draws]
@@ -99,7 +98,7 @@ class LabelledImages(Dataset[Item]):
         return Item(pixels, label, weight, erasure)
 
     def _read(self, draw: Draw) -> tuple[int, Tensor]:
-        """The pixels of an image, and its index: the one that was asked for, or the next one that can be read."""
+        """Return the index and pixels of the requested image, or of the next one that can be read."""
         for following in range(draw.image, draw.image + len(self.samples)):
             place = following % len(self.samples)
             path = self.samples.paths[place]
@@ -111,7 +110,7 @@ class LabelledImages(Dataset[Item]):
                 if self.skip is None:
                     raise
                 self.skip.note(path, error)
-        raise UserError("None of the training images can be read. Look at the folder with the subcommand doctor.")
+        raise UserError("None of the training images can be read. Check the folder with the subcommand doctor.")
 
     def _label(self, sample: Sample, counts: bool) -> int | Tensor:
         if self.num_labels is None:
@@ -123,14 +122,13 @@ class LabelledImages(Dataset[Item]):
         return vector
 
 
-class UnlabelledBatch(NamedTuple):
-    """A batch for prediction, of N images that could be read and of those that could not.
+class UnlabeledBatch(NamedTuple):
+    """A batch for prediction: N images that could be read, and the files that could not.
 
     Attributes:
-        images: float32, shape (N, C, S, S); shape (0,) where none could be read. From the loader they are
-            :class:`RawImages`.
+        images: float32, shape (N, C, S, S); shape (0,) if none could be read. From the loader, :class:`RawImages`.
         paths: The N files.
-        unreadable: Path of each other file, and the reason.
+        unreadable: The path of each other file, and the reason.
     """
 
     images: Tensor | RawImages
@@ -138,12 +136,12 @@ class UnlabelledBatch(NamedTuple):
     unreadable: list[tuple[str, str]]
 
 
-class UnlabelledImages(Dataset[tuple[Tensor | str, str]]):
-    """Images with their paths; one that cannot be read is no error.
+class UnlabeledImages(Dataset[tuple[Tensor | str, str]]):
+    """Images with their paths; an image that cannot be read is not an error.
 
     Args:
         paths: Path of each image.
-        transform: From an image file to its pixels.
+        transform: Reads an image file and returns its pixels.
     """
 
     def __init__(self, paths: Sequence[str], transform: Transform) -> None:
@@ -151,28 +149,27 @@ class UnlabelledImages(Dataset[tuple[Tensor | str, str]]):
         self.keep(paths)
 
     def keep(self, paths: Sequence[str]) -> None:
-        """Let the data set be these images."""
-        self.paths = Texts.of(paths)  # which loader processes share
+        """Replace the images of the data set."""
+        self.paths = PackedStrings.of(paths)  # shared by loader processes
 
     def __len__(self) -> int:
         """The number of images."""
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor | str, str]:
-        """The image's pixels (C, S, S), or the reason why it cannot be read; and its path."""
+        """Return the image's pixels (C, S, S), or the reason why it cannot be read, and its path."""
         path = self.paths[index]
         try:
             return self.transform.read(path), path
-        except Exception as error:  # also of a picture that cannot be resized, such as one of 1×60000 pixels
+        except Exception as error:  # includes images that cannot be resized, such as 1×60000 pixels
             return failure_reason(error), path
 
 
-def collate_labelled(items: list[Item]) -> tuple[RawImages | Tensor, ...]:
-    """A batch for training and evaluation.
+def collate_labeled(items: list[Item]) -> tuple[RawImages | Tensor, ...]:
+    """Collate a batch for training and evaluation.
 
     Returns:
-        Images; labels, int64 (N,), or float32 (N, K) if multi-label; and float32 weights (N,) where the images have
-        some.
+        Images; labels, int64 (N,), or float32 (N, K) if multi-label; and weights, float32 (N,), if there are any.
     """
     pixels, labels, weights, erasures = zip(*items, strict=True)
     is_index = isinstance(labels[0], int)
@@ -181,10 +178,10 @@ def collate_labelled(items: list[Item]) -> tuple[RawImages | Tensor, ...]:
     return batch if weights[0] is None else (*batch, torch.tensor(weights, dtype=torch.float32))
 
 
-def collate_unlabelled(items: list[tuple[Tensor | str, str]]) -> UnlabelledBatch:
-    """A batch for prediction."""
+def collate_unlabeled(items: list[tuple[Tensor | str, str]]) -> UnlabeledBatch:
+    """Collate a batch for prediction."""
     images = [image for image, _ in items if isinstance(image, Tensor)]
-    return UnlabelledBatch(
+    return UnlabeledBatch(
         RawImages(stack_pixels(images)) if images else torch.empty(0),
         [path for image, path in items if isinstance(image, Tensor)],
         [(path, image) for image, path in items if isinstance(image, str)],
@@ -192,13 +189,13 @@ def collate_unlabelled(items: list[tuple[Tensor | str, str]]) -> UnlabelledBatch
 
 
 def finish_batch(batch: Any, to_input: ToInput, precision: Precision | None, *, with_erasing: bool = True) -> Any:
-    """A batch of a loader with a model's input in the place of its images, on the device where it is.
+    """Replace the raw images of a batch with the model's input, on the batch's device.
 
     Args:
-        batch: What a collate function here gave; any other batch stays as it is.
-        to_input: Normalises.
-        precision: The trainer's precision, which Lightning applies while there are only pixels; None for float32.
-        with_erasing: Whether what is to be erased is erased here.
+        batch: A batch from a collate function of this module; any other batch is returned unchanged.
+        to_input: Normalizes the pixels.
+        precision: The trainer's precision, which Lightning has applied to the pixels only; None for float32.
+        with_erasing: Whether to apply random erasing.
     """
     images, *rest = batch
     if not isinstance(images, RawImages):
@@ -206,4 +203,4 @@ def finish_batch(batch: Any, to_input: ToInput, precision: Precision | None, *, 
     finished: Any = images.finished(to_input, with_erasing=with_erasing)
     if precision is not None:
         finished = precision.convert_input(finished)
-    return batch._replace(images=finished) if isinstance(batch, UnlabelledBatch) else (finished, *rest)
+    return batch._replace(images=finished) if isinstance(batch, UnlabeledBatch) else (finished, *rest)

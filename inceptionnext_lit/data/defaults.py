@@ -1,4 +1,4 @@
-"""Settings that follow from the data set and the machine."""
+"""Defaults derived from the data set and the machine."""
 
 from inceptionnext_lit.machine import usable_cores
 
@@ -6,12 +6,12 @@ _MAX_WORKERS = 8
 
 
 def default_batch_size(images: int) -> int:
-    """Images per batch for so many training images: about forty steps an epoch, from 8 to 64 images each.
+    """Return a batch size of 8 to 64 that gives about forty steps per epoch.
 
-    A small data set needs the steps more than the speed of a large batch.
+    A small data set benefits more from steps than from the speed of a large batch.
 
     Args:
-        images: Training images.
+        images: Number of training images.
     """
     size = 8
     while size < 64 and images >= 40 * 2 * size:
@@ -20,5 +20,5 @@ def default_batch_size(images: int) -> int:
 
 
 def default_workers() -> int:
-    """Processes that load images: the cores that this process may use, at most 8."""
+    """Return the default number of loader processes: the cores available to this process, at most 8."""
     return min(usable_cores(), _MAX_WORKERS)

@@ -1,4 +1,4 @@
-"""What a person is told of the images before anything is done with them."""
+"""Describe the images of a stage to the user before it starts."""
 
 from collections import Counter
 
@@ -13,14 +13,14 @@ from inceptionnext_lit.data.splitting.rules import SplitRules
 
 
 def describe_training(source: Source, rules: SplitRules, train: Samples, val: Samples, *, held_back: bool) -> str:
-    """How many images are trained on, and where those for validation come from.
+    """Describe the number of training images, and the source of the validation images.
 
     Args:
         source: The data set.
-        rules: How it was divided.
+        rules: How it was split.
         train: The training images.
         val: The validation images.
-        held_back: Whether these are a part of the training split.
+        held_back: Whether the validation images are held back from the training split.
     """
     trained = f"{_images(train, 'training image')} in {_place(source, 'train')}"
     if not held_back:
@@ -32,14 +32,14 @@ def describe_training(source: Source, rules: SplitRules, train: Samples, val: Sa
 def describe_evaluation(
     source: Source, split: SplitName, samples: Samples, *, held_back: bool = False, changed: bool = False
 ) -> str:
-    """How many images are evaluated, and where they come from.
+    """Describe the number and source of the images to evaluate.
 
     Args:
         source: The data set.
-        split: Which split was asked for.
+        split: The requested split.
         samples: The images.
-        held_back: Whether these are what training on the same images held back.
-        changed: Whether they would have been if the images had not changed since.
+        held_back: Whether they are the part held back from training on the same images.
+        changed: Whether the images have changed since.
     """
     if held_back and changed:
         place = _place(source, "train")
@@ -50,16 +50,16 @@ def describe_evaluation(
 
 
 def describe_rest(source: Source) -> list[str]:
-    """What of a data set is not used, a line each."""
+    """Describe the unused parts of a data set, one line each."""
     lines = []
     if source.unused:
         names = enumerate_names([f"{name}/" for name in source.unused])
-        lines.append(f"Not used:   {names} beside the splits")
+        lines.append(f"Not used:   {names} next to the splits")
     return lines + describe_junk(source.ignored)
 
 
 def describe_junk(ignored: Counter[str]) -> list[str]:
-    """How many images of thumbnails and the like were left out; no line where there are none."""
+    """Describe how many thumbnails and similar images were left out; no line if there are none."""
     text = describe_ignored(ignored)
     return [] if text is None else [f"Ignored:    {text}"]
 

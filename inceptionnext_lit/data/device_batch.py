@@ -1,4 +1,4 @@
-"""What is left to do of a batch once it is on the device: conversion, normalisation, erasing."""
+"""Processing of batches on the device: conversion, normalization, erasing."""
 
 from collections.abc import Sequence
 from typing import Self
@@ -12,10 +12,10 @@ from inceptionnext_lit.preprocessing import Preprocessing
 
 
 class ToInput:
-    """Makes a model's input of pixels: ``(pixels / 255 - mean) / std``, to the last bit as on single images.
+    """Convert pixels to a model's input: ``(pixels / 255 - mean) / std``, bit for bit as for single images.
 
     Args:
-        preprocessing: Has the mean and the standard deviation of each channel.
+        preprocessing: Contains the mean and standard deviation of each channel.
     """
 
     def __init__(self, preprocessing: Preprocessing) -> None:
@@ -24,21 +24,20 @@ class ToInput:
         self._constants: dict[tuple[object, ...], tuple[Tensor, Tensor, Tensor]] = {}
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Input of the same shape, float32.
+        """Return the input in float32, with the same shape.
 
         Args:
-            pixels: Shape (N, C, H, W), uint8 or float32 in [0, 1], with a pixel's channels next to each other in memory
-                as those of the result will be.
+            pixels: Shape (N, C, H, W), uint8 or float32 in [0, 1], channels last in memory, as the result will be.
         """
         white, mean, std = self._on(pixels.device, pixels.shape[1:])
         scaled = pixels.to(torch.float32).div_(white) if pixels.dtype == torch.uint8 else pixels.clone()
         return scaled.sub_(mean).div_(std)
 
     def _on(self, device: torch.device, shape: torch.Size) -> tuple[Tensor, Tensor, Tensor]:
-        """255, mean and deviation on a device: spread out, so that CPUs need not go channel by channel.
+        """Return 255, mean and standard deviation on a device, expanded so that CPUs avoid a loop over channels.
 
-        255 is a tensor because GPUs divide by a plain number inexactly, and all are kept because copying them would
-        make a GPU wait.
+        255 is a tensor because GPUs divide inexactly by a Python number; all are cached because copying them would
+        synchronize the GPU.
         """
         key = (device, *shape)
         if key not in self._constants:
@@ -52,13 +51,13 @@ class ToInput:
 
 
 class RawImages:
-    """The images of a batch as loader processes hand them over, in the place that a model's input will have.
+    """The images of a batch from the loader processes, before they become the model's input.
 
-    The rectangles to erase stay in the host's memory, so that reading them does not make a GPU wait.
+    The rectangles to erase stay in host memory, so that reading them does not synchronize the GPU.
 
     Attributes:
         pixels: Shape (N, C, S, S), uint8 or float32 in [0, 1]; in memory (N, S, S, C).
-        erasures: One for each image, or none at all.
+        erasures: One per image, or an empty list.
     """
 
     def __init__(self, pixels: Tensor, erasures: Sequence[Erasure | None] = ()) -> None:
@@ -70,15 +69,15 @@ class RawImages:
         return len(self.pixels)
 
     def pin_memory(self) -> Self:
-        """The same images in memory that a GPU copies from by itself."""
+        """Return the same images in pinned memory."""
         return type(self)(self.pixels.pin_memory(), self.erasures)
 
     def to(self, device: torch.device) -> Self:
-        """The same images on a device; a GPU is not waited for."""
+        """Return the same images on a device, without synchronizing a GPU."""
         return type(self)(self.pixels.to(device, non_blocking=device.type == "cuda"), self.erasures)
 
     def finished(self, to_input: ToInput, *, with_erasing: bool = True) -> Tensor:
-        """The model's input, float32 (N, C, S, S): normalised, and erased where that was drawn and is wanted."""
+        """Return the model's input, float32 (N, C, S, S): normalized and, with ``with_erasing``, erased as drawn."""
         images = to_input(self.pixels)
         if self.erasures and with_erasing:
             erase(images, self.erasures)
@@ -86,6 +85,6 @@ class RawImages:
 
 
 def stack_pixels(images: Sequence[Tensor]) -> Tensor:
-    """Pixels (C, S, S) as a batch (N, C, S, S), which lies in memory as (N, S, S, C), which loader processes share."""
+    """Stack pixels (C, S, S) into a batch (N, C, S, S), channels last in memory that loader processes share."""
     stacked: Tensor = default_collate([image.permute(1, 2, 0) for image in images])
     return stacked.permute(0, 3, 1, 2)

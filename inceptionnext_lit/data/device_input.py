@@ -1,4 +1,4 @@
-"""Data whose loaders give pixels, which become a model's input on the device."""
+"""Data modules whose loaders return pixels, which become the model's input on the device."""
 
 from typing import Any
 
@@ -13,17 +13,17 @@ from inceptionnext_lit.preprocessing import Preprocessing
 
 
 class DeviceInput(BaseDataModule):
-    """Loaders give :class:`RawImages` in the place of images; normalizing and erasing are done on the device.
+    """Data module whose loaders return :class:`RawImages`, which are normalized and erased on the device.
 
     Attributes:
-        preprocessing: What the model's input looks like.
-        erases_mixed: Whether images are erased after they have been mixed, by :meth:`erase_mixed`.
+        preprocessing: Preprocessing of the model's input.
+        erases_mixed: Whether images are erased after mixing, by :meth:`erase_mixed`.
 
     Args:
-        preprocessing: What the model's input looks like.
+        preprocessing: Preprocessing of the model's input.
         batch_size: Images per batch and device.
         global_batch_size: Images per optimizer step over all devices; None for one batch per device.
-        num_workers: Processes that load images; None for the cores that this process may use, at most 8.
+        num_workers: Loader processes; None for the cores available to this process, at most 8.
 
     Raises:
         UserError: If a value is out of its range.
@@ -40,23 +40,23 @@ class DeviceInput(BaseDataModule):
         self._seen = SeenPixels(preprocessing)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Compare the first training images with the mean and deviation that are taken for theirs."""
+        """Compare the first training images with the configured mean and standard deviation."""
         if self.trainer and self.trainer.training and self.trainer.is_global_zero and isinstance(batch[0], RawImages):
             self._seen.note(batch[0].pixels)
         return batch
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Make a model's input of the images that a loader gave, on the device; the rest of the batch stays."""
+        """Replace the raw images of a batch with the model's input, on the device."""
         if self.erases_mixed and isinstance(batch[0], RawImages):
             self._left_to_erase = batch[0].erasures
         precision = self.trainer.precision_plugin if self.trainer else None
         return finish_batch(batch, self._to_input, precision, with_erasing=not self.erases_mixed)
 
     def erase_mixed(self, images: Tensor) -> None:
-        """Erase what was left of the last batch, where :attr:`erases_mixed` is on.
+        """Erase the rectangles drawn for the last batch, if :attr:`erases_mixed` is on.
 
         Args:
-            images: Its images (N, C, H, W), mixed or not, changed in place.
+            images: The batch's images (N, C, H, W), mixed or not, changed in place.
         """
         if self._left_to_erase:
             erase(images, self._left_to_erase)

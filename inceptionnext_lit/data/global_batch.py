@@ -1,21 +1,21 @@
-"""The arithmetic of the global batch: images per step = images per device × devices × accumulated batches."""
+"""Gradient accumulation for the global batch: images per step = batch size × devices × accumulated batches."""
 
 from inceptionnext_lit.errors import UserError
 
 
 def accumulation(global_batch: int, batch_size: int, devices: int) -> int:
-    """How many batches each device accumulates so that a step has exactly the recipe's number of images.
+    """Compute how many batches each device accumulates to match the global batch exactly.
 
     Args:
-        global_batch: Images per optimiser step over all devices, for which the recipe's learning rate is meant.
+        global_batch: Images per optimizer step over all devices, for which the recipe's learning rate is meant.
         batch_size: Images per batch and device.
-        devices: Devices of all nodes together.
+        devices: Number of devices over all nodes.
 
     Returns:
         Batches per step and device.
 
     Raises:
-        UserError: If no whole number comes out; with the nearest batch sizes and the nearest global batches that do.
+        UserError: If it is not a whole number; suggests the nearest batch sizes and global batches that work.
     """
     at_once = batch_size * devices
     if global_batch % at_once == 0:
@@ -30,35 +30,35 @@ def accumulation(global_batch: int, batch_size: int, devices: int) -> int:
     nearest = [count * at_once for count in (steps, steps + 1) if count > 0]
     ways.append(f"--data.global_batch_size {' or '.join(map(str, nearest))} (to which model.lr must be adapted)")
     raise UserError(
-        f"{global_batch} images a step (data.global_batch_size) cannot be made of {batch_size} (data.batch_size) × "
-        f"{devices} {'device' if devices == 1 else 'devices'} = {at_once} images at once; choose {', or '.join(ways)}."
+        f"{global_batch} images per step (data.global_batch_size) are not a multiple of {batch_size} (data.batch_size) "
+        f"× {devices} {'device' if devices == 1 else 'devices'} = {at_once}; choose {', or '.join(ways)}."
     )
 
 
 def plan_accumulation(*, images: int, batch_size: int, devices: int, global_batch: int | None, asked: int) -> int:
-    """Batches per step and device, of a global batch or as the trainer says.
+    """Compute the number of batches per step and device.
 
     Args:
-        images: Images in the training split.
+        images: Number of images in the training split.
         batch_size: Images per batch and device.
-        devices: Devices of all nodes together.
-        global_batch: Images per optimiser step; None leaves it to ``asked``.
-        asked: The trainer's own ``accumulate_grad_batches``, which is 1 if nobody has set it.
+        devices: Number of devices over all nodes.
+        global_batch: Images per optimizer step; None uses ``asked``.
+        asked: The trainer's ``accumulate_grad_batches``, 1 by default.
 
     Raises:
-        UserError: If the numbers do not go together, or a step has more images than there are.
+        UserError: If the numbers are inconsistent, or a step has more images than the training split.
     """
     count = asked if global_batch is None else accumulation(global_batch, batch_size, devices)
     if asked not in (1, count):
         raise UserError(
-            f"trainer.accumulate_grad_batches is {asked}, but {global_batch} images a step (data.global_batch_size) "
-            f"take {count}. Leave it out, or leave out data.global_batch_size."
+            f"trainer.accumulate_grad_batches is {asked}, but {global_batch} images per step (data.global_batch_size) "
+            f"require {count}. Leave it out, or leave out data.global_batch_size."
         )
     if count * batch_size * devices > images:
         step = f"A batch_size of {batch_size}" if count == 1 else f"A step of {count * batch_size * devices} images"
         raise UserError(
             f"{step} is more than the {images} training images"
-            + (f" give each of {devices} processes" if devices > 1 else "")
+            + (f" give each of {devices} ranks" if devices > 1 else "")
             + ", so there is no full step to train on. Choose a smaller --data.batch_size"
             + (" and --data.global_batch_size." if global_batch else ".")
         )

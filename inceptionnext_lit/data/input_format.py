@@ -1,4 +1,4 @@
-"""What a model's input looks like, from the options that a user gives."""
+"""The preprocessing of a model's input, from the user's options."""
 
 from dataclasses import dataclass
 
@@ -10,23 +10,22 @@ from inceptionnext_lit.preprocessing import CropMode, Exif, Interpolation, Prepr
 
 @dataclass(frozen=True)
 class InputOptions:
-    """How evaluation prepares an image, and how all images are normalized.
+    """How evaluation preprocesses an image, and how all images are normalized.
 
     Attributes:
         mean: Mean per channel for pixels in [0, 1]; ``None``: that of the pretrained weights if there are any,
             otherwise ImageNet's, averaged if not RGB.
-        std: Standard deviation per channel, likewise.
-        crop_pct: Share of the resized image's side that the evaluation's center crop keeps; ``None``: that of the
+        std: Standard deviation per channel; ``None`` as for ``mean``.
+        crop_pct: Fraction of the resized image's side that the evaluation's center crop keeps; ``None``: that of the
             pretrained weights, otherwise 0.875.
-        interpolation: Filter with which the evaluation resizes; ``None``: that of the pretrained weights, otherwise
-            bicubic.
-        crop_mode: What the evaluation does with images that are not square: resize the shorter side and cut the rest
-            (``center``), resize both sides (``squash``), or fill up with the mean (``border``); ``None``: as with the
+        interpolation: The evaluation's resampling filter; ``None``: that of the pretrained weights, otherwise bicubic.
+        crop_mode: How the evaluation treats images that are not square: resize the shorter side and crop the rest
+            (``center``), resize both sides (``squash``), or pad with the mean (``border``); ``None``: that of the
             pretrained weights, otherwise ``center``.
-        nodata: The value of pixels without data, as it is stored in the files, which become 0 after normalizing; NaN is
-            written ``.nan``. ``None``: what the tag of a TIFF file (GDAL's) says, if it has one.
-        exif: Whether EXIF's orientation is applied, so that pictures are upright. The authors' loaders ignore it on
-            ImageNet. A prediction applies it unless it is told not to, whatever the model was trained with.
+        nodata: The value of pixels without data, as stored in the files; these pixels become 0 after normalization.
+            NaN is written ``.nan``. ``None``: the value of a TIFF file's GDAL tag, if any.
+        exif: Whether to apply the EXIF orientation, so that images are upright. The authors' loaders ignore it on
+            ImageNet. Prediction applies it unless told otherwise, regardless of the training.
     """
 
     mean: list[float] | None = None
@@ -39,17 +38,18 @@ class InputOptions:
 
     @property
     def has_statistics(self) -> bool:
-        """Whether the mean or the standard deviation is given."""
+        """Whether the mean or the standard deviation was given."""
         return self.mean is not None or self.std is not None
 
 
 def input_format(image_size: int | list[int], in_chans: int, options: InputOptions = InputOptions()) -> Preprocessing:
-    """The evaluation transform as plain data, from the keys of the data module.
+    """Return the evaluation transform as plain data, from the options of the data module.
 
     Args:
-        image_size: Side of the images that the model gets, in pixels, or their height and width.
-        in_chans: Their channels.
-        options: The rest; what is ``None`` is ImageNet's mean and deviation, bicubic, and a center crop of 0.875.
+        image_size: Side of the model's input images, in pixels, or their height and width.
+        in_chans: Number of channels.
+        options: Other options; ``None`` values become ImageNet's mean and standard deviation, bicubic, and a center
+            crop of 0.875.
 
     Raises:
         UserError: If a value is out of its range.

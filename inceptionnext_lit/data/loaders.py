@@ -1,4 +1,4 @@
-"""Data loaders, and the processes in which they work."""
+"""Data loaders and their processes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,12 +17,12 @@ def build_loader(
     batch_size: int,
     num_workers: int,
 ) -> DataLoader[Any]:
-    """A loader whose processes, each of one thread, live as long as it does and copy nothing into pageable memory.
+    """Build a loader with persistent, single-threaded processes and pinned memory if there is a GPU.
 
     Args:
         dataset: The images.
-        collate: From a list of items to a batch.
-        sampler: The order; None for that of the data set.
+        collate: Turns a list of items into a batch.
+        sampler: The order; None for the data set's order.
         batch_size: Images per batch.
         num_workers: Loader processes; 0 loads in this process.
     """
@@ -39,5 +39,5 @@ def build_loader(
 
 
 def _begin_worker(number: int) -> None:
-    """Let freed memory stay: images come and go, and every new page takes time."""
+    """Keep freed memory: images are short-lived, and every new page takes time."""
     keep_memory()

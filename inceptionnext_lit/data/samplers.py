@@ -1,4 +1,4 @@
-"""Which image comes when, on which process: functions of seed, epoch and position alone."""
+"""Samplers that shard images across ranks; the order depends only on seed, epoch and position."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -16,9 +16,9 @@ class Draw(NamedTuple):
 
     Attributes:
         image: The image's index in the data set.
-        epoch: The epoch that it is drawn for.
+        epoch: The epoch.
         repeat: How often it was drawn before in this epoch (repeated augmentation).
-        counts: False where it only fills up a process's share of an evaluation.
+        counts: False for the padding of a rank in evaluation.
     """
 
     image: int
@@ -28,7 +28,7 @@ class Draw(NamedTuple):
 
 
 class _Indices(Dataset[Draw]):
-    """Stands for the data set in torch's constructor, which only asks for its length."""
+    """A placeholder data set for torch's constructor, which only needs its length."""
 
     def __init__(self, length: int) -> None:
         self.length = length
@@ -38,22 +38,22 @@ class _Indices(Dataset[Draw]):
 
 
 class TrainingSampler(DistributedSampler[Draw]):
-    """The shuffled order of each epoch, dealt out to the processes like cards.
+    """Training sampler: the shuffled order of each epoch, sharded round-robin across ranks.
 
-    Step k of an epoch uses the same images on any number of processes, as long as the images per step are the same.
-    An epoch ends with its last full step. (A ``DistributedSampler``, so that Lightning does not put its own around it.)
+    Step k of an epoch uses the same images on any number of ranks, as long as the number of images per step is the
+    same. An epoch ends with its last full step. It is a ``DistributedSampler`` so that Lightning does not wrap it.
 
     Args:
-        length: Images in the data set.
-        step_size: Images of one optimiser step over all processes; divisible by ``replicas``.
+        length: Number of images in the data set.
+        step_size: Images per optimizer step over all ranks; divisible by ``replicas``.
         seed: The run's seed.
-        replicas: Processes.
-        rank: This process's number.
-        repeats: Times that an image is drawn in a row, each time augmented afresh; an epoch stays as long as without,
-            so that it has fewer different images (repeated augmentation, arXiv 1901.09335).
+        replicas: Number of ranks.
+        rank: This process's rank.
+        repeats: How often an image is drawn in a row, each time with new augmentation; the length of an epoch does not
+            change, so it has fewer distinct images (repeated augmentation, arXiv 1901.09335).
         shuffle: Whether the order is random.
-        balanced: The images of each class; an epoch then draws the classes equally often, the images of a small class
-            again and again and a random part of those of a large one. None draws each image once.
+        balanced: The images of each class, to draw all classes equally often in an epoch: the images of a small class
+            repeatedly, and a random subset of a large class. None draws each image once.
     """
 
     def __init__(
@@ -76,18 +76,18 @@ class TrainingSampler(DistributedSampler[Draw]):
         self._start = 0, 0
 
     def start(self, epoch: int, skipped: int) -> None:
-        """Begin with an epoch of which this process has already seen its first ``skipped`` images."""
+        """Start at an epoch of which this rank has already seen its first ``skipped`` images."""
         self.set_epoch(epoch)
         self._start = epoch, skipped
 
     def __iter__(self) -> Iterator[Draw]:
-        """This process's images of one epoch: the one that ``set_epoch`` named, or else the next."""
+        """Yield this rank's images of one epoch: the one given to ``set_epoch``, otherwise the next."""
         epoch, (started, skipped) = self.epoch, self._start
         self.epoch, self._start = epoch + 1, (0, 0)
         return islice(self.draws(epoch), skipped if epoch == started else 0, None)
 
     def draws(self, epoch: int) -> Iterator[Draw]:
-        """This process's images of an epoch, in order."""
+        """Return this rank's images of an epoch, in order."""
         generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
         if self.balanced is not None:
             order = _balanced_order(self.length, self.balanced, generator)
@@ -99,7 +99,7 @@ class TrainingSampler(DistributedSampler[Draw]):
 
 
 def _balanced_order(length: int, classes: Sequence[Tensor], generator: torch.Generator) -> Tensor:
-    """So many images in random order, of each class equally many, give or take one."""
+    """Return ``length`` images in random order, with equally many of each class, give or take one."""
     extra = set(torch.randperm(len(classes), generator=generator)[: length % len(classes)].tolist())
     drawn = []
     for number, images in enumerate(classes):
@@ -112,16 +112,16 @@ def _balanced_order(length: int, classes: Sequence[Tensor], generator: torch.Gen
 
 
 class EvaluationSampler(DistributedSampler[Draw]):
-    """Every image once, whole batches dealt out to the processes.
+    """Evaluation sampler: every image once, with whole batches sharded round-robin across ranks.
 
-    The batches are those of a single process, so that every figure comes out the same. A process that would have a
-    batch less than the others, for which they would wait forever, gets one image more, which does not count.
+    The batches are the same as on a single rank, so all metrics are the same. A rank with one batch less than the
+    others, which would block them, is padded with one image that does not count.
 
     Args:
-        length: Images in the data set.
+        length: Number of images in the data set.
         batch_size: Images per batch.
-        replicas: Processes.
-        rank: This process's number.
+        replicas: Number of ranks.
+        rank: This process's rank.
     """
 
     def __init__(self, length: int, batch_size: int, *, replicas: int = 1, rank: int = 0) -> None:
@@ -129,13 +129,13 @@ class EvaluationSampler(DistributedSampler[Draw]):
         self._starts = range(rank * batch_size, length, replicas * batch_size)
         self._length, self._batch_size = length, batch_size
         batches = -(-length // batch_size)
-        self._fills_up = len(self._starts) < -(-batches // replicas)
+        self._is_padded = len(self._starts) < -(-batches // replicas)
         last = length - self._starts[-1] if self._starts else batch_size
-        self.num_samples = len(self._starts) * batch_size - max(0, batch_size - last) + self._fills_up
+        self.num_samples = len(self._starts) * batch_size - max(0, batch_size - last) + self._is_padded
 
     def __iter__(self) -> Iterator[Draw]:
-        """This process's images, and perhaps one that does not count."""
+        """Yield this rank's images, and padding if needed."""
         for start in self._starts:
             yield from map(Draw, range(start, min(start + self._batch_size, self._length)))
-        if self._fills_up:
+        if self._is_padded:
             yield Draw(0, counts=False)

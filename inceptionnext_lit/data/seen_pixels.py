@@ -1,4 +1,4 @@
-"""Whether the mean and the deviation that are taken for those of the images can be right."""
+"""Check the configured mean and standard deviation against the first training images."""
 
 import warnings
 
@@ -10,16 +10,16 @@ from inceptionnext_lit.preprocessing import Preprocessing
 
 _ENOUGH = 256  # images
 _FAR = 3.0  # standard deviations between the two means
-_SPREAD = 10.0  # times as large, or as small
-_PLAIN = 0.01  # spread below which images show nothing that could be compared
-_STEP = 4  # pixels between those that are counted
+_SPREAD = 10.0  # ratio of the two standard deviations, either way
+_PLAIN = 0.01  # below this standard deviation, images are too uniform to compare
+_STEP = 4  # stride of the sampled pixels
 
 
 class SeenPixels:
     """Compare the first training images with ``data.input.mean`` and ``std``, and warn once if they are far apart.
 
     Args:
-        preprocessing: Has both, for pixels in [0, 1].
+        preprocessing: Contains both, for pixels in [0, 1].
     """
 
     def __init__(self, preprocessing: Preprocessing) -> None:
@@ -36,7 +36,7 @@ class SeenPixels:
             )
 
     def note(self, pixels: Tensor) -> None:
-        """Look at a batch; the comparison is made after 256 images.
+        """Add a batch; the comparison is made after 256 images.
 
         Args:
             pixels: Shape (N, C, S, S), uint8 or float32, on the CPU.
@@ -61,7 +61,7 @@ class SeenPixels:
             _warn(
                 f"The first {self._images} training images have a mean of {_rounded(mean)} and a standard deviation of "
                 f"{_rounded(std)} per channel, but data.input.mean is {self._mean} and data.input.std is {self._std}; "
-                "set them to those of the images, unless pretrained weights want them so."
+                "set them to those of the images, unless pretrained weights require the given ones."
             )
 
 

@@ -104,7 +104,7 @@ def test_a_global_batch_that_cannot_be_divided(refused: Callable[..., str], fold
     words = ["--data.root", folder, "--data.batch_size", 4, "--data.global_batch_size", 10]
     message = refused("fit", *SMALL, *words)
     assert message.startswith(
-        "10 images a step (data.global_batch_size) cannot be made of 4 (data.batch_size) × 1 device"
+        "10 images per step (data.global_batch_size) are not a multiple of 4 (data.batch_size) × 1 device"
     )
     assert message.endswith(
         "choose --data.batch_size 2 or 5, or --data.global_batch_size 8 or 12 (to which model.lr must be adapted)."

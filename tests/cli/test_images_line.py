@@ -123,7 +123,7 @@ def test_splits_under_other_names(
     place = "archive/made"
     assert said("fit", *SMALL, *TRAIN, "--data.root", "archive") == [
         f"Images:     12 training images of 3 classes in {place}/Training/; {place}/VALID/: 6 for validation",
-        "Not used:   raw/ beside the splits",
+        "Not used:   raw/ next to the splits",
     ]
     assert said("validate", "--ckpt_path", BEST, "--data.root", "archive")[0] == (
         f"Images:     6 images of 3 classes in {place}/VALID/ (the checkpoint was trained on {tmp_path}/archive)"

@@ -33,7 +33,7 @@ def test_named_class_weights_and_weights_of_images() -> None:
 
 def test_class_weights_that_are_refused() -> None:
     with pytest.raises(
-        UserError, match=r"data\.balance\.class_weights names 'c', which is none of the classes: a, b\."
+        UserError, match=r"data\.balance\.class_weights names 'c', which is not one of the classes: a, b\."
     ):
         image_weights(UNEQUAL, ["a", "b"], {"c": 1.0})
     with pytest.raises(UserError, match=r"data\.balance\.class_weights\.a is 0\.0; it must be a number above 0"):
@@ -73,5 +73,5 @@ def test_images_without_a_label_are_a_class_of_their_own() -> None:
 
 
 def test_both_ways_at_once_are_warned_of() -> None:
-    with pytest.warns(UserWarning, match=r"both make up for rare classes; used together, they overcompensate"):
+    with pytest.warns(UserWarning, match=r"both compensate for rare classes; together, they overcompensate"):
         ImageFolderDataModule("x", balance=BalanceOptions(class_weights="auto", sampler="balanced"))

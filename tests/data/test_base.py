@@ -75,5 +75,5 @@ def test_samples_that_fill_up_a_share_are_marked(rank: int) -> None:
     seen = torch.cat(list(on(Marked(4), 2, rank).val_dataloader()))[:, 0].tolist()
     assert seen == ([0, 1, 2, 3, 8, 9] if rank == 0 else [4, 5, 6, 7, -1])
     if rank == 1:
-        with pytest.raises(UserError, match=r"divided evenly among 2 processes\. Define Data\.uncounted to mark"):
+        with pytest.raises(UserError, match=r"divided evenly among 2 ranks\. Define Data\.uncounted to mark"):
             list(on(Data(4), 2, rank).val_dataloader())

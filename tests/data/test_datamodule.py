@@ -180,7 +180,7 @@ def test_a_batch_larger_than_the_training_split(splits: Path, monkeypatch: pytes
     data = build(splits, batch_size=6)
     data.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     monkeypatch.setattr(pl.Trainer, "world_size", 2)
-    with pytest.raises(UserError, match=r"of 6 is more than the 10 training images give each of 2 processes"):
+    with pytest.raises(UserError, match=r"of 6 is more than the 10 training images give each of 2 ranks"):
         data.setup("fit")
 
 
@@ -362,7 +362,7 @@ def test_the_trainer_accumulates_what_the_global_batch_takes(splits: Path) -> No
     assert len(data.train_dataloader()) == 4  # 8 of the 10 images: one full step
     refused = build(splits, batch_size=2, global_batch_size=8)
     refused.trainer = pl.Trainer(accelerator="cpu", accumulate_grad_batches=2, logger=False, enable_checkpointing=False)
-    with pytest.raises(UserError, match=r"accumulate_grad_batches is 2, but 8 images a step .* take 4"):
+    with pytest.raises(UserError, match=r"accumulate_grad_batches is 2, but 8 images per step .* require 4"):
         refused.setup("fit")
     too_large = build(splits, batch_size=2, global_batch_size=12)
     too_large.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)

@@ -32,7 +32,7 @@ def test_a_file(tmp_path: Path, ending: str) -> None:
     """TIFFs are turned by Pillow itself, in the authors' loaders too."""
     path = turned(tmp_path / f"a{ending}")
     assert load_image(path).size == (40, 60)
-    stored = load_image(path, turns=False)
+    stored = load_image(path, apply_exif=False)
     assert stored.size == (60, 40)
     assert stored.getpixel((5, 20)) < (9, 9, 9)
     assert stored.getpixel((55, 20)) > (246, 246, 246)

@@ -23,8 +23,8 @@ def test_paths_sizes_and_labels_count_but_not_their_order_or_place(tmp_path: Pat
     larger = of(make("three", second=b"123"), "three")
     assert larger["bag"] != expected["bag"]
     assert larger["coat"] == expected["coat"]
-    relabelled = of([*one[:2], Sample(one[2].path, 2)], "one")
-    assert relabelled == {"bag": expected["bag"], "shirt": expected["coat"]}
+    relabeled = of([*one[:2], Sample(one[2].path, 2)], "one")
+    assert relabeled == {"bag": expected["bag"], "shirt": expected["coat"]}
 
 
 def test_several_labels_and_none(tmp_path: Path) -> None:

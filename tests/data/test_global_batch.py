@@ -17,9 +17,9 @@ def test_what_cannot_divide_names_the_nearest_choices() -> None:
     with pytest.raises(UserError) as error:
         accumulation(4096, 100, 8)
     assert str(error.value) == (
-        "4096 images a step (data.global_batch_size) cannot be made of 100 (data.batch_size) × 8 devices = 800 images "
-        "at once; choose --data.batch_size 64 or 128, or --data.global_batch_size 4000 or 4800 (to which model.lr must "
-        "be adapted)."
+        "4096 images per step (data.global_batch_size) are not a multiple of 100 (data.batch_size) × 8 devices = 800; "
+        "choose --data.batch_size 64 or 128, or --data.global_batch_size 4000 or 4800 (to which model.lr must be "
+        "adapted)."
     )
 
 

@@ -6,8 +6,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from inceptionnext_lit.data.sources.packed_strings import PackedStrings
 from inceptionnext_lit.data.sources.sample_table import Sample, Samples
-from inceptionnext_lit.data.sources.texts import Texts
 
 SINGLE = [Sample("a/1.jpg", 1), Sample("a/ü 2.jpg", 0), Sample("b/\udcff.jpg", 2), Sample("c", 0)]
 SEVERAL = [
@@ -45,15 +45,15 @@ def test_labels_are_plain_numbers() -> None:
 
 
 def test_labels_under_other_numbers_stay_in_order() -> None:
-    swapped = Samples.of(SEVERAL).relabelled(np.array([2, 1, 0], dtype=np.int32))
+    swapped = Samples.of(SEVERAL).relabeled(np.array([2, 1, 0], dtype=np.int32))
     assert [sample.label for sample in swapped] == [(0, 2), (), (1,), (0, 1, 2)]
-    assert [s.label for s in Samples.of(SINGLE).relabelled(np.array([5, 6, 7], dtype=np.int32))] == [6, 5, 7, 5]
+    assert [s.label for s in Samples.of(SINGLE).relabeled(np.array([5, 6, 7], dtype=np.int32))] == [6, 5, 7, 5]
 
 
 def test_parts_of_unlike_buffers_are_joined() -> None:
-    here, there = Texts.of(["1", "2"], prefix="/here/"), Texts.of(["3"], prefix="/there/")
+    here, there = PackedStrings.of(["1", "2"], prefix="/here/"), PackedStrings.of(["3"], prefix="/there/")
     assert here + there == ["/here/1", "/here/2", "/there/3"]
-    assert here + Texts.of(["3"], prefix="/here/") == ["/here/1", "/here/2", "/here/3"]
+    assert here + PackedStrings.of(["3"], prefix="/here/") == ["/here/1", "/here/2", "/here/3"]
 
 
 def test_an_image_takes_tens_of_bytes() -> None:

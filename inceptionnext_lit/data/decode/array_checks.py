@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from inceptionnext_lit.data.decode.arrays import TENSOR_SUFFIXES, find_missing, read_array
-from inceptionnext_lit.data.decode.image import stored_nodata, without_remarks
+from inceptionnext_lit.data.decode.image import stored_nodata, without_warnings
 from inceptionnext_lit.data.decode.opening import open_image
-from inceptionnext_lit.data.sources.scan import is_first_process
-from inceptionnext_lit.data.sources.texts import Texts
+from inceptionnext_lit.data.sources.packed_strings import PackedStrings
+from inceptionnext_lit.data.sources.scan import is_rank_zero
 from inceptionnext_lit.preprocessing import Preprocessing
 
 _NAMES = 2000  # paths among which such files are looked for
@@ -33,7 +33,7 @@ class _Seen:
 
 
 def check_arrays(
-    paths: Texts | Sequence[str], preprocessing: Preprocessing, max_pixels: int, *, has_statistics: bool
+    paths: PackedStrings | Sequence[str], preprocessing: Preprocessing, max_pixels: int, *, has_statistics: bool
 ) -> None:
     """Warn, in one process of a run, of floats out of their range, and say which files mark pixels without data.
 
@@ -46,14 +46,14 @@ def check_arrays(
         max_pixels: The most pixels that an image may have.
         has_statistics: Whether mean and deviation were given for this data.
     """
-    if not is_first_process():
+    if not is_rank_zero():
         return
     spread = paths[:: max(1, len(paths) // _NAMES)]
     arrays = [path for path in spread if path.lower().endswith(TENSOR_SUFFIXES)]
     arrays = arrays[:: -(-len(arrays) // _FILES) or 1]
     seen = _Seen()
     for path in arrays:
-        with suppress(Exception), without_remarks():  # whoever reads it for good has the words
+        with suppress(Exception), without_warnings():  # whoever reads it for good has the words
             _look(path, preprocessing, max_pixels, seen)
     _say_nodata(seen, len(arrays))
     _warn_of_range(seen, len(arrays), preprocessing, has_statistics)

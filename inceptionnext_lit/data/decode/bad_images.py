@@ -16,8 +16,8 @@ from inceptionnext_lit.data.checks import check
 from inceptionnext_lit.data.decode.arrays import TENSOR_SUFFIXES
 from inceptionnext_lit.data.decode.image import reading
 from inceptionnext_lit.data.decode.opening import MAX_PIXELS, open_image
+from inceptionnext_lit.data.sources.packed_strings import PackedStrings
 from inceptionnext_lit.data.sources.sample_table import Samples
-from inceptionnext_lit.data.sources.texts import Texts
 from inceptionnext_lit.data.splitting.selection import Split
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.wording import count
@@ -115,7 +115,7 @@ class BadImages:
             raise UserError(f"The list of skipped images {self.path} cannot be written: {error.strerror}.") from error
 
 
-def check_headers(paths: Texts, max_pixels: int) -> None:
+def check_headers(paths: PackedStrings, max_pixels: int) -> None:
     """Look at the first bytes of images, of at most 2,000 that are spread over the data set.
 
     Args:

@@ -35,7 +35,7 @@ def load_image(
     nodata: float | None = None,
     fill: Sequence[float] = (),
     *,
-    turns: bool = True,
+    apply_exif: bool = True,
 ) -> Image.Image: ...
 
 
@@ -47,7 +47,7 @@ def load_image(
     nodata: float | None = None,
     fill: Sequence[float] = (),
     *,
-    turns: bool = True,
+    apply_exif: bool = True,
 ) -> "Image.Image | Tensor": ...
 
 
@@ -58,7 +58,7 @@ def load_image(
     nodata: float | None = None,
     fill: Sequence[float] = (),
     *,
-    turns: bool = True,
+    apply_exif: bool = True,
 ) -> "Image.Image | Tensor":
     """Reads an image file as an upright picture with the channels that a model takes.
 
@@ -75,7 +75,7 @@ def load_image(
             arrays and TIFFs of other channels, each channel's values count; in pictures, pixels all of whose colours
             have it.
         fill: What such pixels show, per channel, for values in [0, 1]; 0 if not given.
-        turns: Whether EXIF's orientation is applied.
+        apply_exif: Whether EXIF's orientation is applied.
 
     Returns:
         The picture in mode L, RGB or RGBA; otherwise a float32 tensor (C, H, W).
@@ -90,7 +90,7 @@ def load_image(
 
             return from_numpy(as_floats(stored, nodata, fill))
         with open_image(path, max_pixels) as image:
-            return upright(image, channels, nodata, fill, turns=turns)
+            return upright(image, channels, nodata, fill, apply_exif=apply_exif)
 
 
 def upright(
@@ -99,7 +99,7 @@ def upright(
     nodata: float | None = None,
     fill: Sequence[float] = (),
     *,
-    turns: bool = True,
+    apply_exif: bool = True,
 ) -> Image.Image:
     """Turns any picture of Pillow's into what :func:`load_image` makes of its file.
 
@@ -108,16 +108,16 @@ def upright(
         channels: 1, 3 or 4, as in :func:`load_image`.
         nodata: The value of pixels without data, likewise.
         fill: What these show, likewise.
-        turns: Whether EXIF's orientation is applied.
+        apply_exif: Whether EXIF's orientation is applied.
 
     Raises:
         ValueError: If its pixel values have no defined brightness, or the channels are others.
     """
     image.load()
-    picture = ImageOps.exif_transpose(image) if turns else image
+    picture = ImageOps.exif_transpose(image) if apply_exif else image
     if channels not in (1, 3, 4):
         raise ValueError(f"it is a picture of mode {picture.mode}, not one of {channels} channels (data.in_chans)")
-    missing = _find_missing(image, nodata, turns=turns)
+    missing = _find_missing(image, nodata, apply_exif=apply_exif)
     picture = {1: _to_grey, 3: _to_rgb, 4: _to_rgba}[channels](picture)
     if missing is not None:
         levels = tuple(round(255 * value) for value in fill or [0.0] * channels)
@@ -135,7 +135,7 @@ def marks_nodata(image: Image.Image) -> bool:
     return _find_missing(image, None) is not None
 
 
-def _find_missing(image: Image.Image, nodata: float | None, *, turns: bool = True) -> Image.Image | None:
+def _find_missing(image: Image.Image, nodata: float | None, *, apply_exif: bool = True) -> Image.Image | None:
     """A mask of the pixels without data, turned as the picture is; None if there are none."""
     nodata = stored_nodata(image) if nodata is None else nodata
     if nodata is None:
@@ -152,7 +152,7 @@ def _find_missing(image: Image.Image, nodata: float | None, *, turns: bool = Tru
     if not whole.any():
         return None
     mask = Image.fromarray(whole.astype(np.uint8) * 255)
-    if not turns:
+    if not apply_exif:
         return mask
     mask.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
     return ImageOps.exif_transpose(mask)
@@ -169,7 +169,7 @@ def reading(path: str | Path) -> Iterator[None]:
         UserError: If the block raises anything but MemoryError.
     """
     try:
-        with without_remarks():
+        with without_warnings():
             yield
     except MemoryError:
         raise
@@ -201,7 +201,7 @@ _filters = warnings.catch_warnings()
 
 
 @contextmanager
-def without_remarks() -> Iterator[None]:
+def without_warnings() -> Iterator[None]:
     """Silences remarks on odd metadata, which each worker and epoch would repeat.
 
     The filters of warnings are the whole process's: of several threads the first one sets them, the last one resets.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags
 from simplejpeg import decode_jpeg
 
-from inceptionnext_lit.data.decode.image import without_remarks
+from inceptionnext_lit.data.decode.image import without_warnings
 from inceptionnext_lit.data.decode.opening import MAX_PIXELS, identify, open_regular
 from inceptionnext_lit.data.decode.signatures import SIGNATURE_LENGTH, is_jpeg_start
 
@@ -89,16 +89,16 @@ class Jpeg:
         return np.ascontiguousarray(part.swapaxes(0, 1) if exchange else part)
 
 
-def open_jpeg(path: str, max_pixels: int = MAX_PIXELS, *, turns: bool = True) -> Jpeg | None:
+def open_jpeg(path: str, max_pixels: int = MAX_PIXELS, *, apply_exif: bool = True) -> Jpeg | None:
     """Reads a file's header; None if it is no JPEG in grey or YCbCr that can be opened.
 
     Args:
         path: The file.
         max_pixels: The most pixels that it may have.
-        turns: Whether EXIF's orientation is applied.
+        apply_exif: Whether EXIF's orientation is applied.
     """
     try:
-        with open_regular(path) as file, without_remarks():
+        with open_regular(path) as file, without_warnings():
             head = file.read(SIGNATURE_LENGTH)
             if not is_jpeg_start(head):
                 return None
@@ -110,4 +110,4 @@ def open_jpeg(path: str, max_pixels: int = MAX_PIXELS, *, turns: bool = True) ->
     if header.mode not in ("L", "RGB"):
         return None
     width, height = header.size
-    return Jpeg(content, width, height, orientation if turns and orientation in _UPRIGHT else 1)
+    return Jpeg(content, width, height, orientation if apply_exif and orientation in _UPRIGHT else 1)

@@ -17,10 +17,10 @@ from inceptionnext_lit.data.sources.files import (
     visible_entries,
     visible_folders,
 )
+from inceptionnext_lit.data.sources.packed_strings import PackedStrings
 from inceptionnext_lit.data.sources.sample_table import Samples
 from inceptionnext_lit.data.sources.scan import Scan
 from inceptionnext_lit.data.sources.split_names import SYNONYMS, SplitName, split_named
-from inceptionnext_lit.data.sources.texts import Texts
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.wording import count
 
@@ -206,7 +206,7 @@ def scan_split(
                 for path in images:
                     yield path[len(prefix) :]
 
-        paths = Texts.of(below(), prefix)
+        paths = PackedStrings.of(below(), prefix)
     labels = np.repeat(np.array([numbers[name] for name in found], dtype=np.int32), counts)
     if ignored is not None:
         ignored.update(scan.ignored)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from inceptionnext_lit.data.sources.texts import Texts
+from inceptionnext_lit.data.sources.packed_strings import PackedStrings
 
 Label = int | tuple[int, ...]
 """The index of a class; in a multi-label data set the indices of an image's labels, in ascending order."""
@@ -45,11 +45,11 @@ class Samples(Sequence[Sample]):
 
     def __init__(
         self,
-        paths: Texts,
+        paths: PackedStrings,
         labels: NDArray[np.int32],
         counts: NDArray[np.int32] | None = None,
         weights: NDArray[np.float64] | None = None,
-        groups: Texts | None = None,
+        groups: PackedStrings | None = None,
     ) -> None:
         self.paths = paths
         self.labels = labels
@@ -78,14 +78,14 @@ class Samples(Sequence[Sample]):
                     groups.append(sample.group)
                 yield sample.path
 
-        packed = Texts.of(paths())
+        packed = PackedStrings.of(paths())
         own = np.array(weights, dtype=np.float64)
         return cls(
             packed,
             np.array(labels, dtype=np.int32),
             np.array(counts, dtype=np.int32) if several else None,
             None if (own == 1).all() else own,
-            Texts.of(groups) if groups else None,
+            PackedStrings.of(groups) if groups else None,
         )
 
     def __len__(self) -> int:
@@ -158,7 +158,7 @@ class Samples(Sequence[Sample]):
             None if self.groups is None else self.groups.take(chosen),
         )
 
-    def relabelled(self, numbers: NDArray[np.int32]) -> "Samples":
+    def relabeled(self, numbers: NDArray[np.int32]) -> "Samples":
         """The same images with ``numbers[label]`` in each label's place."""
         labels = numbers[self.labels]
         if self.counts is not None:

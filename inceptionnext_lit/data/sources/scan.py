@@ -63,7 +63,7 @@ class Scan:
             return
         self._looked_at = self._files
         now = time.monotonic()
-        if now >= self._next and is_first_process():
+        if now >= self._next and is_rank_zero():
             on_terminal = sys.stderr.isatty()
             self._next = now + _PERIOD_S[on_terminal]
             self._spoke = True
@@ -97,7 +97,7 @@ def advise(unread: Collection[str]) -> str:
     return " ".join(advice)
 
 
-def is_first_process() -> bool:
+def is_rank_zero() -> bool:
     """Whether this is the only process of a run, or the first one of several."""
     ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
     return all(os.environ.get(name, "0") == "0" for name in ranks)

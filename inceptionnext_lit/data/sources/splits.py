@@ -12,9 +12,9 @@ from inceptionnext_lit.data.sources.columns import ColumnNames
 from inceptionnext_lit.data.sources.files import IMAGE_SUFFIXES
 from inceptionnext_lit.data.sources.folder import find_layout, scan_split, training_classes
 from inceptionnext_lit.data.sources.manifest import Manifest, read_manifest
+from inceptionnext_lit.data.sources.packed_strings import PackedStrings
 from inceptionnext_lit.data.sources.sample_table import Samples
 from inceptionnext_lit.data.sources.split_names import SPLIT_NAMES, SplitName
-from inceptionnext_lit.data.sources.texts import Texts
 from inceptionnext_lit.data.tables import is_table
 from inceptionnext_lit.errors import UserError
 
@@ -183,7 +183,7 @@ class ManifestSource:
         if not len(part) and split != "train":
             return None
         names = self.classes() if classes is None else classes
-        samples = self._labelled(split, names)
+        samples = self._labeled(split, names)
         used = self._used(split)
         if split == "train" and (unused := [name for name in names if name not in used]):
             raise UserError(
@@ -194,13 +194,13 @@ class ManifestSource:
 
     def everything(self, classes: Sequence[str] | None) -> Samples:
         """The images of all rows."""
-        return self._labelled("train", self.classes() if classes is None else classes)
+        return self._labeled("train", self.classes() if classes is None else classes)
 
     def place(self, split: SplitName) -> str:
         """The rows of a split."""
         return f"the split {split} in {self._path}" if self.has_splits or split != "train" else str(self._path)
 
-    def _labelled(self, split: SplitName, names: Sequence[str]) -> Samples:
+    def _labeled(self, split: SplitName, names: Sequence[str]) -> Samples:
         index = {name: number for number, name in enumerate(names)}
         if unknown := sorted(self._used(split) - index.keys()):
             raise UserError(
@@ -208,7 +208,7 @@ class ManifestSource:
                 f"are {enumerate_names(names)}. Correct these labels, or start a new head for them from a checkpoint's "
                 "weights: --model.pretrained CHECKPOINT in the place of --ckpt_path."
             )
-        return self._parts[split].relabelled(np.array([index.get(name, -1) for name in self._names], dtype=np.int32))
+        return self._parts[split].relabeled(np.array([index.get(name, -1) for name in self._names], dtype=np.int32))
 
     def _used(self, split: SplitName) -> set[str]:
         return {self._names[number] for number in np.unique(self._parts[split].labels).tolist()}
@@ -219,11 +219,11 @@ class ManifestSource:
         numbers = {labels: [place[label] for label in labels] for labels in dict.fromkeys(manifest.labels)}
         weights = None if manifest.weights is None else np.array(manifest.weights)
         return Samples(
-            Texts.of(manifest.paths),
+            PackedStrings.of(manifest.paths),
             np.fromiter((number for labels in manifest.labels for number in numbers[labels]), dtype=np.int32),
             np.fromiter(map(len, manifest.labels), dtype=np.int32) if multi_label else None,
             None if weights is None or (weights == 1).all() else weights,
-            None if manifest.groups is None else Texts.of(manifest.groups),
+            None if manifest.groups is None else PackedStrings.of(manifest.groups),
         )
 
 

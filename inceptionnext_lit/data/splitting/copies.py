@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inceptionnext_lit.data.sources.sample_table import Indices, Samples
-from inceptionnext_lit.data.sources.scan import is_first_process
+from inceptionnext_lit.data.sources.scan import is_rank_zero
 
 _LOOKED_INTO = 200_000  # files of which the end is read
 _TAIL = 4096  # bytes: of photographs of the same size, the ends differ
@@ -80,7 +80,7 @@ def _of_one_size(sizes: Indices, keys: Indices) -> Indices:
 
 
 def _warn_of_bound(images: int, compared: bool) -> None:
-    if is_first_process():
+    if is_rank_zero():
         looked = "only within a class" if compared else "only by their names"
         warnings.warn(
             f"Among {images:,} images, copies were looked for {looked}, so that training and validation may share "

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inceptionnext_lit.data.sources.packed_strings import PackedStrings
 from inceptionnext_lit.data.sources.sample_table import Indices, Samples
-from inceptionnext_lit.data.sources.texts import Texts
 
 _NOT_NORMAL = re.compile(r"(^|/)\.{0,2}(/|$)")  # what relpath would change: empty parts, . and ..
 
@@ -32,7 +32,7 @@ def order_by(keys: NDArray[np.uint64], *major: NDArray[Any]) -> Indices:
     return np.lexsort((keys[:, 1], keys[:, 0], *major)).astype(np.int64)
 
 
-def relative_names(paths: Texts, root: Path) -> Iterator[str]:
+def relative_names(paths: PackedStrings, root: Path) -> Iterator[str]:
     """Paths below a folder, with slashes, the same on every machine."""
     prefix = os.path.join(root, "")
     for path in paths:

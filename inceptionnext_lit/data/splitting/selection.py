@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from inceptionnext_lit.data.checks import enumerate_names
 from inceptionnext_lit.data.sources.sample_table import Indices, Sample, Samples
-from inceptionnext_lit.data.sources.scan import is_first_process
+from inceptionnext_lit.data.sources.scan import is_rank_zero
 from inceptionnext_lit.data.splitting.draws import draw_keys, order_by
 from inceptionnext_lit.data.splitting.units import deal_units, hold_units, join_groups
 from inceptionnext_lit.errors import UserError
@@ -176,7 +176,7 @@ def _check_pairs(images: Samples, strata: Indices, classes: Sequence[str], reaso
 
 
 def _warn_of_copies(whole: NDArray[np.bool_], images: Samples, classes: Sequence[str]) -> None:
-    if whole.any() and is_first_process():
+    if whole.any() and is_rank_zero():
         names = enumerate_names([classes[label] for label in np.unique(images.take(whole).labels).tolist()])
         warnings.warn(
             f"All images of the class {names} are copies of one another, by content or by name, and are divided all "
@@ -194,7 +194,7 @@ def _grouped(images: Samples, strata: Indices, folds: int, root: Path, seed: int
         joined = join_groups(groups, together)
         if len(np.unique(joined)) >= folds:
             groups = joined
-        elif is_first_process():
+        elif is_rank_zero():
             warnings.warn("So many groups share copies of images that these are divided all the same.", stacklevel=3)
     count = len(np.unique(groups))
     if count < folds:

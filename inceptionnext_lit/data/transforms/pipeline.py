@@ -22,7 +22,7 @@ from torchvision.tv_tensors import Mask, TVTensor
 from inceptionnext_lit.data.decode.image import load_image
 from inceptionnext_lit.data.decode.jpeg import open_jpeg
 from inceptionnext_lit.data.decode.opening import MAX_PIXELS
-from inceptionnext_lit.data.sources.scan import is_first_process
+from inceptionnext_lit.data.sources.scan import is_rank_zero
 from inceptionnext_lit.data.transforms.augmentation import Augmentation
 from inceptionnext_lit.data.transforms.rand_augment import rand_augment
 from inceptionnext_lit.data.transforms.random_crop import FastReader, Picture, RandomCrop, Reader
@@ -42,8 +42,10 @@ def reader(preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS) -> Reader
         max_pixels: The most pixels that a file may have.
     """
     mean, nodata = preprocessing["mean"], preprocessing.get("nodata")
-    turns = preprocessing.get("exif") != "ignore"
-    return partial(load_image, channels=len(mean), max_pixels=max_pixels, nodata=nodata, fill=mean, turns=turns)
+    apply_exif = preprocessing.get("exif") != "ignore"
+    return partial(
+        load_image, channels=len(mean), max_pixels=max_pixels, nodata=nodata, fill=mean, apply_exif=apply_exif
+    )
 
 
 class Transform:
@@ -153,8 +155,8 @@ def train_transform(
         steps.append(partial(_on_picture, jitter))
     # lossy files are compared with nodata as a whole or not at all
     is_plain = channels == 3 and "nodata" not in preprocessing
-    turns = preprocessing.get("exif") != "ignore"
-    open_fast = partial(open_jpeg, max_pixels=max_pixels, turns=turns) if is_plain else None
+    apply_exif = preprocessing.get("exif") != "ignore"
+    open_fast = partial(open_jpeg, max_pixels=max_pixels, apply_exif=apply_exif) if is_plain else None
     moves_pixels = None if magnitude is None else "RandAugment"
     return Transform(steps, reader(preprocessing, max_pixels), crop, open_fast, moves_pixels)
 
@@ -180,7 +182,7 @@ def _without_color(augmentation: Augmentation, channels: int) -> Augmentation:
         "color jitter": augmentation.color_jitter > 0,
     }
     names = [name for name, is_on in left_out.items() if is_on]
-    if names and is_first_process():
+    if names and is_rank_zero():
         warnings.warn(
             f"Left out of the augmentation, since it is for RGB images and these have {channels} channels: "
             f"{' and '.join(names)}.",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 _CHUNK = 65536
 
 
-class Texts(Sequence[str]):
+class PackedStrings(Sequence[str]):
     """A sequence of texts in one buffer.
 
     A Python object for each path would cost a process hundreds of bytes an image, and every loader process again, since
@@ -31,7 +31,7 @@ class Texts(Sequence[str]):
         self.prefix = prefix
 
     @classmethod
-    def of(cls, texts: Iterable[str], prefix: str = "") -> "Texts":
+    def of(cls, texts: Iterable[str], prefix: str = "") -> "PackedStrings":
         """Pack texts.
 
         Args:
@@ -55,9 +55,9 @@ class Texts(Sequence[str]):
     def __getitem__(self, index: int) -> str: ...
 
     @overload
-    def __getitem__(self, index: slice) -> "Texts": ...
+    def __getitem__(self, index: slice) -> "PackedStrings": ...
 
-    def __getitem__(self, index: int | slice) -> "str | Texts":
+    def __getitem__(self, index: int | slice) -> "str | PackedStrings":
         """A text, or a part of the sequence, which shares the buffer."""
         if isinstance(index, slice):
             return self.take(index)
@@ -79,16 +79,16 @@ class Texts(Sequence[str]):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def take(self, which: slice | NDArray[Any]) -> "Texts":
+    def take(self, which: slice | NDArray[Any]) -> "PackedStrings":
         """Some of the texts, by a slice, by indices or by a mask; the buffer is shared."""
-        return Texts(self.buffer, self.starts[which], self.lengths[which], self.prefix)
+        return PackedStrings(self.buffer, self.starts[which], self.lengths[which], self.prefix)
 
-    def __add__(self, other: "Texts") -> "Texts":
+    def __add__(self, other: "PackedStrings") -> "PackedStrings":
         """These texts and then others."""
         lengths = np.concatenate([self.lengths, other.lengths])
         if self.prefix != other.prefix:
-            return Texts.of(text for part in (self, other) for text in part)
+            return PackedStrings.of(text for part in (self, other) for text in part)
         if self.buffer is other.buffer:
-            return Texts(self.buffer, np.concatenate([self.starts, other.starts]), lengths, self.prefix)
+            return PackedStrings(self.buffer, np.concatenate([self.starts, other.starts]), lengths, self.prefix)
         starts = np.concatenate([self.starts, other.starts + len(self.buffer)])
-        return Texts(self.buffer + other.buffer, starts, lengths, self.prefix)
+        return PackedStrings(self.buffer + other.buffer, starts, lengths, self.prefix)
