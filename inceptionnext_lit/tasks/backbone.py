@@ -1,4 +1,4 @@
-"""Creating the model of a task, with weights or without; what is wrong with a model's arguments is one sentence."""
+"""Create a task's model, with or without weights, and report invalid arguments in one sentence."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -17,9 +17,9 @@ from inceptionnext_lit.models.weights import LoadReport, load_weights
 from inceptionnext_lit.preprocessing import Preprocessing, height_and_width, size_text
 from inceptionnext_lit.wording import first_line
 
-# the model's own arguments by which timm fetches or reads weights; a checkpoint's replace them
+# arguments with which timm downloads or reads weights; a checkpoint's weights replace them
 WEIGHT_SOURCES = ("pretrained", "checkpoint_path")
-_CLOSE = 0.05  # between means or deviations of pixels in [0, 1]; those of usual data sets are as near to each other
+_CLOSE = 0.05  # tolerance for means and standard deviations of pixels in [0, 1]; common data sets differ by less
 
 
 def create_backbone(
@@ -30,18 +30,19 @@ def create_backbone(
     pretrained: bool | str = False,
     preprocessing: Preprocessing | None = None,
 ) -> tuple[nn.Module, LoadReport | None]:
-    """Create a model for images of a kind.
+    """Create a model for given input images.
 
     Args:
-        name: Any name that timm knows, this family's among them.
+        name: Any timm model name, including this family's.
         num_classes: Number of classes.
-        kwargs: The model's own arguments, as ``timm.create_model`` takes them; ``pretrained`` in them wins over the
-            argument of that name.
-        pretrained: Whether to fetch published weights, or a file that holds weights.
-        preprocessing: What the images look like, their number of channels too; the model is tried on a blank one.
+        kwargs: The model's own arguments, as for ``timm.create_model``; ``pretrained`` in them overrides the argument
+            of that name.
+        pretrained: Whether to download published weights, or a file with weights.
+        preprocessing: Preprocessing of the images, including the number of channels; the model is tried on a blank
+            image.
 
     Returns:
-        The model, and what was loaded from the file; None where there was no file.
+        The model, and what was loaded from the file; None without a file.
 
     Raises:
         UserError: If the model is unknown, or cannot be built with these arguments, weights and images.
@@ -74,7 +75,7 @@ def create_backbone(
 
 
 def has_weight_source(kwargs: dict[str, Any], pretrained: bool | str) -> bool:
-    """Whether :func:`create_backbone` loads weights with these arguments."""
+    """Return whether :func:`create_backbone` loads weights with these arguments."""
     return bool(kwargs.get("pretrained", pretrained) or kwargs.get("checkpoint_path"))
 
 
@@ -85,12 +86,12 @@ def _fetch(name: str, config: PretrainedCfg | None, arguments: dict[str, Any]) -
         )
 
     if config is None or name.partition(".")[0] in model_names():
-        return build({})  # the family's builders look in every place themselves
+        return build({})  # the family's builders try all sources themselves
     return build_pretrained(build, name, config, overlay=None)
 
 
 def _try_image(model: nn.Module, name: str, preprocessing: Preprocessing) -> None:
-    """Try one blank image, so that a size which the model cannot take is an error before anything is written."""
+    """Try one blank image, so that an unsupported size is an error before anything is written."""
     height, width = height_and_width(preprocessing)
     model.eval()
     try:
@@ -98,7 +99,7 @@ def _try_image(model: nn.Module, name: str, preprocessing: Preprocessing) -> Non
             model(torch.zeros(1, len(preprocessing["mean"]), height, width))
     except (UserError, RuntimeError, AssertionError) as error:
         raise UserError(
-            f"The model {name!r} cannot take images of {size_text(preprocessing)} pixels ({first_line(error)}); "
+            f"The model {name!r} cannot process images of {size_text(preprocessing)} pixels ({first_line(error)}); "
             "set another --data.image_size."
         ) from error
     model.train()
@@ -107,7 +108,7 @@ def _try_image(model: nn.Module, name: str, preprocessing: Preprocessing) -> Non
 def _compare_input(
     name: str, pretrained: bool | str, overlay: Mapping[str, Any] | None, preprocessing: Preprocessing
 ) -> None:
-    """Warn where images are normalised otherwise than those that the pretrained weights were trained on."""
+    """Warn if the images are not normalized like those that the pretrained weights were trained on."""
     found = pretrained_input(name, pretrained, overlay)
     if found is None:
         return
@@ -115,7 +116,7 @@ def _compare_input(
     pairs = zip(found.mean + found.std, preprocessing["mean"] + preprocessing["std"], strict=True)
     if any(abs(wanted - given) > _CLOSE for wanted, given in pairs):
         rank_zero_warn(
-            f"The images are normalised with mean {preprocessing['mean']} and std {preprocessing['std']}, but the "
+            f"The images are normalized with mean {preprocessing['mean']} and std {preprocessing['std']}, but the "
             f"pretrained weights were trained with {found.mean} and {found.std} ({found.origin}). Leave "
             "data.input.mean and data.input.std out to use those.",
             stacklevel=3,

@@ -1,4 +1,4 @@
-"""What every task shares: optimization, averaged weights, exact continuation, and checkpoints that rebuild it."""
+"""The base class of tasks: optimization, averaged weights, exact resumption, and self-contained checkpoints."""
 
 import inspect
 import math
@@ -30,36 +30,36 @@ from inceptionnext_lit.training.sharding import shard
 
 
 def run_callbacks() -> list[Callback]:
-    """Callbacks of every training: seeds, a finite loss, exact continuation, a record of settings and data."""
+    """Return the callbacks of every training run: seeds, NaN guard, exact resumption, records of settings and data."""
     return [SeedSteps(), NanGuard(), ExactResume(), ExactCurve(), RunRecord(), SameData()]
 
 
 class BaseTask(Optimized):
-    """A task with one model; a subclass gives its steps and its metrics.
+    """A task with one model; a subclass defines its steps and metrics.
 
-    The subclass's constructor takes at least ``lr`` and ``weight_decay``, and whichever of the options below a user is
-    to set, under the same names; it builds the model and hands both on. Its arguments are plain values or dataclasses
-    of them: they are saved, and a checkpoint rebuilds the task from them. A run that is continued goes on at the next
-    batch and ends with the same weights, where the metrics are ``torchmetrics.Metric`` and what a step draws comes from
-    torch, NumPy or ``random``.
+    The subclass's constructor takes at least ``lr`` and ``weight_decay``, and those of the options below that a user
+    can set, under the same names; it builds the model and passes both on. Its arguments are plain values or dataclasses
+    of them: they are saved, and a checkpoint rebuilds the task from them. A resumed run continues with the next batch
+    and ends with the same weights, provided that the metrics are ``torchmetrics.Metric`` and that steps draw random
+    numbers from torch, NumPy or ``random``.
 
     Attributes:
-        directions: Names of the validation's metrics, each with ``max`` or ``min``: whether its largest or its smallest
-            value is the best. The first one chooses the best epoch; that of averaged weights, ``val_ema/…``, if any.
-        can_predict: Whether the command ``predict`` can be used with the task.
-        can_flip: Whether the task averages images with their mirror images, where ``execution`` asks for it.
-        model_ema: The averaged weights, if they are kept; ``model_ema.module`` is a model.
+        directions: Names of the validation metrics, each with ``max`` or ``min`` for whether its largest or smallest
+            value is the best. The first one selects the best epoch, for the averaged weights (``val_ema/…``) if any.
+        can_predict: Whether the command ``predict`` supports the task.
+        can_flip: Whether the task supports averaging over mirrored images (``execution.test_time_flip``).
+        model_ema: The averaged weights, if enabled; ``model_ema.module`` is a model.
 
     Args:
-        model: What is trained.
-        optimizer: Which optimizer, its own arguments, and how its rate falls from the head to the stem.
+        model: The model to train.
+        optimizer: The optimizer, its own arguments, and the layer-wise decay of the learning rate.
         schedule: Warm-up, cosine and cool-down of the learning rate, or another schedule by its class.
-        ema_decay: Decay per step of a moving average of the weights; none keeps no average.
-        ema_warmup: Whether the decay is at most ``1 - n ** (-2 / 3)`` after n steps.
-        finetuning: What is frozen, and whether a linear probe comes first.
+        ema_decay: Decay per step of a moving average of the weights; None disables it.
+        ema_warmup: Whether to limit the decay to ``1 - n ** (-2 / 3)`` after n steps.
+        finetuning: Which layers are frozen, and whether to start with a linear probe.
         execution: How the model is run: memory layout, compilation, gradient checkpointing, BatchNorm on several
-            processes.
-        has_weights: Whether the model has pretrained weights; random ones are not to be frozen.
+            ranks.
+        has_weights: Whether the model has pretrained weights; random ones cannot be frozen.
 
     Raises:
         TypeError: If the subclass's constructor does not take ``lr`` and ``weight_decay``.
@@ -83,10 +83,10 @@ class BaseTask(Optimized):
         has_weights: bool = False,
     ) -> None:
         super().__init__()
-        # the arguments are those of the subclass, whose constructor is the calling frame
+        # the arguments of the subclass, whose constructor is the calling frame
         self.save_hyperparameters(frame=cast(Any, inspect.currentframe()).f_back)
         if missing := {"lr", "weight_decay"} - set(self.hparams):
-            raise TypeError(f"{type(self).__name__}'s constructor has to take {' and '.join(sorted(missing))}.")
+            raise TypeError(f"{type(self).__name__}'s constructor must take {' and '.join(sorted(missing))}.")
         _check_rates(self.hparams["lr"], self.hparams["weight_decay"])
         check_shares(ema_decay=ema_decay or 0.0)
         self.model = model
@@ -96,7 +96,7 @@ class BaseTask(Optimized):
         self.finetuning = finetuning or Finetuning()
         self.execution = execution or Execution()
         if self.execution.test_time_flip and not self.can_flip:
-            raise UserError(f"{type(self).__name__} does not average mirrored images: model.execution.test_time_flip.")
+            raise UserError(f"{type(self).__name__} does not support model.execution.test_time_flip; leave it out.")
         self.execution.prepare(model, str(self.hparams.get("name", type(model).__name__)))
         self.phases = Phases(model, self.finetuning)
         self.model_ema = None if ema_decay is None else ModelEmaV3(model, decay=ema_decay, use_warmup=ema_warmup)
@@ -105,58 +105,58 @@ class BaseTask(Optimized):
 
     @property
     def backbone(self) -> nn.Module:
-        """The model without its classifier, as Lightning's ``BackboneFinetuning`` asks for it."""
+        """The model without its classifier, as Lightning's ``BackboneFinetuning`` requires."""
         return without_classifier(self.model)
 
     @property
     def inference_model(self) -> nn.Module:
-        """The averaged weights' model where there is one, the trained one otherwise."""
+        """The model with averaged weights if there is one, otherwise the trained model."""
         return self.model if self.model_ema is None else cast(nn.Module, self.model_ema.module)
 
     @property
     def shown_metrics(self) -> list[str]:
-        """What an epoch's line shows of what is logged: the losses, and the main metric of each split."""
+        """The logged metrics shown after each epoch: the losses, and the main metric of each split."""
         stages = dict.fromkeys(name.partition("/")[0] for name in self.directions)
         main = [next(name for name in self.directions if name.startswith(f"{stage}/")) for stage in stages]
         trained = [f"train/{name.partition('/')[2]}" for name in main[:1]]
         return list(dict.fromkeys(["train/loss", *trained, "val/loss", *main]))
 
     def evaluated_models(self, stage: str) -> dict[str, nn.Module]:
-        """What an evaluation runs: the trained weights' model and, if there are any, the averaged weights'.
+        """Return the models to evaluate: with the trained weights and, if any, with the averaged weights.
 
         Args:
             stage: ``val`` or ``test``.
 
         Returns:
-            Under the name that its metrics begin with, ``val`` and ``val_ema``, each model.
+            The models by the prefix of their metrics, such as ``val`` and ``val_ema``.
         """
         averaged = {} if self.model_ema is None else {f"{stage}_ema": cast(nn.Module, self.model_ema.module)}
         return {stage: self.model, **averaged}
 
     @classmethod
     def data_defaults(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Arguments of the image folders' data module that follow from a checkpoint; none, unless a task says so.
+        """Return arguments of the image data module that follow from a checkpoint; none by default.
 
         Args:
-            arguments: The constructor's arguments as a checkpoint holds them.
+            arguments: The constructor's arguments as stored in a checkpoint.
 
         Raises:
-            UserError: If the checkpoint does not hold what it takes.
+            UserError: If the checkpoint lacks the required information.
         """
         return {}
 
     def configure_callbacks(self) -> list[Callback]:
-        """What belongs to a task on every trainer: see :func:`run_callbacks`; also BatchNorm's and the plateau's."""
+        """Return the callbacks of :func:`run_callbacks`, and those for BatchNorm and plateau schedules."""
         averaging = [AverageStatistics()] if self.execution.dist_bn == "reduce" else []
         return [*averaging, *run_callbacks(), StepOnPlateau()]
 
     def setup(self, stage: str) -> None:
-        """Prepare the model for training, and compile if that is asked for."""
+        """Prepare the model for training, and compile it if configured."""
         if stage != "fit":
             return
         self.check_schedule(self.directions)
         if self.trainer.checkpoint_callbacks:
-            self.plain_hparams()  # what a checkpoint could not hold is said before the first step
+            self.plain_hparams()  # reports arguments that cannot be saved before the first step
         if self.hparams["lr"] == "auto":
             self.derive_lr(cast(Any, self.trainer).datamodule)
         self.phases.begin(epoch=0)
@@ -165,43 +165,43 @@ class BaseTask(Optimized):
         self.execution.start(self.model)
 
     def on_train_start(self) -> None:
-        """Refuse to freeze random weights, now that those of a checkpoint have been restored."""
+        """Refuse to freeze random weights, after a checkpoint's weights have been restored."""
         self.finetuning.check_weights(are_loaded=self.has_weights)
         super().on_train_start()
 
     def configure_model(self) -> None:
-        """Spread the model over the processes, where the strategy is ``ModelParallelStrategy``."""
+        """Shard the model across ranks, if the strategy is ``ModelParallelStrategy``."""
         if self.device_mesh is None:
             return
         shard(self.model, self.device_mesh["data_parallel"])
         if self.model_ema is not None:
             shard(self.model_ema.module, self.device_mesh["data_parallel"])
-            self.model_ema.foreach = False  # torch's multi-tensor kernels take no sharded tensors
+            self.model_ema.foreach = False  # torch's multi-tensor kernels do not support sharded tensors
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step as Lightning does, then move the averaged weights along."""
+        """Step as Lightning does, then update the averaged weights."""
         super().optimizer_step(*args, **kwargs)
         if self.model_ema is not None:
             self.model_ema.update(self.model, step=self.trainer.global_step if self.model_ema.use_warmup else None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Begin the average of the weights, or leave it out, where this task and the checkpoint differ in that.
+        """Start or drop the average of the weights, if the task and the checkpoint differ in keeping one.
 
         Args:
             checkpoint: Lightning's dictionary.
 
         Raises:
-            UserError: If a weight is NaN or infinite, or its weights mean something else than this task's.
+            UserError: If a weight is NaN or infinite, or the checkpoint's weights do not belong to this task.
         """
         super().on_load_checkpoint(checkpoint)
         match_average(checkpoint, wanted=self.model_ema is not None)
 
 
 def check_shares(**shares: float) -> None:
-    """Check options of a task that are at least 0 and less than 1.
+    """Check that options of a task are at least 0 and less than 1.
 
     Args:
-        **shares: Each by its name.
+        **shares: The options by name.
 
     Raises:
         UserError: If one is out of range.
@@ -212,7 +212,7 @@ def check_shares(**shares: float) -> None:
 
 
 def _check_rates(lr: float | Literal["auto"], weight_decay: float) -> None:
-    if lr != "auto" and not 0 < lr < math.inf:  # which NaN is not either
-        raise UserError(f"model.lr is {lr}; a learning rate is greater than 0.")
+    if lr != "auto" and not 0 < lr < math.inf:  # also rejects NaN
+        raise UserError(f"model.lr is {lr}; it must be greater than 0.")
     if not 0 <= weight_decay < math.inf:
         raise UserError(f"model.weight_decay is {weight_decay}; it must be 0 or more.")

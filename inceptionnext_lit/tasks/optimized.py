@@ -1,4 +1,4 @@
-"""How a task's model is optimized: rates, schedule, and the phases of fine-tuning."""
+"""Optimization of a task's model: learning rates, schedule, and the phases of fine-tuning."""
 
 import math
 from collections.abc import Mapping
@@ -19,15 +19,15 @@ from inceptionnext_lit.training.schedule import Probe, Schedule, StepSchedule
 
 
 class Optimized(SelfContained):
-    """A task with one model, one optimizer and a schedule; its arguments are ``lr``, ``weight_decay`` and others.
+    """A task with one model, one optimizer and a schedule; its arguments include ``lr`` and ``weight_decay``.
 
     Attributes:
-        model: What is trained.
-        optimizer: Which optimizer.
-        schedule: How its rate changes.
-        finetuning: What is frozen, and whether a linear probe comes first.
-        phases: The same for this model.
-        has_weights: Whether the model's weights were loaded; random ones are not to be frozen.
+        model: The model to train.
+        optimizer: The optimizer's options.
+        schedule: The learning rate schedule.
+        finetuning: Which layers are frozen, and whether to start with a linear probe.
+        phases: The phases of fine-tuning this model.
+        has_weights: Whether the model's weights were loaded; random ones cannot be frozen.
     """
 
     model: nn.Module
@@ -43,13 +43,14 @@ class Optimized(SelfContained):
         self._stored_kwargs: dict[str, Any] = {}
 
     def check_schedule(self, directions: Mapping[str, str]) -> None:
-        """Refuse a schedule that does not go with the rest of the task.
+        """Refuse a schedule that is incompatible with the task.
 
         Args:
-            directions: For each metric of an epoch, whether its ``min`` or its ``max`` is the best.
+            directions: Whether the ``min`` or ``max`` of each logged metric is the best.
 
         Raises:
-            UserError: If it waits for what is not logged or for a metric to get worse, or comes with a linear probe.
+            UserError: If it monitors a metric that is not logged, or in the wrong direction, or is combined with a
+                linear probe.
         """
         self.schedule.check_monitor(directions)
         if self.schedule.name is not None and self.finetuning.probe_epochs:
@@ -59,27 +60,27 @@ class Optimized(SelfContained):
             )
 
     def derive_lr(self, data: Any) -> None:
-        """Put a number in the place of a rate that is to be derived.
+        """Derive the learning rate from the images per step.
 
         Args:
-            data: The data module, of which ``step_size`` tells the images per step; its fit stage is set up.
+            data: The data module, with its fit stage set up; its ``step_size`` is the number of images per step.
 
         Raises:
-            UserError: If it does not tell.
+            UserError: If it has no ``step_size``.
         """
         if not hasattr(data, "step_size"):
-            raise UserError("model.lr is auto, but the data do not tell the images per step; give a number.")
+            raise UserError("model.lr is auto, but the data module does not define step_size; give a number.")
         self.hparams["lr"] = default_lr(data.step_size, int(cast(Any, self.model).num_features))
 
     def on_train_epoch_start(self) -> None:
-        """Go on from the linear probe to the rest, where there is one."""
+        """Unfreeze the layers after the linear probe, if there is one."""
         if self.phases.advance(self.current_epoch, self.trainer):
-            rank_zero_info(f"The linear probe ends: from epoch {self.current_epoch + 1} on all layers are trained.")
+            rank_zero_info(f"The linear probe ends: all layers are trained from epoch {self.current_epoch + 1}.")
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The optimizer without decay on biases, norms and LayerScale, and the schedule.
+        """Return the optimizer, without weight decay on biases, norms and LayerScale, and the schedule.
 
-        The recipes' schedule is stepped per optimizer step, another per epoch.
+        The recipes' schedule is stepped per optimizer step, other schedules per epoch.
         """
         tuning, later = self.finetuning, self.phases.later
         head = classifier_parameters(self.model) if later or self.optimizer.head_lr_factor != 1 else ()
@@ -92,27 +93,27 @@ class Optimized(SelfContained):
             self._own_options = [_options(group) | {"lr": group["initial_lr"]} for group in optimizer.param_groups]
             return cast(OptimizerLRSchedulerConfig, {"optimizer": optimizer, "lr_scheduler": described})
         self._own_options = [_options(group) for group in optimizer.param_groups]
-        self.trainer.fit_loop.setup_data()  # else the batches per epoch are not known yet where max_steps is set
+        self.trainer.fit_loop.setup_data()  # otherwise the batches per epoch are not known yet if max_steps is set
         total_steps = int(self.trainer.estimated_stepping_batches)
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         if later and (self.trainer.max_epochs or 0) in range(1, tuning.probe_epochs + 1):
             rank_zero_warn(
                 f"model.finetuning.probe_epochs is {tuning.probe_epochs} and trainer.max_epochs is "
-                f"{self.trainer.max_epochs}: only the classifier is trained. Lower the one or raise the other."
+                f"{self.trainer.max_epochs}, so only the classifier is trained. Lower the former or raise the latter."
             )
         probe = Probe(tuning.probe_epochs * steps_per_epoch, tuning.probe_lr) if later else None
         scheduler = self.schedule.build(optimizer, total_steps, steps_per_epoch, probe)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
-        """Step a schedule, but for one that waits for a metric: ``StepOnPlateau`` steps it."""
+        """Step a schedule, except one that monitors a metric: ``StepOnPlateau`` steps it."""
         if not isinstance(scheduler, ReduceLROnPlateau):
             super().lr_scheduler_step(scheduler, metric)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Take the mean over the batches of a step that the end of an epoch has cut short.
+        """Rescale the gradients of an incomplete step at the end of an epoch to the mean over its batches.
 
-        Each batch's gradients have been divided by the batches of a whole step, as if none were missing.
+        Each batch's gradients have been divided by the number of batches of a full step.
         """
         whole = self.trainer.accumulate_grad_batches
         batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready % whole
@@ -122,12 +123,12 @@ class Optimized(SelfContained):
                     parameter.grad.mul_(whole / batches)
 
     def on_train_start(self) -> None:
-        """Let this run's own arguments win over those that a continued run's checkpoint has just restored."""
+        """Override the arguments restored from a resumed run's checkpoint with this run's own."""
         optimizer = cast(Optimizer, self.optimizers(use_pl_optimizer=False))
         scheduler = self.lr_schedulers()
         if not isinstance(scheduler, StepSchedule) and self.schedule.name is None:
-            return  # a range test for the rate, with a schedule of its own
-        if not isinstance(scheduler, ReduceLROnPlateau):  # which has none
+            return  # a learning rate range test, with its own schedule
+        if not isinstance(scheduler, ReduceLROnPlateau):  # it has no base_lrs
             cast(LRScheduler, scheduler).base_lrs = [own["lr"] for own in self._own_options]
         if isinstance(scheduler, StepSchedule) and self.trainer.max_steps == -1:
             by_now, total = self._steps_by_now(), int(self.trainer.estimated_stepping_batches)
@@ -147,23 +148,23 @@ class Optimized(SelfContained):
             group.update({key: own[key] for key in changed if key in own})
 
     def _steps_by_now(self) -> int:
-        """The steps that this run would have done by now; a continued one may have had longer or shorter epochs."""
+        """Return the steps of this run so far; epochs may have been longer or shorter before resuming."""
         whole, batches_per_epoch = self.trainer.accumulate_grad_batches, int(self.trainer.num_training_batches)
         batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
         epochs = int(cast(Any, self.trainer.fit_loop.epoch_progress.current).processed)
-        # an epoch's last step may have fewer batches, and be done while its validation is still to come
+        # an epoch's last step may have fewer batches, and be done before the epoch's validation
         in_epoch = math.ceil(batches / whole) if batches >= batches_per_epoch else batches // whole
         return epochs * math.ceil(batches_per_epoch / whole) + in_epoch
 
     def try_state(self, state: dict[str, Any], *, with_step: bool) -> str | None:
-        """Try whether the optimizer can go on from a state.
+        """Check whether the optimizer can continue from a state.
 
         Args:
-            state: Its state as a checkpoint holds it.
-            with_step: Whether to step a copy of a parameter too, since the optimizer's own arguments have changed.
+            state: The optimizer state of a checkpoint.
+            with_step: Whether to also step a copy of a parameter, since the optimizer's own arguments have changed.
 
         Returns:
-            What went wrong, if anything did.
+            What went wrong, or None.
         """
         head = classifier_parameters(self.model) if self.optimizer.head_lr_factor != 1 or self.phases.later else ()
         with trainable(self.model, self.phases.later):
@@ -178,13 +179,13 @@ class Optimized(SelfContained):
         return self.optimizer.try_step(parameters[index], state["state"][index])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint that does not fit, and go on in the phase in which it was written.
+        """Refuse an incompatible checkpoint, and continue in the phase in which it was written.
 
         Args:
             checkpoint: Lightning's dictionary.
 
         Raises:
-            UserError: If a weight is NaN or infinite, or its weights mean something else than this task's.
+            UserError: If a weight is NaN or infinite, or the checkpoint's weights do not belong to this task.
         """
         super().on_load_checkpoint(checkpoint)
         self.has_weights = True

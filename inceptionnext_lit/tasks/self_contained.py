@@ -1,4 +1,4 @@
-"""Checkpoints that hold all that rebuilds a task."""
+"""Checkpoints that contain everything needed to rebuild a task."""
 
 import inspect
 from argparse import Namespace
@@ -18,7 +18,7 @@ _PLAIN = (str, int, float, bool, type(None))
 
 
 def nested_options(cls: type) -> dict[str, type]:
-    """The constructor's arguments that are dataclasses, alone or beside other types, by name."""
+    """Return the constructor's arguments annotated with a dataclass, also in a union, by name."""
     return {
         name: option
         for name, parameter in inspect.signature(cls).parameters.items()
@@ -28,15 +28,15 @@ def nested_options(cls: type) -> dict[str, type]:
 
 
 class SelfContained(LightningModule):
-    """A module whose checkpoints hold its constructor's arguments as plain data."""
+    """A module whose checkpoints contain its constructor's arguments as plain data."""
 
     def plain_hparams(self) -> dict[str, Any]:
-        """The constructor's arguments as plain values, without those that would load weights again.
+        """Return the constructor's arguments as plain values, without those that would load weights again.
 
-        Options that are dataclasses become dictionaries; one that was left out is that of the attribute of its name.
+        Dataclasses become dictionaries; one that was left out is taken from the attribute of its name.
 
         Raises:
-            UserError: If a checkpoint cannot hold an argument.
+            UserError: If an argument cannot be stored in a checkpoint.
         """
         plain = {name: self.__dict__.get(name, value) for name, value in self.hparams.items()}
         plain = {name: value if is_dataclass(value) else self.hparams[name] for name, value in plain.items()}
@@ -60,8 +60,8 @@ class SelfContained(LightningModule):
             return tuple(plain) if isinstance(value, tuple) else plain
         if not isinstance(value, _PLAIN):
             raise UserError(
-                f"{type(self).__name__} takes {name}, a {type(value).__name__}, which a checkpoint cannot hold; take "
-                "numbers, strings, lists, dictionaries or dataclasses of them."
+                f"{type(self).__name__} takes {name}, a {type(value).__name__}, which cannot be stored in a "
+                "checkpoint; use numbers, strings, lists, dictionaries or dataclasses of them."
             )
         return value
 
@@ -72,11 +72,11 @@ class SelfContained(LightningModule):
             checkpoint: Lightning's dictionary, changed in place.
         """
         plain = self.plain_hparams()
-        # The form in which LightningCLI stores arguments, so that load_from_checkpoint rebuilds the nested ones.
+        # the format of LightningCLI, so that load_from_checkpoint rebuilds nested arguments
         plain["_class_path"] = f"{type(self).__module__}.{type(self).__qualname__}"
         plain["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
         checkpoint["hyper_parameters"] = plain
-        # Lightning notes "kwargs" here for arguments by keyword, which its loader would take for our kwargs
+        # Lightning stores "kwargs" here for keyword arguments, which its loader would mistake for our kwargs
         checkpoint.pop("hparams_name", None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -88,11 +88,12 @@ class SelfContained(LightningModule):
         Raises:
             UserError: In both cases.
         """
-        check_finite(checkpoint.get("state_dict", {}), "The checkpoint")  # a sharded one's weights are in other files
+        # the weights of a sharded checkpoint are in other files
+        check_finite(checkpoint.get("state_dict", {}), "The checkpoint")
         self.check_checkpoint(checkpoint)
 
     def check_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
-        """Refuse a checkpoint whose weights mean something else than this task's; a task may override it.
+        """Refuse a checkpoint whose weights do not belong to this task; a task may override it.
 
         Args:
             checkpoint: Lightning's dictionary.
@@ -103,13 +104,13 @@ class SelfContained(LightningModule):
 
 
 def match_average(checkpoint: dict[str, Any], *, wanted: bool) -> None:
-    """Begin the average of the weights in a checkpoint that has none, or leave it out, and say so.
+    """Start the average of the weights in a checkpoint without one, or drop it, with a message.
 
     Args:
         checkpoint: Lightning's dictionary, changed in place.
         wanted: Whether the task keeps an average.
     """
-    if "state_dict" not in checkpoint:  # a sharded one's weights are in other files
+    if "state_dict" not in checkpoint:  # the weights of a sharded checkpoint are in other files
         return
     state, average = checkpoint["state_dict"], "model_ema.module."
     stored = [key for key in state if key.startswith(average)]
@@ -117,6 +118,6 @@ def match_average(checkpoint: dict[str, Any], *, wanted: bool) -> None:
         rank_zero_info("model.ema_decay is off: the checkpoint's averaged weights are not used.")
         checkpoint["state_dict"] = {key: value for key, value in state.items() if key not in stored}
     elif wanted and not stored:
-        rank_zero_info("model.ema_decay is on: the average starts from the checkpoint's weights, which have none.")
+        rank_zero_info("model.ema_decay is on: the average starts from the checkpoint's weights, since it has none.")
         weights = {key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")}
         checkpoint["state_dict"] = state | {average + key: value for key, value in weights.items()}

@@ -1,4 +1,4 @@
-"""The arguments in a checkpoint, which may be a stranger's: nothing that they name is imported."""
+"""Check the arguments in an untrusted checkpoint, without importing anything that they name."""
 
 import pkgutil
 from collections.abc import Collection, Mapping
@@ -14,14 +14,14 @@ _PLAIN_TEXTS = (
     "name",
     "loss.name",
     "data_spec.class_names",
-)  # whose types keep a parser from reading anything else in them
+)  # their types keep a parser from interpreting them
 
 
 def own_class(path: str | None) -> type | None:
-    """This package's own task of a path, as a checkpoint names it; None if there is none.
+    """Return this package's task for an import path, as stored in a checkpoint; None if there is none.
 
     Args:
-        path: Where the class was imported from; also where an earlier version of this package had it.
+        path: Import path of the class, also of an earlier version of this package.
     """
     package, _, name = str(path).rpartition(".")
     is_own = package.split(".")[:2] == tasks.__name__.split(".") and name in tasks.__all__
@@ -33,14 +33,14 @@ def check_stored(arguments: Mapping[str, Any], source: str, named: Collection[st
 
     Args:
         arguments: The checkpoint's ``hyper_parameters``.
-        source: What messages call the checkpoint.
-        named: Classes that the command line itself names; they may be named by the checkpoint too.
+        source: The checkpoint, for messages.
+        named: Classes named on the command line, which the checkpoint may name too.
 
     Returns:
         The task's class.
 
     Raises:
-        UserError: If the task's class is neither this package's nor named, or a class is named among the arguments.
+        UserError: If the task's class is neither this package's nor in ``named``, or an argument names another class.
     """
     path = str(arguments.get("_class_path"))
     if (task := own_class(path)) is None and path in named:
@@ -62,7 +62,7 @@ def check_stored(arguments: Mapping[str, Any], source: str, named: Collection[st
 
 
 def _check_groups(cls: type, arguments: Mapping[str, Any], prefix: str, source: str) -> None:
-    """Refuse what is no mapping in the place of a group of options, which a parser would take for a class's name."""
+    """Refuse a group of options that is not a mapping, since a parser would take it for a class name."""
     for name, option in nested_options(cls).items():
         value = arguments.get(name)
         if not isinstance(value, Mapping | None):
@@ -82,12 +82,12 @@ def _check(value: Any, place: str, source: str, named: Collection[str]) -> None:
     elif isinstance(value, list | tuple):
         for one in value:
             _check(one, place, source, named)
-    # a parser reads "{class_path: …}" in a text where any value is allowed
+    # if any value is allowed, a parser interprets "{class_path: …}" in a string
     elif not isinstance(value, Number | str | None) or (isinstance(value, str) and ":" in value):
         raise _refusal(source, place, value)
 
 
 def _refusal(source: str, place: str, value: Any) -> UserError:
     return UserError(
-        f"{source} holds {value!r} as {place}, which could name code to run; it was refused and nothing was imported."
+        f"{source} has {place} = {value!r}, which could name code to run; it was refused and nothing was imported."
     )

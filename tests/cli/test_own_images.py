@@ -22,7 +22,7 @@ from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 from tests.recipes import SMALL
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:The images are normalised with mean"),  # weights of other images
+    pytest.mark.filterwarnings("ignore:The images are normalized with mean"),  # weights of other images
 ]
 
 Cli = Callable[..., None]

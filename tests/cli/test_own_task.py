@@ -181,7 +181,9 @@ def test_arguments_that_a_checkpoint_cannot_hold() -> None:
     found = Small(lr=np.float32(0.5), net={"sizes": (np.int64(3), 4)}).plain_hparams()
     assert found == {"lr": 0.5, "weight_decay": 0.0, "net": {"sizes": (3, 4)}}
     assert type(found["lr"]) is float
-    with pytest.raises(UserError, match="Small takes net, a Tensor, which a checkpoint cannot hold; take numbers"):
+    with pytest.raises(
+        UserError, match="Small takes net, a Tensor, which cannot be stored in a checkpoint; use numbers"
+    ):
         Small(net=[torch.zeros(1)]).plain_hparams()
-    with pytest.raises(TypeError, match="WithoutRate's constructor has to take lr and weight_decay"):
+    with pytest.raises(TypeError, match="WithoutRate's constructor must take lr and weight_decay"):
         WithoutRate()

@@ -46,7 +46,7 @@ def test_noise_is_normal_and_a_function_of_the_seed() -> None:
     assert torch.equal(images[0], plain[0])
 
 
-def test_a_batch_is_normalised_before_it_is_erased() -> None:
+def test_a_batch_is_normalized_before_it_is_erased() -> None:
     form = input_format(16, 3, InputOptions(crop_pct=1.0, mean=[0.5] * 3, std=[0.25] * 3))
     pixels = stack_pixels([torch.full((3, 16, 16), 255, dtype=torch.uint8)] * 2)
     raw = RawImages(pixels, [None, Erasure(0, 0, 8, 8, seed=1)])

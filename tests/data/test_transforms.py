@@ -80,7 +80,7 @@ def test_eval_is_that_of_single_images_to_the_last_bit(channels: int) -> None:
     assert torch.equal(batch, torch.stack([reference(image) for image in images]))
 
 
-def test_every_byte_is_normalised_exactly() -> None:
+def test_every_byte_is_normalized_exactly() -> None:
     form = preprocessing(256)
     values = torch.arange(256, dtype=torch.uint8).expand(1, 3, 256, 256).contiguous(memory_format=torch.channels_last)
     expected = v2.Normalize(MEAN, STD)(values[0].to(torch.float32).div(255))

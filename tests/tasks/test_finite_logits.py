@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import SharedError, UserError
 from inceptionnext_lit.tasks import ClassificationTask
-from inceptionnext_lit.tasks.classification.logit_guard import LogitWatch
+from inceptionnext_lit.tasks.classification.logit_guard import LogitGuard
 from inceptionnext_lit.tasks.classification.predictions import rank
 from inceptionnext_lit.training.execution import Execution
 from tests.ranks import run_ranks
@@ -111,7 +111,7 @@ def test_one_of_two_mirrored_views_is_enough(multi_label: bool, value: float) ->
 def lost_on_second() -> str:
     torch.distributed.init_process_group("gloo")
     rank_ = torch.distributed.get_rank()
-    watch, seen = LogitWatch(), SimpleNamespace(world_size=2, val_dataloaders=loader([]))
+    watch, seen = LogitGuard(), SimpleNamespace(world_size=2, val_dataloaders=loader([]))
     watch.begin("val", "val_ema")
     watch.note("val", torch.tensor([[0.0, 1.0], [NAN if rank_ else 0.0, 1.0]]), torch.tensor([True, True]))
     watch.note("val", torch.tensor([[INF, 1.0]]), torch.tensor([False]))  # it only fills up

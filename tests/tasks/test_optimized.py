@@ -77,7 +77,7 @@ def test_an_average_that_would_never_move_or_run_away(decay: float) -> None:
 
 @pytest.mark.parametrize("lr", [0.0, -1.0, float("nan"), float("inf")])
 def test_what_is_no_rate(lr: float) -> None:
-    with pytest.raises(UserError, match=r"^model\.lr is \S+; a learning rate is greater than 0\.$"):
+    with pytest.raises(UserError, match=r"^model\.lr is \S+; it must be greater than 0\.$"):
         ClassificationTask("inceptionnext_iso_micro", data_spec=DataSpec(num_classes=3), lr=lr)
 
 

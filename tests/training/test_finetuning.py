@@ -25,7 +25,7 @@ from inceptionnext_lit.training.optim import OptimizerOptions, default_lr
 from inceptionnext_lit.training.schedule import Schedule
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:The images are normalised with mean"),  # weights of other images
+    pytest.mark.filterwarnings("ignore:The images are normalized with mean"),  # weights of other images
 ]
 
 MICRO = "inceptionnext_iso_micro"
@@ -211,7 +211,7 @@ def test_default_rates() -> None:
     assert [default_lr(size, width=768) for size in (32, 200)] == [3.1e-4, 7.8e-4]
     assert default_lr(32, width=48) == 5e-3
     task = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3), lr="auto")
-    with pytest.raises(UserError, match=r"^model\.lr is auto, but the data do not tell the images per step"):
+    with pytest.raises(UserError, match=r"^model\.lr is auto, but the data module does not define step_size"):
         task.derive_lr(None)
 
 

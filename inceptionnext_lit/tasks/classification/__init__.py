@@ -1,4 +1,4 @@
-"""Image classification, of one label an image or several."""
+"""Image classification, single-label or multi-label."""
 
 from inceptionnext_lit.tasks.classification.task import ClassificationTask
 

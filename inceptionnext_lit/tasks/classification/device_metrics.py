@@ -1,7 +1,7 @@
-"""Metrics that are counted on the device alone: the host never waits for it.
+"""Metrics that are computed on the device without synchronizing it.
 
-torchmetrics looks at the values of losses and labels, and at the largest label to count them, each of which makes the
-host wait for all that a GPU was asked to do.
+torchmetrics reads the values of losses and labels, and the largest label to count them, each of which synchronizes the
+GPU.
 """
 
 from typing import Any, cast
@@ -15,10 +15,10 @@ from inceptionnext_lit.preprocessing import NOT_COUNTED
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:
-    """The precision for sums: double where the device has it, which Apple's GPUs and some of Intel's do not.
+    """Return the dtype for sums: double precision, or single on devices without it (Apple's GPUs, some of Intel's).
 
     Args:
-        device: Where the sums are.
+        device: The device of the sums.
     """
     try:
         (torch.ones(1, dtype=torch.float64, device=device) + 1).sum()
@@ -28,16 +28,16 @@ def exact_dtype(device: torch.device) -> torch.dtype:
 
 
 class CountedAccuracy(MulticlassAccuracy):
-    """torchmetrics' accuracy; images with the label ``NOT_COUNTED`` are left out.
+    """torchmetrics' accuracy, without images with the label ``NOT_COUNTED``.
 
     Args:
         num_classes: Number of classes K.
-        average: ``micro`` counts images, ``macro`` is the mean of the classes' recalls.
-        top_k: How many of the most probable classes may be right; more than one with ``micro`` only.
+        average: ``micro`` is over images, ``macro`` is the mean of the classes' recalls.
+        top_k: Number of most probable classes among which the target must be; more than one only with ``micro``.
     """
 
     def update(self, preds: Tensor, target: Tensor) -> None:
-        """Count a batch.
+        """Add a batch.
 
         Args:
             preds: Logits of shape (N, K).
@@ -51,7 +51,7 @@ class CountedAccuracy(MulticlassAccuracy):
         for state, classes, found in (
             (self.tp, label, hits),
             (self.fn, label, misses),
-            (self.fp, best[:, 0], misses),  # a class that no image has but that was named counts in macro
+            (self.fp, best[:, 0], misses),  # a class without images that was predicted counts in macro
         ):
             of_state = cast(Tensor, state)
             if of_state.numel() == 1:
@@ -61,7 +61,7 @@ class CountedAccuracy(MulticlassAccuracy):
 
 
 class MeanLoss(Metric):
-    """Mean loss of the images of all batches and processes."""
+    """Mean loss over the images of all batches and ranks."""
 
     full_state_update = False
     higher_is_better = False
@@ -77,12 +77,12 @@ class MeanLoss(Metric):
         """Add a batch.
 
         Args:
-            losses: Its images' losses, or their sum, of any shape.
-            images: How many they are.
+            losses: The losses of its images, or their sum, of any shape.
+            images: The number of images.
         """
         self.total += losses.detach().to(self.total.dtype).sum()
         self.images += images
 
     def compute(self) -> Tensor:
-        """The mean; NaN without an image."""
+        """Return the mean; NaN without images."""
         return self.total / self.images

@@ -1,4 +1,4 @@
-"""Watching an evaluation's logits: a metric that counts NaN as a class would be a wrong number without a word."""
+"""Check an evaluation's logits: a metric that silently counts NaN as a class would be wrong."""
 
 from typing import Any, cast
 
@@ -12,17 +12,17 @@ from inceptionnext_lit.training.callbacks.nan_guard import evaluated_files
 _NAMED = 3
 
 
-class LogitWatch:
-    """Notes for which images of an evaluation the logits are NaN or infinite.
+class LogitGuard:
+    """Record the images of an evaluation whose logits are NaN or infinite.
 
-    The notes stay on the device; the host looks at them once, when the evaluation ends.
+    The record stays on the device; the host reads it once, at the end of the evaluation.
     """
 
     def __init__(self) -> None:
         self._lost: dict[str, list[Tensor]] = {}
 
     def begin(self, *stages: str) -> None:
-        """Forget an earlier evaluation of some stages."""
+        """Reset some stages."""
         for stage in stages:
             self._lost[stage] = []
 
@@ -30,21 +30,21 @@ class LogitWatch:
         """Add a batch.
 
         Args:
-            stage: Under which name it is evaluated, such as ``val`` or ``val_ema``.
-            logits: Of shape (N, K).
-            counted: Which images count, as booleans of shape (N,).
+            stage: Prefix of the metrics, such as ``val`` or ``val_ema``.
+            logits: Shape (N, K).
+            counted: Whether each image counts, shape (N,).
         """
         self._lost.setdefault(stage, []).append(~logits.isfinite().all(dim=1) & counted)
 
     def check(self, task: LightningModule, stage: str) -> None:
-        """Look at the whole evaluation, on all processes together.
+        """Check the whole evaluation, over all ranks.
 
         Args:
-            task: What is evaluated.
-            stage: ``val`` or ``test``, also for the averaged weights.
+            task: The evaluated task.
+            stage: ``val`` or ``test``, including the averaged weights.
 
         Raises:
-            SharedError: If an image has logits that are not finite; it names the first ones.
+            SharedError: If logits are NaN or infinite; names the first images.
         """
         for name in (stage, f"{stage}_ema"):
             if batches := self._lost.pop(name, []):
@@ -52,7 +52,7 @@ class LogitWatch:
 
     def _check(self, trainer: Trainer, stage: str, batches: list[Tensor], weights: str) -> None:
         lost = torch.cat(batches)
-        places = lost.nonzero()[:, 0].tolist() if lost.any() else []  # one wait, where nothing is lost
+        places = lost.nonzero()[:, 0].tolist() if lost.any() else []  # a single synchronization if all are finite
         mine = len(places), len(lost), _where(trainer, stage, batches, places[:_NAMED])
         told: list[Any] = [mine]
         if trainer.world_size > 1:
@@ -64,12 +64,12 @@ class LogitWatch:
         total = sum(found[1] for found in told)
         raise SharedError(
             f"The model's outputs{weights} are NaN or infinite for {count} of {total} images ({stage}), first "
-            f"{', '.join(first)}. Look at these images, try --trainer.precision 32-true, or use an earlier checkpoint."
+            f"{', '.join(first)}. Check these images, try --trainer.precision 32-true, or use an earlier checkpoint."
         )
 
 
 def _where(trainer: Trainer, stage: str, batches: list[Tensor], places: list[int]) -> list[str]:
-    """Names of the files at some places of this process's order, or of their batches."""
+    """Return the files at some positions in this rank's order, or the names of their batches."""
     loaders = trainer.test_dataloaders if stage == "test" else trainer.val_dataloaders
     loader = loaders[0] if isinstance(loaders, list) else loaders
     if files := evaluated_files(cast(Any, loader), places):

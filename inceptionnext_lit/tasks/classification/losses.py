@@ -1,4 +1,4 @@
-"""Training losses for images with one label or several, mixed or not, weighted or not."""
+"""Training losses: single-label or multi-label, with mixed and weighted images."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,12 +16,12 @@ LossName = Literal["cross_entropy", "bce"]
 
 @dataclass(frozen=True)
 class LossOptions:
-    """The training loss, and what makes its targets soft.
+    """The training loss and its soft targets.
 
     Args:
-        name: Cross-entropy, or binary cross-entropy of each class (arXiv 2110.00476), which images with several labels
-            have in any case.
-        label_smoothing: Probability mass that training targets spread over all classes.
+        name: Cross-entropy, or binary cross-entropy per class (arXiv 2110.00476), which multi-label classification
+            always uses.
+        label_smoothing: Probability mass of the training targets spread over all classes.
         mix: Mixup and CutMix.
 
     Raises:
@@ -47,15 +47,15 @@ def classification_loss(
     label_smoothing: float = 0.0,
     weights: Tensor | None = None,
 ) -> Tensor:
-    """Mean training loss of a batch, in single precision, or in double precision where the logits are in it.
+    """Compute the mean training loss of a batch in single precision, or in double precision for double logits.
 
     Args:
-        logits: Of shape (N, K).
-        targets: Class indices of shape (N,), or probabilities of shape (N, K), as mixing and several labels give them.
-        name: ``"cross_entropy"``; or ``"bce"``, binary cross-entropy of each class on its own, the mean over images and
-            classes (arXiv 2110.00476, section 2.1).
-        label_smoothing: Probability mass s that is spread over all classes: q · (1 - s) + s / K.
-        weights: How much each image counts, of shape (N,); the result is the mean of weight times loss.
+        logits: Shape (N, K).
+        targets: Class indices of shape (N,), or probabilities of shape (N, K) for mixed or multi-label images.
+        name: ``"cross_entropy"``; or ``"bce"``, the binary cross-entropy averaged over images and classes (arXiv
+            2110.00476, section 2.1).
+        label_smoothing: Probability mass s spread over all classes: q · (1 - s) + s / K.
+        weights: Weight of each image, shape (N,); the result is the mean of weight times loss.
 
     Returns:
         A scalar.

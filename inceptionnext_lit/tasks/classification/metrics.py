@@ -1,4 +1,4 @@
-"""The metrics of a classifier: one set for each split and each set of weights."""
+"""The metrics of a classifier, for each split and each set of weights."""
 
 from typing import cast
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
 from inceptionnext_lit.tasks.classification.device_metrics import MeanLoss
-from inceptionnext_lit.tasks.classification.logit_guard import LogitWatch
+from inceptionnext_lit.tasks.classification.logit_guard import LogitGuard
 from inceptionnext_lit.tasks.classification.targets import EVALUATED, Targets
 from inceptionnext_lit.training.callbacks.checkpoints import Mode
 
@@ -16,8 +16,8 @@ class ClassificationMetrics(nn.Module):
     """Metrics and losses under the names of their stages: ``train``, ``val``, ``val_ema``, ``test`` and ``test_ema``.
 
     Args:
-        targets: Which metrics and which loss.
-        class_names: The classes' names, for metrics of each class.
+        targets: The label type, which defines metrics and loss.
+        class_names: The class names, for metrics per class.
     """
 
     def __init__(self, targets: Targets, class_names: list[str]) -> None:
@@ -28,13 +28,13 @@ class ClassificationMetrics(nn.Module):
         self.per_class = targets.per_class()
         self.losses = nn.ModuleDict({f"of_{stage}": MeanLoss() for stage in ("train", *EVALUATED)})
         self._unlogged: set[str] = set()
-        self._watch = LogitWatch()
+        self._guard = LogitGuard()
 
     def directions(self, *stages: str) -> dict[str, Mode]:
-        """Whether the largest or the smallest value of each metric is the best, by torchmetrics' ``higher_is_better``.
+        """Return whether the ``max`` or ``min`` of each metric is the best, by torchmetrics' ``higher_is_better``.
 
         Args:
-            stages: Of which stages; the metric by which the best epoch is chosen comes first in each.
+            stages: The stages; the metric that selects the best epoch comes first in each.
         """
         metrics: dict[str, Metric] = {}
         for stage in stages:
@@ -47,15 +47,15 @@ class ClassificationMetrics(nn.Module):
     def begin(self, *stages: str) -> None:
         """Begin an epoch of some stages.
 
-        Lightning is told of a stage's metrics in its first batch and computes them after the last; to be told in each
-        costs a millisecond a step.
+        A stage's metrics are logged in its first batch, and Lightning computes them after the last; logging them in
+        each batch costs a millisecond per step.
         """
         self._unlogged.update(stages)
-        for key in (f"of_{stage}" for stage in stages):  # a continued run may have added to what it did not log
+        for key in (f"of_{stage}" for stage in stages):  # a resumed run may have restored metrics that it did not log
             for metrics in (self.losses, self.metrics, self.per_class):
                 if key in metrics:
                     cast(Metric, metrics[key]).reset()
-        self._watch.begin(*stages)
+        self._guard.begin(*stages)
 
     def trained(
         self, task: LightningModule, loss: Tensor, logits: Tensor, labels: Tensor, *, with_metrics: bool
@@ -63,28 +63,28 @@ class ClassificationMetrics(nn.Module):
         """Add a training batch.
 
         Args:
-            task: Whose metrics they are.
-            loss: Its mean loss.
-            logits: Of shape (N, K).
-            labels: Class indices (N,), or vectors (N, K) of zeros and ones.
-            with_metrics: Whether the labels are those of the images as the model has got them.
+            task: The task that logs.
+            loss: The batch's mean loss.
+            logits: Shape (N, K).
+            labels: Class indices (N,), or multi-hot vectors (N, K).
+            with_metrics: Whether to compute metrics, for which images must not be mixed.
         """
         cast(MeanLoss, self.losses["of_train"]).update(loss * len(labels), len(labels))
         if with_metrics:
-            self._score("train", logits.detach(), labels.long())  # several labels are floats, as the loss takes them
+            self._score("train", logits.detach(), labels.long())  # multi-hot labels are floats, for the loss
         self._log(task, "train", with_metrics=with_metrics)
 
     def evaluated(self, task: LightningModule, stage: str, logits: Tensor, labels: Tensor) -> None:
-        """Add an evaluation's batch to the metrics of a stage; images that do not count are left out.
+        """Add an evaluation batch to the metrics of a stage, without images that do not count.
 
         Args:
-            task: Whose metrics they are.
-            stage: Under which name.
-            logits: Of shape (N, K).
-            labels: Class indices (N,), or vectors (N, K).
+            task: The task that logs.
+            stage: Prefix of the metrics.
+            logits: Shape (N, K).
+            labels: Class indices (N,), or multi-hot vectors (N, K).
         """
         logits, counted = logits.float(), self._targets.counted(labels)
-        self._watch.note(stage, logits, counted)
+        self._guard.note(stage, logits, counted)
         losses = self._targets.losses(logits, labels)
         cast(MeanLoss, self.losses[f"of_{stage}"]).update(losses * counted, counted.sum())
         self._score(stage, *self._targets.for_metrics(logits, labels))
@@ -108,16 +108,16 @@ class ClassificationMetrics(nn.Module):
         task.log_dict(metrics, on_step=False, on_epoch=True, batch_size=1)
 
     def finish(self, task: LightningModule, stage: str) -> None:
-        """End an evaluation: log the metrics of each class, which torchmetrics has as one tensor.
+        """End an evaluation: log the metrics per class, which torchmetrics returns as one tensor.
 
         Args:
-            task: Whose metrics they are.
-            stage: ``val`` or ``test``, also for the averaged weights.
+            task: The task that logs.
+            stage: ``val`` or ``test``, including the averaged weights.
 
         Raises:
-            SharedError: If an image's logits are not finite; nothing of the evaluation is then logged.
+            SharedError: If logits are NaN or infinite; the evaluation's metrics are then not logged.
         """
-        self._watch.check(task, stage)
+        self._guard.check(task, stage)
         for name in (stage, f"{stage}_ema"):
             key = f"of_{name}"
             if key not in self.per_class or not (metric := cast(Metric, self.per_class[key])).update_called:

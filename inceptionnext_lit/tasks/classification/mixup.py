@@ -1,7 +1,7 @@
 """Mixup and CutMix on whole batches.
 
-Each image's partner is the one half a batch away, and the other way round. torchvision's is the one before it, which of
-repeated augmentation is mostly the same image; timm's is its mirror in the batch, which near the middle is so too.
+Each image's partner is half a batch away, and vice versa. torchvision pairs each image with the previous one, which
+with repeated augmentation is mostly the same image; timm reverses the batch, which does the same near the middle.
 """
 
 import math
@@ -21,12 +21,12 @@ class Mix:
     """How pairs of training images are mixed (paper, section 4.1: mixup 0.8, CutMix 1.0).
 
     Args:
-        mixup: Parameter of mixup's Beta distribution; 0 leaves mixup out.
-        cutmix: Parameter of CutMix's Beta distribution; 0 leaves CutMix out.
-        prob: Probability that a batch is mixed at all.
+        mixup: Parameter of mixup's Beta distribution; 0 disables mixup.
+        cutmix: Parameter of CutMix's Beta distribution; 0 disables CutMix.
+        prob: Probability that a batch is mixed.
         switch_prob: Probability of CutMix when both are on.
-        order: Whether images are mixed before a rectangle of them is erased, as in timm's prefetching loader, or after
-            it, as in DeiT's and ConvNeXt's code: a mixed image then has the noise of both.
+        order: Whether images are mixed before random erasing, as in timm's prefetching loader, or after it, as in
+            DeiT's and ConvNeXt's code: a mixed image then has the noise of both.
 
     Raises:
         UserError: If a parameter is negative or a probability is outside [0, 1].
@@ -44,11 +44,11 @@ class Mix:
                 raise UserError(f"model.loss.mix.{name} is {getattr(self, name)}; it must be 0 (off) or more.")
         for name in ("prob", "switch_prob"):
             if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"model.loss.mix.{name} is {getattr(self, name)}; a probability lies between 0 and 1.")
+                raise UserError(f"model.loss.mix.{name} is {getattr(self, name)}; it must be between 0 and 1.")
 
     @property
     def active(self) -> bool:
-        """Whether any batch is ever mixed."""
+        """Whether batches may be mixed."""
         return self.prob > 0 and (self.mixup > 0 or self.cutmix > 0)
 
     def __call__(
@@ -58,13 +58,13 @@ class Mix:
 
         Args:
             images: Batch of shape (N, C, H, W).
-            labels: Class indices of shape (N,), or several labels' vectors of shape (N, K).
+            labels: Class indices of shape (N,), or multi-hot vectors of shape (N, K).
             num_classes: Number of classes K.
-            weights: How much each image counts, of shape (N,), if not all count the same.
+            weights: Weight of each image, shape (N,), if they differ.
 
         Returns:
-            The images and, where the batch was mixed, targets of shape (N, K), whose rows sum to 1 where each image has
-            one class, and the weights mixed likewise; otherwise all as they came. The layout in memory stays.
+            If the batch was mixed: the images, targets of shape (N, K), whose rows sum to 1 for single labels, and the
+            mixed weights; otherwise the arguments, unchanged. The memory layout of the images is kept.
         """
         if not self.active or torch.rand(()) >= self.prob:
             return images, labels, weights
@@ -87,15 +87,15 @@ def _partners(batch: Tensor) -> Tensor:
 
 
 def _blended(batch: Tensor, share: float) -> Tensor:
-    """So much of each, and the rest of its partner."""
+    """Blend each item with its partner, keeping a given share of the item."""
     if batch.ndim == 4 and not batch.is_contiguous() and batch.is_contiguous(memory_format=torch.channels_last):
-        # torch.roll lays its result out anew on a GPU; seen as (N, H, W, C) the images are laid out as it does it
+        # on a GPU, torch.roll returns a contiguous result; viewed as (N, H, W, C), the images are contiguous
         return _blended(batch.permute(0, 2, 3, 1), share).permute(0, 3, 1, 2)
     return _partners(batch).mul_(1.0 - share).add_(batch.mul(share))
 
 
 def _pasted(images: Tensor, left: int, top: int, right: int, bottom: int) -> Tensor:
-    """Each image with a rectangle of its partner."""
+    """Paste a rectangle of its partner into each image."""
     pasted = images.clone()
     pasted[..., top:bottom, left:right] = _partners(images[..., top:bottom, left:right])
     return pasted

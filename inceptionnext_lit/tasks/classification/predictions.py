@@ -1,4 +1,4 @@
-"""What a classifier predicts for a batch."""
+"""The predictions of a classifier for a batch."""
 
 from collections.abc import Sequence
 from typing import TypedDict
@@ -9,15 +9,15 @@ _TOP = 5
 
 
 class Predictions(TypedDict):
-    """What ``predict_step`` returns for a batch of N images; k is 5, or the number of classes if fewer.
+    """The result of ``predict_step`` for a batch of N images; k is 5, or the number of classes if fewer.
 
     Attributes:
         paths: The N files.
-        finite: Whether the model's outputs were finite, shape (N,); else what follows means nothing.
+        finite: Whether the logits were finite, shape (N,); if not, the other values are invalid.
         classes: Indices of the k most probable classes, shape (N, k), best first.
         probabilities: Their probabilities, shape (N, k).
-        present: Where images may have several labels, which classes have a probability of one half or more, shape
-            (N, classes); otherwise None.
+        present: If multi-label, whether each class has a probability of at least 0.5, shape (N, classes); otherwise
+            None.
     """
 
     paths: list[str]
@@ -28,10 +28,10 @@ class Predictions(TypedDict):
 
 
 def rank(scores: Tensor, paths: list[str], *, multi_label: bool = False) -> Predictions:
-    """Choose the best classes of each image.
+    """Select the best classes of each image.
 
     Args:
-        scores: A probability per class, shape (N, classes); NaN where the model's outputs were not finite.
+        scores: Probabilities, shape (N, classes); NaN where the logits were not finite.
         paths: The N files.
         multi_label: Whether an image may have several labels.
     """
@@ -42,10 +42,10 @@ def rank(scores: Tensor, paths: list[str], *, multi_label: bool = False) -> Pred
 
 
 def labels(predictions: Predictions, class_names: Sequence[str]) -> list[str]:
-    """The label of each image: the most probable class; or all that are present, as a manifest has them: ``cat|dog``.
+    """Return the label of each image: the most probable class, or if multi-label all present ones as ``cat|dog``.
 
     Args:
-        predictions: What :func:`rank` returns.
+        predictions: The result of :func:`rank`.
         class_names: Names in the order of the indices.
     """
     if predictions["present"] is None:
@@ -57,10 +57,10 @@ def labels(predictions: Predictions, class_names: Sequence[str]) -> list[str]:
 
 
 def top_labels(predictions: Predictions, class_names: Sequence[str]) -> list[dict[str, float]]:
-    """The best labels of each image with their probabilities, best first.
+    """Return the best labels of each image with their probabilities, best first.
 
     Args:
-        predictions: What :func:`rank` returns.
+        predictions: The result of :func:`rank`.
         class_names: Names in the order of the indices.
     """
     classes, values = predictions["classes"].tolist(), predictions["probabilities"].tolist()

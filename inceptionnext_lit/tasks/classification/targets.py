@@ -1,4 +1,4 @@
-"""One label per image or several: what differs between the two in loss, metrics and scores."""
+"""The label types, single-label and multi-label, with their losses, metrics and scores."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -16,52 +16,52 @@ EVALUATED = ("val", "val_ema", "test", "test_ema")
 
 
 class Targets(Protocol):
-    """What a classifier says of an image.
+    """A label type.
 
     Attributes:
-        metric_names: Names of its metrics, the one by which the best epoch is chosen first.
+        metric_names: Names of the metrics; the first one selects the best epoch.
     """
 
     metric_names: tuple[str, ...]
 
     def metrics(self) -> nn.ModuleDict:
-        """A MetricCollection for each split and each set of weights, under ``of_train``, ``of_val`` and so on.
+        """Return a MetricCollection for each split and each set of weights, under ``of_train``, ``of_val`` and so on.
 
-        A ``ModuleDict`` has methods of its own named train and eval, hence the prefix in the keys.
+        The keys have a prefix because ``ModuleDict`` has methods named train and eval.
         """
         ...
 
     def per_class(self) -> nn.ModuleDict:
-        """Metrics with a value for each class, under the same keys; empty where there are none."""
+        """Return metrics with a value per class, under the same keys; may be empty."""
         ...
 
     def counted(self, labels: Tensor) -> Tensor:
-        """Which images of an evaluation's batch count, as booleans of shape (N,)."""
+        """Return whether each image of an evaluation batch counts, shape (N,)."""
         ...
 
     def for_metrics(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """An evaluation's logits (N, K) and labels, integers, without images that the metrics would count."""
+        """Return logits (N, K) and integer labels for the metrics, without padding that the metrics would count."""
         ...
 
     def scored(self, logits: Tensor) -> Tensor:
-        """What the metrics take in the place of logits, both of shape (N, K)."""
+        """Return the scores for the metrics from logits, both of shape (N, K)."""
         ...
 
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Loss of each image of an evaluation's batch, of shape (N,); any finite number for one that does not count."""
+        """Return the loss of each image of an evaluation batch, shape (N,); any finite value for padding."""
         ...
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """From logits to probabilities, both of shape (N, K)."""
+        """Return probabilities from logits, both of shape (N, K)."""
         ...
 
     def average(self, one: Tensor, other: Tensor) -> Tensor:
-        """Logits whose probabilities are the mean of those of two logits, all of shape (N, K)."""
+        """Return logits whose probabilities are the mean of those of two logits, all of shape (N, K)."""
         ...
 
 
 class SingleLabel:
-    """Each image has one class.
+    """Single-label classification: each image has one class.
 
     Args:
         num_classes: Number of classes K.
@@ -73,49 +73,49 @@ class SingleLabel:
         self._classes = num_classes
 
     def metrics(self) -> nn.ModuleDict:
-        """Accuracies that count images and classes."""
+        """Return top-1, top-5 and macro accuracy."""
         metrics = MetricCollection(
             {
                 "acc1": CountedAccuracy(self._classes, average="micro"),
                 "acc5": CountedAccuracy(self._classes, average="micro", top_k=min(5, self._classes)),
                 "macro_acc": CountedAccuracy(self._classes, average="macro"),
             },
-            # Groups merge metrics whose counts are equal after one batch: acc5 and macro_acc where all were right.
+            # groups merge metrics with equal counts after one batch, such as acc5 and macro_acc if all were right
             compute_groups=False,
         )
         return nn.ModuleDict({f"of_{stage}": metrics.clone(f"{stage}/") for stage in ("train", *EVALUATED)})
 
     def per_class(self) -> nn.ModuleDict:
-        """None."""
+        """Return no metrics."""
         return nn.ModuleDict()
 
     def counted(self, labels: Tensor) -> Tensor:
-        """By the class index."""
+        """Compare the class index with ``NOT_COUNTED``."""
         return labels != NOT_COUNTED
 
     def for_metrics(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """All: the accuracies tell which images count."""
+        """Return both unchanged: the accuracies ignore padding themselves."""
         return logits, labels
 
     def scored(self, logits: Tensor) -> Tensor:
-        """The same: only their order counts."""
+        """Return the logits: only their order matters."""
         return logits
 
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy."""
+        """Compute the cross-entropy."""
         return F.cross_entropy(logits, labels, reduction="none", ignore_index=NOT_COUNTED)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Softmax."""
+        """Compute the softmax."""
         return logits.softmax(dim=1)
 
     def average(self, one: Tensor, other: Tensor) -> Tensor:
-        """The logarithm of the mean probability."""
+        """Return the logarithm of the mean probability."""
         return torch.logaddexp(one.log_softmax(dim=1), other.log_softmax(dim=1)) - torch.log(one.new_tensor(2.0))
 
 
 class MultiLabel:
-    """Each image has any number of labels, each of which is decided on its own.
+    """Multi-label classification: each image has any number of labels, predicted independently.
 
     Args:
         class_names: Names of the K labels.
@@ -126,42 +126,42 @@ class MultiLabel:
         self.metric_names: tuple[str, ...] = ("mAP", "f1", *(f"f1/{name}" for name in self._names))
 
     def metrics(self) -> nn.ModuleDict:
-        """The mean over labels of average precision, and of F1 at a probability of one half; in training F1 alone."""
+        """Return mean average precision over labels, and mean F1 at a threshold of 0.5; for training, only F1."""
         count = len(self._names)
-        f1 = MultilabelF1Score(count, validate_args=False)  # which looks at the labels' values in each step
+        f1 = MultilabelF1Score(count, validate_args=False)  # validation would read the labels in each step
         metrics = MetricCollection({"mAP": MultilabelAveragePrecision(count), "f1": f1}, compute_groups=False)
         evaluated = {f"of_{stage}": metrics.clone(f"{stage}/") for stage in EVALUATED}
         return nn.ModuleDict({"of_train": MetricCollection({"f1": f1}).clone("train/"), **evaluated})
 
     def per_class(self) -> nn.ModuleDict:
-        """F1 of each label."""
+        """Return F1 per label."""
         count = len(self._names)
         return nn.ModuleDict({f"of_{stage}": MultilabelF1Score(count, average="none") for stage in EVALUATED})
 
     def counted(self, labels: Tensor) -> Tensor:
-        """By the vector's first element."""
+        """Compare the vector's first element with ``NOT_COUNTED``."""
         return labels[:, 0] != NOT_COUNTED
 
     def for_metrics(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Those that count, for which the host waits."""
+        """Return those that count, which synchronizes the device."""
         counted = self.counted(labels)
         return logits[counted], labels[counted].long()
 
     def scored(self, logits: Tensor) -> Tensor:
-        """Probabilities, for which torchmetrics takes logits too if all of a batch lie between 0 and 1."""
+        """Return probabilities, since torchmetrics mistakes logits for them if all are between 0 and 1."""
         return logits.float().sigmoid()
 
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Binary cross-entropy, the mean over labels."""
+        """Compute the binary cross-entropy, averaged over labels."""
         return F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(dim=1)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Sigmoid."""
+        """Compute the sigmoid."""
         return logits.sigmoid()
 
     def average(self, one: Tensor, other: Tensor) -> Tensor:
-        """The logit of the mean probability."""
-        # log p - log(1 - p), twice the mean each: exact in single precision, also where p is 0 or 1 to the last digit
+        """Return the logit of the mean probability."""
+        # log(2p) - log(2(1 - p)) for the mean p: exact in single precision, even if p rounds to 0 or 1
         return torch.logaddexp(F.logsigmoid(one), F.logsigmoid(other)) - torch.logaddexp(
             F.logsigmoid(-one), F.logsigmoid(-other)
         )

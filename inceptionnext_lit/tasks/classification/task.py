@@ -31,41 +31,40 @@ Stage = Literal["val", "test"]
 class ClassificationTask(BaseTask):
     """Train and apply an image classifier.
 
-    Metrics are fractions: ``acc1`` and ``acc5`` count images, ``macro_acc`` is the mean of the classes'
-    recalls. Where images may have several labels they are ``mAP``, the mean over labels of average precision, ``f1`` at
-    a probability of one half, and ``f1/LABEL``. They are logged as ``train/…``, ``val/…`` and ``test/…``; those of
-    averaged weights, where ``ema_decay`` is set, as ``val_ema/…`` and ``test_ema/…``. A run that mixes images has no
-    training accuracy, since mixed images have no single label. Validation and test metrics are those of the whole
-    split, the same on any number of processes.
+    Metrics are fractions: ``acc1`` and ``acc5`` are over images, ``macro_acc`` is the mean of the classes' recalls.
+    For multi-label classification they are ``mAP``, the mean over labels of average precision, ``f1`` at a threshold
+    of 0.5, and ``f1/LABEL``. They are logged as ``train/…``, ``val/…`` and ``test/…``; those of averaged weights, if
+    ``ema_decay`` is set, as ``val_ema/…`` and ``test_ema/…``. A run with mixup or CutMix has no training accuracy,
+    since mixed images do not have a single label. Validation and test metrics are over the whole split, the same on
+    any number of ranks.
 
-    What is random in a step depends on the run's seed, the epoch, the batch and the process alone. A run that is
-    continued from a checkpoint goes on at the next batch and ends with the same weights; it says which settings have
-    changed. A loss that is no finite number ends it.
+    The random numbers of a step depend only on the run's seed, the epoch, the batch and the rank. A run resumed from a
+    checkpoint continues with the next batch and ends with the same weights; it reports which settings have changed. A
+    NaN or Inf loss stops it.
 
     Attributes:
-        predictor: What computes logits in the place of the model, if there is such a thing; the command ``predict`` has
-            the model's inference form do it.
+        predictor: Computes logits instead of the model, if set; the command ``predict`` sets it to the model's
+            inference form.
         compiles_prediction: Whether ``predict`` compiles that form.
 
     Args:
-        name: Model: any name that timm knows, this family's among them.
-        pretrained: Start from published weights, which are downloaded, or from those in a file: of the family or of
-            ConvNeXt as their authors or timm publish them, or a checkpoint of a training run (its average, if any).
-        kwargs: The model's own arguments, as ``timm.create_model`` takes them.
-        data_spec: Classes and input, which the command line takes from the data; None for ImageNet's 1000 classes.
-        drop_path: Stochastic depth of the last block; earlier blocks have less, linearly.
+        name: Model name: any timm name, including this family's.
+        pretrained: Start from published weights, which are downloaded, or from a file: weights of the family or of
+            ConvNeXt as published by their authors or timm, or a checkpoint of a training run (its average, if any).
+        kwargs: The model's own arguments, as for ``timm.create_model``.
+        data_spec: Classes and input, which the command line derives from the data; None for ImageNet's 1000 classes.
+        drop_path: Stochastic depth rate of the last block, decreasing linearly to 0 at the first.
         loss: The training loss, its label smoothing, mixup and CutMix.
-        lr: Peak learning rate, for the global batch that the recipe states; ``auto`` derives it from the images per
-            step.
-        weight_decay: Decay of weights; biases, norms and LayerScale have none.
-        optimizer: Which optimiser, its own arguments, and how its rate falls from the head to the stem.
+        lr: Peak learning rate, for the recipe's global batch; ``auto`` derives it from the images per step.
+        weight_decay: Weight decay; not applied to biases, norms and LayerScale.
+        optimizer: The optimizer, its own arguments, and the layer-wise decay of the learning rate.
         schedule: Warm-up, cosine and cool-down of the learning rate, or another schedule by its class.
-        ema_decay: Decay per step of a moving average of the weights; none keeps no average.
-        ema_warmup: Whether the decay is at most ``1 - n ** (-2 / 3)`` after n steps, so that short runs forget their
-            first weights too. False keeps it constant, as DeiT, ConvNeXt and timm 0.6 do.
-        finetuning: What is frozen, and whether a linear probe comes first.
+        ema_decay: Decay per step of a moving average of the weights; None disables it.
+        ema_warmup: Whether to limit the decay to ``1 - n ** (-2 / 3)`` after n steps, so that short runs also forget
+            their first weights. False keeps it constant, as in DeiT, ConvNeXt and timm 0.6.
+        finetuning: Which layers are frozen, and whether to start with a linear probe.
         execution: How the model is run: memory layout, compilation, gradient checkpointing, BatchNorm on several
-            processes, and mirrored images in evaluation.
+            ranks, and mirrored images in evaluation.
 
     Raises:
         UserError: If the model is unknown, cannot be built with these arguments or weights, or a value is out of range.
@@ -123,20 +122,20 @@ class ClassificationTask(BaseTask):
         self.compiles_prediction = False
 
     def on_predict_start(self) -> None:
-        """Make the form of the model that gives the same outputs with fewer operations."""
-        if self.device_mesh is None:  # sharded weights stay as they are
+        """Build the model's inference form, which gives the same outputs with fewer operations."""
+        if self.device_mesh is None:  # sharded weights cannot be folded
             model = deploy(self.inference_model)
             self.predictor = Compiled(model) if self.compiles_prediction else model.__call__
 
     def on_predict_end(self) -> None:
-        """Forget it: the weights may be trained on."""
+        """Discard the inference form, since the weights may be trained further."""
         self.predictor = None
 
     def forward(self, images: Tensor) -> Tensor:
-        """Classify a batch with :attr:`inference_model`, while predicting with its inference form.
+        """Classify a batch with :attr:`inference_model`, or during prediction with its inference form.
 
         Args:
-            images: Normalised images of shape (N, C, H, W).
+            images: Normalized images of shape (N, C, H, W).
 
         Returns:
             Logits of shape (N, num_classes).
@@ -149,15 +148,14 @@ class ClassificationTask(BaseTask):
             return logits
         logits, mirrored = logits.float(), model(self._lay_out(images.flip(-1))).float()
         lost = ~(logits.isfinite() & mirrored.isfinite()).all(dim=1, keepdim=True)
-        return self.targets.average(logits, mirrored).masked_fill(
-            lost, torch.nan
-        )  # the mean may be finite all the same
+        # the mean may be finite nevertheless
+        return self.targets.average(logits, mirrored).masked_fill(lost, torch.nan)
 
     def _lay_out(self, images: Tensor) -> Tensor:
-        return images.to(memory_format=self.execution.memory_format)  # contiguous() passes single channels by
+        return images.to(memory_format=self.execution.memory_format)  # contiguous() ignores single-channel images
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
-        """Loss of one training batch: images (N, C, H, W), labels (N,) or (N, K), and perhaps weights (N,)."""
+        """Return the loss of a training batch: images (N, C, H, W), labels (N,) or (N, K), optional weights (N,)."""
         images, labels = batch[:2]
         weights = batch[2] if len(batch) == 3 else None
         inputs, targets, weights = self.loss.mix(self._lay_out(images), labels, self.num_classes, weights)
@@ -173,8 +171,8 @@ class ClassificationTask(BaseTask):
             label_smoothing=self.loss.label_smoothing,
             weights=weights,
         )
-        self.log("train/loss_step", loss)  # of prog_bar=True, Lightning would read the value in every step
-        # mixed images have no single label
+        self.log("train/loss_step", loss)  # with prog_bar=True, Lightning would read the value in every step
+        # mixed images do not have a single label
         self.metrics.trained(self, loss.detach(), logits, labels, with_metrics=not self.loss.mix.active)
         return loss
 
@@ -185,92 +183,92 @@ class ClassificationTask(BaseTask):
             self.metrics.evaluated(self, name, logits, labels)
 
     def on_train_epoch_start(self) -> None:
-        """Go on from the linear probe to the rest, where there is one, and begin the epoch's metrics."""
+        """Unfreeze the layers after the linear probe, if there is one, and begin the epoch's metrics."""
         super().on_train_epoch_start()
         self.metrics.begin("train")
 
     def on_validation_epoch_start(self) -> None:
-        """Begin the validation's metrics."""
+        """Begin the validation metrics."""
         self.metrics.begin("val", "val_ema")
 
     def on_test_epoch_start(self) -> None:
-        """Begin the test's metrics."""
+        """Begin the test metrics."""
         self.metrics.begin("test", "test_ema")
 
     def on_validation_epoch_end(self) -> None:
-        """Log what there is for each class; raises if an image's logits are not finite."""
+        """Log the metrics per class; raises if logits are NaN or infinite."""
         self.metrics.finish(self, "val")
 
     def on_test_epoch_end(self) -> None:
-        """Log what there is for each class; raises if an image's logits are not finite."""
+        """Log the metrics per class; raises if logits are NaN or infinite."""
         self.metrics.finish(self, "test")
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Metrics of one validation batch, of the trained and of the averaged weights."""
+        """Add a validation batch to the metrics of the trained and averaged weights."""
         self._evaluate(batch, "val")
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Metrics of one test batch, of the trained and of the averaged weights."""
+        """Add a test batch to the metrics of the trained and averaged weights."""
         self._evaluate(batch, "test")
 
     def scores(self, logits: Tensor) -> Tensor:
-        """Probabilities of the classes, float32 (N, num_classes), from logits of that shape.
+        """Return class probabilities, float32 (N, num_classes), from logits of that shape.
 
-        All are NaN for an image of which a logit is not finite.
+        All are NaN for an image with a NaN or infinite logit.
         """
         logits = logits.float()
         lost = ~logits.isfinite().all(dim=1, keepdim=True)
         return self.targets.probabilities(logits).masked_fill(lost, torch.nan)
 
     def predict_step(self, batch: tuple[Tensor, list[str], Any], batch_idx: int) -> Predictions:
-        """Most probable classes of a batch: images (N, C, H, W), their N paths, and what could not be read."""
+        """Return the most probable classes of a batch: images (N, C, H, W), their N paths, and the unreadable files."""
         images, paths, _ = batch
         scores = self.scores(self(images)) if paths else images.new_empty(0, self.num_classes)
         return rank(scores, paths, multi_label=self.data_spec.multi_label)
 
     @property
     def num_classes(self) -> int:
-        """Number of classes."""
+        """The number of classes."""
         return len(self.class_names)
 
     def check_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
-        """Refuse a checkpoint of other classes.
+        """Refuse a checkpoint with other classes.
 
         Args:
             checkpoint: Lightning's dictionary.
 
         Raises:
-            UserError: If its classes are not this task's, in this order.
+            UserError: If its classes differ from this task's, or are in another order.
         """
         stored = (checkpoint.get("hyper_parameters", {}).get("data_spec") or {}).get("class_names")
         if stored is not None and stored != self.class_names:
             raise UserError(
                 f"The checkpoint was trained on the classes {', '.join(stored)}; the data has "
                 f"{', '.join(self.class_names)}. Use the data that it was trained on, or start a new head from its "
-                "weights with --model.pretrained CHECKPOINT in the place of --ckpt_path."
+                "weights with --model.pretrained CHECKPOINT instead of --ckpt_path."
             )
 
     @classmethod
     def data_defaults(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """What the images have to be like, and their classes.
+        """Return the preprocessing of the images, and their classes.
 
         Args:
-            arguments: The constructor's arguments as a checkpoint holds them.
+            arguments: The constructor's arguments as stored in a checkpoint.
 
         Raises:
-            UserError: If the checkpoint does not tell what the model's input is like.
+            UserError: If the checkpoint does not contain the preprocessing.
         """
         spec = arguments.get("data_spec") or {}
         if (stored := spec.get("preprocessing")) is None:
-            raise UserError("The checkpoint does not say what its model's input is like; it cannot be used here.")
+            raise UserError("The checkpoint does not describe its model's input, so it cannot be used here.")
         keys = ("crop_pct", "crop_mode", "interpolation", "mean", "std", "nodata", "exif")
         images = {"image_size": stored["image_size"], "in_chans": len(stored["mean"])}
         given = {key: stored[key] for key in keys if key in stored}
         return images | {"input": given} | {key: spec[key] for key in ("class_names", "multi_label")}
 
     def setup(self, stage: str) -> None:
-        """Prepare the metrics for their device, and tell the data when images are to be erased."""
-        # in double precision, sums of single-precision losses are exact, in whatever order processes add them
+        """Prepare the metrics for their device, and tell the data module when to erase images."""
+        # in double precision, sums of single-precision losses are exact, in any order of the ranks
         dtype = exact_dtype(self.trainer.strategy.root_device)
         for metric in self.metrics.losses.values():
             cast(MeanLoss, metric).set_dtype(dtype)
