@@ -67,7 +67,7 @@ def test_eight_kinds_of_dirt_are_named(tmp_path: Path, doctor: Doctor) -> None:
     for line in (
         "  train/cat/empty.jpg: the file is empty (0 bytes).",
         "  train/cat/truncated.jpg: image file is truncated (",
-        "  val/dog/text.jpg: its content is no image of a known format.",
+        "  val/dog/text.jpg: its content is not an image of a known format.",
         "  train/bird/7.jpg, val/bird/copy.jpg contain the same bytes, in the splits train, val.",
         f"  train/bird/circle links to {root}/train.",
         "  1 image of mode CMYK: train/dog/print.jpg.",

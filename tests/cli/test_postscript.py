@@ -28,18 +28,18 @@ def test_no_command_runs_it(
     words = [*SMALL, "--data.root", root, "--data.batch_size", 4, "--trainer.max_epochs", 1]
     with pytest.raises(SystemExit):
         cli("fit", *words)
-    assert "photo.jpg: its content is no image of a known format" in capsys.readouterr().err
+    assert "photo.jpg: its content is not an image of a known format" in capsys.readouterr().err
     with pytest.warns(UserWarning, match=r"Skipped in training: .*photo\.jpg: its content is no image"):
         cli("fit", *words, "--data.bad_images.action", "skip")
     checkpoint = trained / "checkpoints/best.ckpt"
     cli("predict", root / "train", "--ckpt_path", checkpoint, "--output", "out.csv", "--data.num_workers", 0)
-    assert "photo.jpg,its content is no image of a known format" in Path("out.unreadable.csv").read_text()
+    assert "photo.jpg,its content is not an image of a known format" in Path("out.unreadable.csv").read_text()
     with pytest.raises(SystemExit):
         cli("doctor", root, "--output", "report.json", "--workers", 1)
     findings = json.loads(Path("report.json").read_text())["findings"]
     assert ["train/bag/photo.jpg"] in [finding["paths"] for finding in findings if finding["kind"] == "unreadable"]
     classifier = load_classifier(checkpoint, device="cpu")
-    with pytest.raises(UserError, match=r"photo\.jpg: its content is no image of a known format"):
+    with pytest.raises(UserError, match=r"photo\.jpg: its content is not an image of a known format"):
         classifier.predict(photo)
     with pytest.raises(UserError, match=r"cannot be used: its format is EPS; give a copy of its pixels"):
         classifier.predict(Image.open(photo))

@@ -173,7 +173,7 @@ def test_what_cannot_be_read_is_listed(
         listed = {row["path"]: row["reason"] for row in csv.DictReader(file)}
     assert list(listed) == ["photos/8.png", "photos/more/empty.jpg", "photos/more/text.jpg", "photos/gone.png"]
     assert "truncated" in listed["photos/8.png"]
-    assert listed["photos/more/text.jpg"] == "its content is no image of a known format"
+    assert listed["photos/more/text.jpg"] == "its content is not an image of a known format"
     assert listed["photos/gone.png"] == "the file is missing"
     assert [row["path"] for row in rows("out.csv")] == ["photos/9.png"]
     assert capsys.readouterr().out.splitlines()[-2:] == [

@@ -88,7 +88,7 @@ def test_an_evaluation_skips_nothing(tmp_path: Path) -> None:
     colours(tmp_path / "test")
     truncate(tmp_path / "val/b/3.png")
     truncate(tmp_path / "test/b/3.png")
-    with pytest.raises(UserError, match=r"^1 validation image cannot be read, and .* skips none: .*b/3\.png"):
+    with pytest.raises(UserError, match=r"^1 validation image cannot be read, and .* does not skip images: .*b/3\.png"):
         build(tmp_path, bad_images=BadImageOptions(action="skip")).setup("fit")
     data = build(tmp_path, bad_images=BadImageOptions(action="skip"))
     data.setup("test")

@@ -164,5 +164,5 @@ def test_a_compression_that_takes_a_package_is_named_with_the_command(
 
 def test_a_file_that_is_no_tiff(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_text("no picture")
-    with pytest.raises(UserError, match=r"a\.tif: its content is no image of a known format"):
+    with pytest.raises(UserError, match=r"a\.tif: its content is not an image of a known format"):
         load_image(tmp_path / "a.tif", 5)

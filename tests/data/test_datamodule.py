@@ -272,7 +272,9 @@ def test_an_error_in_a_worker_keeps_its_message(splits: Path) -> None:
     broken.write_bytes(b"")
     data = build(splits, num_workers=1)
     data.setup("validate")
-    with pytest.raises(UserError, match=rf"Cannot read the image {broken}: its content is no image of a known format"):
+    with pytest.raises(
+        UserError, match=rf"Cannot read the image {broken}: its content is not an image of a known format"
+    ):
         list(data.val_dataloader())
 
 

@@ -132,8 +132,8 @@ def encoded(format: str) -> bytes:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "its content is no image of a known format"),
-        (b"not an image", "its content is no image of a known format"),
+        (b"", "its content is not an image of a known format"),
+        (b"not an image", "its content is not an image of a known format"),
         (encoded("JPEG")[:1000], "truncated"),
         (encoded("PNG")[:2000], "truncated"),
     ],

@@ -109,8 +109,8 @@ def test_no_data_becomes_zero_in_batches_and_is_said_once(tmp_path: Path, stage:
     path = paths.get(stage, lambda: data.val_set.samples.paths)()[0]
     files = "2 of the 2" if stage == "validate" else "10 of the 10"
     assert [str(warning.message) for warning in warned] == [
-        f"{files} arrays and TIFFs that were looked at mark pixels without data, such as {path} with -9999; "
-        "they become 0 after normalising."
+        f"{files} arrays and TIFFs that were checked mark pixels without data, such as {path} with -9999; "
+        "they become 0 after normalization."
     ]
     loader = data.predict_dataloader() if stage == "predict" else data.val_dataloader()
     images = finished(data, loader)[0][0]

@@ -41,7 +41,7 @@ def test_other_formats_are_refused(tmp_path: Path, format: str) -> None:
     mode = {"MSP": "1", "XBM": "1", "SPIDER": "F", "PALM": "P", "BLP": "P"}.get(format, "RGB")
     Image.new(mode, (16, 16)).save(tmp_path / "photo", format)
     (tmp_path / "photo").rename(tmp_path / "photo.jpg")  # under that name SPIDER would take all of .jpg for its own
-    with pytest.raises(UserError, match=r"photo\.jpg: its content is no image of a known format"):
+    with pytest.raises(UserError, match=r"photo\.jpg: its content is not an image of a known format"):
         load_image(tmp_path / "photo.jpg")
 
 

@@ -97,7 +97,7 @@ def test_what_is_not_an_image(tmp_path: Path) -> None:
     save(tmp_path / "float.tif", Image.new("F", (2, 2)))
     assert {path.name: examine(str(path)).error for path in tmp_path.iterdir()} == {
         "empty.jpg": "the file is empty (0 bytes)",
-        "text.jpg": "its content is no image of a known format",
+        "text.jpg": "its content is not an image of a known format",
         "broken.jpg": "the link points to a missing file",
         "self.jpg": "Too many levels of symbolic links",
         "folder.jpg": "it is not a regular file",

@@ -1,1 +1,1 @@
-"""Image files as pixels: formats, limits, and files that cannot be read."""
+"""Decoding of image files: formats, limits, and files that cannot be read."""

@@ -1,4 +1,4 @@
-"""A look at a few arrays and TIFFs of a data set: values out of their range, and pixels without data."""
+"""Check a few arrays and TIFFs of a data set for values out of range and pixels without data."""
 
 import warnings
 from collections.abc import Sequence
@@ -14,18 +14,18 @@ from inceptionnext_lit.data.sources.packed_strings import PackedStrings
 from inceptionnext_lit.data.sources.scan import is_rank_zero
 from inceptionnext_lit.preprocessing import Preprocessing
 
-_NAMES = 2000  # paths among which such files are looked for
+_NAMES = 2000  # paths searched for such files
 _FILES = 32
 _DEVIATIONS = 20
 
 
 @dataclass
 class _Seen:
-    """What the files hold.
+    """What was found in the files.
 
     Attributes:
         nodata: Files that mark pixels without data, with the value.
-        floats: Files of floats with their least and greatest value.
+        floats: Files of floats, with their minimum and maximum.
     """
 
     nodata: dict[str, float] = field(default_factory=dict)
@@ -35,16 +35,16 @@ class _Seen:
 def check_arrays(
     paths: PackedStrings | Sequence[str], preprocessing: Preprocessing, max_pixels: int, *, has_statistics: bool
 ) -> None:
-    """Warn, in one process of a run, of floats out of their range, and say which files mark pixels without data.
+    """Warn on rank 0 about floats out of range and about files that mark pixels without data.
 
-    Floats are expected in [0, 1] where mean and deviation are those of photographs, and within 20 standard deviations
-    of the mean where they were given.
+    Floats are expected in [0, 1] by default, and within 20 standard deviations of the mean if mean and standard
+    deviation were given.
 
     Args:
-        paths: The image files, of which a few are read; one that cannot be read is passed over.
-        preprocessing: Mean, deviation and the value of pixels without data.
-        max_pixels: The most pixels that an image may have.
-        has_statistics: Whether mean and deviation were given for this data.
+        paths: The image files, a few of which are read; unreadable ones are skipped.
+        preprocessing: Mean, standard deviation and the value of pixels without data.
+        max_pixels: Maximum number of pixels of an image.
+        has_statistics: Whether mean and standard deviation were given for this data.
     """
     if not is_rank_zero():
         return
@@ -53,7 +53,7 @@ def check_arrays(
     arrays = arrays[:: -(-len(arrays) // _FILES) or 1]
     seen = _Seen()
     for path in arrays:
-        with suppress(Exception), without_warnings():  # whoever reads it for good has the words
+        with suppress(Exception), without_warnings():  # errors are reported when the image is used
             _look(path, preprocessing, max_pixels, seen)
     _say_nodata(seen, len(arrays))
     _warn_of_range(seen, len(arrays), preprocessing, has_statistics)
@@ -83,8 +83,8 @@ def _say_nodata(seen: _Seen, files: int) -> None:
     if seen.nodata:
         path, value = next(iter(seen.nodata.items()))
         warnings.warn(
-            f"{len(seen.nodata)} of the {files} arrays and TIFFs that were looked at mark pixels without data, such as "
-            f"{path} with {value:g}; they become 0 after normalising.",
+            f"{len(seen.nodata)} of the {files} arrays and TIFFs that were checked mark pixels without data, such as "
+            f"{path} with {value:g}; they become 0 after normalization.",
             stacklevel=3,
         )
 
@@ -95,10 +95,10 @@ def _warn_of_range(seen: _Seen, files: int, preprocessing: Preprocessing, has_st
         return
     low, high = min(least for _, least, _ in outside), max(most for _, _, most in outside)
     warnings.warn(
-        f"{len(outside)} of the {files} arrays and TIFFs that were looked at hold floats from {low:g} to {high:g}, "
-        f"such as {outside[0][0]}; floats are taken as they are, and data.input.mean and data.input.std "
+        f"{len(outside)} of the {files} arrays and TIFFs that were checked contain floats from {low:g} to {high:g}, "
+        f"such as {outside[0][0]}; floats are not scaled, and data.input.mean and data.input.std "
         f"({_listed(preprocessing['mean'])} and {_listed(preprocessing['std'])}) do not fit them. Scale them to "
-        "[0, 1], or give the mean and std of the data, and data.input.nodata if some of them stand for no data.",
+        "[0, 1], or give the mean and std of the data, and data.input.nodata if some values mean no data.",
         stacklevel=3,
     )
 

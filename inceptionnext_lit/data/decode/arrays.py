@@ -1,4 +1,4 @@
-"""Images with channels that Pillow has no mode for: TIFF files and NumPy arrays."""
+"""Images with channels that Pillow does not support: TIFF files and NumPy arrays."""
 
 import math
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ from PIL import UnidentifiedImageError
 from inceptionnext_lit.data.decode.opening import check_size, open_regular
 
 TENSOR_SUFFIXES = (".npy", ".tif", ".tiff")
-"""Endings of the files that may hold other channels than Pillow knows."""
+"""Suffixes of the files that may have channels that Pillow does not support."""
 
 GDAL_NODATA = 42113
-"""TIFF's tag for the value of pixels without data, as GDAL writes it."""
+"""GDAL's TIFF tag for the value of pixels without data."""
 
 
 @dataclass(frozen=True)
 class StoredArray:
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
-        pixels: Values as they are stored, (C, H, W).
-        nodata: The value of pixels without data, as the file's own tag has it.
+        pixels: The stored values, (C, H, W).
+        nodata: The value of pixels without data, from the file's own tag.
     """
 
     pixels: NDArray[Any]
@@ -32,22 +32,22 @@ class StoredArray:
 
 
 def read_array(path: str, channels: int | None, max_pixels: int) -> StoredArray | None:
-    """The channels of an array or a TIFF; None for what Pillow reads.
+    """Read an array or a TIFF; return None for images that Pillow reads.
 
     Args:
         path: The file.
-        channels: How many it must have; None to find out.
-        max_pixels: The most pixels that it may have.
+        channels: Required number of channels; None to detect it.
+        max_pixels: Maximum number of pixels.
 
     Raises:
-        ValueError: If it has other channels or more pixels, or is compressed in a way that is not known.
-        OSError: If it cannot be read, or is no regular file.
+        ValueError: If it has other channels or more pixels, or an unsupported compression.
+        OSError: If it cannot be read, or is not a regular file.
     """
     if not path.lower().endswith(TENSOR_SUFFIXES):
         return None
     if path.lower().endswith(".npy"):
         open_regular(path).close()
-        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")  # claims no more memory than the file has
+        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")  # allocates no more memory than the file has
         pixels = channels_first(array, channels)
         check_size((pixels.shape[2], pixels.shape[1]), max_pixels)
         return StoredArray(pixels)
@@ -55,12 +55,12 @@ def read_array(path: str, channels: int | None, max_pixels: int) -> StoredArray 
 
 
 def _read_tiff(path: str, channels: int | None, max_pixels: int) -> StoredArray | None:
-    import tifffile  # takes a while to import, and few need it
+    import tifffile  # slow to import and rarely needed
 
     try:
         return _read_pages(tifffile.TiffFile, path, channels, max_pixels)
     except tifffile.TiffFileError as error:
-        raise UnidentifiedImageError("its content is no image of a known format") from error
+        raise UnidentifiedImageError("its content is not an image of a known format") from error
 
 
 def _read_pages(tiff_file: Any, path: str, channels: int | None, max_pixels: int) -> StoredArray | None:
@@ -69,7 +69,7 @@ def _read_pages(tiff_file: Any, path: str, channels: int | None, max_pixels: int
         check_size((page.imagewidth, page.imagelength), max_pixels)
         if channels is not None and _is_pillows(page, channels):
             return None
-        # page by page, since the descriptions that OME and others add may have other files opened
+        # page by page, since the metadata of OME and others may cause other files to be opened
         pages = file.pages if page.ndim == 2 and len(file.pages) == channels else [page]
         try:
             parts = [part.asarray() for part in pages]
@@ -85,21 +85,21 @@ def _read_pages(tiff_file: Any, path: str, channels: int | None, max_pixels: int
 
 
 def _is_pillows(page: Any, channels: int) -> bool:
-    """Whether a page is a picture in grey or colour that Pillow converts to so many channels."""
+    """Return whether a page is a grayscale or color picture that Pillow converts to this number of channels."""
     if channels not in (1, 4) or page.dtype is None or page.dtype.kind == "f":
         return False
     if channels == 4 and page.ndim == 2 and len(page.parent.pages) == 4:
         return False
     has_alpha = page.extrasamples in ((1,), (2,))  # TIFF's codes for alpha; 0 is any other fourth channel
-    colours = page.samplesperpixel - (1 if has_alpha else 0)
-    return colours in (1, 3) or (channels == 1 and page.photometric.name == "SEPARATED")
+    colors = page.samplesperpixel - (1 if has_alpha else 0)
+    return colors in (1, 3) or (channels == 1 and page.photometric.name == "SEPARATED")
 
 
 def parse_nodata(tag: object) -> float | None:
-    """The number in GDAL's tag; None without one.
+    """Return the number in GDAL's tag; None without one.
 
     Args:
-        tag: The tag's text, or whatever else stands there.
+        tag: The tag's text, or any other value.
     """
     try:
         return float(str(tag).strip("\0 "))
@@ -108,11 +108,11 @@ def parse_nodata(tag: object) -> float | None:
 
 
 def channels_first(array: NDArray[Any], channels: int | None) -> NDArray[Any]:
-    """An array of (H, W, C), (C, H, W) or (H, W) as a view (C, H, W).
+    """Return an array of shape (H, W, C), (C, H, W) or (H, W) as a view (C, H, W).
 
     Args:
         array: The array.
-        channels: C; None takes the shorter of the first and the last axis for that of the channels.
+        channels: C; None uses the shorter of the first and last axes.
 
     Raises:
         ValueError: If it has other channels, or another number of axes.
@@ -132,22 +132,22 @@ def channels_first(array: NDArray[Any], channels: int | None) -> NDArray[Any]:
 
 
 def as_floats(stored: StoredArray, nodata: float | None = None, fill: Sequence[float] = ()) -> NDArray[np.float32]:
-    """Values as floats, integers scaled to [0, 1].
+    """Convert values to floats, with integers scaled to [0, 1].
 
     Args:
         stored: The values.
-        nodata: Which of them stand for no data, where the file does not say so itself.
-        fill: What comes in their place, for each channel; 0 if not given.
+        nodata: The value of pixels without data; None uses the file's own tag.
+        fill: Their replacement per channel; 0 if not given.
 
     Raises:
-        ValueError: If they are neither unsigned integers nor finite floats.
+        ValueError: If the values are neither unsigned integers nor finite floats.
     """
     pixels = stored.pixels
     missing = find_missing(pixels, stored.nodata if nodata is None else nodata)
     if pixels.dtype.kind == "u":
         values = pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
     elif pixels.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # what does not fit into 32 bits becomes infinite
+        with np.errstate(over="ignore"):  # values that do not fit into 32 bits become infinite
             values = pixels.astype(np.float32)
     else:
         raise ValueError(f"its values of type {pixels.dtype} are neither unsigned integers nor floats")
@@ -159,11 +159,11 @@ def as_floats(stored: StoredArray, nodata: float | None = None, fill: Sequence[f
 
 
 def find_missing(values: NDArray[Any], nodata: float | None) -> NDArray[np.bool_] | None:
-    """Where an array holds the value of no data; None if nowhere.
+    """Return a mask of the values without data; None if there are none.
 
     Args:
         values: The array.
-        nodata: That value, which is rounded to the array's precision; NaN stands for all that are not a number.
+        nodata: The value that means no data, rounded to the array's precision; NaN matches all NaNs.
     """
     if nodata is None:
         return None

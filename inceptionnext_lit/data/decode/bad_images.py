@@ -1,4 +1,4 @@
-"""Images that cannot be read: found early, or skipped in training, but never in silence."""
+"""Images that cannot be read: report them early, or skip them in training with a warning."""
 
 import csv
 import warnings
@@ -28,14 +28,14 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class BadImageOptions:
-    """What is done about images that cannot be read.
+    """What to do about images that cannot be read.
 
     Attributes:
-        action: What a training image that cannot be read does: an ``error``, or a warning and an entry in the run
-            folder's ``bad_images.csv``, with the next image in its place (``skip``). In evaluation it is an error.
-        max_skipped: How many may be skipped.
-        max_pixels: The most pixels that an image may have; one with more is refused from its header, since a file of a
-            megabyte can hold more pixels than a machine has memory for. Reading takes about 14 bytes a pixel.
+        action: For a training image that cannot be read: ``error``, or ``skip`` to use the next image instead, with a
+            warning and an entry in ``bad_images.csv`` in the run folder. In evaluation it is always an error.
+        max_skipped: Maximum number of skipped images.
+        max_pixels: Maximum number of pixels of an image; larger images are refused from their header, since a file of
+            a megabyte can contain more pixels than fit into memory. Reading takes about 14 bytes per pixel.
 
     Raises:
         UserError: If a value is out of its range.
@@ -51,16 +51,16 @@ class BadImageOptions:
 
     @property
     def skips(self) -> bool:
-        """Whether training goes on without them."""
+        """Whether training skips images that cannot be read."""
         return self.action == "skip"
 
 
 class BadImages:
-    """Notes images that were skipped, each once, in a list on disk that all processes of a run share.
+    """Record skipped images, each once, in a file that all ranks share.
 
     Args:
-        most: How many may be skipped before it is an error.
-        path: The list, a CSV file with the columns ``path`` and ``reason``; None until a run has a folder.
+        most: Maximum number of skipped images.
+        path: The CSV file with the columns ``path`` and ``reason``; None until the run has a folder.
     """
 
     def __init__(self, most: int, path: Path | None = None) -> None:
@@ -69,15 +69,15 @@ class BadImages:
         self._noted: set[str] = set()
 
     def begin(self, folder: Path) -> None:
-        """Let the list be ``bad_images.csv`` in a folder, which is made if need be."""
+        """Use ``bad_images.csv`` in a folder, which is created if needed."""
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "bad_images.csv"
 
     def note(self, path: str, reason: Exception) -> None:
-        """Note an image, with a warning.
+        """Record an image, with a warning.
 
         Raises:
-            UserError: If there are too many by now, or the list cannot be written.
+            UserError: If there are too many images, or the file cannot be written.
         """
         if path in self._noted:
             return
@@ -93,12 +93,12 @@ class BadImages:
             where = "" if self.path is None else f"; they are listed in {self.path}"
             most = count(self.most, "training image")
             raise UserError(
-                f"More than {most} cannot be read (data.bad_images.max_skipped){where}. Look at the whole folder "
+                f"More than {most} cannot be read (data.bad_images.max_skipped){where}. Check the whole folder "
                 "with the subcommand doctor, and replace or remove them."
             )
 
     def read(self) -> list[str]:
-        """The images that all processes have noted so far."""
+        """Return the images that all ranks have recorded so far."""
         if self.path is None or not self.path.is_file():
             return []
         with self.path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
@@ -107,7 +107,7 @@ class BadImages:
     def _append(self, path: str, reason: str) -> None:
         assert self.path is not None
         try:
-            with suppress(FileExistsError), self.path.open("x") as file:  # the first of all processes
+            with suppress(FileExistsError), self.path.open("x") as file:  # only the first process creates it
                 file.write("path,reason\n")
             with self.path.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file:
                 csv.writer(file).writerow([path, reason])
@@ -116,21 +116,21 @@ class BadImages:
 
 
 def check_headers(paths: PackedStrings, max_pixels: int) -> None:
-    """Look at the first bytes of images, of at most 2,000 that are spread over the data set.
+    """Check the headers of at most 2,000 images, spread evenly over the data set.
 
     Args:
         paths: The images.
-        max_pixels: The most pixels that one may have.
+        max_pixels: Maximum number of pixels of an image.
 
     Raises:
-        UserError: If one is no image or too large, with the first few of them.
+        UserError: If files are not images or too large; names the first few.
     """
     step = max(1, len(paths) // _LOOKED_AT)
     looked_at = paths[::step]
     found = [error for error in _each(looked_at, partial(_header, max_pixels)) if error is not None]
     if found:
         more = "" if len(found) <= _SHOWN else f" (and {len(found) - _SHOWN} more)"
-        looked = "" if step == 1 else f" of the {len(looked_at):,} that were looked at"
+        looked = "" if step == 1 else f" of the {len(looked_at):,} that were checked"
         raise UserError(
             f"{count(len(found), 'image')}{looked} cannot be read: "
             f"{' '.join(str(error) for error in found[:_SHOWN])}{more} The subcommand doctor lists all; "
@@ -139,16 +139,16 @@ def check_headers(paths: PackedStrings, max_pixels: int) -> None:
 
 
 def hold_back_readable(train: Samples, val: Samples, load: Callable[[str], object], *, may_move: bool) -> Split:
-    """Read the validation images to their end; one that cannot be read goes to training, where it is noted.
+    """Read all validation images, and move those that cannot be read to training, where they are recorded.
 
     Args:
         train: Training images.
         val: Validation images.
         load: Reads an image file; raises UserError if it cannot be read.
-        may_move: Whether the validation images were held back; a split of its own is evaluated as it is.
+        may_move: Whether the validation images were held back; a separate validation split does not change.
 
     Raises:
-        UserError: If one cannot be read and may not be moved.
+        UserError: If an image cannot be read and must not be moved.
     """
 
     def read(path: str) -> UserError | None:
@@ -162,7 +162,7 @@ def hold_back_readable(train: Samples, val: Samples, load: Callable[[str], objec
     found = [error for error in errors if error is not None]
     if found and not may_move:
         raise UserError(
-            f"{count(len(found), 'validation image')} cannot be read, and an evaluation skips none: "
+            f"{count(len(found), 'validation image')} cannot be read, and evaluation does not skip images: "
             f"{' '.join(str(error) for error in found[:_SHOWN])}"
         )
     bad = np.array([error is not None for error in errors], dtype=bool)
@@ -180,5 +180,5 @@ def _header(max_pixels: int, path: str) -> UserError | None:
 
 
 def _each(paths: Iterable[str], function: Callable[[str], UserError | None]) -> list[UserError | None]:
-    with ThreadPoolExecutor() as pool:  # decoding lets other threads work
+    with ThreadPoolExecutor() as pool:  # decoding releases the GIL
         return list(pool.map(function, paths))

@@ -1,4 +1,4 @@
-"""The one way in which an image file becomes pixels, whatever its mode."""
+"""Decode image files of any mode."""
 
 import threading
 import warnings
@@ -60,33 +60,34 @@ def load_image(
     *,
     apply_exif: bool = True,
 ) -> "Image.Image | Tensor":
-    """Reads an image file as an upright picture with the channels that a model takes.
+    """Read an image file as an upright picture with a given number of channels.
 
-    16-bit grey is scaled to 8 bits (65535 becomes 255); of an animation or a multi-page file, the first picture counts.
-    In RGB and grey, transparent pixels show white; with 4 channels the fourth is alpha.
-    What Pillow has no mode for comes as a tensor: another number of channels, a TIFF's 4 that are not RGBA, and floats.
+    16-bit grayscale is scaled to 8 bits (65535 becomes 255); of an animation or a multi-page file, the first picture is
+    used. In RGB and grayscale, transparent pixels become white; with 4 channels the fourth is alpha. Images that Pillow
+    does not support are returned as a tensor: other numbers of channels, TIFFs with 4 channels other than RGBA, and
+    floats.
 
     Args:
-        path: The image file; its content, not its name, tells the format. Arrays of NumPy are told by ``.npy``.
-        channels: 1, 3 or 4 for grey, RGB and RGBA. Any other number takes a TIFF or an array of shape (H, W, C) or
-            (C, H, W) with so many, of unsigned integers, whose largest value becomes 1, or of floats, as they are.
-        max_pixels: The most pixels that it may have; a file with more is refused from its header.
-        nodata: The value of pixels without data; ``None`` takes the one that a TIFF's own tag (GDAL's) says, if any. In
-            arrays and TIFFs of other channels, each channel's values count; in pictures, pixels all of whose colours
-            have it.
-        fill: What such pixels show, per channel, for values in [0, 1]; 0 if not given.
-        apply_exif: Whether EXIF's orientation is applied.
+        path: The image file; the format is detected from its content, except for NumPy arrays (``.npy``).
+        channels: 1, 3 or 4 for grayscale, RGB and RGBA. Any other number requires a TIFF or an array of shape (H, W, C)
+            or (C, H, W), of unsigned integers, scaled so that the largest possible value becomes 1, or of floats,
+            which are not scaled.
+        max_pixels: Maximum number of pixels; larger images are refused from their header.
+        nodata: The value of pixels without data; ``None`` uses the GDAL tag of a TIFF, if any. In arrays and TIFFs
+            with other channels, it applies per channel; in pictures, to pixels that have it in all colors.
+        fill: The color of pixels without data, per channel, in [0, 1]; 0 if not given.
+        apply_exif: Whether to apply the EXIF orientation.
 
     Returns:
         The picture in mode L, RGB or RGBA; otherwise a float32 tensor (C, H, W).
 
     Raises:
-        UserError: If the file cannot be read to its end, has other channels, or its pixel values have no defined
-            brightness, or it has too many of them.
+        UserError: If the file cannot be read completely, has other channels or too many pixels, or its pixel values do
+            not have a defined brightness.
     """
     with reading(path):
         if channels != 3 and (stored := read_array(str(path), channels, max_pixels)) is not None:
-            from torch import from_numpy  # which RGB pictures do without
+            from torch import from_numpy  # not needed for RGB pictures
 
             return from_numpy(as_floats(stored, nodata, fill))
         with open_image(path, max_pixels) as image:
@@ -101,24 +102,24 @@ def upright(
     *,
     apply_exif: bool = True,
 ) -> Image.Image:
-    """Turns any picture of Pillow's into what :func:`load_image` makes of its file.
+    """Convert a Pillow image as :func:`load_image` does.
 
     Args:
         image: The picture.
         channels: 1, 3 or 4, as in :func:`load_image`.
-        nodata: The value of pixels without data, likewise.
-        fill: What these show, likewise.
-        apply_exif: Whether EXIF's orientation is applied.
+        nodata: The value of pixels without data, as in :func:`load_image`.
+        fill: The color of pixels without data, as in :func:`load_image`.
+        apply_exif: Whether to apply the EXIF orientation.
 
     Raises:
-        ValueError: If its pixel values have no defined brightness, or the channels are others.
+        ValueError: If its pixel values do not have a defined brightness, or it has other channels.
     """
     image.load()
     picture = ImageOps.exif_transpose(image) if apply_exif else image
     if channels not in (1, 3, 4):
         raise ValueError(f"it is a picture of mode {picture.mode}, not one of {channels} channels (data.in_chans)")
     missing = _find_missing(image, nodata, apply_exif=apply_exif)
-    picture = {1: _to_grey, 3: _to_rgb, 4: _to_rgba}[channels](picture)
+    picture = {1: _to_gray, 3: _to_rgb, 4: _to_rgba}[channels](picture)
     if missing is not None:
         levels = tuple(round(255 * value) for value in fill or [0.0] * channels)
         picture.paste(levels if channels > 1 else levels[0], mask=missing)
@@ -126,17 +127,17 @@ def upright(
 
 
 def stored_nodata(image: Image.Image) -> float | None:
-    """The value of pixels without data, as a TIFF's own tag has it."""
+    """Return the value of pixels without data from a TIFF's own tag."""
     return parse_nodata(image.tag_v2.get(GDAL_NODATA)) if isinstance(image, TiffImageFile) else None
 
 
 def marks_nodata(image: Image.Image) -> bool:
-    """Whether a TIFF's own tag marks some of its pixels as without data."""
+    """Return whether a TIFF has pixels without data according to its own tag."""
     return _find_missing(image, None) is not None
 
 
 def _find_missing(image: Image.Image, nodata: float | None, *, apply_exif: bool = True) -> Image.Image | None:
-    """A mask of the pixels without data, turned as the picture is; None if there are none."""
+    """Return a mask of the pixels without data, oriented like the picture; None if there are none."""
     nodata = stored_nodata(image) if nodata is None else nodata
     if nodata is None:
         return None
@@ -160,13 +161,13 @@ def _find_missing(image: Image.Image, nodata: float | None, *, apply_exif: bool 
 
 @contextmanager
 def reading(path: str | Path) -> Iterator[None]:
-    """Turn whatever goes wrong with an image file into one sentence.
+    """Turn any error of an image file into one sentence.
 
     Args:
         path: The file.
 
     Raises:
-        UserError: If the block raises anything but MemoryError.
+        UserError: If the block raises any exception except MemoryError.
     """
     try:
         with without_warnings():
@@ -183,10 +184,10 @@ def reading(path: str | Path) -> Iterator[None]:
 
 
 def failure_reason(error: BaseException) -> str:
-    """Why an image could not be read, in words.
+    """Describe why an image could not be read.
 
     Args:
-        error: What :func:`load_image` raised, or what a decoder did.
+        error: The exception of :func:`load_image` or of a decoder.
     """
     if isinstance(error, UserError) and error.__cause__ is not None:
         error = error.__cause__
@@ -202,9 +203,9 @@ _filters = warnings.catch_warnings()
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """Silences remarks on odd metadata, which each worker and epoch would repeat.
+    """Suppress warnings about unusual metadata, which each worker and epoch would repeat.
 
-    The filters of warnings are the whole process's: of several threads the first one sets them, the last one resets.
+    Warning filters are global to the process: the first of several threads sets them, the last one resets them.
     """
     global _open_files, _filters
     with _counting:
@@ -223,11 +224,11 @@ def without_warnings() -> Iterator[None]:
 
 
 def image_suffixes(channels: int) -> frozenset[str]:
-    """Endings of the files that are images where they have so many channels."""
+    """Return the suffixes of image files for a number of channels."""
     return IMAGE_SUFFIXES if channels == 3 else IMAGE_SUFFIXES | {".npy"}
 
 
-def _to_grey(image: Image.Image) -> Image.Image:
+def _to_gray(image: Image.Image) -> Image.Image:
     if image.mode in _INTEGER_MODES:
         image = _scale_16_bit(image)
     return image if image.mode == "L" and "transparency" not in image.info else _to_rgb(image).convert("L")
@@ -245,24 +246,24 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in _INTEGER_MODES:
         image = _scale_16_bit(image)
     if image.mode in _ALPHA_MODES or (image.mode in _PLAIN_MODES and "transparency" in image.info):
-        colours = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours).convert("RGB")
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     if image.mode in _PLAIN_MODES:
         return image if image.mode == "RGB" else image.convert("RGB")
     raise ValueError(f"its pixel mode {image.mode} has no defined brightness; save it as 8-bit or 16-bit")
 
 
 def _scale_16_bit(image: Image.Image) -> Image.Image:
-    """Scales 16-bit grey to 8 bits, to the nearest value; a PNG's transparent grey becomes alpha."""
+    """Scale 16-bit grayscale to 8 bits, rounding to nearest; a PNG's transparent level becomes alpha."""
     values = image.convert("I")
     low, high = cast(tuple[int, int], values.getextrema())
     if low < 0 or high > _MAX_16_BIT:
         raise ValueError(
             f"its 32-bit pixel values reach from {low} to {high}, beyond 16 bits; save it as 8-bit or 16-bit"
         )
-    grey: Image.Image = ImageMath.lambda_eval(lambda bands: (bands["v"] + 128) / 257, v=values).convert("L")
+    gray: Image.Image = ImageMath.lambda_eval(lambda bands: (bands["v"] + 128) / 257, v=values).convert("L")
     transparent = image.info.get("transparency")
     if transparent is None:
-        return grey
+        return gray
     alpha = ImageMath.lambda_eval(lambda bands: (bands["v"] != transparent) * 255, v=values).convert("L")
-    return Image.merge("LA", (grey, alpha))
+    return Image.merge("LA", (gray, alpha))

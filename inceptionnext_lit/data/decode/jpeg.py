@@ -1,7 +1,7 @@
-"""The fast way into a JPEG file: its size first, then the pixels of one crop, at no more than the size that takes.
+"""Fast JPEG decoding: read the size first, then decode a crop at the smallest sufficient scale.
 
-Only plain JPEGs go this way, and only as long as the decoder has nothing to remark. Everything else, damaged files
-among it, is left to :func:`load_image`, so that what is refused, and with which words, does not depend on the way.
+Only for plain JPEGs, and only if the decoder does not warn. Everything else, including damaged files, is left to
+:func:`load_image`, so that errors do not depend on the decoder.
 """
 
 import io
@@ -17,9 +17,9 @@ from inceptionnext_lit.data.decode.image import without_warnings
 from inceptionnext_lit.data.decode.opening import MAX_PIXELS, identify, open_regular
 from inceptionnext_lit.data.decode.signatures import SIGNATURE_LENGTH, is_jpeg_start
 
-_SCALES = (8, 4, 2)  # of libjpeg-turbo's divisors of the side those with vector code; 8/7 to 8/5 are slower than 1
+_SCALES = (8, 4, 2)  # libjpeg-turbo's divisors with SIMD code; its fractional ones, 8/7 to 8/5, are slower than 1
 
-# what to do with stored pixels to set them upright: mirror columns, mirror rows, then exchange rows and columns
+# how to make stored pixels upright: flip columns, flip rows, then transpose
 _UPRIGHT = {
     1: (False, False, False),
     2: (True, False, False),
@@ -34,13 +34,13 @@ _UPRIGHT = {
 
 @dataclass(frozen=True)
 class Jpeg:
-    """A JPEG file of which no pixel is decoded yet.
+    """A JPEG file that is not decoded yet.
 
     Attributes:
         content: The whole file.
         width: Width of the stored picture in pixels.
         height: Its height.
-        orientation: EXIF's number for how it is to be shown.
+        orientation: EXIF orientation, 1 to 8.
     """
 
     content: bytes
@@ -54,17 +54,17 @@ class Jpeg:
         return (self.height, self.width) if _UPRIGHT[self.orientation][2] else (self.width, self.height)
 
     def crop(self, top: int, left: int, height: int, width: int, at_least: int) -> NDArray[np.uint8] | None:
-        """Decodes a crop, scaled by 1/2, 1/4 or 1/8 if it stays large enough; its edges are then rounded to that grid.
+        """Decode a crop, scaled by 1/2, 1/4 or 1/8 if it stays large enough; its edges are then rounded to that grid.
 
         Args:
             top: First row of the crop in the upright picture.
-            left: Its first column.
-            height: Its rows.
-            width: Its columns.
-            at_least: Pixels per side below which it is not scaled down.
+            left: First column.
+            height: Number of rows.
+            width: Number of columns.
+            at_least: Minimum number of pixels per side after scaling.
 
         Returns:
-            An upright RGB array (H, W, 3), or None where the decoder has remarks, as it has on damaged files.
+            An upright RGB array (H, W, 3), or None if the decoder warns, as it does for damaged files.
         """
         mirror_columns, mirror_rows, exchange = _UPRIGHT[self.orientation]
         if exchange:
@@ -90,12 +90,12 @@ class Jpeg:
 
 
 def open_jpeg(path: str, max_pixels: int = MAX_PIXELS, *, apply_exif: bool = True) -> Jpeg | None:
-    """Reads a file's header; None if it is no JPEG in grey or YCbCr that can be opened.
+    """Read a file's header; return None unless it is a readable JPEG in grayscale or YCbCr.
 
     Args:
         path: The file.
-        max_pixels: The most pixels that it may have.
-        apply_exif: Whether EXIF's orientation is applied.
+        max_pixels: Maximum number of pixels.
+        apply_exif: Whether to apply the EXIF orientation.
     """
     try:
         with open_regular(path) as file, without_warnings():
@@ -105,7 +105,7 @@ def open_jpeg(path: str, max_pixels: int = MAX_PIXELS, *, apply_exif: bool = Tru
             content = head + file.read()
             header: Any = identify(io.BytesIO(content), max_pixels)
             orientation = header.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # load_image finds the words for it
+    except Exception:  # load_image reports the error
         return None
     if header.mode not in ("L", "RGB"):
         return None

@@ -1,6 +1,6 @@
-"""The one place where an image file is opened: in a format of a fixed list, and with no more pixels than a limit.
+"""Open image files safely, with a fixed list of formats and a limit on the number of pixels.
 
-Left to itself, ``Image.open`` tries some forty formats, whatever the file's name: an EPS file called ``photo.jpg``
+By default, ``Image.open`` tries some forty formats regardless of the file's name: an EPS file called ``photo.jpg``
 would be run by Ghostscript.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from PIL import (
-    AvifImagePlugin,  # noqa: F401 - a plugin adds its format as it is imported; of a missing one, Pillow imports all
+    AvifImagePlugin,  # noqa: F401 - importing a plugin registers its format; if one is missing, Pillow imports all
     BmpImagePlugin,  # noqa: F401
     GifImagePlugin,  # noqa: F401
     IcoImagePlugin,
@@ -30,13 +30,13 @@ from PIL import (
 from inceptionnext_lit.data.decode.signatures import SIGNATURE_LENGTH, is_heif_start, is_image_start
 
 MAX_PIXELS: Final = 120_000_000
-"""The default of ``data.bad_images.max_pixels``, above the 108 million of many phones; a pixel takes about 14 bytes."""
+"""Default of ``data.bad_images.max_pixels``, above the 108 million of many phones; a pixel takes about 14 bytes."""
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "ICO", "JPEG2000")
-"""Pillow's names of the formats that are read. None of them runs a program; JPEG includes MPO."""
+"""Pillow's names of the supported formats. None of them runs a program; JPEG includes MPO."""
 
 HEIF: Final = "HEIF"
-"""Pillow's name of one more, which takes the package pillow-heif."""
+"""Pillow's name of another format, which requires the package pillow-heif."""
 
 HEIF_COMMAND: Final = "pip install pillow-heif"
 
@@ -45,8 +45,8 @@ class TooManyPixelsError(ValueError):
     """An image with more pixels than ``data.bad_images.max_pixels``.
 
     Args:
-        limit: The most pixels that are allowed.
-        size: Width and height, if they are known.
+        limit: Maximum number of pixels.
+        size: Width and height, if known.
     """
 
     def __init__(self, limit: int, size: tuple[int, int] | None = None) -> None:
@@ -56,38 +56,38 @@ class TooManyPixelsError(ValueError):
 
 @contextmanager
 def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Iterator[ImageFile.ImageFile]:
-    """Opens an image file for as long as the block lasts; its pixels are not decoded yet.
+    """Open an image file for the duration of the block, without decoding its pixels.
 
     Args:
         path: The file.
-        max_pixels: The most pixels that it may have.
+        max_pixels: Maximum number of pixels.
 
     Raises:
-        UnidentifiedImageError: If its content is in no format that is read.
+        UnidentifiedImageError: If its content is not in a supported format.
         TooManyPixelsError: If it has more pixels than allowed.
-        OSError: If it cannot be read, or is no regular file.
+        OSError: If it cannot be read, or is not a regular file.
     """
     with open_regular(path) as file, identify(file, max_pixels) as image:
         yield image
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Opens a file for reading; a pipe or a device, which might never end, is refused.
+    """Open a file for reading; refuse pipes and devices, which might never end.
 
     Raises:
-        OSError: If it cannot be opened, or is no regular file.
+        OSError: If it cannot be opened, or is not a regular file.
     """
     mode = os.stat(path).st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # of a folder, open has the words
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # for a folder, open raises the error
         raise OSError("it is not a regular file")
     return open(path, "rb")
 
 
 def has_image_signature(path: str | os.PathLike[str]) -> bool:
-    """Whether a file begins as an image in a format that is read; False for what cannot be opened.
+    """Return whether a file begins like an image in a supported format; False if it cannot be opened.
 
     Args:
-        path: The file, of whose content only the first bytes are read.
+        path: The file; only its first bytes are read.
     """
     try:
         with open_regular(path) as file:
@@ -97,17 +97,17 @@ def has_image_signature(path: str | os.PathLike[str]) -> bool:
 
 
 def identify(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> ImageFile.ImageFile:
-    """The image in an open file, of which nothing but the header is read.
+    """Return the image in an open file, reading only its header.
 
     Args:
         file: The file; it stays open.
-        max_pixels: The most pixels that the image may have.
+        max_pixels: Maximum number of pixels.
 
     Raises:
-        UnidentifiedImageError: If the content is in no format that is read.
+        UnidentifiedImageError: If the content is not in a supported format.
         TooManyPixelsError: If it has more pixels than allowed.
     """
-    pillows_limit = Image.MAX_IMAGE_PIXELS  # up to twice as many it decodes
+    pillows_limit = Image.MAX_IMAGE_PIXELS  # it decodes up to twice this number
     if pillows_limit is not None and 2 * pillows_limit < max_pixels:
         Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)
     try:
@@ -125,9 +125,9 @@ def _open(file: BinaryIO) -> ImageFile.ImageFile:
     except UnidentifiedImageError as error:
         file.seek(0)
         if not is_heif_start(file.read(SIGNATURE_LENGTH)):
-            raise UnidentifiedImageError("its content is no image of a known format") from error
+            raise UnidentifiedImageError("its content is not an image of a known format") from error
     try:
-        import pillow_heif  # an extra
+        import pillow_heif  # optional dependency
     except ImportError as error:
         raise UnidentifiedImageError(f"it is a HEIC picture, which can be read after: {HEIF_COMMAND}") from error
     pillow_heif.register_heif_opener()
@@ -136,11 +136,11 @@ def _open(file: BinaryIO) -> ImageFile.ImageFile:
 
 
 def check_size(size: tuple[int, int], max_pixels: int) -> None:
-    """Refuses an image from its size.
+    """Refuse an image with too many pixels.
 
     Args:
         size: Width and height.
-        max_pixels: The most pixels that it may have.
+        max_pixels: Maximum number of pixels.
 
     Raises:
         TooManyPixelsError: If it has more.

@@ -1,9 +1,9 @@
-"""What a file's first bytes say of it, for files whose names say nothing."""
+"""Detect image formats from a file's first bytes."""
 
 from typing import Final
 
 SIGNATURE_LENGTH: Final = 32
-"""Bytes that tell."""
+"""Number of bytes needed for the detection."""
 
 HEIF_SUFFIXES: Final = frozenset({".heic", ".heif", ".hif"})
 
@@ -26,12 +26,12 @@ _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 
 
 def is_jpeg_start(head: bytes) -> bool:
-    """Whether these are the first bytes of a JPEG file."""
+    """Return whether these are the first bytes of a JPEG file."""
     return head.startswith(_JPEG)
 
 
 def is_image_start(head: bytes) -> bool:
-    """Whether these may be the first bytes of an image.
+    """Return whether these may be the first bytes of an image.
 
     Args:
         head: At least 32 bytes, unless the file is shorter.
@@ -48,5 +48,5 @@ def is_image_start(head: bytes) -> bool:
 
 
 def is_heif_start(head: bytes) -> bool:
-    """Whether these are the first bytes of a HEIC or HEIF picture (or of an AVIF one that does not say so at once)."""
+    """Return whether these are the first bytes of a HEIC or HEIF picture (or of an AVIF one with a generic brand)."""
     return head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS
