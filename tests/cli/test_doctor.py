@@ -281,5 +281,5 @@ def test_a_manifest_of_a_spreadsheet(cli: Callable[..., None], tmp_path: Path) -
     assert [f["message"] for f in report["findings"] if f["kind"] == "manifest"] == [
         "list.csv is in UTF-16.",
         "Columns of list.csv: path from 'Photo'; label from 'Species'; split from 'Set'.",
-        "4 of 4 images are elsewhere than named; '0', say, is images/0.png.",
+        "4 of 4 images were found elsewhere: for example, '0' is images/0.png.",
     ]

@@ -57,7 +57,7 @@ def test_layout_without_train(tmp_path: Path) -> None:
     ("names", "message"),
     [
         (["train/a/1.jpg", "val/a/1.jpg", "valid/a/1.jpg"], r"has both val/ and valid/, and only one"),
-        (["cat/1.jpg", "dog/1.jpg", "test/1.jpg"], r"has test/ beside class folders such as cat/, but no train/"),
+        (["cat/1.jpg", "dog/1.jpg", "test/1.jpg"], r"has test/ next to class folders such as cat/, but no train/"),
     ],
 )
 def test_ambiguous_layout(tmp_path: Path, names: list[str], message: str) -> None:
@@ -106,7 +106,7 @@ def test_scan_refuses_unknown_and_empty_classes(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.jpg", "zebra/1.jpg", "gnu/readme.txt")
     with pytest.raises(UserError, match=r"that the training split does not have: gnu, zebra\. Known are a, b\."):
         scan_split(tmp_path, ["a", "b"], "the training split")
-    with pytest.raises(UserError, match=r"The class folder .*gnu holds no images \(known endings: .*\.jpg"):
+    with pytest.raises(UserError, match=r"The class folder .*gnu has no images \(known suffixes: .*\.jpg"):
         scan_split(tmp_path, ["a", "gnu", "zebra"], "the training split")
 
 
@@ -122,7 +122,7 @@ def test_what_is_skipped(tmp_path: Path) -> None:
 
 def test_pictures_that_are_not_read_are_counted(tmp_path: Path) -> None:
     touch(tmp_path, "1.jpg", "2.PSD", "3.psd")
-    with pytest.warns(UserWarning, match=r"^2 pictures below .* are in a format that is not read"):
+    with pytest.warns(UserWarning, match=r"^2 pictures below .* are in an unsupported format"):
         assert relative(list_images(tmp_path), tmp_path) == ["1.jpg"]
 
 

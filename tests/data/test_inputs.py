@@ -123,6 +123,6 @@ def test_what_is_said_of_a_manifest(place: Path) -> None:
     assert resolve_inputs(["photos/notes.txt"], columns=columns, note=said.append) == ["photos/1.png", "photos/10.png"]
     assert [note.partition(";")[0] for note in said] == [
         "photos/notes.txt is not in UTF-8",
-        "2 of 2 images are elsewhere than named",
+        "2 of 2 images were found elsewhere",
     ]
     assert resolve_inputs(["photos/notes.txt"]) == ["photos/notes.txt"]  # without a column of images it is no manifest

@@ -50,7 +50,7 @@ def test_kaggle(tmp_path: Path) -> None:
     assert manifest.paths == [f"{tmp_path}/train_images/{name}.jpg" for name in ("10", "2")]
     assert manifest.notes == (
         f"Columns of {tmp_path}/train.csv: path from 'image_id'.",
-        f"2 of 2 images are elsewhere than named; '10', say, is {tmp_path}/train_images/10.jpg.",
+        f"2 of 2 images were found elsewhere: for example, '10' is {tmp_path}/train_images/10.jpg.",
     )
     (tmp_path / "test.csv").write_text("image_id\n10.0\n3\n")  # no label, and one that is not there
     assert read_paths(tmp_path / "test.csv")[0] == [f"{tmp_path}/test_images/10.jpg", f"{tmp_path}/3"]
@@ -59,11 +59,11 @@ def test_kaggle(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "named", "message"),
     [
-        (["a.jpg", "a.png"], "a", r"^Row 2 of .*: 'a' could be .*a\.jpg or .*a\.png; write the path as it is\.$"),
+        (["a.jpg", "a.png"], "a", r"^Row 2 of .*: 'a' could be .*a\.jpg or .*a\.png; write the exact path\.$"),
         (["img/a.jpg", "images/a.jpg"], "a.jpg", r"'a\.jpg' could be .*images/a\.jpg or .*img/a\.jpg"),
         (["A.jpg", "a.JPG"], "a.jpg", r"'a\.jpg' could be .*A\.jpg or .*a\.JPG"),
         (["images/b.jpg"], "a", r"^Files .* do not exist, 1 of 1 \(row 2: a\)\. Paths are relative to the manifest's "
-         r"folder; looked for in \S+, \S+/images, with any ending of an image; correct them, or remove the rows\.$"),
+         r"folder; searched in \S+, \S+/images, with any suffix of an image; correct them, or remove the rows\.$"),
         (["a.txt"], "a", r"do not exist"),
         (["a.jpg"], r"C:\Users\me\a.jpg", r"Paths of another computer's drives cannot be found; write them relative"),
         (["a.jpg"], r"\\nas\me\a.jpg", r"Paths of another computer's drives cannot be found"),

@@ -98,7 +98,7 @@ def test_what_is_named_like_a_manifest(tmp_path: Path) -> None:
     [
         (["path,label", "a.jpg,cat", "x.jpg,cat", "y.jpg,dog"],
          r"^Files that .*list\.csv names do not exist, 2 of 3 \(row 3: x\.jpg and 1 more\)\. Paths are relative to the "
-         r"manifest's folder; looked for in .*; correct them, or remove the rows\.$"),
+         r"manifest's folder; searched in .*; correct them, or remove the rows\.$"),
         (["path,lable", "a.jpg,cat"], r"has no column label \(it has path, lable\)"),
         (["path,label,splt", "a.jpg,cat,train"], r"has the column 'splt'; did you mean split\? Rename it, or remove"),
         (["path,label,wieght", "a.jpg,cat,2"], r"has the column 'wieght'; did you mean weight\?"),
@@ -113,7 +113,7 @@ def test_what_is_named_like_a_manifest(tmp_path: Path) -> None:
         (["path,label,group", "a.jpg,cat,"], r"^Row 2 of .* has no group"),
         (
             ["path,label,group,split", "a.jpg,cat,p1,train", "b.jpg,cat,p2,train", "c/d.jpg,cat,p1,val"],
-            r"^Rows 2 and 4 of .* are of the group 'p1', one in the split train and one in another; put all images",
+            r"^Rows 2 and 4 of .* are in the group 'p1', one in the split train and one in another; put all images",
         ),
         (["path,label", "a.jpg,cat", "./a.jpg,dog"], r"^Rows 2 and 3 of .* both name .*a\.jpg"),
         (["path,label", "a.jpg,cat,brown"], r"^Row 2 of .* has more cells than the 2 columns path, label"),

@@ -112,10 +112,10 @@ def test_heic_without_the_package_is_named_with_the_command(tmp_path: Path, monk
     with pytest.raises(UserError, match=r"it is a HEIC picture, which can be read after: pip install pillow-heif"):
         load_image(path)
     without = IMAGE_SUFFIXES - files.HEIF_SUFFIXES
-    with pytest.warns(UserWarning, match="in a format that is not read") as warned:
+    with pytest.warns(UserWarning, match="in an unsupported format") as warned:
         assert list_images(tmp_path, without) == [str(tmp_path / "b.png")]
     assert [str(warning.message) for warning in warned] == [
-        f"1 picture below {tmp_path} is in a format that is not read, such as {path}, and was skipped. "
+        f"1 picture below {tmp_path} is in an unsupported format, such as {path}, and was skipped. "
         "HEIC and HEIF can be read after: pip install pillow-heif."
     ]
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -129,8 +129,8 @@ def test_heic_without_the_package_is_named_with_the_command(tmp_path: Path, monk
 def test_pictures_that_are_not_read_are_counted(tmp_path: Path) -> None:
     for name in ("a.psd", "b.NEF", "c.npy", "d.txt"):
         (tmp_path / name).touch()
-    with pytest.warns(UserWarning, match="in a format that is not read") as warned:
+    with pytest.warns(UserWarning, match="in an unsupported format") as warned:
         assert list_images(tmp_path) == []
     (text,) = [str(warning.message) for warning in warned]
-    assert text.startswith(f"3 pictures below {tmp_path} are in a format that is not read, such as ")
-    assert "Arrays (.npy) are read where data.in_chans is not 3. Convert them to JPEG or PNG to use them." in text
+    assert text.startswith(f"3 pictures below {tmp_path} are in an unsupported format, such as ")
+    assert "Arrays (.npy) are read if data.in_chans is not 3. Convert them to JPEG or PNG to use them." in text

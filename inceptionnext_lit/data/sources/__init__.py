@@ -1,1 +1,1 @@
-"""Data sets as they lie on disk: folders, manifests, and which files and labels they have."""
+"""Data sets on disk: folders and manifests, with their files and labels."""

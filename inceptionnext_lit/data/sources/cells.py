@@ -1,6 +1,6 @@
-"""What stands in a manifest's cells: labels, splits, weights and groups.
+"""Parse a manifest's cells: labels, splits, weights and groups.
 
-What a cell means is found out once for all equal ones, and equal ones become one object.
+Equal cells are parsed once and share one object.
 """
 
 import re
@@ -12,20 +12,20 @@ from inceptionnext_lit.data.tables import Cell
 from inceptionnext_lit.errors import UserError
 
 _SEPARATORS = "|;"
-# what pandas, R and Excel write for a value that is not there
+# what pandas, R and Excel write for missing values
 _MISSING = frozenset({"", "NA", "N/A", "n/a", "#N/A", "<NA>", "nan", "NaN", "-nan", "NULL", "null", "None"})
 _WHOLE_NUMBER = re.compile(r"\s*-?\d+(\.0)?\s*")
-_DECIMAL_COMMA = re.compile(r"(\d+),(\d{1,2}|\d{4,})")  # of three digits, the comma could stand between thousands
+_DECIMAL_COMMA = re.compile(r"(\d+),(\d{1,2}|\d{4,})")  # with three digits, the comma may separate thousands
 
 
 def text_of(cell: Cell) -> str:
-    """The text of a cell that holds a single one; empty where the value is missing."""
+    """Return the text of a cell with a single value; empty if the value is missing."""
     text = cell if isinstance(cell, str) else "|".join(cell)
     return "" if text.strip() in _MISSING else text
 
 
 def whole_numbers(cells: list[Cell]) -> list[Cell]:
-    """Cells without ``.0`` if all are whole numbers: pandas writes those of a column that has had gaps as floats."""
+    """Strip ``.0`` if all cells are whole numbers: pandas writes integer columns with missing values as floats."""
     has_points = False
     for cell in cells:
         if isinstance(cell, tuple):
@@ -40,27 +40,28 @@ def whole_numbers(cells: list[Cell]) -> list[Cell]:
 def parse_labels(
     path: Path, rows: Sequence[int], cells: list[Cell], multi_label: bool | None, may_be_single: bool = False
 ) -> list[tuple[str, ...]]:
-    """The labels in each cell.
+    """Parse the labels in each cell.
 
     Args:
         path: The manifest, for messages.
-        rows: The number of each cell's row.
+        rows: The row number of each cell.
         cells: A column.
-        multi_label: Whether a cell may hold several labels; None if that is open.
-        may_be_single: Whether each cell may hold one all the same.
+        multi_label: Whether a cell may have several labels; None to detect it.
+        may_be_single: Whether all cells of a multi-label manifest may have one label each.
 
     Raises:
-        UserError: If a cell is empty or holds several labels where one is expected, or none does where several are.
+        UserError: If a cell is empty, has several labels in a single-label manifest, or if no cell has several in a
+            multi-label one.
     """
     of_cell = _labels_of_cells(path, rows, cells, multi_label, may_be_single)
     return [of_cell[cell] for cell in cells]
 
 
 def parse_splits(path: Path, rows: Sequence[int], cells: list[Cell]) -> list[SplitName]:
-    """The split that each cell names; arguments as in :func:`parse_labels`.
+    """Parse the split in each cell; arguments as in :func:`parse_labels`.
 
     Raises:
-        UserError: If one names none.
+        UserError: If a cell does not name a split.
     """
     known: dict[Cell, SplitName] = {}
     for cell in dict.fromkeys(cells):
@@ -73,10 +74,10 @@ def parse_splits(path: Path, rows: Sequence[int], cells: list[Cell]) -> list[Spl
 
 
 def parse_weights(path: Path, rows: Sequence[int], cells: list[Cell]) -> list[float]:
-    """The weight in each cell, 1 where there is none; arguments as in :func:`parse_labels`.
+    """Parse the weight in each cell, 1 if empty; arguments as in :func:`parse_labels`.
 
     Raises:
-        UserError: If one is no positive number.
+        UserError: If a weight is not a positive number.
     """
     known: dict[Cell, float] = {}
     for cell in dict.fromkeys(cells):
@@ -94,10 +95,10 @@ def parse_weights(path: Path, rows: Sequence[int], cells: list[Cell]) -> list[fl
 
 
 def parse_groups(path: Path, rows: Sequence[int], cells: list[Cell]) -> list[str]:
-    """The group in each cell; arguments as in :func:`parse_labels`.
+    """Parse the group in each cell; arguments as in :func:`parse_labels`.
 
     Raises:
-        UserError: If one is empty.
+        UserError: If a cell is empty.
     """
     cells = whole_numbers(cells)
     known = {cell: text_of(cell).strip() for cell in dict.fromkeys(cells)}
@@ -115,24 +116,24 @@ def _labels_of_cells(
     separators = _SEPARATORS if any(_several(cell, _SEPARATORS) for cell in distinct) else ","
     parts = {cell: _parts(cell, separators) for cell in distinct}
     most = max(distinct, key=lambda cell: len(parts[cell]))
-    # a single label may hold a comma; one that joins other labels is a list of them
+    # a single label may contain a comma; if its parts also occur alone, it is a list
     alone = {cell.strip() for cell in distinct if isinstance(cell, str)}
     are_several = len(parts[most]) > 1 and (separators != "," or all(part in alone for part in parts[most]))
     if multi_label and not may_be_single and len(parts[most]) < 2:
         raise UserError(
-            f"data.multi_label is on, but no image of {path} has more than one label; leave it out, or write several "
-            "labels into a cell with | between them."
+            f"data.multi_label is on, but no image of {path} has more than one label; leave it out, or separate "
+            "several labels in a cell with |."
         )
     if are_several and multi_label is False:
         raise UserError(
             f"Row {rows[cells.index(most)]} of {path} has several labels ({', '.join(parts[most])}), but the task "
-            "takes one per image; give --data.multi_label true."
+            "expects one per image; set --data.multi_label true."
         )
     if not (multi_label or are_several):
         parts = {cell: (text_of(cell).strip(),) for cell in distinct}
     for cell, labels in parts.items():
         if any(label in _MISSING for label in labels):
-            written = f" (it says {cell!r})" if isinstance(cell, str) and cell.strip() else ""
+            written = f" (it has {cell!r})" if isinstance(cell, str) and cell.strip() else ""
             row = rows[cells.index(cell)]
             raise UserError(f"Row {row} of {path} has no label{written}; fill it in, or remove the row.")
     return parts

@@ -1,4 +1,4 @@
-"""Which column of a table of images holds what, whatever the tool that wrote it calls them."""
+"""Identify the columns of a manifest by their usual names in various tools."""
 
 import difflib
 import re
@@ -12,10 +12,10 @@ from inceptionnext_lit.errors import UserError
 
 Role = Literal["path", "label", "split", "weight", "group"]
 Roles = dict[Role, int]
-"""The place of each column that is used; others are extra."""
+"""The position of each used column."""
 
 COLUMNS_MEANT = "A manifest has the columns path and label, and may have split, weight and group."
-# Names without case, spaces and signs. Of the names that a table has, those of the earliest row win.
+# Names without case, spaces and punctuation. If a table has several of them, the earliest group wins.
 _SYNONYMS: dict[Role, tuple[tuple[str, ...], ...]] = {
     "path": (
         ("path",),
@@ -35,18 +35,18 @@ _SYNONYMS: dict[Role, tuple[tuple[str, ...], ...]] = {
     "group": (("group",), ("groups", "groupid", "groupname")),
 }
 _OFTEN_SPLITS = frozenset({"subset", "partition", "set", "dataset", "phase", "usage", "stage", "part", "fold", "mode"})
-_NOT_MISSPELT = frozenset({"height"})  # beside a width; only near to weight
+_NOT_MISSPELLED = frozenset({"height"})  # similar to weight
 _IMAGE_NAME = re.compile(r".+\.(jpe?g|png|tiff?|bmp|webp|gif|npy)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class ColumnNames:
-    """A manifest's columns whose names are not among the usual ones.
+    """Names of a manifest's columns that differ from the usual ones.
 
     Attributes:
-        path_column: The column of images, if it is not called ``path``, ``filename``, ``image_id`` or the like.
-        label_column: The column of labels, if it is not called ``label``, ``class``, ``category``, ``target`` or the
-            like.
+        path_column: The column of images, if its name is not ``path``, ``filename``, ``image_id`` or similar.
+        label_column: The column of labels, if its name is not ``label``, ``class``, ``category``, ``target`` or
+            similar.
     """
 
     path_column: str | None = None
@@ -54,33 +54,33 @@ class ColumnNames:
 
 
 def plain_name(name: str) -> str:
-    """A column's name without case, spaces and signs: ``Image_ID`` is ``imageid``."""
+    """Return a column's name without case, spaces and punctuation: ``Image_ID`` becomes ``imageid``."""
     return re.sub(r"[\W_]+", "", name.casefold())
 
 
 def often_splits(name: str) -> bool:
-    """Whether a column of this name often tells the split, and often something else."""
+    """Return whether a column of this name often contains the split, but may mean something else."""
     return plain_name(name) in _OFTEN_SPLITS
 
 
 def known_names(names: Sequence[str], given: ColumnNames) -> int:
-    """How many of a table's columns are known by their names, the given ones included."""
+    """Count the columns of a table with known names, including the given ones."""
     known = {name for ranks in _SYNONYMS.values() for rank in ranks for name in rank}
     known |= {plain_name(name) for name in (given.path_column, given.label_column) if name is not None}
     return sum(plain_name(name) in known for name in names)
 
 
 def find_columns(path: Path, names: Sequence[str], given: ColumnNames, needed: Sequence[Role]) -> Roles:
-    """Find the columns that are used.
+    """Find the columns to use.
 
     Args:
         path: The table, for messages.
         names: The names of its columns.
-        given: Names of columns that are none of the usual ones.
-        needed: What has to be there.
+        given: Unusual names of columns.
+        needed: The required columns.
 
     Raises:
-        UserError: If one is missing, or it is open which one is meant, or an optional one looks misspelt.
+        UserError: If a column is missing, ambiguous, or an optional one looks misspelled.
     """
     roles: Roles = {}
     for role in _SYNONYMS:
@@ -91,13 +91,13 @@ def find_columns(path: Path, names: Sequence[str], given: ColumnNames, needed: S
     if missing := [role for role in needed if role not in roles]:
         if any(_IMAGE_NAME.fullmatch(name) for name in names):
             raise UserError(
-                f"The first row of {path} names an image ({', '.join(names[:3])}); put a row with the names of the "
+                f"The first row of {path} names an image ({', '.join(names[:3])}); add a row with the names of the "
                 "columns above it, such as path,label."
             )
         keys = " and ".join(f"--data.manifest.{role}_column" for role in missing)
         raise UserError(
             f"The manifest {path} has no column {' and no column '.join(missing)} (it has {enumerate_names(names)}). "
-            f"{COLUMNS_MEANT} Columns of other names are named with {keys}."
+            f"{COLUMNS_MEANT} Set other names with {keys}."
         )
     if "path" in roles and roles["path"] == roles.get("label"):
         raise UserError(f"The column {names[roles['path']]!r} of {path} cannot be both the path and the label.")
@@ -106,7 +106,7 @@ def find_columns(path: Path, names: Sequence[str], given: ColumnNames, needed: S
 
 
 def describe_columns(path: Path, names: Sequence[str], roles: Roles) -> tuple[str, ...]:
-    """A sentence on which columns are used; none if they have the names of the manual and there are no others."""
+    """Describe the columns used, in a sentence; empty if they have the standard names and all are used."""
     renamed = [f"{role} from {names[place]!r}" for role, place in roles.items() if names[place] != role]
     unused = [name for place, name in enumerate(names) if name and place not in roles.values()]
     parts = [*renamed, *([f"not used: {enumerate_names(unused)}"] if unused else [])]
@@ -144,11 +144,11 @@ def _single(path: Path, names: Sequence[str], role: Role, places: list[int]) -> 
 
 
 def _check_spelling(path: Path, names: Sequence[str], roles: Roles) -> None:
-    """Refuse a column that looks like a misspelt optional one: left out in silence, it would change the training."""
+    """Refuse a column that looks like a misspelled optional one: ignoring it silently would change the training."""
     optional = [role for role in ("split", "weight", "group") if role not in roles]
     for place, name in enumerate(names):
         plain = plain_name(name)
-        if place in roles.values() or plain in _NOT_MISSPELT or plain != re.sub(r"\d", "", plain):
+        if place in roles.values() or plain in _NOT_MISSPELLED or plain != re.sub(r"\d", "", plain):
             continue
         near = difflib.get_close_matches(plain, optional, n=1, cutoff=0.8)
         if near and abs(len(plain) - len(near[0])) <= 1:

@@ -1,7 +1,7 @@
-"""The embedded images: a part of Fashion-MNIST, unpacked once into a cache folder.
+"""The embedded images: a subset of Fashion-MNIST, unpacked once into a cache folder.
 
-Source: https://github.com/zalandoresearch/fashion-mnist, MIT licence (LICENSE-fashion-mnist);
-drawn by scripts/make_sample.py.
+Source: https://github.com/zalandoresearch/fashion-mnist, MIT license (LICENSE-fashion-mnist);
+selected by scripts/make_sample.py.
 """
 
 import hashlib
@@ -18,10 +18,10 @@ SAMPLE = "sample"
 
 
 def data_folder(name: str) -> Path:
-    """The folder or manifest that a person names; ``sample`` stands for the embedded images.
+    """Return the folder or manifest of a given name; ``sample`` stands for the embedded images.
 
     Args:
-        name: A path; a folder called sample is written ``./sample``.
+        name: A path; write ``./sample`` for a folder called sample.
 
     Raises:
         UserError: If they cannot be unpacked.
@@ -30,15 +30,15 @@ def data_folder(name: str) -> Path:
 
 
 def unpack_sample(cache_dir: str | Path | None = None, archive: Path = ARCHIVE) -> Path:
-    """Unpacks the embedded images if they are not yet unpacked.
+    """Unpack the embedded images unless they are already unpacked.
 
-    Several processes may call this at once: each unpacks into a folder of its own, the first to finish
-    renames it to its final name, and the others discard theirs. A folder under the final name is complete.
+    Several processes may call this at once: each unpacks into its own folder, the first to finish renames it to its
+    final name, and the others discard theirs. A folder with the final name is complete.
 
     Args:
-        cache_dir: Where to unpack; ``None``: the environment variable ``INCEPTIONNEXT_LIT_CACHE``, or else
+        cache_dir: Where to unpack; ``None``: the environment variable ``INCEPTIONNEXT_LIT_CACHE``, otherwise
             ``inceptionnext_lit`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
-        archive: The zip file. Its content is part of the final name, so that a new version is unpacked anew.
+        archive: The zip file. The final name contains its hash, so that a new version is unpacked again.
 
     Returns:
         The folder with ``train/`` and ``val/``.
@@ -61,7 +61,7 @@ def unpack_sample(cache_dir: str | Path | None = None, archive: Path = ARCHIVE) 
     except OSError as error:
         raise UserError(
             f"Cannot unpack the embedded images into {cache}: {error.strerror or error}. "
-            f"Name a folder that can be written with the environment variable {CACHE_VARIABLE}."
+            f"Name a writable folder with the environment variable {CACHE_VARIABLE}."
         ) from error
     return target
 

@@ -1,4 +1,4 @@
-"""What lies in a folder: its visible folders, and the images at any depth."""
+"""List the contents of a folder: its visible folders, and the images at any depth."""
 
 import os
 import re
@@ -19,9 +19,9 @@ UNREAD_SUFFIXES = HEIF_SUFFIXES | {
     ".jxl", ".jxr", ".svg", ".eps", ".wmf", ".emf", ".psd", ".xcf", ".tga", ".pcx", ".dds", ".exr", ".qoi", ".dcm",
     ".fits", ".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".npy",
 }  # fmt: skip
-"""Endings of pictures that are not read; those that are read after all (arrays, HEIC) are looked for first."""
-# Left behind by operating systems, network disks and programs; hidden ones (.thumbnails, .AppleDouble,
-# .ipynb_checkpoints) need not be named.
+"""Suffixes of unsupported pictures, checked after the supported ones, which may include arrays and HEIC."""
+# Created by operating systems, network disks and programs; hidden ones (.thumbnails, .AppleDouble,
+# .ipynb_checkpoints) need not be listed.
 _JUNK_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
 _JUNK_FOLDERS = frozenset(
     {
@@ -33,15 +33,15 @@ _THUMBNAIL = ("synophoto_thumb_", "synofile_thumb_")
 
 
 def list_images(folder: str | Path, suffixes: Collection[str] = IMAGE_SUFFIXES, scan: Scan | None = None) -> list[str]:
-    """Every image at any depth below a folder, in natural order (``2.jpg`` before ``10.jpg``).
+    """List all images at any depth below a folder, in natural order (``2.jpg`` before ``10.jpg``).
 
-    Hidden files, thumbnails, recycle bins and what else is left behind by programs are skipped and counted; pictures in
-    formats that are not read, such as HEIC, are skipped with one warning.
+    Hidden files, thumbnails, recycle bins and similar files are skipped and counted; pictures in unsupported formats,
+    such as HEIC, are skipped with one warning.
 
     Args:
-        folder: Where to look.
-        suffixes: Endings of the files that are images, in lower case.
-        scan: What counts along, and warns in the end; None for one of its own.
+        folder: The folder.
+        suffixes: Suffixes of image files, in lower case.
+        scan: Counts the files, and warns at the end; None creates one.
     """
     if scan is None:
         with Scan(folder) as scan:
@@ -60,12 +60,12 @@ def list_images(folder: str | Path, suffixes: Collection[str] = IMAGE_SUFFIXES, 
 
 
 def is_image(name: str, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool:
-    """Whether a file's ending is that of an image and the file is not hidden."""
+    """Return whether a file has the suffix of an image and is not hidden."""
     return os.path.splitext(name)[1].lower() in suffixes and not is_skipped(os.path.basename(name))
 
 
 def is_image_file(path: str, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool:
-    """Whether a file is not hidden and has the ending of an image, or no ending and the first bytes of one."""
+    """Return whether a file is not hidden and has the suffix of an image, or no suffix and an image's first bytes."""
     name = os.path.basename(path)
     return is_image(name, suffixes) or (
         not os.path.splitext(name)[1] and not is_skipped(name) and has_image_signature(path)
@@ -73,7 +73,7 @@ def is_image_file(path: str, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool
 
 
 def is_skipped(name: str) -> bool:
-    """Whether a walk leaves a file or folder of this name out; ``.`` and ``..`` are no names."""
+    """Return whether scans skip a file or folder of this name, except ``.`` and ``..``."""
     lower = name.lower()
     return (
         (name[:1] == "." and name not in (os.curdir, os.pardir))
@@ -84,11 +84,11 @@ def is_skipped(name: str) -> bool:
 
 
 def visible_entries(folder: str | Path, scan: Scan | None = None) -> list[os.DirEntry[str]]:
-    """A folder's entries by name, without hidden ones and what operating systems leave behind.
+    """Return a folder's entries sorted by name, without hidden ones and files of operating systems.
 
     Args:
-        folder: Where to look.
-        scan: What counts the images that are left out.
+        folder: The folder.
+        scan: Counts the skipped images.
 
     Raises:
         UserError: If the folder cannot be listed.
@@ -107,7 +107,7 @@ def visible_entries(folder: str | Path, scan: Scan | None = None) -> list[os.Dir
 
 
 def visible_folders(folder: str | Path, scan: Scan | None = None) -> list[os.DirEntry[str]]:
-    """The folders among :func:`visible_entries`, links to folders included."""
+    """Return the folders among :func:`visible_entries`, including links to folders."""
     return [entry for entry in visible_entries(folder, scan) if entry.is_dir()]
 
 
@@ -117,19 +117,19 @@ def walk_files(
     on_revisit: Callable[[str], object] | None = None,
     scan: Scan | None = None,
 ) -> Iterator[str]:
-    """Walks down through links too, but into no folder twice, and not back up into a parent.
+    """Walk a folder, following links, but visiting each folder once and never a parent.
 
     Args:
         folder: Where to begin.
-        on_error: Called for a folder that cannot be listed, which is then left out.
-        on_revisit: Called with the path of each folder that is left out because it was or will be visited anyway.
-        scan: What counts the files, and the images that are left out.
+        on_error: Called for a folder that cannot be listed, which is then skipped.
+        on_revisit: Called with the path of each folder that is skipped because it is visited under another path.
+        scan: Counts the files, and the skipped images.
 
     Yields:
-        The path of each file that is not hidden and not left behind by an operating system.
+        The path of each file that is not hidden and does not belong to an operating system.
 
     Raises:
-        UserError: If a folder cannot be listed, and there is no ``on_error``.
+        UserError: If a folder cannot be listed, and ``on_error`` is not given.
     """
     real = Path(os.path.realpath(folder))
     seen = {str(real), *map(str, real.parents)}
@@ -161,7 +161,7 @@ def walk_files(
 
 
 def _sort_out(entries: Iterable[os.DirEntry[str]], scan: Scan | None) -> tuple[list[str], list[str]]:
-    """The names of files and of folders, for which most file systems need no look at the file itself."""
+    """Return the names of files and of folders; most file systems tell them apart without a stat call."""
     files, folders = [], []
     for entry in entries:
         if is_skipped(entry.name):
@@ -177,12 +177,12 @@ def _sort_out(entries: Iterable[os.DirEntry[str]], scan: Scan | None) -> tuple[l
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link in a circle
+    except OSError:  # a circular link
         return False
 
 
 def _note_skipped(entry: os.DirEntry[str], scan: Scan) -> None:
-    """Counts the images that are left out with an entry; macOS's ``._1.jpg`` holds no picture."""
+    """Count the images skipped with an entry; macOS's ``._1.jpg`` is not a picture."""
     if _is_folder(entry):
         images = sum(
             has_image_suffix(name) and not name.startswith("._")
@@ -196,7 +196,7 @@ def _note_skipped(entry: os.DirEntry[str], scan: Scan) -> None:
 
 
 def has_image_suffix(name: str) -> bool:
-    """Whether a file is named like an image."""
+    """Return whether a file is named like an image."""
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
@@ -207,9 +207,9 @@ def _unreadable(error: OSError) -> UserError:
 
 
 def natural_key(path: str) -> tuple[str, str]:
-    """Key by which ``2.jpg`` sorts before ``10.jpg``, and a folder's content stays together.
+    """Return a key that sorts ``2.jpg`` before ``10.jpg`` and keeps a folder's content together.
 
-    It is text alone, since among a million paths the keys are what takes memory.
+    It consists of strings only, since the keys of a million paths take most of the memory.
     """
     numbered = _NUMBER.sub(_by_length, path.casefold())
     return numbered.replace(os.sep, "\0"), path

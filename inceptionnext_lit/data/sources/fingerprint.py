@@ -1,4 +1,4 @@
-"""What tells one data set from another: class by class, how many images it has and which."""
+"""Fingerprints of data sets: the number and identity of the images per class."""
 
 import hashlib
 import os
@@ -9,22 +9,22 @@ from itertools import islice
 from inceptionnext_lit.data.sources.sample_table import Sample, labels_of
 
 _CHUNK = 4096
-_THREADS = 16  # the answers of a network disk are waited for side by side
+_THREADS = 16  # network disks answer many requests at once
 
 Fingerprint = dict[str, tuple[int, int]]
-"""Of each class, the number of its images, and a number that depends on their paths and sizes, not on their order."""
+"""For each class, the number of its images, and a hash of their paths and sizes that does not depend on the order."""
 
 
 def fingerprint(samples: Iterable[Sample], root: str, classes: Sequence[str]) -> Fingerprint:
-    """Look at the path, the size and the labels of each image of a split; no image is opened.
+    """Compute a split's fingerprint from the path, size and labels of each image, without opening them.
 
     Args:
         samples: The images.
-        root: The folder that paths are taken relative to, so that it may lie elsewhere on another machine.
+        root: The folder that paths are relative to, which may differ between machines.
         classes: The class names in index order.
 
     Returns:
-        A dictionary with the classes that have images, and an empty name for images without a label.
+        A dictionary by class name, without empty classes; images without a label are under an empty name.
     """
     prefix = os.path.join(root, "")
     iterator = iter(samples)
@@ -40,7 +40,7 @@ def fingerprint(samples: Iterable[Sample], root: str, classes: Sequence[str]) ->
 
 
 def together(splits: Iterable[Fingerprint]) -> Fingerprint:
-    """The fingerprint of the images of several splits, of which none has an image of another."""
+    """Combine the fingerprints of disjoint splits."""
     whole: Fingerprint = {}
     for split in splits:
         for name, (count, mark) in split.items():
@@ -53,6 +53,6 @@ def _mark(sample: Sample, prefix: str) -> tuple[tuple[int, ...], int]:
     try:
         size = os.stat(sample.path).st_size
     except OSError:
-        size = -1  # whoever reads it will say so
+        size = -1  # reading it will raise the error
     text = os.fsencode(f"{size}\0{sample.path.removeprefix(prefix)}")
     return labels_of(sample), int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")

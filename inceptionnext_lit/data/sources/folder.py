@@ -1,4 +1,4 @@
-"""The scan of an image folder: which folders are classes, and which files are images."""
+"""Scan an image folder for its splits, classes and images."""
 
 import os
 import re
@@ -26,23 +26,23 @@ from inceptionnext_lit.wording import count
 
 _LONG: dict[SplitName, str] = {"train": "training", "val": "validation", "test": "test"}
 _HOW_TO = (
-    "Lay the images out as ROOT/train/CLASS/*.jpg and ROOT/val/CLASS/*.jpg (or ROOT/CLASS/*.jpg, of which "
+    "Arrange the images as ROOT/train/CLASS/*.jpg and ROOT/val/CLASS/*.jpg (or ROOT/CLASS/*.jpg, of which "
     "a part is then held back for validation), and name the folder with --data.root ROOT."
 )
-_WRAPPERS = 3  # folders that hold nothing but one folder, as archives unpack: archive/photos/train
+_WRAPPERS = 3  # nested folders that contain only one folder, as in unpacked archives: archive/photos/train
 _NUMBERED_SPLIT = re.compile(r"(?:train|test|val|valid)[\s_-]*(?:\d+|[a-d])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the splits of a data folder lie; a folder of nothing but classes is its own training split.
+    """The split folders of a data folder; a folder with only classes is its own training split.
 
     Attributes:
-        root: The data folder, or the one folder in it that everything lies in.
+        root: The data folder, or the single folder in it that contains everything.
         train: Folder with the training split's classes.
         val: Folder with the validation split's classes; without it, a part of ``train`` is held back.
         test: Folder with the test split's classes.
-        unused: Names of the folders beside the splits.
+        unused: Names of the folders next to the splits.
     """
 
     root: Path
@@ -53,22 +53,21 @@ class Layout:
 
     @property
     def has_splits(self) -> bool:
-        """Whether there are split folders, rather than classes alone."""
+        """Whether there are split folders, rather than only classes."""
         return self.train != self.root
 
 
 def find_layout(root: Path, classes: Collection[str] = ()) -> Layout:
-    """Tells the splits of a data folder by the names of its folders, in any case: see :func:`split_named`.
+    """Find the splits of a data folder by the names of its folders, in any case: see :func:`split_named`.
 
-    Where a folder holds nothing but one folder of folders, that one is meant: ``archive/train``,
-    ``seg_train/seg_train``.
+    A folder that contains only one folder of folders is replaced by it: ``archive/train``, ``seg_train/seg_train``.
 
     Args:
         root: The data folder.
         classes: Names of folders that are known to be classes.
 
     Raises:
-        UserError: If ``root`` is missing or a file, or its folders' names leave the layout open.
+        UserError: If ``root`` is missing or a file, or its layout is ambiguous.
     """
     _check_root(root)
     root = unwrap(root, classes)
@@ -79,18 +78,18 @@ def find_layout(root: Path, classes: Collection[str] = ()) -> Layout:
             found.setdefault(split, []).append(name)
     others = [name for name in names if not split_named(name)]
     if others and not any(visible_folders(root / name) for name in found.get("train", ())):
-        found.pop("train", None)  # a class of that name: vehicles, say
+        found.pop("train", None)  # a class of that name, for example among vehicles
     if others and found and "train" not in found:
         first = next(name for names in found.values() for name in names)
         raise UserError(
-            f"{root} has {first}/ beside class folders such as {others[0]}/, but no train/ with class "
+            f"{root} has {first}/ next to class folders such as {others[0]}/, but no train/ with class "
             f"folders. {_HOW_TO}"
         )
     if not found:
         return Layout(root, train=root, val=None, test=None)
     for split, places in found.items():
         plain = [name for name in places if name.casefold() in SYNONYMS[split]]
-        if len(plain) == 1:  # train/ goes before train_images/
+        if len(plain) == 1:  # train/ takes precedence over train_images/
             others += [name for name in places if name not in plain]
             places[:] = plain
         elif len(places) > 1:
@@ -105,7 +104,7 @@ def find_layout(root: Path, classes: Collection[str] = ()) -> Layout:
 
 
 def unwrap(folder: Path, classes: Collection[str] = ()) -> Path:
-    """The folder itself, or the one below it that holds everything; folders named like ``classes`` are no wrappers."""
+    """Return the folder itself, or the single folder below that contains everything, unless named in ``classes``."""
     for _ in range(_WRAPPERS):
         entries = visible_entries(folder)
         only = [entry for entry in entries if entry.is_dir()]
@@ -122,7 +121,7 @@ def unwrap(folder: Path, classes: Collection[str] = ()) -> Path:
 
 
 def training_classes(layout: Layout) -> list[str]:
-    """The sorted names of the training split's class folders: their order is the class index everywhere.
+    """Return the sorted names of the training split's class folders, whose order defines the class indices.
 
     Raises:
         UserError: If there is no training split, it has fewer than two class folders, or they are named like splits.
@@ -130,7 +129,7 @@ def training_classes(layout: Layout) -> list[str]:
     if layout.train is None:
         raise UserError(
             f"{layout.root} has no train/ folder, whose class folders name the classes. {_HOW_TO} "
-            "A model that is already trained brings its own class names."
+            "A trained model has its own class names."
         )
     classes = list_classes(layout.train)
     if len(classes) == 1:
@@ -146,14 +145,14 @@ def training_classes(layout: Layout) -> list[str]:
 
 
 def list_classes(split: Path, scan: Scan | None = None) -> list[str]:
-    """The sorted names of a split's class folders, without a look into them.
+    """Return the sorted names of a split's class folders, without scanning them.
 
     Args:
         split: Folder with one folder per class.
-        scan: What counts the images that are left out.
+        scan: Counts the skipped images.
 
     Raises:
-        UserError: If there is no class folder.
+        UserError: If there are no class folders.
     """
     classes = [folder.name for folder in visible_folders(split, scan)]
     if not classes:
@@ -170,17 +169,17 @@ def scan_split(
     suffixes: Collection[str] = IMAGE_SUFFIXES,
     ignored: Counter[str] | None = None,
 ) -> Samples:
-    """Every image of a split with its class index: class by class, files in natural order.
+    """List the images of a split with their class indices, class by class, in natural order.
 
     Args:
-        split: Folder with one folder per class; folders further down count for their class.
+        split: Folder with one folder per class, which may have subfolders.
         classes: The class names in index order; the split may lack some.
-        origin: Where these names come from, for messages.
-        suffixes: Endings of the files that are images.
-        ignored: Where the images that are left out are added, by the folder that they lie in, such as ``@eaDir``.
+        origin: The origin of these names, for messages.
+        suffixes: Suffixes of image files.
+        ignored: Counter that the skipped images are added to, by their folder, such as ``@eaDir``.
 
     Raises:
-        UserError: If a class folder is empty, or is none of ``classes``.
+        UserError: If a class folder is empty, or not in ``classes``.
     """
     with Scan(split) as scan:
         found = list_classes(split, scan)
@@ -189,7 +188,7 @@ def scan_split(
             raise UserError(
                 f"{split} has class folders that {origin} does not have: {enumerate_names(unknown)}. "
                 f"Known are {enumerate_names(classes)}. Rename or remove these folders, or start a new head for them "
-                "from a checkpoint's weights: --model.pretrained CHECKPOINT in the place of --ckpt_path."
+                "from a checkpoint's weights: --model.pretrained CHECKPOINT instead of --ckpt_path."
             )
         prefix = os.path.join(split, "")
         counts: list[int] = []
@@ -199,7 +198,7 @@ def scan_split(
                 images = list_images(prefix + name, suffixes, scan)
                 if not images:
                     raise UserError(
-                        f"The class folder {prefix}{name} holds no images (known endings: "
+                        f"The class folder {prefix}{name} has no images (known suffixes: "
                         f"{' '.join(sorted(suffixes))}). Add images, or remove the folder."
                     )
                 counts.append(len(images))

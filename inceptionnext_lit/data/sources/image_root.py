@@ -1,4 +1,4 @@
-"""What ``data.root`` names: a data set to train on and evaluate, or images to label."""
+"""The images of ``data.root``: a data set to train on and evaluate, or images to classify."""
 
 import os
 from collections import Counter
@@ -21,15 +21,15 @@ from inceptionnext_lit.errors import UserError
 
 @dataclass
 class ImageRoot:
-    """A folder or a manifest as a data set, or whatever names images to label.
+    """A folder or a manifest as a data set, or the names of images to classify.
 
     Attributes:
-        named: What was named; see :class:`ImageFolderDataModule`.
-        in_chans: Channels of the images, on which it depends which files are images.
+        named: The given value; see :class:`ImageFolderDataModule`.
+        in_chans: Number of channels, which determines the supported files.
         multi_label: Whether an image may have several labels.
         columns: Names of a manifest's columns.
-        given_classes: The class names in index order, if they are given.
-        ignored: How many images to label were left out, by the folder that they lie in.
+        given_classes: The class names in index order, if given.
+        ignored: Number of images to classify that were skipped, by their folder.
     """
 
     named: str | list[str] | None
@@ -40,23 +40,23 @@ class ImageRoot:
     ignored: Counter[str] = field(default_factory=Counter)
 
     def prepare(self) -> None:
-        """Unpack the embedded images if they are named."""
+        """Unpack the embedded images if they are used."""
         if self.named == SAMPLE:
             unpack_sample()
 
     @property
     def absolute(self) -> str | list[str] | None:
-        """What was named; a single path in full."""
+        """The given value; a single path is made absolute."""
         if isinstance(self.named, str) and self.named != SAMPLE:
             return os.path.abspath(os.path.expanduser(self.named))
         return self.named
 
     @property
     def folder(self) -> Path:
-        """The one folder or manifest that was named.
+        """The given folder or manifest.
 
         Raises:
-            UserError: If there is none, or there are several.
+            UserError: If none or several were given.
         """
         if self.named is None:
             raise UserError("No images were named. Give a folder with --data.root, or --data.root sample.")
@@ -66,10 +66,10 @@ class ImageRoot:
 
     @cached_property
     def source(self) -> Source:
-        """The data set; folders are listed when a split is asked for.
+        """The data set; folders are listed when a split is requested.
 
         Raises:
-            UserError: If it is neither a folder nor a manifest, or something in it is wrong.
+            UserError: If it is neither a folder nor a manifest, or is invalid.
         """
         source = open_source(
             self.folder,
@@ -88,15 +88,15 @@ class ImageRoot:
         return self.source.classes() if self.given_classes is None else list(self.given_classes)
 
     def fingerprint(self, samples: Samples) -> Fingerprint:
-        """What tells some of the data set's images from others."""
+        """Return the fingerprint of some of the data set's images."""
         folder = self.folder
         return fingerprint(samples, str(folder if folder.is_dir() else folder.parent), self.classes)
 
     def to_label(self) -> Sequence[str]:
-        """Paths of the images to label; those that are left out are counted in :attr:`ignored`.
+        """Return the paths of the images to classify, and count skipped ones in :attr:`ignored`.
 
         Raises:
-            UserError: If a name stands for no image.
+            UserError: If a name does not match any image.
         """
         inputs = self.named if isinstance(self.named, list) else [str(self.folder)]
         named = [str(unpack_sample()) if name == SAMPLE else name for name in inputs]

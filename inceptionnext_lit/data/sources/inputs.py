@@ -1,4 +1,4 @@
-"""What a person names to have labelled, as the paths of image files."""
+"""Resolve the inputs of a prediction to the paths of image files."""
 
 import glob
 import os
@@ -24,26 +24,26 @@ def resolve_inputs(
     note: Callable[[str], object] = warnings.warn,
     ignored: Counter[str] | None = None,
 ) -> list[str]:
-    """Lists the images that are meant, each once, in the order in which they are named.
+    """List the images that the inputs match, each once, in the order of the inputs.
 
     Args:
         inputs: Each an image file, a folder (at any depth, in natural order), a pattern with ``*``, ``?``, ``[…]`` or
-            ``**`` for any depth (images alone, in natural order), or a manifest with a column ``path``.
-        suffixes: Endings of the files that count as images in folders, patterns and manifests.
-        columns: Names of the columns of manifests, where they are none of the usual ones.
-        note: Called with what is to be said of how a manifest was read.
-        ignored: Where the images that are left out are added, by the folder that they lie in, such as ``@eaDir``.
+            ``**`` for any depth (only images, in natural order), or a manifest with a column ``path``.
+        suffixes: Suffixes of image files in folders, patterns and manifests.
+        columns: Unusual names of the manifests' columns.
+        note: Called with remarks on how a manifest was read.
+        ignored: Counter that the skipped images are added to, by their folder, such as ``@eaDir``.
 
     Returns:
-        Paths as they were given: relative ones stay so.
+        The paths, relative if given so.
 
     Raises:
-        UserError: If one of them names nothing.
+        UserError: If an input does not match any image.
     """
     left_out: Counter[str] = Counter() if ignored is None else ignored
     paths = [path for name in inputs for path in _resolve(os.path.expanduser(name), suffixes, columns, note, left_out)]
     if len(inputs) == 1 and os.path.isdir(os.path.expanduser(inputs[0])):
-        return paths  # a walk meets each file once
+        return paths  # a walk visits each file once
     return list(_each_once(paths))
 
 
@@ -67,7 +67,7 @@ def _resolve(
             note(sentence)
         where, advice = f"in the manifest {name}", "Fill in its column of paths"
     elif glob.has_magic(name):
-        named = {part for part in name.split(os.sep) if is_skipped(part)}  # an @eaDir that the pattern names is meant
+        named = {part for part in name.split(os.sep) if is_skipped(part)}  # an @eaDir in the pattern is not skipped
         matches = []
         for path in glob.iglob(name, recursive=True):
             if is_image_file(path, suffixes) and os.path.isfile(path):
@@ -78,8 +78,8 @@ def _resolve(
         found, where, advice = sorted(matches, key=natural_key), f"that match {name}", "Check the pattern"
     else:
         raise UserError(
-            f"{name} does not exist. Name a folder of images, or one image file, a pattern or a manifest, after "
-            "the word predict or with --data.root."
+            f"{name} does not exist. Name a folder of images, an image file, a pattern or a manifest, after "
+            "predict or with --data.root."
         )
     if not found:
         raise UserError(f"There are no images {where}. {advice}.")
@@ -87,7 +87,7 @@ def _resolve(
 
 
 def _names_images(path: Path, columns: ColumnNames) -> bool:
-    """Whether a text file is a manifest, and not some note among the images."""
+    """Return whether a text file is a manifest, and not a note among the images."""
     try:
         table = open_table(path, lambda names: known_names(names, columns))
         return "path" in find_columns(path, table.names, columns, needed=("path",))

@@ -1,4 +1,4 @@
-"""From what a manifest calls an image to the file that is meant."""
+"""Find the files that a manifest names."""
 
 import os
 import re
@@ -14,21 +14,21 @@ _OF_WINDOWS = re.compile(r"[a-z]:[\\/]|\\\\", re.IGNORECASE)
 
 
 class Locator:
-    """Finds the files that a manifest names.
+    """Find the files that a manifest names.
 
-    A path is relative to the manifest's folder. What does not exist there as it is written is looked for with slashes
-    for Windows' backslashes, in other case or Unicode form, without its ending if it has none, and in the folders of
-    images beside the manifest: ``images``, ``imgs``, ``photos`` and the like, and for ``train.csv`` also ``train`` and
-    ``train_images``. It has to be exactly one file.
+    Paths are relative to the manifest's folder. A path that does not exist as written is searched with slashes for
+    Windows' backslashes, in other case or Unicode form, with any image suffix if it has none, and in the image folders
+    next to the manifest: ``images``, ``imgs``, ``photos`` and similar, and for ``train.csv`` also ``train`` and
+    ``train_images``. The match must be unique.
 
     Args:
         manifest: The manifest.
-        suffixes: Endings of the files that are images.
+        suffixes: Suffixes of image files.
 
     Attributes:
-        folders: Where images are looked for: the manifest's folder first.
-        completed: A path that was found elsewhere than it says, and where; None if there is none.
-        completions: How many of them there are.
+        folders: The folders to search, the manifest's first.
+        completed: The first path that was found elsewhere, and its location; None if there is none.
+        completions: The number of such paths.
     """
 
     def __init__(self, manifest: Path, suffixes: Collection[str]) -> None:
@@ -39,14 +39,14 @@ class Locator:
         self.completions = 0
 
     def written(self, path: str) -> str:
-        """The path as the manifest means it literally."""
+        """Return a path exactly as written, relative to the manifest."""
         return os.path.join(self.folders[0], os.path.expanduser(path))
 
     def locate(self, path: str) -> str | None:
-        """The file that is meant; None if there is none.
+        """Return the file of a path; None if there is none.
 
         Raises:
-            UserError: If several files could be meant.
+            UserError: If several files match.
         """
         literal = self.written(path)
         if os.path.isfile(literal):
@@ -58,7 +58,7 @@ class Locator:
         if not found:
             found = [file for base in bases for file in self._alike(os.path.join(base, plain))]
         if len({os.path.realpath(file) for file in found}) > 1:
-            raise UserError(f"{path!r} could be {found[0]} or {found[1]}; write the path as it is.")
+            raise UserError(f"{path!r} could be {found[0]} or {found[1]}; write the exact path.")
         if not found:
             return None
         if found[0] != os.path.join(bases[0], plain):
@@ -67,12 +67,12 @@ class Locator:
         return found[0]
 
     def missing_hint(self, path: str) -> str:
-        """Where a file that does not exist was looked for, as the end of a sentence."""
+        """Describe where a missing file was searched, as the end of a sentence."""
         if _OF_WINDOWS.match(path.strip()):
             return "Paths of another computer's drives cannot be found; write them relative to the manifest's folder"
         places = ", ".join(folder or os.curdir for folder in self.folders)
-        ending = "" if is_image(path, self._suffixes) else ", with any ending of an image"
-        return f"Paths are relative to the manifest's folder; looked for in {places}{ending}"
+        suffix = "" if is_image(path, self._suffixes) else ", with any suffix of an image"
+        return f"Paths are relative to the manifest's folder; searched in {places}{suffix}"
 
     def _alike(self, path: str) -> list[str]:
         folder, name = os.path.split(path)
@@ -86,7 +86,7 @@ class Locator:
 
 
 class _Listing:
-    """The files of a folder by name, and its images by name without the ending, whatever the case."""
+    """The files of a folder by name, and its images by stem, ignoring case."""
 
     def __init__(self, folder: str, suffixes: Collection[str]) -> None:
         self.names: dict[str, list[str]] = {}
@@ -107,7 +107,7 @@ def _key(name: str) -> str:
 
 
 def _image_folders(manifest: Path) -> list[str]:
-    """The folders beside a manifest that are named as if they held its images, one level deeper in twins."""
+    """Return the image folders next to a manifest, by their names, and folders of the same name inside them."""
     stem = _plain(manifest.name.partition(".")[0])
     wanted = {stem} | {joined for name in _IMAGE_FOLDERS for joined in (name, stem + name, name + stem)}
     found = []
@@ -119,7 +119,7 @@ def _image_folders(manifest: Path) -> list[str]:
     folder = os.path.dirname(manifest)
     for name in names:
         found.append(os.path.join(folder, name))
-        if os.path.isdir(inner := os.path.join(folder, name, name)):  # archives are often unpacked so
+        if os.path.isdir(inner := os.path.join(folder, name, name)):  # as in many unpacked archives
             found.append(inner)
     return found
 

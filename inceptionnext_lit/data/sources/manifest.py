@@ -1,4 +1,4 @@
-"""A table of images as the description of a data set, a row per image."""
+"""Manifests: tables that describe a data set, one row per image."""
 
 import os
 from collections.abc import Collection, Sequence
@@ -33,17 +33,17 @@ _USUAL = ColumnNames()
 
 @dataclass(frozen=True)
 class Manifest:
-    """The images of a manifest, column by column; equal labels, splits and groups are one object each.
+    """The images of a manifest by column; equal labels, splits and groups share one object each.
 
     Attributes:
         path: The table.
-        rows: Number of each image's row in the file.
-        paths: The files, absolute or relative to the current folder as the manifest's own path is.
+        rows: Row number of each image in the file.
+        paths: The files, absolute or relative to the current folder like the manifest's own path.
         labels: Their labels; one each, unless the manifest is multi-label.
-        splits: The split of each; None where the manifest does not say.
-        weights: How much each counts in the training loss; None where all count the same.
-        groups: What must stay on one side of a split, such as a patient or a place; None where there is no such column.
-        notes: What is to be said of how the file was read, in sentences.
+        splits: Their splits; None without a column of splits.
+        weights: Their weights in the training loss; None if all are equal.
+        groups: Groups that must stay in one split, such as a patient or a site; None without such a column.
+        notes: Remarks on how the file was read, in sentences.
     """
 
     path: Path
@@ -59,18 +59,18 @@ class Manifest:
 def read_paths(
     path: str | Path, *, columns: ColumnNames = _USUAL, suffixes: Collection[str] = IMAGE_SUFFIXES
 ) -> tuple[list[str], tuple[str, ...]]:
-    """The images of a manifest, of which only their paths are read; files may be missing.
+    """Read only the paths of a manifest; files may be missing.
 
     Args:
         path: The table.
-        columns: Names of its columns, where they are none of the usual ones.
-        suffixes: Endings of the files that are images.
+        columns: Unusual names of its columns.
+        suffixes: Suffixes of image files.
 
     Returns:
-        The paths, and what is to be said of how the file was read.
+        The paths, and remarks on how the file was read.
 
     Raises:
-        UserError: If the table cannot be read or has no column of paths.
+        UserError: If the table cannot be read or does not have a column of paths.
     """
     path = Path(path)
     table = open_table(path, lambda names: known_names(names, columns))
@@ -94,24 +94,23 @@ def read_manifest(
 ) -> Manifest:
     """Read and check a manifest.
 
-    Columns may have other usual names (see :mod:`columns`), and there may be more of them. Paths are relative to the
-    manifest's own folder; see :class:`Locator`. In a multi-label manifest a cell holds labels with ``|`` or ``;``
-    between them (with commas where neither occurs), or a list; an empty one means that the image has none.
+    Columns may have other usual names (see :mod:`columns`), and there may be further columns. Paths are relative to
+    the manifest's own folder; see :class:`Locator`. In a multi-label manifest, a cell contains labels separated by
+    ``|`` or ``;`` (by commas if neither occurs), or a list; an empty cell means that the image has no label.
 
     Args:
-        path: The table: separated values or JSON lines (also packed by gzip), Parquet, or a workbook of Excel's.
-        multi_label: Whether an image may have several labels; None accepts both kinds.
-        may_be_single: Whether each image of a multi-label manifest may have one label all the same.
-        columns: Names of its columns, where they are none of the usual ones.
-        suffixes: Endings of the files that are images.
+        path: The table: separated values or JSON lines (optionally gzipped), Parquet, or an Excel workbook.
+        multi_label: Whether an image may have several labels; None accepts both label types.
+        may_be_single: Whether all images of a multi-label manifest may have one label each.
+        columns: Unusual names of its columns.
+        suffixes: Suffixes of image files.
 
     Returns:
         The images in the order of the rows.
 
     Raises:
         UserError: If the table cannot be read, lacks a column, has an unknown split, a row without path or label, a
-            weight that is no positive number, an image in two rows, files that do not exist, or several labels per
-            image where one is expected, or the reverse.
+            weight that is not a positive number, an image in two rows, missing files, or the wrong label type.
     """
     path = Path(path)
     table = open_table(path, lambda names: known_names(names, columns))
@@ -143,7 +142,7 @@ def read_manifest(
 def _paths(
     manifest: Path, rows: Sequence[int], cells: list[Cell], labels: list[tuple[str, ...]], locator: Locator
 ) -> list[str]:
-    """The files that the cells name, each once."""
+    """Return the files that the cells name, which must be distinct."""
     paths: list[str] = []
     seen: dict[str, int] = {}
     missing: list[tuple[int, str]] = []
@@ -160,8 +159,8 @@ def _paths(
         place = os.path.normpath(found) if "./" in found or "//" in found else found
         if (earlier := seen.setdefault(place, row)) != row:
             raise UserError(
-                f"Rows {earlier} and {row} of {manifest} both name {found}; give each image one row (several labels go "
-                "into one cell, with | between them)."
+                f"Rows {earlier} and {row} of {manifest} both name {found}; give each image one row (separate several "
+                "labels in a cell with |)."
             )
         paths.append(found)
     if missing:
@@ -185,11 +184,11 @@ def _completions(locator: Locator, images: int) -> tuple[str, ...]:
     if locator.completed is None:
         return ()
     written, found = locator.completed
-    return (f"{locator.completions} of {images} images are elsewhere than named; {written!r}, say, is {found}.",)
+    return (f"{locator.completions} of {images} images were found elsewhere: for example, {written!r} is {found}.",)
 
 
 def _split_candidates(table: Table, roles: Roles) -> list[int]:
-    """The places of the columns that may tell the split under another name."""
+    """Return the positions of the columns that may contain the split under another name."""
     return [
         place
         for place, (name, first) in enumerate(zip(table.names, table.first, strict=False))
@@ -198,10 +197,10 @@ def _split_candidates(table: Table, roles: Roles) -> list[int]:
 
 
 def _split_among(table: Table, rows: Sequence[int], columns: dict[int, list[Cell]]) -> int | None:
-    """The place of the column that tells the split: one of nothing but names of splits, ``train`` among them.
+    """Return the position of the split column: one with only names of splits, including ``train``.
 
     Raises:
-        UserError: If there are two, or one that often tells the split has other values beside such names.
+        UserError: If there are two, or a column with a usual name for splits also has other values.
     """
     found: list[int] = []
     for place, cells in columns.items():
@@ -221,14 +220,14 @@ def _split_among(table: Table, rows: Sequence[int], columns: dict[int, list[Cell
 
 
 def _check_groups(path: Path, rows: Sequence[int], groups: list[str], splits: list[SplitName]) -> None:
-    """Refuse a group that is trained on and evaluated."""
+    """Refuse a group that is used in both training and evaluation."""
     firsts: dict[tuple[str, bool], int] = {}
     for row, group, split in zip(rows, groups, splits, strict=True):
         firsts.setdefault((group, split == "train"), row)
     for (group, is_trained), row in firsts.items():
         if group and is_trained and (other := firsts.get((group, False))) is not None:
             raise UserError(
-                f"Rows {row} and {other} of {path} are of the group {group!r}, one in the split train and one in "
+                f"Rows {row} and {other} of {path} are in the group {group!r}, one in the split train and one in "
                 "another; put all images of a group into one split."
             )
 
@@ -240,8 +239,8 @@ def _check_splits(path: Path, rows: Sequence[int], labels: list[tuple[str, ...]]
         firsts.setdefault(pair, row)
     trained = {label for of_image, split in firsts if split == "train" for label in of_image}
     for (of_image, split), row in firsts.items():
-        if trained and (foreign := [label for label in of_image if label not in trained]):
+        if trained and (unknown := [label for label in of_image if label not in trained]):
             raise UserError(
-                f"Row {row} of {path} has the label {foreign[0]!r} in the split {split}, which no image of the split "
+                f"Row {row} of {path} has the label {unknown[0]!r} in the split {split}, which no image of the split "
                 "train has; add training images of it, or remove the row."
             )

@@ -1,4 +1,4 @@
-"""Very many texts, such as the paths of a data set, in a few arrays."""
+"""Many strings, such as the paths of a data set, in a few arrays."""
 
 import os
 from array import array
@@ -12,16 +12,16 @@ _CHUNK = 65536
 
 
 class PackedStrings(Sequence[str]):
-    """A sequence of texts in one buffer.
+    """A sequence of strings in one buffer.
 
-    A Python object for each path would cost a process hundreds of bytes an image, and every loader process again, since
-    reading an object writes its reference count and so copies the memory that the processes share.
+    A Python object per path would cost hundreds of bytes per image in each loader process, since reading an object
+    writes its reference count and so copies the memory that the processes share.
 
     Args:
-        buffer: The texts, one after another, as file names are encoded.
-        starts: Where each text begins in the buffer, int64 (N,).
-        lengths: How many bytes it has, int32 (N,).
-        prefix: What stands before each text.
+        buffer: The concatenated strings, encoded like file names.
+        starts: Start of each string in the buffer, int64 (N,).
+        lengths: Length of each string in bytes, int32 (N,).
+        prefix: Common prefix of all strings, not in the buffer.
     """
 
     def __init__(self, buffer: bytes, starts: NDArray[np.int64], lengths: NDArray[np.int32], prefix: str = "") -> None:
@@ -31,16 +31,16 @@ class PackedStrings(Sequence[str]):
         self.prefix = prefix
 
     @classmethod
-    def of(cls, texts: Iterable[str], prefix: str = "") -> "PackedStrings":
-        """Pack texts.
+    def of(cls, strings: Iterable[str], prefix: str = "") -> "PackedStrings":
+        """Pack strings.
 
         Args:
-            texts: What comes after the prefix.
-            prefix: What all of them begin with.
+            strings: The strings without the prefix.
+            prefix: Common prefix of all strings.
         """
         buffer, lengths = bytearray(), array("i")
-        for text in texts:
-            encoded = os.fsencode(text)
+        for string in strings:
+            encoded = os.fsencode(string)
             buffer += encoded
             lengths.append(len(encoded))
         sizes = np.array(lengths, dtype=np.int32)
@@ -48,7 +48,7 @@ class PackedStrings(Sequence[str]):
         return cls(bytes(buffer), starts, sizes, prefix)
 
     def __len__(self) -> int:
-        """The number of texts."""
+        """The number of strings."""
         return len(self.starts)
 
     @overload
@@ -58,21 +58,21 @@ class PackedStrings(Sequence[str]):
     def __getitem__(self, index: slice) -> "PackedStrings": ...
 
     def __getitem__(self, index: int | slice) -> "str | PackedStrings":
-        """A text, or a part of the sequence, which shares the buffer."""
+        """Return a string, or a part of the sequence, which shares the buffer."""
         if isinstance(index, slice):
             return self.take(index)
         start = self.starts[index]
         return self.prefix + os.fsdecode(self.buffer[start : start + self.lengths[index]])
 
     def __iter__(self) -> Iterator[str]:
-        """The texts, in order."""
+        """Iterate over the strings in order."""
         for first in range(0, len(self), _CHUNK):
             chunk = slice(first, first + _CHUNK)
             for start, length in zip(self.starts[chunk].tolist(), self.lengths[chunk].tolist(), strict=True):
                 yield self.prefix + os.fsdecode(self.buffer[start : start + length])
 
     def __eq__(self, other: object) -> bool:
-        """Whether another sequence has the same texts."""
+        """Return whether another sequence has the same strings."""
         if not isinstance(other, Sequence) or isinstance(other, str | bytes):
             return NotImplemented
         return len(self) == len(other) and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
@@ -80,14 +80,14 @@ class PackedStrings(Sequence[str]):
     __hash__ = None  # type: ignore[assignment]
 
     def take(self, which: slice | NDArray[Any]) -> "PackedStrings":
-        """Some of the texts, by a slice, by indices or by a mask; the buffer is shared."""
+        """Select strings by a slice, by indices or by a mask; the buffer is shared."""
         return PackedStrings(self.buffer, self.starts[which], self.lengths[which], self.prefix)
 
     def __add__(self, other: "PackedStrings") -> "PackedStrings":
-        """These texts and then others."""
+        """Concatenate with other strings."""
         lengths = np.concatenate([self.lengths, other.lengths])
         if self.prefix != other.prefix:
-            return PackedStrings.of(text for part in (self, other) for text in part)
+            return PackedStrings.of(string for part in (self, other) for string in part)
         if self.buffer is other.buffer:
             return PackedStrings(self.buffer, np.concatenate([self.starts, other.starts]), lengths, self.prefix)
         starts = np.concatenate([self.starts, other.starts + len(self.buffer)])

@@ -1,4 +1,4 @@
-"""The images of a data set, before they are read."""
+"""The list of a data set's image files, with labels, weights and groups."""
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 from inceptionnext_lit.data.sources.packed_strings import PackedStrings
 
 Label = int | tuple[int, ...]
-"""The index of a class; in a multi-label data set the indices of an image's labels, in ascending order."""
+"""A class index; in a multi-label data set, the class indices of an image in ascending order."""
 Indices = NDArray[np.int64]
 
 
 class Sample(NamedTuple):
-    """An image file and what is known of it.
+    """An image file with its labels.
 
     Attributes:
         path: The file.
         label: Its class or classes.
-        weight: How much it counts in the training loss.
-        group: What must stay on one side of a split; None where nothing is said.
+        weight: Its weight in the training loss.
+        group: Its group, which must stay in one split; None without groups.
     """
 
     path: str
@@ -32,15 +32,14 @@ class Sample(NamedTuple):
 
 
 class Samples(Sequence[Sample]):
-    """A sequence of images in arrays: tens of bytes an image, shared by all loader processes.
+    """A sequence of images stored in arrays: tens of bytes per image, shared by all loader processes.
 
     Args:
         paths: The N files.
-        labels: The class of each, int32 (N,); where images have several, the classes of all of them, one image after
-            another.
-        counts: How many labels each image has, int32 (N,); None where each has one.
-        weights: Weight of each in the training loss, float64 (N,); None where all have 1.
-        groups: Group of each; None where they have none.
+        labels: The class of each image, int32 (N,); if multi-label, the concatenated classes of all images.
+        counts: Number of labels of each image, int32 (N,); None if each has one.
+        weights: Weight of each image in the training loss, float64 (N,); None if all are 1.
+        groups: Group of each image; None without groups.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class Samples(Sequence[Sample]):
 
     @classmethod
     def of(cls, samples: Iterable[Sample]) -> "Samples":
-        """Pack images; all have several labels or none has, and all have a group or none has."""
+        """Pack samples, which must be all single-label or all multi-label, and all with or all without a group."""
         if isinstance(samples, Samples):
             return samples
         labels, counts, weights, groups = array("i"), array("i"), array("d"), []
@@ -99,7 +98,7 @@ class Samples(Sequence[Sample]):
     def __getitem__(self, index: slice) -> "Samples": ...
 
     def __getitem__(self, index: int | slice) -> "Sample | Samples":
-        """An image, or a part of the sequence."""
+        """Return an image, or a part of the sequence."""
         if isinstance(index, slice):
             return self.take(np.arange(len(self))[index])
         return Sample(
@@ -110,14 +109,14 @@ class Samples(Sequence[Sample]):
         )
 
     def __iter__(self) -> Iterator[Sample]:
-        """The images, in order."""
+        """Iterate over the images in order."""
         groups: Iterable[str | None] = repeat(None, len(self)) if self.groups is None else self.groups
         for index, (path, group) in enumerate(zip(self.paths, groups, strict=True)):
             weight = 1.0 if self.weights is None else float(self.weights[index])
             yield Sample(path, self._label(index), weight, group)
 
     def __eq__(self, other: object) -> bool:
-        """Whether another sequence has the same images."""
+        """Return whether another sequence has the same images."""
         if not isinstance(other, Sequence):
             return NotImplemented
         return len(self) == len(other) and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
@@ -125,7 +124,7 @@ class Samples(Sequence[Sample]):
     __hash__ = None  # type: ignore[assignment]
 
     def __add__(self, other: Sequence[Sample]) -> "Samples":
-        """These images and then others, of the same kind."""
+        """Concatenate with other images of the same label type."""
         more = Samples.of(other)
         if not len(self) or not len(more):
             return self if len(self) else more
@@ -140,7 +139,7 @@ class Samples(Sequence[Sample]):
         return Samples(self.paths + more.paths, np.concatenate([self.labels, more.labels]), counts, weights, groups)
 
     def take(self, which: NDArray[Any]) -> "Samples":
-        """Some of the images, by indices or by a mask."""
+        """Select images by indices or by a mask."""
         chosen: Indices = np.flatnonzero(which) if which.dtype == bool else which
         labels, counts = self.labels, None
         if self.counts is None or self._ends is None:
@@ -159,19 +158,19 @@ class Samples(Sequence[Sample]):
         )
 
     def relabeled(self, numbers: NDArray[np.int32]) -> "Samples":
-        """The same images with ``numbers[label]`` in each label's place."""
+        """Return the same images with each label replaced by ``numbers[label]``."""
         labels = numbers[self.labels]
         if self.counts is not None:
             labels = labels[np.lexsort((labels, self.owners()))]
         return Samples(self.paths, labels, self.counts, self.weights, self.groups)
 
     def owners(self) -> Indices:
-        """The index of the image that each entry of ``labels`` belongs to."""
+        """Return the index of the image that each entry of ``labels`` belongs to."""
         images = np.arange(len(self))
         return images if self.counts is None else np.repeat(images, self.counts)
 
     def labels_of(self, index: int) -> tuple[int, ...]:
-        """The classes of an image, of which it has one unless the data set is multi-label."""
+        """Return the classes of an image, a single one unless the data set is multi-label."""
         if self.counts is None or self._ends is None:
             return (int(self.labels[index]),)
         end = self._ends[index]
@@ -183,5 +182,5 @@ class Samples(Sequence[Sample]):
 
 
 def labels_of(sample: Sample) -> tuple[int, ...]:
-    """A sample's classes, of which it has one unless the data set is multi-label."""
+    """Return a sample's classes, a single one unless the data set is multi-label."""
     return (sample.label,) if isinstance(sample.label, int) else sample.label

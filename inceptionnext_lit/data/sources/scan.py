@@ -1,4 +1,4 @@
-"""What is met on a walk through folders: how far it is, and what is left out."""
+"""Progress of a scan of folders, and the files that it skips."""
 
 import os
 import sys
@@ -11,20 +11,20 @@ from types import TracebackType
 from inceptionnext_lit.data.decode.opening import HEIF_COMMAND
 from inceptionnext_lit.data.decode.signatures import HEIF_SUFFIXES
 
-_SILENT_S = 1.0  # a scan that is done by then says nothing
+_SILENT_S = 1.0  # faster scans do not report progress
 _PERIOD_S = {True: 0.2, False: 10.0}  # between two reports, on a terminal and in a log
-_EVERY = 4096  # files between two looks at the clock
+_EVERY = 4096  # files between two checks of the clock
 
 
 class Scan:
-    """Counts files, says on stderr how many there are while a long scan lasts, and keeps what was left out.
+    """Count files, report the progress of long scans on stderr, and record skipped files.
 
     Args:
-        folder: Where it begins, for messages.
+        folder: Where the scan begins, for messages.
 
     Attributes:
-        ignored: Images that were left out, by the name of the folder (thumbnails, a recycle bin) that they lie in.
-        unread: Pictures in a format that is not read.
+        ignored: Skipped images, by the name of their folder (thumbnails, a recycle bin).
+        unread: Pictures in an unsupported format.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -44,20 +44,20 @@ class Scan:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Clear the line; warn, once, of pictures that are not read."""
+        """Clear the progress line, and warn once about pictures in unsupported formats."""
         if self._spoke and sys.stderr.isatty():
             print(end="\r\x1b[K", file=sys.stderr, flush=True)
         if self.unread and error is None:
             number = len(self.unread)
             what = "1 picture" if number == 1 else f"{number:,} pictures"
             warnings.warn(
-                f"{what} below {self.folder} {'is' if number == 1 else 'are'} in a format that is not read, such as "
+                f"{what} below {self.folder} {'is' if number == 1 else 'are'} in an unsupported format, such as "
                 f"{self.unread[0]}, and {'was' if number == 1 else 'were'} skipped. {advise(self.unread)}",
                 stacklevel=2,
             )
 
     def count(self, files: int) -> None:
-        """Note that so many files more were found, and perhaps say how many there are by now."""
+        """Add a number of files, and report the total from time to time."""
         self._files += files
         if self._files - self._looked_at < _EVERY or not self._next:
             return
@@ -72,7 +72,7 @@ class Scan:
 
 
 def describe_ignored(ignored: Counter[str]) -> str | None:
-    """How many images were left out, and where they lie; None if there were none."""
+    """Describe how many images were skipped, and where; None if there were none."""
     if not ignored:
         return None
     total = ignored.total()
@@ -81,7 +81,7 @@ def describe_ignored(ignored: Counter[str]) -> str | None:
 
 
 def advise(unread: Collection[str]) -> str:
-    """What to do with pictures in formats that are not read, in sentences.
+    """Return advice on pictures in unsupported formats, in sentences.
 
     Args:
         unread: Their paths.
@@ -91,13 +91,13 @@ def advise(unread: Collection[str]) -> str:
     if suffixes & HEIF_SUFFIXES:
         advice.append(f"HEIC and HEIF can be read after: {HEIF_COMMAND}.")
     if ".npy" in suffixes:
-        advice.append("Arrays (.npy) are read where data.in_chans is not 3.")
+        advice.append("Arrays (.npy) are read if data.in_chans is not 3.")
     if suffixes - HEIF_SUFFIXES - {".npy"}:
         advice.append("Convert them to JPEG or PNG to use them.")
     return " ".join(advice)
 
 
 def is_rank_zero() -> bool:
-    """Whether this is the only process of a run, or the first one of several."""
+    """Return whether this process has rank 0, according to the environment."""
     ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
     return all(os.environ.get(name, "0") == "0" for name in ranks)

@@ -1,4 +1,4 @@
-"""What splits are called, in folders and in manifests."""
+"""The usual names of splits, in folders and in manifests."""
 
 import re
 from typing import Literal
@@ -11,7 +11,7 @@ SYNONYMS: dict[SplitName, tuple[str, ...]] = {
     "val": ("val", "valid", "validation", "validate", "dev", "eval", "evaluation"),
     "test": ("test", "testing", "tst"),
 }
-# What stands beside a split's name without changing it: training_set, train_images, seg_train, Test-Data, valset.
+# Additions to a split's name that do not change its meaning: training_set, train_images, seg_train, Test-Data, valset.
 _FILLERS = r"set|sets|data|dataset|split|folder|images?|imgs?|pics|pictures|photos|seg"
 _SPLIT_OF = {synonym: split for split, synonyms in SYNONYMS.items() for synonym in synonyms}
 _NAME = "|".join(sorted(_SPLIT_OF, key=len, reverse=True))
@@ -19,7 +19,7 @@ _PATTERN = re.compile(rf"(?:(?:{_FILLERS})[\s_.-]+)?({_NAME})(?:[\s_.-]*(?:{_FIL
 
 
 def split_named(name: str) -> SplitName | None:
-    """The split that a name means, in any case; None where it names none.
+    """Return the split that a name means, in any case; None if it is not the name of a split.
 
     ``Train``, ``training_set`` and ``seg_train`` are ``train``; ``train station`` and ``freight-train`` are classes.
 

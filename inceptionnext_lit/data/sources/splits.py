@@ -1,4 +1,4 @@
-"""Where the samples of each split come from: class folders, or a manifest."""
+"""Sources of the samples of each split: class folders, or a manifest."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -20,15 +20,15 @@ from inceptionnext_lit.errors import UserError
 
 
 class Source(Protocol):
-    """A description of a data set.
+    """A source of samples.
 
     Attributes:
-        root: The folder that paths are taken relative to.
-        ignored: Images of the splits that were scanned so far which were left out, by the folder that they lie in.
-        notes: What is to be said of how it was read, in sentences.
-        has_splits: Whether it names any split, so that what is evaluated has to be one of them.
-        unused: Names of the folders beside the splits.
-        unit: What the images lie in: ``folders`` or ``rows``.
+        root: The folder that paths are relative to.
+        ignored: Skipped images of the splits scanned so far, by their folder.
+        notes: Remarks on how the source was read, in sentences.
+        has_splits: Whether it has named splits, one of which must be used for evaluation.
+        unused: Names of the folders next to the splits.
+        unit: What contains the images: ``folders`` or ``rows``.
     """
 
     root: Path
@@ -39,40 +39,40 @@ class Source(Protocol):
     unit: str
 
     def classes(self) -> list[str]:
-        """The sorted class names of the training split."""
+        """Return the sorted class names of the training split."""
         ...
 
     def samples(self, split: SplitName, classes: Sequence[str] | None) -> Samples | None:
-        """The samples of a split; None where there is no such split.
+        """Return the samples of a split; None if there is no such split.
 
         Args:
-            split: Which one.
-            classes: The class names in index order, if they are given; otherwise those of the training split.
+            split: The split.
+            classes: The class names in index order; None for those of the training split.
 
         Raises:
-            UserError: If there is no training split and it is asked for.
+            UserError: If the training split is requested but missing.
         """
         ...
 
     def everything(self, classes: Sequence[str] | None) -> Samples:
-        """All samples of a source without splits, for an evaluation; raises like :meth:`samples`."""
+        """Return all samples of a source without splits, for an evaluation; raises like :meth:`samples`."""
         ...
 
     def place(self, split: SplitName) -> str:
-        """Where a split's images are or would be, for messages."""
+        """Return the location of a split's images, existing or not, for messages."""
         ...
 
 
 class FolderSource:
-    """Class folders, in split folders or not; see :func:`find_layout`.
+    """Class folders, with or without split folders; see :func:`find_layout`.
 
     Args:
         root: The data folder.
-        suffixes: Endings of the files that are images.
-        classes: The class names, if they are given; a folder of such a name is no wrapper of the data set.
+        suffixes: Suffixes of image files.
+        classes: The class names, if given; a folder with such a name is not taken for a wrapper of the data set.
 
     Raises:
-        UserError: If it is no folder, or its layout is ambiguous.
+        UserError: If it is not a folder, or its layout is ambiguous.
     """
 
     notes: Sequence[str] = ()
@@ -91,13 +91,13 @@ class FolderSource:
         self.root = self._layout.train or root
 
     def classes(self) -> list[str]:
-        """The sorted names of the training split's class folders, listed once."""
+        """Return the sorted names of the training split's class folders, listed once."""
         if self._classes is None:
             self._classes = training_classes(self._layout)
         return list(self._classes)
 
     def samples(self, split: SplitName, classes: Sequence[str] | None) -> Samples | None:
-        """The samples of a split folder, scanned once; None where there is none."""
+        """Return the samples of a split folder, scanned once; None if there is no such folder."""
         folder: Path | None = getattr(self._layout, split)
         if folder is None and split == "train":
             raise UserError(
@@ -115,23 +115,23 @@ class FolderSource:
         return self._scanned[key]
 
     def everything(self, classes: Sequence[str] | None) -> Samples:
-        """The images of all class folders."""
+        """Return the images of all class folders."""
         return self.samples("train", classes) or Samples.of([])
 
     def place(self, split: SplitName) -> str:
-        """The folder of a split."""
+        """Return the folder of a split."""
         return str(getattr(self._layout, split) or self._layout.root / split)
 
 
 class ManifestSource:
-    """A manifest; without a column ``split`` all of it is training data.
+    """A manifest; without a column ``split``, all images are training data.
 
     Args:
         path: The table.
         multi_label: Whether an image may have several labels.
-        columns: Names of its columns, where they are none of the usual ones.
-        suffixes: Endings of the files that are images.
-        may_be_single: Whether each image of a multi-label task may have one label all the same.
+        columns: Unusual names of its columns.
+        suffixes: Suffixes of image files.
+        may_be_single: Whether all images of a multi-label task may have one label each.
 
     Raises:
         UserError: As :func:`read_manifest`.
@@ -157,7 +157,7 @@ class ManifestSource:
         self.notes: Sequence[str] = manifest.notes
         self._names = list(dict.fromkeys(label for labels in dict.fromkeys(manifest.labels) for label in labels))
         codes = {split: number for number, split in enumerate(SPLIT_NAMES)}
-        splits = np.zeros(len(manifest.paths))  # all of it is training data
+        splits = np.zeros(len(manifest.paths))  # all images are training data
         if manifest.splits is not None:
             splits = np.fromiter(map(codes.__getitem__, manifest.splits), dtype=np.int64)
         self.has_splits = manifest.splits is not None
@@ -166,7 +166,7 @@ class ManifestSource:
         self._parts = {split: images.take(splits == code) for split, code in codes.items()}
 
     def classes(self) -> list[str]:
-        """The sorted labels of the training images.
+        """Return the sorted labels of the training images.
 
         Raises:
             UserError: If there are no training images, or they have fewer than two labels.
@@ -178,7 +178,7 @@ class ManifestSource:
         return names
 
     def samples(self, split: SplitName, classes: Sequence[str] | None) -> Samples | None:
-        """The samples of a split; None where no row names it."""
+        """Return the samples of a split; None if no row names it."""
         part = self._parts[split]
         if not len(part) and split != "train":
             return None
@@ -187,17 +187,17 @@ class ManifestSource:
         used = self._used(split)
         if split == "train" and (unused := [name for name in names if name not in used]):
             raise UserError(
-                f"No training image of {self._path} has the label {enumerate_names(unused)}; add images of it, or "
+                f"No training image of {self._path} has the label {enumerate_names(unused)}; add images with it, or "
                 "leave it out of the class names."
             )
         return samples
 
     def everything(self, classes: Sequence[str] | None) -> Samples:
-        """The images of all rows."""
+        """Return the images of all rows."""
         return self._labeled("train", self.classes() if classes is None else classes)
 
     def place(self, split: SplitName) -> str:
-        """The rows of a split."""
+        """Describe the rows of a split."""
         return f"the split {split} in {self._path}" if self.has_splits or split != "train" else str(self._path)
 
     def _labeled(self, split: SplitName, names: Sequence[str]) -> Samples:
@@ -206,7 +206,7 @@ class ManifestSource:
             raise UserError(
                 f"The manifest {self._path} has labels that {_GIVEN} does not have: {enumerate_names(unknown)}. Known "
                 f"are {enumerate_names(names)}. Correct these labels, or start a new head for them from a checkpoint's "
-                "weights: --model.pretrained CHECKPOINT in the place of --ckpt_path."
+                "weights: --model.pretrained CHECKPOINT instead of --ckpt_path."
             )
         return self._parts[split].relabeled(np.array([index.get(name, -1) for name in self._names], dtype=np.int32))
 
@@ -214,7 +214,7 @@ class ManifestSource:
         return {self._names[number] for number in np.unique(self._parts[split].labels).tolist()}
 
     def _packed(self, manifest: Manifest, multi_label: bool) -> Samples:
-        """All images, with labels by their places among the names."""
+        """Pack all images, with labels as indices of the names."""
         place = {name: number for number, name in enumerate(self._names)}
         numbers = {labels: [place[label] for label in labels] for labels in dict.fromkeys(manifest.labels)}
         weights = None if manifest.weights is None else np.array(manifest.weights)
@@ -238,20 +238,20 @@ def open_source(
     columns: ColumnNames | None = None,
     classes: Sequence[str] | None = None,
 ) -> Source:
-    """A folder's or a manifest's description of a data set.
+    """Open a data folder or a manifest.
 
     Args:
         root: A data folder, or a table of images.
-        multi_label: Whether an image may have several labels, which takes a manifest.
-        suffixes: Endings of the files that are images.
-        columns: Names of a table's columns, where they are none of the usual ones.
-        classes: The class names, if they are given.
+        multi_label: Whether an image may have several labels, which requires a manifest.
+        suffixes: Suffixes of image files.
+        columns: Unusual names of a table's columns.
+        classes: The class names, if given.
 
     Raises:
-        UserError: If it is neither, or something in it is wrong.
+        UserError: If it is neither, or is invalid.
     """
     if is_table(root):
-        known = classes is not None  # those of a checkpoint, say, of which a few images may have one label each
+        known = classes is not None  # a few images for a checkpoint may have one label each
         return ManifestSource(root, multi_label, columns or ColumnNames(), suffixes, may_be_single=known)
     if multi_label:
         raise UserError(

@@ -72,7 +72,7 @@ def test_pandas_writes_an_index_and_floats(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("gap", ["", "nan", "NaN", "NA", "<NA>", "#N/A", "None", "NULL"])
 def test_a_missing_label_is_an_error_that_names_the_row(tmp_path: Path, gap: str) -> None:
-    said = rf" \(it says '{gap}'\)" if gap else ""
+    said = rf" \(it has '{gap}'\)" if gap else ""
     with pytest.raises(UserError, match=rf"^Row 3 of .*list\.csv has no label{said}; fill it in, or remove the row\.$"):
         read(tmp_path, f"path,label\na.jpg,1.0\nb.jpg,{gap}\n".encode())
 
@@ -118,7 +118,7 @@ def test_a_very_long_cell_of_another_column(tmp_path: Path) -> None:
             r"list\.csv is no ','-separated table; line 3: unexpected end",
         ),
         (b"PK\x03\x04 and so on", r"list\.csv is a workbook or an archive by its content; save it as CSV"),
-        (b"a.jpg,cat\nb.jpg,dog\n", r"^The first row of .* names an image \(a\.jpg, cat\); put a row with the names"),
+        (b"a.jpg,cat\nb.jpg,dog\n", r"^The first row of .* names an image \(a\.jpg, cat\); add a row with the names"),
         (b"", r"list\.csv has no column path and no column label"),
         (b"path label\na.jpg cat\n", r"has no column path and no column label \(it has path label\)"),
     ],
