@@ -20,7 +20,7 @@ from tests.recipes import REPO
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:model.schedule.min_lr is"),  # a rate at which nothing moves
-    pytest.mark.filterwarnings("ignore:Left out of the augmentation"),  # images of other channels
+    pytest.mark.filterwarnings("ignore:Turned off, since they support only RGB"),  # images of other channels
 ]
 
 RECIPES = sorted((REPO / "configs/finetune").glob("*.yaml"))

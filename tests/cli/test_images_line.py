@@ -60,7 +60,7 @@ def test_a_folder_without_splits(
     shutil.copytree(tmp_path / "photos", tmp_path / "alone/train")
     with pytest.raises(SystemExit):
         said("validate", "--ckpt_path", BEST, "--data.root", "alone")
-    assert "There is no validation split: alone/val was looked for" in capsys.readouterr().err
+    assert "There is no validation split: alone/val was not found" in capsys.readouterr().err
 
 
 def test_what_was_held_back_is_known_by_its_images(

@@ -120,7 +120,7 @@ def test_a_search_that_is_cut_short_is_said(
         tmp_path, **{"a/1.jpg": "x", "a/2.jpg": "x", "b/3.jpg": "y", "b/4.jpg": "zz", "c/5.jpg": "w", "c/6.jpg": "vvv"}
     )
     monkeypatch.setattr(copies, "_LOOKED_INTO", bound)
-    with pytest.warns(UserWarning, match=f"^Among 6 images, copies were looked for {words}, so that"):
+    with pytest.warns(UserWarning, match=f"^Among 6 images, copies were searched {words}, so training"):
         assert groups(tmp_path) == expected
 
 

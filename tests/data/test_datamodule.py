@@ -94,7 +94,7 @@ def test_class_folders_alone_are_split(tmp_path: Path) -> None:
     other = build(tmp_path, split=SplitRules(val_fraction=0.4, seed=1))
     other.setup("validate")
     assert other.val_set.samples != data.val_set.samples
-    with pytest.raises(UserError, match=r"There is no test split: .*test was looked for.* subcommand validate"):
+    with pytest.raises(UserError, match=r"There is no test split: .*test was not found.* subcommand validate"):
         data.setup("test")
 
 

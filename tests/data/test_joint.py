@@ -130,7 +130,7 @@ def test_jpeg_files_are_read_with_their_masks(tmp_path: Path) -> None:
 
 def test_rand_augment_and_targets_refuse_each_other() -> None:
     transform = train_transform(Augmentation(), form(32))
-    with pytest.raises(UserError, match=r"^RandAugment moves pixels where masks and boxes do not follow; set data\."):
+    with pytest.raises(UserError, match=r"^RandAugment moves pixels, but not masks and boxes; set data\."):
         transform.joint(*sample())
     assert transform(sample()[0]).shape == (3, 32, 32)
 

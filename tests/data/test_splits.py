@@ -24,7 +24,7 @@ from tests.batches import finished
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:All images of the class"),  # the files are copies of one or two images
-    pytest.mark.filterwarnings("ignore:So many groups share copies"),  # likewise
+    pytest.mark.filterwarnings("ignore:Too many groups share copies"),  # likewise
 ]
 
 
@@ -77,7 +77,7 @@ def test_a_manifest_without_splits_is_divided_with_groups_in_one_piece(tmp_path:
     data.setup("fit")
     assert len(data.val_set) == 8
     assert not {s.group for s in data.train_set.samples} & {s.group for s in data.val_set.samples}
-    with pytest.raises(UserError, match=r"There is no test split: the split test in .*list\.csv was looked for"):
+    with pytest.raises(UserError, match=r"There is no test split: the split test in .*list\.csv was not found"):
         data.setup("test")
 
 
@@ -127,7 +127,7 @@ def test_ranges(of: Callable[..., Any], options: dict[str, Any], message: str) -
 
 def test_a_share_beside_folds() -> None:
     message = (
-        r"^data\.split\.val_fraction 0\.1 has no effect beside data\.split\.num_folds 5: each fold holds back 1/5 of "
+        r"^data\.split\.val_fraction 0\.1 has no effect with data\.split\.num_folds 5: each fold holds back 1/5 of "
         r"the images\. Leave one of them out\.$"
     )
     with pytest.warns(UserWarning, match=message):

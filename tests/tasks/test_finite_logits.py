@@ -51,7 +51,7 @@ def test_an_evaluation_names_the_first_batches(
     with pytest.raises(SharedError) as error:
         getattr(trainer(tmp_path), stage)(task, loader([2, 5, 6], multi_label), verbose=False)
     name = "val" if stage == "validate" else "test"
-    assert f"are NaN or infinite for 3 of 10 images ({name}), first batch 1, batch 2. Look at" in str(error.value)
+    assert f"are NaN or infinite for 3 of 10 images ({name}), first batch 1, batch 2. Check" in str(error.value)
     getattr(trainer(tmp_path), stage)(task, loader([], multi_label), verbose=False)  # and nothing is left behind
 
 

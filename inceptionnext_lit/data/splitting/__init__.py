@@ -1,1 +1,1 @@
-"""Which samples are trained on and which are held back: validation splits, folds, few-shot subsets."""
+"""Division of samples into training and validation: held-back splits, folds, few-shot subsets."""

@@ -1,4 +1,4 @@
-"""Files of the same content, or by their names of the same picture: none of them may be on both sides of a split."""
+"""Find copies of images, by content or by name, which must not be on both sides of a split."""
 
 import hashlib
 import os
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from inceptionnext_lit.data.sources.sample_table import Indices, Samples
 from inceptionnext_lit.data.sources.scan import is_rank_zero
 
-_LOOKED_INTO = 200_000  # files of which the end is read
-_TAIL = 4096  # bytes: of photographs of the same size, the ends differ
-_ALIKE = 10  # images of one name; more are a numbering, such as Windows' photo (1).jpg to photo (500).jpg
+_LOOKED_INTO = 200_000  # files whose last bytes are read
+_TAIL = 4096  # bytes; they differ between photographs of the same size
+_ALIKE = 10  # images of one name; more are numbered, such as Windows' photo (1).jpg to photo (500).jpg
 _THREADS = 16  # network disks answer many at once
 _SUFFIX = re.compile(
     r"(?:\s*\(\d{1,3}\)"  # photo (1)
@@ -26,22 +26,22 @@ _SUFFIX = re.compile(
     r"|@\dx|[\s_-]+(?:scaled|thumb|thumbnail|resized))+$",
     re.IGNORECASE,
 )
-_PERHAPS = re.compile(r"\)$|[0-9]x[0-9]*$|cop[yi]|kopie|plicate|scaled|thumb|resized", re.IGNORECASE)  # a quick look
+_PERHAPS = re.compile(r"\)$|[0-9]x[0-9]*$|cop[yi]|kopie|plicate|scaled|thumb|resized", re.IGNORECASE)  # a quick check
 _T = TypeVar("_T")
 
 
 def find_copies(images: Samples) -> Indices | None:
-    """Which images belong together, since they have the same content or are named as copies of one another.
+    """Find images that belong together, because of equal content or names that mark copies.
 
-    The cost is bounded. The size of each file is read; then the last 4 KiB of those that have the size of another one;
-    then the whole of those whose last 4 KiB are equal too. Where more than 200,000 files have the size of another one,
-    only files of one class are compared, and where that leaves as many, none; a warning says so.
+    The cost is bounded. The size of each file is read; then the last 4 KiB of files with equal sizes; then the whole
+    content of files whose last 4 KiB are also equal. If more than 200,000 files share a size with another one, only
+    files of the same class are compared, and if there are still as many, none, with a warning.
 
     Args:
         images: The images.
 
     Returns:
-        The index of the first image that each belongs with, (N,); None if each stands alone.
+        The index of the first image that each belongs with, (N,); None if there are no copies.
     """
     heads = np.arange(len(images))
     for group in [*_same_content(images), *_same_name(images)]:
@@ -60,7 +60,7 @@ def _root(heads: Indices, index: int) -> int:
 
 def _same_content(images: Samples) -> list[list[int]]:
     sizes = np.fromiter(_each(images.paths, _size), dtype=np.int64, count=len(images))
-    sizes[sizes == 0] = -1  # empty files, and those that cannot be looked at, are no copies
+    sizes[sizes == 0] = -1  # empty and inaccessible files are not copies
     found = _of_one_size(sizes, sizes)
     if len(found) > _LOOKED_INTO:
         within_class = images.counts is None
@@ -75,22 +75,22 @@ def _same_content(images: Samples) -> list[list[int]]:
 
 
 def _of_one_size(sizes: Indices, keys: Indices) -> Indices:
-    """The images whose key another one has; empty files are left out."""
+    """Return the images that share a key with another one, without empty files."""
     return np.flatnonzero(_repeated(keys) & (sizes > 0))
 
 
 def _warn_of_bound(images: int, compared: bool) -> None:
     if is_rank_zero():
-        looked = "only within a class" if compared else "only by their names"
+        where = "only within a class" if compared else "only by their names"
         warnings.warn(
-            f"Among {images:,} images, copies were looked for {looked}, so that training and validation may share "
+            f"Among {images:,} images, copies were searched {where}, so training and validation may share "
             "others; the subcommand doctor finds all copies.",
             stacklevel=2,
         )
 
 
 def _by_digest(images: Samples, chosen: Indices, sizes: Indices, digest: Callable[[str], bytes]) -> list[list[int]]:
-    """Those of some images that have the same size and digest, as groups of two or more."""
+    """Group images with the same size and digest, in groups of two or more."""
     groups: dict[tuple[int, bytes], list[int]] = {}
     digests = _each(images.paths.take(chosen), digest)
     for index, of_file in zip(chosen.tolist(), digests, strict=True):
@@ -100,7 +100,7 @@ def _by_digest(images: Samples, chosen: Indices, sizes: Indices, digest: Callabl
 
 
 def _same_name(images: Samples) -> list[list[int]]:
-    """Images of one folder with a picture's name, and the same name with a mark of copies or with another ending."""
+    """Group images in one folder with the same name, ignoring suffixes and marks of copies."""
     names = (_unmarked(os.path.splitext(path)[0]) for path in images.paths)
     hashes = np.fromiter(map(hash, names), dtype=np.int64, count=len(images))
     groups: dict[tuple[str, tuple[int, ...]], list[int]] = {}
@@ -116,7 +116,7 @@ def _same_name(images: Samples) -> list[list[int]]:
 
 
 def _unmarked(stem: str) -> str:
-    """A path without ending and without what marks a copy."""
+    """Remove the mark of a copy from a path without suffix."""
     return _SUFFIX.sub("", stem) or stem if _PERHAPS.search(stem, len(stem) - 12) else stem
 
 
@@ -151,7 +151,7 @@ def _whole(path: str) -> bytes:
 
 
 def _each(paths: Iterable[str], function: Callable[[str], _T]) -> Iterator[_T]:
-    """A function of every path, in order."""
+    """Apply a function to all paths in parallel, and yield the results in order."""
 
     def of_some(some: list[str]) -> list[_T]:
         return [function(path) for path in some]

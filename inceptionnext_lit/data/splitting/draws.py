@@ -1,4 +1,4 @@
-"""Random numbers of images that depend on a seed and on their paths below the data folder alone."""
+"""Random numbers for images that depend only on a seed and their paths below the data folder."""
 
 import hashlib
 import os
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from inceptionnext_lit.data.sources.packed_strings import PackedStrings
 from inceptionnext_lit.data.sources.sample_table import Indices, Samples
 
-_NOT_NORMAL = re.compile(r"(^|/)\.{0,2}(/|$)")  # what relpath would change: empty parts, . and ..
+_NOT_NORMAL = re.compile(r"(^|/)\.{0,2}(/|$)")  # parts that relpath would change: empty ones, . and ..
 
 
 def draw_keys(images: Samples, root: Path, seed: str) -> NDArray[np.uint64]:
-    """A random number for each image, of 128 bits in two columns: (N, 2)."""
+    """Draw a random number of 128 bits for each image, in two columns: (N, 2)."""
     start = hashlib.sha256(f"{seed}:".encode())
     digests = bytearray()
     for name in relative_names(images.paths, root):
@@ -28,12 +28,12 @@ def draw_keys(images: Samples, root: Path, seed: str) -> NDArray[np.uint64]:
 
 
 def order_by(keys: NDArray[np.uint64], *major: NDArray[Any]) -> Indices:
-    """The order of images by their random numbers; by other values first, of which the last ones count most."""
+    """Return the order of images by ``major`` values, of which the last is the primary key, then by random numbers."""
     return np.lexsort((keys[:, 1], keys[:, 0], *major)).astype(np.int64)
 
 
 def relative_names(paths: PackedStrings, root: Path) -> Iterator[str]:
-    """Paths below a folder, with slashes, the same on every machine."""
+    """Yield paths relative to a folder, with slashes, the same on every machine."""
     prefix = os.path.join(root, "")
     for path in paths:
         name = path[len(prefix) :]

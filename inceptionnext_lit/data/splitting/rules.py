@@ -1,4 +1,4 @@
-"""How training, validation and test samples are told apart, and which of them an evaluation uses."""
+"""How samples are divided into training, validation and test splits, and which an evaluation uses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from inceptionnext_lit.errors import UserError
 
 @dataclass(frozen=True)
 class SplitRules:
-    """How training and validation samples are told apart.
+    """How samples are divided into training and validation.
 
     Attributes:
-        val_fraction: Share of each class that is held back for validation if there is no ``val`` folder.
-        seed: Another seed holds back other images, and gives other folds and few-shot subsets.
-        num_folds: Rounds of a k-fold cross-validation, in place of ``val_fraction``.
-        fold: Which of these rounds this run is, from 0.
-        per_class: Train on so many images of each class only; validation stays whole.
+        val_fraction: Fraction of each class to hold back for validation if there is no ``val`` folder.
+        seed: Seed of the held-back images, folds and few-shot subsets.
+        num_folds: Number of folds of a cross-validation, instead of ``val_fraction``.
+        fold: The fold of this run, from 0.
+        per_class: Train on this number of images per class; validation does not change.
 
     Raises:
         UserError: If a value is out of its range.
@@ -35,7 +35,7 @@ class SplitRules:
     per_class: int | None = None
 
     def __post_init__(self) -> None:
-        """Checks the ranges."""
+        """Check the ranges."""
         folds, most = self.num_folds, (self.num_folds or 1) - 1
         meant = "0, or set data.split.num_folds" if folds is None else f"0 to {most}, below data.split.num_folds"
         few = self.per_class
@@ -45,19 +45,19 @@ class SplitRules:
         check("split.per_class", few, few is None or few >= 1, "1 image or more, or null")
 
     def warn_of_unused(self) -> None:
-        """Warn of a share to hold back that has no effect because there are folds."""
+        """Warn about a fraction to hold back that has no effect because of folds."""
         if self.num_folds is not None and self.val_fraction != type(self).val_fraction:
             rank_zero_warn(
-                f"data.split.val_fraction {self.val_fraction} has no effect beside data.split.num_folds "
+                f"data.split.val_fraction {self.val_fraction} has no effect with data.split.num_folds "
                 f"{self.num_folds}: each fold holds back 1/{self.num_folds} of the images. Leave one of them out."
             )
 
     def training(self, source: Source, classes: Sequence[str] | None) -> Split:
-        """The training and the validation samples of a source.
+        """Return the training and validation samples of a source.
 
         Args:
             source: The data set.
-            classes: The class names in index order, if they are given.
+            classes: The class names in index order, if given.
 
         Raises:
             UserError: If there are no training images, or they cannot be divided as asked.
@@ -81,16 +81,16 @@ class SplitRules:
         return train, val
 
     def hold_back(self, source: Source, classes: Sequence[str] | None) -> bool:
-        """Whether the validation samples are a part of the training split; arguments as in :meth:`training`."""
+        """Return whether validation samples are held back from training; arguments as in :meth:`training`."""
         return self.num_folds is not None or source.samples("val", classes) is None
 
     def validation(self, source: Source, classes: Sequence[str] | None, *, own: bool) -> Samples:
-        """The samples of a source that validation is to use.
+        """Return the samples of a source for validation.
 
         Args:
             source: The data set.
-            classes: The class names in index order, if they are given.
-            own: Whether a run with these rules trains on this source, so that a part of it is held back; of another one
+            classes: The class names in index order, if given.
+            own: Whether a run with these rules trains on this source, so that a part is held back; of another source
                 without splits, everything is used.
 
         Raises:
@@ -103,14 +103,14 @@ class SplitRules:
             return self.training(source, classes)[1]
         if source.has_splits:
             raise UserError(
-                f"There is no validation split: {source.place('val')} was looked for. Add it, or evaluate the test "
-                "split with the subcommand test, or name a folder of classes itself with --data.root."
+                f"There is no validation split: {source.place('val')} was not found. Add it, or evaluate the test "
+                "split with the subcommand test, or name a folder of classes with --data.root."
             )
         return source.everything(classes)
 
     @staticmethod
     def test(source: Source, classes: Sequence[str] | None, *, own: bool) -> Samples:
-        """The test split of a source; arguments as in :meth:`validation`.
+        """Return the test split of a source; arguments as in :meth:`validation`.
 
         Raises:
             UserError: If there is none.
@@ -121,6 +121,6 @@ class SplitRules:
         if not own and not source.has_splits:
             return source.everything(classes)
         raise UserError(
-            f"There is no test split: {source.place('test')} was looked for. "
+            f"There is no test split: {source.place('test')} was not found. "
             "Add it, or evaluate the validation split with the subcommand validate."
         )

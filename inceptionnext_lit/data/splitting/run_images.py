@@ -1,4 +1,4 @@
-"""Whether a data set's images are those of a checkpoint's run, and how the run divided them."""
+"""Find out whether a data set was used by a checkpoint's run, and how the run split it."""
 
 import os
 from collections.abc import Mapping
@@ -21,17 +21,17 @@ from inceptionnext_lit.wording import listed
 def rules_of_run(
     run: Mapping[str, Any], images: Mapping[str, Fingerprint], root: ImageRoot
 ) -> tuple[str | None, SplitRules | None]:
-    """The rules by which a run held back a part of a data set.
+    """Return the rules by which a run held back a part of a data set.
 
-    Where only some classes have images that the run was trained on, that is a warning.
+    Warns if the run was trained on the images of some of the classes only.
 
     Args:
-        run: The run's settings, as a checkpoint holds them.
-        images: The fingerprints of its training and of its validation images.
+        run: The run's settings, as stored in a checkpoint.
+        images: The fingerprints of its training and validation images.
         root: The data set.
 
     Returns:
-        Where the run's images lay, and the rules; None for what is not known, and for the rules of other images.
+        The location of the run's images, and the rules; None if unknown, and for the rules if the images are others.
     """
     trained_on = run.get("data.root")
     if not isinstance(trained_on, str):
@@ -43,7 +43,7 @@ def rules_of_run(
 
 
 def stored_rules(run: Mapping[str, Any]) -> SplitRules | None:
-    """The rules among a run's settings; None if they are not there, as in those of an earlier version."""
+    """Return the rules in a run's settings; None if they are missing, as in earlier versions."""
     try:
         return SplitRules(**{field.name: run[f"data.split.{field.name}"] for field in fields(SplitRules)})
     except KeyError:
@@ -51,14 +51,14 @@ def stored_rules(run: Mapping[str, Any]) -> SplitRules | None:
 
 
 def _rules_by_place(run: Mapping[str, Any], root: Path, trained_on: Path) -> SplitRules | None:
-    """The rules; None if ``root`` is other data, or the run held nothing of it back."""
+    """Return the rules; None if ``root`` is other data, or the run did not hold back a part of it."""
     if not _places(root) & _places(trained_on) or (root != trained_on and _has_validation(trained_on)):
         return None
     return stored_rules(run)
 
 
 def _has_images(root: ImageRoot, images: Mapping[str, Fingerprint]) -> bool:
-    """Whether a folder without splits has the images of a run; where only some classes have, warn of them."""
+    """Return whether a folder without splits has the images of a run; warn if only some classes do."""
     if not images or root.source.has_splits:
         return False
     here = root.fingerprint(root.source.everything(root.given_classes))
@@ -75,7 +75,7 @@ def _has_images(root: ImageRoot, images: Mapping[str, Fingerprint]) -> bool:
 
 
 def _places(root: Path) -> set[str]:
-    """Where a data set lies, and where its training images lie."""
+    """Return the real paths of a data set and of its training images."""
     places = {os.path.realpath(root)}
     with suppress(UserError):
         if root.is_dir() and (train := find_layout(root).train) is not None:

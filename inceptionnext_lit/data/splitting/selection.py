@@ -1,7 +1,7 @@
-"""Which samples are held back, which make a fold, and which make a few-shot subset.
+"""Selection of held-back samples, folds and few-shot subsets.
 
-What is drawn depends on a seed and on each image's path below the data folder alone, so that it is the same on every
-machine, and almost the same when images are added.
+The draws depend only on a seed and each image's path below the data folder, so the result is the same on every machine,
+and almost the same when images are added.
 """
 
 import warnings
@@ -33,22 +33,22 @@ def hold_back(
 ) -> Split:
     """Split samples into training and validation, class by class.
 
-    Groups stay whole where samples have them; their share is then the nearest of 1/2, 1/3, 1/4 and so on. An image with
-    several labels counts for the rarest of them.
+    Groups are not divided; with groups, the fraction is rounded to the nearest of 1/2, 1/3, 1/4 and so on. A
+    multi-label image counts for the rarest of its labels.
 
     Args:
         samples: The samples of one folder or manifest.
-        root: The folder that the paths are taken relative to.
-        fraction: Share of each class to hold back, in (0, 1).
-        seed: Another seed is another split.
+        root: The folder that the paths are relative to.
+        fraction: Fraction of each class to hold back, in (0, 1).
+        seed: Seed of the split.
         classes: The class names, for messages.
-        together: What :func:`find_copies` returns; these images are on one side too.
+        together: The result of :func:`find_copies`; copies are not divided either.
 
     Returns:
         The training samples and the validation samples, each in the order of ``samples``.
 
     Raises:
-        UserError: If a class has a single image, or all of a class's images are of one group.
+        UserError: If a class has a single image, or all images of a class are in one group.
     """
     images = Samples.of(samples)
     strata = _strata(images)
@@ -77,21 +77,21 @@ def fold(
     classes: Sequence[str],
     together: Indices | None = None,
 ) -> Split:
-    """Split samples for one round of a k-fold cross-validation; every sample is in one round's validation part.
+    """Split samples for one fold of a cross-validation; every sample is in the validation part of one fold.
 
-    Folds have the same share of each class, as far as its images and groups can be divided.
+    Folds have equal shares of each class, as far as images and groups allow.
 
     Args:
         samples: The samples of one folder or manifest.
-        root: The folder that the paths are taken relative to.
-        number: Which round, from 0.
-        folds: Rounds.
-        seed: Another seed gives other folds.
+        root: The folder that the paths are relative to.
+        number: The fold, from 0.
+        folds: Number of folds.
+        seed: Seed of the folds.
         classes: The class names, for messages.
-        together: What :func:`find_copies` returns; these images are in one fold too.
+        together: The result of :func:`find_copies`; copies are in one fold.
 
     Raises:
-        UserError: If a class has a single image, or all of a class's images are of one group.
+        UserError: If a class has a single image, or all images of a class are in one group.
     """
     images = Samples.of(samples)
     strata = _strata(images)
@@ -100,7 +100,7 @@ def fold(
         return _checked(_divide(images, _grouped(images, strata, folds, root, seed, together) == number), classes)
     numbers, _ = _number(strata)
     places = _places(images, numbers, root, seed)
-    of_fold = places % folds  # dealt out like cards, so that classes that do not divide evenly begin at other folds
+    of_fold = places % folds  # round-robin over all classes, so that uneven classes start at different folds
     if together is not None:
         whole = deal_units(of_fold, places, numbers, folds, together)
         _warn_of_copies(whole, images, classes)
@@ -108,19 +108,19 @@ def fold(
 
 
 def few_shot(samples: Sequence[Sample], root: Path, per_class: int, seed: int, classes: Sequence[str]) -> Samples:
-    """Choose so many images of each class, or all of a class that has fewer, with one warning.
+    """Select a number of images per class, or all of a class that has fewer, with one warning.
 
-    Of a multi-label data set, images are drawn until each label has so many; some labels then have more.
+    In a multi-label data set, images are drawn until each label has enough; some labels then have more.
 
     Args:
         samples: The training samples.
-        root: The folder that the paths are taken relative to.
-        per_class: Images of each class.
-        seed: Another seed draws other images.
+        root: The folder that the paths are relative to.
+        per_class: Number of images per class.
+        seed: Seed of the selection.
         classes: The class names, for the warning.
 
     Returns:
-        The chosen samples, in the order of ``samples``.
+        The selected samples, in the order of ``samples``.
     """
     images = Samples.of(samples)
     order = order_by(draw_keys(images, root, f"few-shot {seed}"))
@@ -138,7 +138,7 @@ def few_shot(samples: Sequence[Sample], root: Path, per_class: int, seed: int, c
 
 
 def _strata(images: Samples) -> Indices:
-    """The class that each image counts for: the rarest of its labels; -1 without any."""
+    """Return the class that each image counts for: the rarest of its labels; -1 without labels."""
     counts = np.bincount(images.labels)
     by_rarity = np.lexsort((np.arange(len(counts)), counts))
     ranks = np.empty(len(counts), dtype=np.int64)
@@ -150,7 +150,7 @@ def _strata(images: Samples) -> Indices:
 
 
 def _number(strata: Indices) -> tuple[Indices, Indices]:
-    """Strata by numbers from 0, in the order in which they first appear: that of each image, and their sizes."""
+    """Number the strata from 0 in order of appearance; return the number of each image, and the sizes."""
     _, first, inverse, sizes = np.unique(strata, return_index=True, return_inverse=True, return_counts=True)
     order = np.argsort(first)
     numbers = np.empty(len(order), dtype=np.int64)
@@ -159,7 +159,7 @@ def _number(strata: Indices) -> tuple[Indices, Indices]:
 
 
 def _places(images: Samples, numbers: Indices, root: Path, seed: int) -> Indices:
-    """The place of each image when they are laid out stratum by stratum, in random order within each."""
+    """Return the position of each image when sorted by stratum, in random order within each."""
     places = np.empty(len(images), dtype=np.int64)
     places[order_by(draw_keys(images, root, str(seed)), numbers)] = np.arange(len(images))
     return places
@@ -179,15 +179,15 @@ def _warn_of_copies(whole: NDArray[np.bool_], images: Samples, classes: Sequence
     if whole.any() and is_rank_zero():
         names = enumerate_names([classes[label] for label in np.unique(images.take(whole).labels).tolist()])
         warnings.warn(
-            f"All images of the class {names} are copies of one another, by content or by name, and are divided all "
-            "the same.",
+            f"All images of the class {names} are copies of one another, by content or by name, and are divided "
+            "nevertheless.",
             stacklevel=3,
         )
 
 
 def _grouped(images: Samples, strata: Indices, folds: int, root: Path, seed: int, together: Indices | None) -> Indices:
-    """The fold of each sample, groups in one piece and classes in even shares as far as that goes."""
-    from sklearn.model_selection import StratifiedGroupKFold  # takes a second to import, and few need it
+    """Return the fold of each sample, without dividing groups, with classes in equal shares as far as possible."""
+    from sklearn.model_selection import StratifiedGroupKFold  # slow to import and rarely needed
 
     groups = np.unique(list(images.groups or ()), return_inverse=True)[1]
     if together is not None:
@@ -195,7 +195,7 @@ def _grouped(images: Samples, strata: Indices, folds: int, root: Path, seed: int
         if len(np.unique(joined)) >= folds:
             groups = joined
         elif is_rank_zero():
-            warnings.warn("So many groups share copies of images that these are divided all the same.", stacklevel=3)
+            warnings.warn("Too many groups share copies of images, so the copies are divided.", stacklevel=3)
     count = len(np.unique(groups))
     if count < folds:
         raise UserError(
@@ -205,7 +205,7 @@ def _grouped(images: Samples, strata: Indices, folds: int, root: Path, seed: int
     order = order_by(draw_keys(images, root, str(seed)))  # so that the order of the rows does not matter
     labels, names = strata[order], groups[order]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of classes with fewer images than folds, which are checked for afterwards
+        warnings.simplefilter("ignore")  # about classes with fewer images than folds, which are checked afterwards
         rounds = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, names)
         numbers = np.zeros(len(images), dtype=np.int64)
         for number, (_, held) in enumerate(rounds):
@@ -223,7 +223,7 @@ def _checked(split: Split, classes: Sequence[str]) -> Split:
     if lost := np.setdiff1d(val.labels, train.labels).tolist():
         names = enumerate_names([classes[label] for label in lost])
         raise UserError(
-            f"All images of the class {names} are in groups of the validation part, so that none is left to train on; "
+            f"All images of the class {names} are in groups of the validation part, so none is left to train on; "
             "give these images more groups, or another --data.split.seed."
         )
     return split

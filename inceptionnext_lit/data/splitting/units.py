@@ -1,4 +1,4 @@
-"""Images that belong together, in one piece on one side of a split or in one fold."""
+"""Keep units of images that belong together on one side of a split or in one fold."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,17 +9,17 @@ Mask = NDArray[np.bool_]
 
 
 def hold_units(held: Mask, places: Indices, numbers: Indices, counts: Indices, together: Indices) -> Mask:
-    """Change what is held back so that units stay whole, in the classes that have some; the others stay as they are.
+    """Change which images are held back so that units are not divided, in classes with units.
 
     Args:
         held: Whether each image is held back, (N,); changed in place.
-        places: The place of each, classes after one another and in random order within.
-        numbers: The number of each one's class.
-        counts: How many of each class are to be held back.
-        together: The index of an image that stands for each one's unit.
+        places: Position of each image, sorted by class and in random order within.
+        numbers: Class number of each image.
+        counts: Number of images of each class to hold back.
+        together: Index of the image that represents each image's unit.
 
     Returns:
-        Which images are those of a class that is a single unit; they are divided all the same.
+        A mask of the images of classes that are a single unit, which are divided nevertheless.
     """
     classes, whole = _classes_with_units(places, numbers, together)
     members = _members(together, whole)
@@ -42,14 +42,17 @@ def hold_units(held: Mask, places: Indices, numbers: Indices, counts: Indices, t
 
 
 def deal_units(of_fold: Indices, places: Indices, numbers: Indices, folds: int, together: Indices) -> Mask:
-    """Change folds so that units stay whole, in the classes that have some; arguments and result as above.
+    """Change folds so that units are not divided, in classes with units.
 
     Args:
         of_fold: The fold of each image, (N,); changed in place.
         places: As in :func:`hold_units`.
-        numbers: Likewise.
-        folds: How many there are.
-        together: Likewise.
+        numbers: As in :func:`hold_units`.
+        folds: Number of folds.
+        together: As in :func:`hold_units`.
+
+    Returns:
+        As :func:`hold_units`.
     """
     classes, whole = _classes_with_units(places, numbers, together)
     members = _members(together, whole)
@@ -63,11 +66,11 @@ def deal_units(of_fold: Indices, places: Indices, numbers: Indices, folds: int, 
 
 
 def join_groups(groups: Indices, together: Indices) -> Indices:
-    """Groups that share a unit become one.
+    """Merge groups that share a unit.
 
     Args:
-        groups: The number of each image's group, from 0.
-        together: The index of an image that stands for each one's unit.
+        groups: Group number of each image, from 0.
+        together: Index of the image that represents each image's unit.
     """
     parents = np.arange(groups.max() + 1)
 
@@ -83,7 +86,7 @@ def join_groups(groups: Indices, together: Indices) -> Indices:
 
 
 def _members(together: Indices, left_out: Mask) -> dict[int, list[int]]:
-    """The images of each unit."""
+    """Return the images of each unit."""
     members: dict[int, list[int]] = {}
     for index in np.flatnonzero(~left_out).tolist():
         members.setdefault(int(together[index]), []).append(index)
@@ -91,9 +94,9 @@ def _members(together: Indices, left_out: Mask) -> dict[int, list[int]]:
 
 
 def _classes_with_units(places: Indices, numbers: Indices, together: Indices) -> tuple[list[tuple[int, Indices]], Mask]:
-    """Each class that has images of units: its number and its images in their random order; and what is left out.
+    """Return the classes with units, as numbers and images in random order, and a mask of skipped images.
 
-    Left out are the images of classes that are a single unit.
+    Classes that are a single unit are skipped.
     """
     order = np.argsort(places)
     ends = np.cumsum(np.bincount(numbers))

@@ -1,4 +1,4 @@
-"""Files with a table in them, whatever program wrote them."""
+"""Read tables written by various programs."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ _OTHERS = (".xls", ".xlsb", ".ods", ".numbers", ".json", ".feather", ".arrow", "
 
 
 def is_table(path: str | Path) -> bool:
-    """Whether a path is named like a table, one that cannot be read included, and is no folder."""
+    """Return whether a path is named like a table, including unsupported formats, and is not a folder."""
     return str(path).lower().endswith(_READ + _OTHERS) and not Path(path).is_dir()
 
 
@@ -27,8 +27,8 @@ def open_table(path: Path, known: Callable[[Sequence[str]], int]) -> Table:
     """Open a table.
 
     Args:
-        path: Separated values or JSON lines (also packed by gzip), Parquet, or a workbook of Excel's.
-        known: How many of some columns' names are known, by which the separator is told.
+        path: Separated values or JSON lines (optionally gzipped), Parquet, or an Excel workbook.
+        known: Counts the known names among column names, to detect the separator.
 
     Raises:
         UserError: If it cannot be read.
@@ -45,4 +45,4 @@ def open_table(path: Path, known: Callable[[Sequence[str]], int]) -> Table:
         return open_json_lines(path)
     if name.endswith(_TEXT):
         return open_text_table(path, known)
-    raise UserError(f"{path} is no table that can be read; save it as .csv. What can be read is {', '.join(_READ)}.")
+    raise UserError(f"{path} is not a supported table; save it as .csv. Supported are {', '.join(_READ)}.")

@@ -1,4 +1,4 @@
-"""Files with a table in them: the names of the columns, and the columns that are asked for, as text."""
+"""Tables: the names of the columns, and the requested columns as text."""
 
 import datetime
 from collections.abc import Callable, Iterable, Sequence
@@ -9,22 +9,22 @@ from typing import Any
 from inceptionnext_lit.errors import UserError
 
 Cell = str | tuple[str, ...]
-"""The text of a cell, empty where there is no value; of a cell that holds a list, the texts in it."""
+"""The text of a cell, empty without a value; the texts of the items if the cell contains a list."""
 
 Columns = tuple[Sequence[int], list[list[Cell]]]
-"""The number of each row in its file, as spreadsheets count them, and the columns."""
+"""The row numbers, as spreadsheets count them, and the columns."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of which only the first rows are read yet.
+    """A table of which only the first rows have been read.
 
     Attributes:
         path: The file.
         names: The names of the columns.
         first: The first row.
-        read: Reads the columns at some places; rows without any value are left out.
-        notes: What is to be said of how the file was read.
+        read: Reads the columns at given positions, without empty rows.
+        notes: Remarks on how the file was read.
     """
 
     path: Path
@@ -35,10 +35,10 @@ class Table:
 
 
 def as_text(value: Any) -> Cell:
-    """The text of a value: nothing for None and NaN, no ``.0`` behind a whole number.
+    """Convert a value to text: empty for None and NaN, without ``.0`` for whole numbers.
 
     Raises:
-        TypeError: If it is of a kind that a manifest has no use for; the message says which.
+        TypeError: If a manifest cannot contain values of its type.
     """
     if isinstance(value, str):
         return value
@@ -58,16 +58,16 @@ def as_text(value: Any) -> Cell:
 def gather(
     path: Path, names: Sequence[str], records: Iterable[tuple[int, Sequence[Any]]], places: Sequence[int]
 ) -> Columns:
-    """Make columns of rows.
+    """Collect columns from rows.
 
     Args:
         path: The file, for messages.
         names: The names of the columns.
-        records: Each row's number and its values.
-        places: Which columns.
+        records: The number and values of each row.
+        places: Positions of the columns.
 
     Raises:
-        UserError: If a value is of a kind that a manifest has no use for.
+        UserError: If a manifest cannot contain values of a value's type.
     """
     rows: list[int] = []
     columns: list[list[Cell]] = [[] for _ in places]

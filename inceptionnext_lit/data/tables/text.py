@@ -1,4 +1,4 @@
-"""Tables of separated values, as Excel, LibreOffice, Google Sheets, pandas and R write them."""
+"""Read separated values as written by Excel, LibreOffice, Google Sheets, pandas and R."""
 
 import csv
 import gzip
@@ -19,16 +19,16 @@ _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # a zip archive, such as .xls
 
 
 def open_text_table(path: Path, known: Callable[[Sequence[str]], int]) -> Table:
-    """Open a table of separated values; the separator, the encoding and compression by gzip are told by the content.
+    """Open a table of separated values; separator, encoding and gzip compression are detected from the content.
 
-    The separator is a comma, a semicolon, a tab or a bar: the one with which the most columns are known by name.
+    The separator is a comma, a semicolon, a tab or a bar: the one that gives the most known column names.
 
     Args:
         path: The file.
-        known: How many of some columns' names are known.
+        known: Counts the known names among column names.
 
     Raises:
-        UserError: If it cannot be read, or is no such table.
+        UserError: If it cannot be read, or is not such a table.
     """
     content = read_content(path)
     encoding, notes = _encoding(path, content)
@@ -42,13 +42,13 @@ def open_text_table(path: Path, known: Callable[[Sequence[str]], int]) -> Table:
     names = [name.strip() for name in names]
     first: Sequence[str] = next((record for row, record in text.records() if row > number), [])
     if len(first) == len(names) + 1 and first[0] == "1":
-        names = ["", *names]  # R leaves out the name of the rows' names
+        names = ["", *names]  # R does not name the column of row names
     read = partial(_read, text, number, names)
     return Table(path, names, [*first, *[""] * len(names)][: len(names)], read, notes)
 
 
 def read_content(path: Path) -> bytes:
-    """The bytes of a file, unpacked if they are packed by gzip.
+    """Read the bytes of a file, decompressed if it is gzipped.
 
     Raises:
         UserError: If it cannot be read, or is a workbook or a damaged archive.
@@ -57,13 +57,13 @@ def read_content(path: Path) -> bytes:
         content = path.read_bytes()
         content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"The manifest {path} is a damaged gzip archive; make it anew.") from error
+        raise UserError(f"The manifest {path} is a damaged gzip archive; create it again.") from error
     except OSError as error:
         raise UserError(f"The manifest {path} cannot be read: {error.strerror}.") from error
     if content.startswith(_WORKBOOKS):
         raise UserError(
-            f"The manifest {path} is a workbook or an archive by its content; save it as CSV, or give a workbook of "
-            "Excel's the ending .xlsx."
+            f"The manifest {path} is a workbook or an archive by its content; save it as CSV, or give an Excel "
+            "workbook the suffix .xlsx."
         )
     return content
 
@@ -90,7 +90,7 @@ def _encoding(path: Path, content: bytes) -> tuple[str, tuple[str, ...]]:
 
 
 def _separator_line(content: bytes, encoding: str) -> tuple[int, list[str]]:
-    """How many lines come before the header, and the separator that Excel's own ``sep=;`` line names."""
+    """Return the number of lines before the header, and the separator of Excel's ``sep=;`` line, if any."""
     line = io.TextIOWrapper(io.BytesIO(content), encoding, errors="replace").readline()
     found = re.fullmatch(r'"?sep=(.)"?\s*', line)
     return (1, [found[1]]) if found else (0, [])
@@ -102,9 +102,9 @@ class _Text:
     Args:
         path: The file, for messages.
         content: Its bytes.
-        encoding: How they are decoded.
-        separator: What stands between cells.
-        skipped: Lines before the header.
+        encoding: Their encoding.
+        separator: Separator of the cells.
+        skipped: Number of lines before the header.
     """
 
     def __init__(self, path: Path, content: bytes, encoding: str, separator: str, skipped: int) -> None:
@@ -115,8 +115,8 @@ class _Text:
         self._skipped = skipped
 
     def records(self, strict: bool = True) -> Iterator[tuple[int, list[str]]]:
-        """The cells of each row, the header among them, with its number; rows without any value are left out."""
-        csv.field_size_limit(sys.maxsize)  # columns that are not used may hold whole masks
+        """Yield the number and cells of each row, including the header, without empty rows."""
+        csv.field_size_limit(sys.maxsize)  # unused columns may contain whole masks
         lines = io.TextIOWrapper(io.BytesIO(self._content), self._encoding, newline="")
         for _ in range(self._skipped):
             lines.readline()
@@ -127,7 +127,8 @@ class _Text:
                     yield row, record
         except (UnicodeError, csv.Error) as error:
             raise UserError(
-                f"The manifest {self.path} is no {self.separator!r}-separated table; line {reader.line_num}: {error}."
+                f"The manifest {self.path} is not a {self.separator!r}-separated table; line {reader.line_num}: "
+                f"{error}."
             ) from error
 
 
@@ -137,11 +138,11 @@ def _read(text: _Text, header: int, names: list[str], places: Sequence[int]) -> 
         for row, record in text.records():
             if row <= header:
                 continue
-            # spreadsheets leave out empty cells at the end, or put in some more
+            # spreadsheets omit or add empty cells at the end
             if len(record) <= last or (len(record) > width and any(record[width:])):
                 raise UserError(
                     f"Row {row} of {text.path} has {'fewer' if len(record) <= last else 'more'} cells than the {width} "
-                    f"columns {', '.join(names)}; put quotes around a cell that holds {text.separator!r}."
+                    f"columns {', '.join(names)}; put quotes around a cell that contains {text.separator!r}."
                 )
             yield row, record
 

@@ -1,4 +1,4 @@
-"""Tables whose cells have types: JSON lines, Parquet and Excel's workbooks."""
+"""Read tables with typed cells: JSON lines, Parquet and Excel workbooks."""
 
 import io
 import json
@@ -15,10 +15,10 @@ _LOOKED_AT = 100  # rows of JSON lines whose keys are the columns
 
 
 def open_json_lines(path: Path) -> Table:
-    """Open a file with a JSON object per line; the keys of the first hundred are the columns.
+    """Open a file with one JSON object per line; the keys of the first hundred are the columns.
 
     Raises:
-        UserError: If it cannot be read, or is no such file.
+        UserError: If it cannot be read, or is not such a file.
     """
     content = read_content(path)
     start = [record for (_, record), _ in zip(_objects(path, content), range(_LOOKED_AT), strict=False)]
@@ -38,9 +38,9 @@ def _objects(path: Path, content: bytes) -> Iterator[tuple[int, dict[str, Any]]]
         try:
             record = json.loads(line.decode("utf-8-sig"))
         except ValueError as error:
-            raise UserError(f"Line {row} of {path} is no JSON object in UTF-8: {error}.") from error
+            raise UserError(f"Line {row} of {path} is not a JSON object in UTF-8: {error}.") from error
         if not isinstance(record, dict):
-            raise UserError(f"Line {row} of {path} is no JSON object; a line is such as {_EXAMPLE}.")
+            raise UserError(f"Line {row} of {path} is not a JSON object; an example is {_EXAMPLE}.")
         yield row, record
 
 
@@ -63,7 +63,7 @@ def open_parquet(path: Path) -> Table:
         names = list(file.schema_arrow.names)
         start = next(file.iter_batches(1), None) if file.metadata.num_rows else None
     except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"The manifest {path} is no Parquet file, or is damaged.") from error
+        raise UserError(f"The manifest {path} is not a Parquet file, or is damaged.") from error
 
     def read(places: Sequence[int]) -> Columns:
         try:
@@ -81,7 +81,7 @@ def open_parquet(path: Path) -> Table:
 
 
 def open_workbook(path: Path) -> Table:
-    """Open the first sheet of one of Excel's workbooks.
+    """Open the first sheet of an Excel workbook.
 
     Raises:
         UserError: If it cannot be read, or openpyxl is not installed.
@@ -96,10 +96,10 @@ def open_workbook(path: Path) -> Table:
         workbook = openpyxl.load_workbook(path, read_only=True, data_only=True)
         sheet = workbook.worksheets[0]
         start = [record for record, _ in zip(_filled(sheet), range(2), strict=False)]
-    except Exception as error:  # openpyxl raises almost any type on what is no workbook
-        raise UserError(f"The manifest {path} is no workbook of Excel's, or is damaged; save it as CSV.") from error
+    except Exception as error:  # openpyxl raises almost any type if it is not a workbook
+        raise UserError(f"The manifest {path} is not an Excel workbook, or is damaged; save it as CSV.") from error
     others = len(workbook.worksheets) - 1
-    notes = (f"The first of {others + 1} sheets of {path} is read: {sheet.title}.",) if others else ()
+    notes = (f"Only the first of {others + 1} sheets of {path} is read: {sheet.title}.",) if others else ()
     header, cells = start[0] if start else (0, ())
     names = [str(_shown(value)).strip() for value in cells]
     first = [_shown(value) for value in start[1][1]] if len(start) > 1 else []
@@ -121,7 +121,7 @@ def _filled(sheet: Any) -> Iterator[tuple[int, tuple[Any, ...]]]:
 
 
 def _shown(value: Any) -> Any:
-    """A value's text, or nothing for what has none."""
+    """Return a value's text; empty if it does not have one."""
     try:
         return as_text(value)
     except TypeError:

@@ -1,1 +1,1 @@
-"""Transforms of images, jointly with their masks and boxes if there are any: augmentation, crops, erasing."""
+"""Transforms of images, with optional masks and boxes: augmentation, crops, erasing."""

@@ -1,4 +1,4 @@
-"""What is drawn at random in training, as plain data."""
+"""Random augmentation in training, as plain data."""
 
 import math
 from dataclasses import dataclass
@@ -11,23 +11,24 @@ Level = Literal["none", "light", "medium", "strong"]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What happens to a training image; the defaults are the paper's ImageNet recipe.
+    """Augmentation of training images; the defaults are the paper's ImageNet recipe.
 
     Attributes:
-        scale: Range of the random crop's area, as a share of the image; ``None``: no random crop but the
-            evaluation's resize and centre crop.
+        scale: Range of the random crop's area, as a fraction of the image; ``None``: the evaluation's resize and center
+            crop instead of a random crop.
         ratio: Range of the random crop's width divided by its height.
-        pad_crop: For images of 28 or 32 pixels: pixels of black padding around the resized image, of which a
-            random square of the image's size is cut; takes the place of the crop by ``scale`` and ``ratio``.
-        hflip: Probability of a mirrored image.
-        color_jitter: Strength of random brightness, contrast and saturation; off where RandAugment is on.
+        pad_crop: For images of 28 or 32 pixels: width in pixels of the black padding around the resized image, from
+            which a random crop of the image's size is taken; replaces the crop by ``scale`` and ``ratio``.
+        hflip: Probability of a horizontal flip.
+        color_jitter: Strength of random brightness, contrast and saturation; off if RandAugment is on.
         rand_augment_magnitude: RandAugment's magnitude in [0, 10]; ``None``: no RandAugment.
-        rand_augment_std: Standard deviation of the magnitude, or ``"uniform"``: evenly from 0 to the magnitude.
-        rand_augment_num_ops: Operations that are drawn per image, each applied at probability 0.5.
-        rand_augment_increasing: Whether every operation is the stronger the greater the magnitude.
+        rand_augment_std: Standard deviation of the magnitude, or ``"uniform"``: uniform from 0 to the magnitude.
+        rand_augment_num_ops: Number of operations per image, each applied with probability 0.5.
+        rand_augment_increasing: Whether every operation gets stronger with the magnitude.
         erasing: Probability that a random rectangle is replaced by noise.
         interpolation: Resampling filter; ``"random"`` draws bilinear or bicubic for each image.
-        repeats: Times that an image is drawn in a row, each time augmented afresh, in an epoch of unchanged length.
+        repeats: How often an image is drawn in a row, each time with new augmentation; the length of an epoch does not
+            change.
 
     Raises:
         UserError: If a value is out of its range.
@@ -47,7 +48,7 @@ class Augmentation:
     repeats: int = 1
 
     def __post_init__(self) -> None:
-        """Checks the ranges."""
+        """Check the ranges."""
         scale, magnitude = self.scale, self.rand_augment_magnitude
         probability = "a probability from 0 to 1"
         rules = {

@@ -1,4 +1,4 @@
-"""Random erasing (arXiv 1708.04896), drawn image by image and done on the batch, wherever that is."""
+"""Random erasing (arXiv 1708.04896), drawn per image and applied to the batch on its device."""
 
 import math
 import random
@@ -13,7 +13,7 @@ _ATTEMPTS = 10
 
 
 class Erasure(NamedTuple):
-    """A rectangle of an image, in pixels, and the seed of the noise that takes its place."""
+    """A rectangle of an image, in pixels, and the seed of the noise that replaces it."""
 
     top: int
     left: int
@@ -23,15 +23,15 @@ class Erasure(NamedTuple):
 
 
 def draw_erasure(probability: float, height: int, width: int) -> Erasure | None:
-    """Draws a rectangle as timm's ``RandomErasing`` does, from Python's generator.
+    """Draw a rectangle like timm's ``RandomErasing``, from Python's generator.
 
     Args:
-        probability: Of an erasure at all.
-        height: Rows of the image.
-        width: Its columns.
+        probability: Probability of an erasure.
+        height: Height of the image.
+        width: Width of the image.
 
     Returns:
-        The rectangle; None if there is none, as there is if ten in a row do not fit.
+        The rectangle; None without an erasure, or if ten rectangles in a row do not fit.
     """
     if random.random() > probability:
         return None
@@ -46,13 +46,13 @@ def draw_erasure(probability: float, height: int, width: int) -> Erasure | None:
 
 
 def erase(images: Tensor, erasures: list[Erasure | None]) -> None:
-    """Fills rectangles with noise of mean 0 and standard deviation 1, in place.
+    """Fill rectangles with noise of mean 0 and standard deviation 1, in place.
 
-    The noise of an image depends on its erasure alone, and on the kind of device. A GPU is not waited for.
+    The noise of an image depends only on its erasure and the type of device. A GPU is not synchronized.
 
     Args:
-        images: Normalised images, float32 (N, C, H, W).
-        erasures: One for each of the N images, None where nothing is erased.
+        images: Normalized images, float32 (N, C, H, W).
+        erasures: One per image, or None.
     """
     generator = torch.Generator(images.device)
     for image, erasure in zip(images, erasures, strict=True):

@@ -1,7 +1,7 @@
-"""From an image to the pixels that a batch is made of: augmented for training, plain for evaluation.
+"""Transforms from an image to the pixels of a batch, with augmentation for training and without for evaluation.
 
-Pixels are bytes (3, H, W) of RGB images, and floats in [0, 1] of images with other channels. What makes a model's input
-of them is done on whole batches: see :mod:`inceptionnext_lit.data.device_batch`.
+Pixels are bytes (3, H, W) for RGB images, and floats in [0, 1] for images with other channels. Whole batches are
+converted to the model's input later: see :mod:`inceptionnext_lit.data.device_batch`.
 """
 
 import warnings
@@ -35,11 +35,11 @@ Step = Callable[..., tuple[Any, ...]]
 
 
 def reader(preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS) -> Reader:
-    """Build what reads image files for a model; pixels without data get the mean, which normalizing makes 0.
+    """Build a function that reads image files for a model, replacing pixels without data by the mean.
 
     Args:
-        preprocessing: What the model expects.
-        max_pixels: The most pixels that a file may have.
+        preprocessing: Preprocessing of the model's input.
+        max_pixels: Maximum number of pixels of an image.
     """
     mean, nodata = preprocessing["mean"], preprocessing.get("nodata")
     apply_exif = preprocessing.get("exif") != "ignore"
@@ -49,14 +49,15 @@ def reader(preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS) -> Reader
 
 
 class Transform:
-    """Steps from a picture to the pixels of a batch, with the picture's masks and boxes if it has any.
+    """Steps from a picture to the pixels of a batch, with optional masks and boxes.
 
     Args:
         steps: Called one after the other.
         load: Reads an image file, see :func:`reader`.
         crop: A random crop that comes first.
-        open_fast: Opens JPEG files so that no more is decoded than the crop needs; None where that is not possible.
-        moves_pixels: Name of a step that moves pixels where masks and boxes cannot follow; None if there is none.
+        open_fast: Opens JPEG files, to decode only what the crop needs; None if that is not possible.
+        moves_pixels: Name of a step that moves pixels in a way that masks and boxes cannot follow; None if there is
+            none.
     """
 
     def __init__(
@@ -74,11 +75,11 @@ class Transform:
         self._moves_pixels = moves_pixels
 
     def __call__(self, picture: Picture) -> Tensor:
-        """Pixels (C, H, W) of a picture: uint8 if RGB, float32 in [0, 1] otherwise."""
+        """Return the pixels (C, H, W) of a picture: uint8 if RGB, otherwise float32 in [0, 1]."""
         return self.joint(picture)[0]
 
     def read(self, path: str) -> Tensor:
-        """Pixels of an image file, of JPEGs without decoding more than is needed.
+        """Return the pixels of an image file; of a JPEG, only the needed part is decoded.
 
         Raises:
             UserError: If it cannot be read; see :func:`load_image`.
@@ -91,14 +92,14 @@ class Transform:
         Args:
             picture: The picture.
             *targets: torchvision's ``Mask`` and ``BoundingBoxes`` of the same height and width. Masks are resized
-                without interpolation, and have ``IGNORED`` outside the picture.
+                without interpolation, and are ``IGNORED`` outside the picture.
 
         Returns:
             The pixels, and the targets.
 
         Raises:
             TypeError: If a target is something else.
-            UserError: If a step moves pixels where targets cannot follow.
+            UserError: If a step moves pixels in a way that targets cannot follow.
         """
         self._check(targets)
         return self._run((picture, *targets) if self._crop is None else self._crop(picture, *targets))
@@ -114,7 +115,7 @@ class Transform:
         check_targets(targets)
         if targets and self._moves_pixels is not None:
             raise UserError(
-                f"{self._moves_pixels} moves pixels where masks and boxes do not follow; set "
+                f"{self._moves_pixels} moves pixels, but not masks and boxes; set "
                 "data.augmentation.rand_augment_magnitude to null."
             )
 
@@ -130,9 +131,9 @@ def train_transform(
     """Build the training transform, which draws from the generators of Python, NumPy and torch.
 
     Args:
-        augmentation: What is drawn at random; erasing is done on batches.
-        preprocessing: The evaluation transform, whose size and mean hold here too.
-        max_pixels: The most pixels that an image file may have.
+        augmentation: The random augmentation; erasing is applied to batches instead.
+        preprocessing: The evaluation transform, for its size and mean.
+        max_pixels: Maximum number of pixels of an image.
     """
     size, channels = height_and_width(preprocessing), len(preprocessing["mean"])
     if channels != 3:
@@ -153,7 +154,7 @@ def train_transform(
     elif augmentation.color_jitter > 0:
         jitter = partial(_with_pillow, v2.ColorJitter(*[augmentation.color_jitter] * 3))
         steps.append(partial(_on_picture, jitter))
-    # lossy files are compared with nodata as a whole or not at all
+    # with nodata, the values of the whole file are compared, so that a part is not enough
     is_plain = channels == 3 and "nodata" not in preprocessing
     apply_exif = preprocessing.get("exif") != "ignore"
     open_fast = partial(open_jpeg, max_pixels=max_pixels, apply_exif=apply_exif) if is_plain else None
@@ -165,18 +166,18 @@ def eval_transform(preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS) -
     """Build the evaluation transform.
 
     The shorter side is resized to ``image_size / crop_pct`` pixels, rounded down, and the center is kept; for other
-    modes of cropping see :class:`Preprocessing`.
+    crop modes see :class:`Preprocessing`.
 
     Args:
         preprocessing: The transform as plain data.
-        max_pixels: The most pixels that an image file may have.
+        max_pixels: Maximum number of pixels of an image.
     """
     steps: list[Step] = [ResizeAndCrop(preprocessing, preprocessing["crop_pct"]), partial(_on_picture, _to_pixels)]
     return Transform(steps, reader(preprocessing, max_pixels))
 
 
 def _without_color(augmentation: Augmentation, channels: int) -> Augmentation:
-    """Leave out, with a warning, what there is for RGB images only."""
+    """Turn off augmentation that supports only RGB images, with a warning."""
     left_out = {
         "RandAugment": augmentation.rand_augment_magnitude is not None,
         "color jitter": augmentation.color_jitter > 0,
@@ -184,7 +185,7 @@ def _without_color(augmentation: Augmentation, channels: int) -> Augmentation:
     names = [name for name, is_on in left_out.items() if is_on]
     if names and is_rank_zero():
         warnings.warn(
-            f"Left out of the augmentation, since it is for RGB images and these have {channels} channels: "
+            f"Turned off, since they support only RGB images and these have {channels} channels: "
             f"{' and '.join(names)}.",
             stacklevel=2,
         )
@@ -207,7 +208,7 @@ def _flip(probability: float, pixels: Tensor, *targets: TVTensor) -> tuple[Any, 
 
 
 def _to_pixels(image: Picture) -> Tensor:
-    """A picture's pixels; the bytes of an RGB one lie in memory as in the picture."""
+    """Return a picture's pixels; those of an RGB picture keep its memory layout."""
     if isinstance(image, Tensor):
         return image
     if image.mode == "RGB":

@@ -1,8 +1,8 @@
-"""RandAugment (arXiv 1909.13719) on arrays: timm's draws and timm's pixels, in less than half the time.
+"""RandAugment (arXiv 1909.13719) on arrays, with timm's draws and pixels, in less than half the time.
 
-What is drawn is timm's by construction, since its own objects draw it; what an operation does is replaced where NumPy
-does the same faster than Pillow. Every operation gives the same bytes as timm's, but for a level of 255 in a few pixels
-of a sheared image whose exact value is a whole number; a test asserts it.
+timm's own objects draw the operations, which are replaced where NumPy is faster than Pillow. All operations return the
+same bytes as timm's, as a test asserts, except for a difference of one level in a few pixels of sheared images whose
+exact value is a whole number.
 """
 
 import math
@@ -20,33 +20,33 @@ from torch import Tensor, from_numpy
 
 from inceptionnext_lit.data.transforms.augmentation import Augmentation
 
-_PROB = 0.5  # timm's, under which DeiT's 9/0.5 is meant
+_PROB = 0.5  # timm's default, which DeiT's 9/0.5 relies on
 
 Pixels = NDArray[np.uint8]
-"""An image of bytes, shape (H, W, 3)."""
+"""A uint8 image, shape (H, W, 3)."""
 
 
 def rand_augment(augmentation: Augmentation, mean: list[float]) -> Callable[[Tensor], Tensor]:
-    """Builds RandAugment, of which no operation fails on any magnitude.
+    """Build RandAugment, with operations that support all magnitudes.
 
     timm's posterize operations may keep 0 bits, for which Pillow 13 raises ValueError and earlier releases return a
-    black image; here they keep at least one.
+    black image; here they keep at least one bit.
 
     Args:
-        augmentation: Its ``rand_augment_*`` and ``interpolation`` are used; the magnitude is not ``None``.
-        mean: Mean per channel in [0, 1], with which uncovered corners are filled.
+        augmentation: Its ``rand_augment_*`` and ``interpolation`` are used; the magnitude must not be ``None``.
+        mean: Mean per channel in [0, 1], used to fill uncovered corners.
 
     Returns:
-        From an image of bytes (3, H, W) to another one.
+        A function of uint8 images (3, H, W).
     """
     return _OnTensors(RandAugment(operations(augmentation, mean), augmentation.rand_augment_num_ops))
 
 
 def operations(augmentation: Augmentation, mean: list[float]) -> list[Any]:
-    """The operations of timm, whose pixels are computed here; arguments as in :func:`rand_augment`.
+    """Return timm's operations with the faster functions of this module; arguments as in :func:`rand_augment`.
 
     Returns:
-        One ``timm.data.auto_augment.AugmentOp`` each, from an array (H, W, 3) of bytes to another one.
+        A list of ``timm.data.auto_augment.AugmentOp`` for uint8 arrays (H, W, 3).
     """
     hparams: dict[str, Any] = {
         "img_mean": tuple(min(255, round(255 * value)) for value in mean),
@@ -85,12 +85,12 @@ def _with_pillow(operation: Callable[..., Image.Image], image: Pixels, *level: A
 
 
 def _look_up(image: Pixels, table: Pixels) -> Pixels:
-    """One table of 256 for all channels; ``bytes.translate`` beats NumPy's own indexing."""
+    """Apply a table of 256 levels to all channels; ``bytes.translate`` is faster than NumPy's indexing."""
     return np.frombuffer(image.tobytes().translate(table.tobytes()), np.uint8).reshape(image.shape)
 
 
 def _blend(start: NDArray[Any], end: NDArray[Any], factor: float) -> Pixels:
-    """Pillow's ``Image.blend``: single precision, rounded down."""
+    """Blend like Pillow's ``Image.blend``: in single precision, rounded down."""
     blended = end.astype(np.float32)
     blended -= start
     blended *= np.float32(factor)
@@ -130,7 +130,7 @@ def _solarize_add(image: Pixels, add: int, **_: Any) -> Pixels:
 
 
 def _mask(where: NDArray[np.bool_]) -> Pixels:
-    """255 where it is true."""
+    """Return 255 where the condition is true, otherwise 0."""
     return np.negative(where.view(np.uint8))
 
 
@@ -139,13 +139,13 @@ def _brightness(image: Pixels, factor: float, **_: Any) -> Pixels:
 
 
 def _contrast(image: Pixels, factor: float, **_: Any) -> Pixels:
-    grey = np.asarray(Image.fromarray(image).convert("L"))
-    mean = int(float(grey.sum(dtype=np.int64)) / grey.size + 0.5)
+    gray = np.asarray(Image.fromarray(image).convert("L"))
+    mean = int(float(gray.sum(dtype=np.int64)) / gray.size + 0.5)
     return _look_up(image, _blend(np.full(256, mean), _LEVELS, factor))
 
 
 def _sharpness(image: Pixels, factor: float, **_: Any) -> Pixels:
-    """Blends with Pillow's ``SMOOTH``: the 3×3 neighbours, of which the centre counts five times; edges stay."""
+    """Blend with Pillow's ``SMOOTH``, a 3×3 mean in which the center has weight five; edges do not change."""
     wide = image.astype(np.uint16)
     rows = wide[:, :-2] + wide[:, 1:-1]
     rows += wide[:, 2:]
@@ -160,7 +160,7 @@ def _sharpness(image: Pixels, factor: float, **_: Any) -> Pixels:
 
 
 def _shear(axis: int, image: Pixels, factor: float, *, fillcolor: tuple[int, ...], resample: Any) -> Pixels:
-    """Moves each row (axis 1) or column (axis 0) along itself by ``factor`` times its place."""
+    """Shift each row (axis 1) or column (axis 0) along itself by ``factor`` times its position."""
     lines, length = image.shape[1 - axis], image.shape[axis]
     offsets = factor * (np.arange(lines) + 0.5)
     shifts = np.floor(offsets)
@@ -174,7 +174,7 @@ def _shear(axis: int, image: Pixels, factor: float, *, fillcolor: tuple[int, ...
 
 
 def _translate(axis: int, image: Pixels, share: float, *, fillcolor: tuple[int, ...], resample: Any) -> Pixels:
-    """Moves all rows (axis 1) or columns (axis 0) along themselves by a share of their length."""
+    """Shift all rows (axis 1) or columns (axis 0) along themselves by a fraction of their length."""
     lines, length = image.shape[1 - axis], image.shape[axis]
     source = np.arange(length) + 0.5 + share * length
     covered = np.flatnonzero((source >= 0) & (source < length))
@@ -195,31 +195,31 @@ def _translate(axis: int, image: Pixels, share: float, *, fillcolor: tuple[int, 
 def _interpolated(
     image: Pixels, axis: int, shifts: NDArray[np.int64], length: int, fraction: NDArray[np.float64], resample: Any
 ) -> Pixels:
-    """So many pixels of each line from a place between two pixels on, as Pillow computes them, in double precision.
+    """Interpolate ``length`` pixels of each line at a subpixel offset, like Pillow, in double precision.
 
     Args:
         image: Shape (H, W, 3).
-        axis: 1 where lines are rows, 0 where they are columns.
-        shifts: The pixel to the left of each line's first place.
-        length: Pixels of each line.
-        fraction: How far beyond it the place lies, in [0, 1), of a shape that goes with the result's.
+        axis: 1 if lines are rows, 0 if they are columns.
+        shifts: The pixel before each line's first position.
+        length: Number of pixels per line.
+        fraction: Offset from that pixel, in [0, 1), broadcastable to the result.
         resample: Pillow's filter, bilinear or bicubic, or several to draw one from.
     """
     cubic = (random.choice(resample) if isinstance(resample, (list, tuple)) else resample) == Image.Resampling.BICUBIC
     taps = 4 if cubic else 2
     aligned = _aligned(image, axis, shifts - cubic, length + taps - 1)
-    neighbours = [aligned[:, k : k + length] if axis == 1 else aligned[k : k + length] for k in range(taps)]
-    return _cubic(fraction, *neighbours) if cubic else _linear(fraction, *neighbours)
+    neighbors = [aligned[:, k : k + length] if axis == 1 else aligned[k : k + length] for k in range(taps)]
+    return _cubic(fraction, *neighbors) if cubic else _linear(fraction, *neighbors)
 
 
 def _aligned(image: Pixels, axis: int, starts: NDArray[np.int64], length: int) -> Pixels:
-    """So many pixels of each line from its start on, edges repeated twice; further out there is anything.
+    """Copy ``length`` pixels of each line from its start, with edges repeated twice and undefined values beyond.
 
     Args:
         image: Shape (H, W, 3).
         axis: 1 for rows, 0 for columns.
-        starts: First pixel of each line; a slowly changing function, whose equal values are copied together.
-        length: Pixels of each line.
+        starts: First pixel of each line; lines with equal starts in a row are copied together.
+        length: Number of pixels per line.
     """
     size = image.shape[axis]
     before, after = max(2, -int(starts.min())), max(2, int(starts.max()) + length - size)
@@ -228,7 +228,7 @@ def _aligned(image: Pixels, axis: int, starts: NDArray[np.int64], length: int) -
     padded = np.empty(shape, np.uint8)
     shape[axis] = length
     aligned = np.empty(shape, np.uint8)
-    # views of (line, pixel, channel) on all three
+    # views of all three as (line, pixel, channel)
     source, wide, target = (array if axis == 1 else array.swapaxes(0, 1) for array in (image, padded, aligned))
     wide[:, before : before + size] = source
     wide[:, before - 2 : before] = source[:, :1]
@@ -251,7 +251,7 @@ def _linear(fraction: NDArray[np.float64], left: Pixels, right: Pixels) -> Pixel
 
 
 def _cubic(fraction: NDArray[np.float64], v1: Pixels, v2: Pixels, v3: Pixels, v4: Pixels) -> Pixels:
-    """Pillow's cubic, of which all coefficients are whole numbers."""
+    """Interpolate with Pillow's cubic filter, whose coefficients are all integers."""
     w1, w2, w3, w4 = (pixels.astype(np.int16) for pixels in (v1, v2, v3, v4))
     falling, rising = w1 - w2, w3 - w4
     value = (-falling - rising) * fraction
@@ -278,4 +278,4 @@ _FASTER: dict[str, Callable[..., Pixels]] = {
     "TranslateXRel": partial(_translate, 1),
     "TranslateYRel": partial(_translate, 0),
 }
-"""By timm's name, without ``Increasing``; the others are Pillow's, which NumPy would not do faster."""
+"""By timm's name, without ``Increasing``; the other operations use Pillow, which is as fast as NumPy."""

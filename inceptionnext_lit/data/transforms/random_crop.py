@@ -1,4 +1,4 @@
-"""timm's random crop, of pictures and of JPEG files without decoding more than the crop needs."""
+"""timm's random crop, for pictures and for JPEG files, of which only the needed part is decoded."""
 
 import random
 from collections.abc import Callable
@@ -17,13 +17,13 @@ from inceptionnext_lit.data.decode.image import load_image
 from inceptionnext_lit.data.decode.jpeg import Jpeg, open_jpeg
 
 Picture = Image.Image | Tensor
-"""An image as :func:`load_image` gives it."""
+"""An image returned by :func:`load_image`."""
 Reader = Callable[[str], Picture]
 FastReader = Callable[[str], Jpeg | None]
 
 
 class _Drawn(NamedTuple):
-    """A crop of an upright picture, in pixels, and the filter with which it is resized."""
+    """A crop of an upright picture, in pixels, and the resampling filter."""
 
     top: int
     left: int
@@ -33,14 +33,14 @@ class _Drawn(NamedTuple):
 
 
 class RandomCrop:
-    """Crop a part of random size and aspect ratio, and resize it with a filter that may be random.
+    """Crop a part of random size and aspect ratio, and resize it with a fixed or random filter.
 
-    Pictures are resized by Pillow, exactly as timm does it; JPEG files by torch, whose kernels for bytes are several
-    times as fast and differ by one or two levels of 255 here and there.
+    Pictures are resized by Pillow, exactly as in timm; JPEG files by torch, whose uint8 kernels are several times as
+    fast and differ by one or two levels of 255 in some pixels.
 
     Args:
         size: Height H and width W of the result in pixels.
-        scale: Range of the crop's area, as a share of the image.
+        scale: Range of the crop's area, as a fraction of the image.
         ratio: Range of its width divided by its height.
         interpolation: ``"bilinear"``, ``"bicubic"``, or ``"random"`` to draw one of them for each image.
     """
@@ -68,13 +68,13 @@ class RandomCrop:
     def read(
         self, path: str, *targets: TVTensor, load: Reader = load_image, open_fast: FastReader = open_jpeg
     ) -> tuple[Picture, ...]:
-        """Crop and resize an image file; the same draws as of its picture.
+        """Crop and resize an image file, with the same draws as for its picture.
 
         Args:
             path: The file.
             *targets: As for a picture.
-            load: Reads it.
-            open_fast: Opens it if it is a JPEG.
+            load: Reads the file.
+            open_fast: Opens the file if it is a JPEG.
 
         Raises:
             UserError: If it cannot be read.
@@ -92,7 +92,7 @@ class RandomCrop:
         return torch.nn.functional.interpolate(batch, self._size, mode=mode, antialias=True)[0], *cropped
 
     def _draw(self, width: int, height: int, *, is_tensor: bool = False) -> _Drawn:
-        nothing = torch.empty((1, height, width), device="meta")  # timm asks an image for its size
+        nothing = torch.empty((1, height, width), device="meta")  # timm only needs the image's size
         top, left, rows, columns = RandomResizedCropAndInterpolation.get_params(nothing, self._scale, self._ratio)
         if is_tensor:
             return _Drawn(top, left, rows, columns, InterpolationMode.BICUBIC)

@@ -1,4 +1,4 @@
-"""The evaluation's resize and crop, of pictures with their masks and boxes, pixel for pixel as timm's."""
+"""The evaluation's resize and crop, for pictures with masks and boxes, pixel for pixel as in timm."""
 
 import math
 from typing import Any
@@ -14,7 +14,7 @@ from inceptionnext_lit.data.transforms.random_crop import Picture
 from inceptionnext_lit.preprocessing import Preprocessing, height_and_width
 
 IGNORED = 255
-"""The value of a mask's pixels outside the image, which losses and metrics leave out (``ignore_index``)."""
+"""The value of a mask's pixels outside the image, which losses and metrics ignore (``ignore_index``)."""
 
 
 class ResizeAndCrop:
@@ -22,7 +22,7 @@ class ResizeAndCrop:
 
     Args:
         preprocessing: The transform as plain data.
-        crop_pct: Share of the resized picture's sides that is kept.
+        crop_pct: Fraction of the resized picture's sides to keep.
     """
 
     def __init__(self, preprocessing: Preprocessing, crop_pct: float) -> None:
@@ -34,7 +34,7 @@ class ResizeAndCrop:
         if self._mode == "squash":
             self._resize: Any = v2.Resize([height, width], interpolation)
         elif self._mode == "center" and height == width:
-            self._resize = v2.Resize(height, interpolation)  # rounds other than ResizeKeepRatio
+            self._resize = v2.Resize(height, interpolation)  # rounds differently from ResizeKeepRatio
         else:
             longest = float(self._mode == "border")
             self._resize = ResizeKeepRatio((height, width), longest=longest, interpolation=interpolation.value)
@@ -42,7 +42,7 @@ class ResizeAndCrop:
     def __call__(self, picture: Picture, *targets: TVTensor) -> tuple[Picture, ...]:
         """Resize and crop a picture, with its masks and boxes."""
         if self._mode == "border" and isinstance(picture, Tensor):
-            # torchvision fills tensors with one number only, so that the mean is 0 meanwhile
+            # torchvision fills tensors with a single number, so the mean is subtracted first
             mean = torch.tensor(self._mean).view(-1, 1, 1)
             return self._crop_or_pad(self._resize(picture - mean), 0) + mean, *self._follow(picture, targets)
         resized = self._resize(picture)
@@ -54,12 +54,12 @@ class ResizeAndCrop:
         return CenterCropOrPad(self._size, fill=fill)(picture)
 
     def _follow(self, picture: Picture, targets: tuple[TVTensor, ...]) -> list[TVTensor]:
-        """Take masks and boxes where the picture went."""
+        """Resize, pad and crop masks and boxes like the picture."""
         if not targets:
             return []
         height, width = joint.get_size(self._resize(picture))
-        below, beside = max(0, self._size[0] - height), max(0, self._size[1] - width)
-        padding = [beside // 2, below // 2, (beside + 1) // 2, (below + 1) // 2]
+        rows, columns = max(0, self._size[0] - height), max(0, self._size[1] - width)
+        padding = [columns // 2, rows // 2, (columns + 1) // 2, (rows + 1) // 2]
         moved = []
         for target in targets:
             resized = joint.resize(target, [height, width])
@@ -72,7 +72,7 @@ def check_targets(targets: tuple[TVTensor, ...]) -> None:
     """Refuse targets that torchvision would take for images.
 
     Args:
-        targets: What is to move with an image.
+        targets: The targets that are transformed with an image.
 
     Raises:
         TypeError: If one is not a ``Mask`` or ``BoundingBoxes``.

@@ -115,7 +115,7 @@ def test_a_very_long_cell_of_another_column(tmp_path: Path) -> None:
     [
         (
             b'path,label\na.jpg,"cat\nb.jpg,dog\n',
-            r"list\.csv is no ','-separated table; line 3: unexpected end",
+            r"list\.csv is not a ','-separated table; line 3: unexpected end",
         ),
         (b"PK\x03\x04 and so on", r"list\.csv is a workbook or an archive by its content; save it as CSV"),
         (b"a.jpg,cat\nb.jpg,dog\n", r"^The first row of .* names an image \(a\.jpg, cat\); add a row with the names"),

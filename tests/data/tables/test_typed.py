@@ -51,8 +51,8 @@ def test_json_lines(tmp_path: Path) -> None:
             '{"path": "b.jpg", "label": {"id": 1}}',
             r"^Row 2 of .* has in the column 'label' an object instead of a text",
         ),
-        ('["b.jpg", 1]', r"^Line 2 of .* is no JSON object; a line is such as"),
-        ("{'path'}", r"^Line 2 of .* is no JSON object in UTF-8: "),
+        ('["b.jpg", 1]', r"^Line 2 of .* is not a JSON object; an example is"),
+        ("{'path'}", r"^Line 2 of .* is not a JSON object in UTF-8: "),
     ],
 )
 def test_json_lines_refused(tmp_path: Path, line: str, message: str) -> None:
@@ -104,7 +104,7 @@ def test_parquet_that_holds_the_images_themselves(tmp_path: Path) -> None:
 
 def test_what_is_no_parquet_file(tmp_path: Path) -> None:
     (tmp_path / "bad.parquet").write_bytes(b"PAR1")
-    with pytest.raises(UserError, match=r"bad\.parquet is no Parquet file, or is damaged"):
+    with pytest.raises(UserError, match=r"bad\.parquet is not a Parquet file, or is damaged"):
         read_manifest(tmp_path / "bad.parquet")
 
 
@@ -120,7 +120,7 @@ def test_a_workbook(tmp_path: Path) -> None:
     manifest = read_manifest(path)
     assert (manifest.rows, manifest.labels, manifest.weights) == ([2, 3, 5], [("1",), ("10",), ("1",)], [0.5, 1.0, 1.0])
     assert manifest.notes == (
-        f"The first of 2 sheets of {path} is read: Sheet.",
+        f"Only the first of 2 sheets of {path} is read: Sheet.",
         f"Columns of {path}: path from 'Image'; label from 'Class'; weight from 'Weight'.",
     )
 
@@ -137,7 +137,7 @@ def test_a_date_that_a_spreadsheet_made_of_a_label(tmp_path: Path) -> None:
 
 def test_what_is_no_workbook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bad.xlsx").write_text("path,label\n")
-    with pytest.raises(UserError, match=r"bad\.xlsx is no workbook of Excel's, or is damaged; save it as CSV"):
+    with pytest.raises(UserError, match=r"bad\.xlsx is not an Excel workbook, or is damaged; save it as CSV"):
         read_manifest(tmp_path / "bad.xlsx")
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(
