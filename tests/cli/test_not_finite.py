@@ -89,7 +89,7 @@ def test_an_evaluation_names_them(
     assert exit_.value.code == 1
     printed = capsys.readouterr()
     place = photos / split / "bag"
-    assert f"for 2 of 3 images ({split}), first {place / 'a.png'}, {place / 'c.png'}. Look at these" in printed.err
+    assert f"for 2 of 3 images ({split}), first {place / 'a.png'}, {place / 'c.png'}. Check these" in printed.err
     assert "acc1" not in printed.out
 
 

@@ -172,7 +172,7 @@ class WithoutRate(BaseTask):
 
 def test_a_task_that_cannot_average_mirrored_images() -> None:
     assert Mirrored(execution=Execution(dist_bn="broadcast")).execution.dist_bn == "broadcast"
-    with pytest.raises(UserError, match="Mirrored does not support model\.execution\.test_time_flip; "):
+    with pytest.raises(UserError, match=r"Mirrored does not support model\.execution\.test_time_flip; "):
         Mirrored(execution=Execution(test_time_flip=True))
 
 

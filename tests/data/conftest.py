@@ -4,7 +4,7 @@ from PIL import Image, ImageOps
 
 @pytest.fixture
 def posterize_to_0_bits_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Pillow 13 does: earlier releases return a black picture, which timm's transforms then train on."""
+    """Raise as Pillow 13 does; earlier releases return a black picture, which timm's transforms then train on."""
     posterize = ImageOps.posterize
 
     def refuse(image: Image.Image, bits: int) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Images that cannot be read: found before a run, or skipped in it with a list."""
+"""Images that cannot be read: found before a run, or skipped in it and listed."""
 
 import csv
 from pathlib import Path
@@ -16,7 +16,7 @@ from inceptionnext_lit.errors import UserError
 BROKEN = b"no image"
 
 
-def colours(root: Path, names: str = "a b", count: int = 10) -> Path:
+def colors(root: Path, names: str = "a b", count: int = 10) -> Path:
     for name in names.split():
         (root / name).mkdir(parents=True)
         for n in range(count):
@@ -33,8 +33,8 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:40])
 
 
-def test_a_file_that_is_no_image_stops_a_run_before_it_starts(tmp_path: Path) -> None:
-    root = colours(tmp_path)
+def test_a_file_that_is_not_an_image_stops_a_run_before_it_starts(tmp_path: Path) -> None:
+    root = colors(tmp_path)
     (root / "a/1.png").write_bytes(BROKEN)
     (root / "b/2.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"^2 images cannot be read: .*image \S+a/1\.png: .*b/2\.png") as e:
@@ -45,8 +45,8 @@ def test_a_file_that_is_no_image_stops_a_run_before_it_starts(tmp_path: Path) ->
 
 def test_skipping_uses_the_next_image_and_lists_the_bad_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    root = colours(tmp_path / "train").parent
-    colours(tmp_path / "val", count=1)
+    root = colors(tmp_path / "train").parent
+    colors(tmp_path / "val", count=1)
     truncate(root / "train/a/4.png")
     data = build(root, bad_images=BadImageOptions(action="skip"), input=InputOptions(mean=[0, 0, 0], std=[1, 1, 1]))
     data.setup("fit")
@@ -64,7 +64,7 @@ def test_skipping_uses_the_next_image_and_lists_the_bad_one(tmp_path: Path, monk
 
 
 def test_held_back_images_can_be_read(tmp_path: Path) -> None:
-    root = colours(tmp_path)
+    root = colors(tmp_path)
     whole = build(root, bad_images=BadImageOptions(action="skip"))
     whole.setup("fit")
     held = whole.val_set.samples[0].path
@@ -83,9 +83,9 @@ def test_held_back_images_can_be_read(tmp_path: Path) -> None:
 
 
 def test_an_evaluation_skips_nothing(tmp_path: Path) -> None:
-    colours(tmp_path / "train")
-    colours(tmp_path / "val")
-    colours(tmp_path / "test")
+    colors(tmp_path / "train")
+    colors(tmp_path / "val")
+    colors(tmp_path / "test")
     truncate(tmp_path / "val/b/3.png")
     truncate(tmp_path / "test/b/3.png")
     with pytest.raises(UserError, match=r"^1 validation image cannot be read, and .* does not skip images: .*b/3\.png"):
@@ -110,10 +110,10 @@ def test_the_cap(tmp_path: Path) -> None:
     assert bad.read() == ["a\nb.jpg", "c.jpg"]
 
 
-def test_nothing_but_bad_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_bad_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    colours(tmp_path / "val")
-    colours(tmp_path / "train", count=2)
+    colors(tmp_path / "val")
+    colors(tmp_path / "train", count=2)
     for path in (tmp_path / "train").rglob("*.png"):
         truncate(path)
     data = build(tmp_path, bad_images=BadImageOptions(action="skip"))

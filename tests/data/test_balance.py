@@ -1,4 +1,4 @@
-"""Unequal classes: weights in the loss, and the balanced sampler."""
+"""Class imbalance: weights in the loss, and the balanced sampler."""
 
 from collections import Counter
 
@@ -13,7 +13,7 @@ from inceptionnext_lit.errors import UserError
 UNEQUAL = [Sample(f"{n}.jpg", 0 if n < 6 else 1) for n in range(8)]
 
 
-def test_class_weights_have_the_mean_1_and_make_classes_count_the_same() -> None:
+def test_class_weights_have_mean_1_and_balance_the_classes() -> None:
     weights = image_weights(UNEQUAL, ["a", "b"], "auto")
     assert weights == pytest.approx([8 / 12] * 6 + [8 / 4] * 2)
     assert sum(weights[:6]) == pytest.approx(sum(weights[6:]))
@@ -31,7 +31,7 @@ def test_named_class_weights_and_weights_of_images() -> None:
     assert image_weights(several, ["a", "b"], "auto") == pytest.approx([w * 4 / sum(raw) for w in raw])
 
 
-def test_class_weights_that_are_refused() -> None:
+def test_invalid_class_weights_are_refused() -> None:
     with pytest.raises(
         UserError, match=r"data\.balance\.class_weights names 'c', which is not one of the classes: a, b\."
     ):
@@ -59,7 +59,7 @@ def test_balanced_epochs_draw_the_classes_equally_often() -> None:
     assert [draw.image for draw in sampler.draws(0)] == drawn[0]
 
 
-def test_balanced_steps_are_the_same_on_any_number_of_processes() -> None:
+def test_balanced_steps_are_the_same_on_any_number_of_ranks() -> None:
     alone = [draw.image for draw in balanced(step=10).draws(1)]
     shares = [[draw.image for draw in balanced(step=10, replicas=2, rank=rank).draws(1)] for rank in (0, 1)]
     for step in range(10):
@@ -72,6 +72,6 @@ def test_images_without_a_label_are_a_class_of_their_own() -> None:
     assert images_by_class(several, 2) == [[0, 1], [0], [2]]
 
 
-def test_both_ways_at_once_are_warned_of() -> None:
+def test_both_options_at_once_warn() -> None:
     with pytest.warns(UserWarning, match=r"both compensate for rare classes; together, they overcompensate"):
         ImageFolderDataModule("x", balance=BalanceOptions(class_weights="auto", sampler="balanced"))

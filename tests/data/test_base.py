@@ -1,4 +1,4 @@
-"""The data module that others are made of."""
+"""The base class of data modules."""
 
 import random
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ class Numbers(Dataset[Tensor]):
 
 
 class Data(BaseDataModule):
-    """Ten of them for each split."""
+    """Ten samples for each split."""
 
     def __init__(self, batch_size: int, global_batch_size: int | None = None, num_workers: int = 0) -> None:
         super().__init__(batch_size, global_batch_size, num_workers)
@@ -32,7 +32,7 @@ class Data(BaseDataModule):
 
 
 class Marked(Data):
-    """One that says which sample does not count."""
+    """A data module that marks padding samples."""
 
     def uncounted(self, sample: Tensor) -> Tensor:
         return torch.full_like(sample, -1)
@@ -60,7 +60,7 @@ def test_draws_belong_to_the_sample_and_the_epoch(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_global_batch_is_accumulated() -> None:
-    """Also if the subclass does nothing for it."""
+    """Accumulate without any support by the subclass."""
     data = on(Data(2, global_batch_size=10))
     assert len(data.train_dataloader()) == 5
     assert data.trainer.accumulate_grad_batches == 5
@@ -70,8 +70,8 @@ def test_a_global_batch_is_accumulated() -> None:
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_samples_that_fill_up_a_share_are_marked(rank: int) -> None:
-    """Three batches for two processes: the second one gets a sample more."""
+def test_padding_samples_are_marked(rank: int) -> None:
+    """Three batches for two ranks: the second rank is padded with a sample."""
     seen = torch.cat(list(on(Marked(4), 2, rank).val_dataloader()))[:, 0].tolist()
     assert seen == ([0, 1, 2, 3, 8, 9] if rank == 0 else [4, 5, 6, 7, -1])
     if rank == 1:

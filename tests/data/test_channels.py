@@ -1,4 +1,4 @@
-"""Images that are not RGB: grey, RGBA, and any number of channels."""
+"""Images other than RGB: grayscale, RGBA, and any number of channels."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from inceptionnext_lit.errors import UserError
 from tests.batches import finished
 
 
-def test_grey(tmp_path: Path) -> None:
+def test_grayscale(tmp_path: Path) -> None:
     Image.new("RGB", (2, 1), (255, 0, 0)).save(tmp_path / "red.png")
     Image.fromarray(np.array([[0, 65535, 257 * 9]], dtype=np.uint16)).save(tmp_path / "deep.png")
     Image.new("LA", (1, 1), (10, 0)).save(tmp_path / "clear.png")
@@ -48,7 +48,7 @@ def test_any_number_of_channels(tmp_path: Path, layout: str) -> None:
     torch.testing.assert_close(image, torch.from_numpy(values.astype(np.float32) / 65535))
 
 
-def test_near_infrared_is_not_taken_for_alpha(tmp_path: Path) -> None:
+def test_near_infrared_is_not_mistaken_for_alpha(tmp_path: Path) -> None:
     values = np.full((3, 3, 4), (255, 51, 0, 102), dtype=np.uint8)
     tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", extrasamples=["unspecified"])
     image = load_image(tmp_path / "a.tif", 4)
@@ -56,7 +56,7 @@ def test_near_infrared_is_not_taken_for_alpha(tmp_path: Path) -> None:
     torch.testing.assert_close(image[:, 0, 0], torch.tensor([1.0, 0.2, 0.0, 0.4]))
 
 
-def test_floats_come_as_they_are(tmp_path: Path) -> None:
+def test_floats_are_not_scaled(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([[[-3.0], [0.5]]], dtype=np.float64))
     assert torch.equal(load_image(tmp_path / "a.npy", 1), torch.tensor([[[-3.0, 0.5]]]))
 
@@ -74,13 +74,13 @@ def test_floats_come_as_they_are(tmp_path: Path) -> None:
         (np.array([{}]), 2, r"Cannot read the image .*a\.npy"),  # a pickle, which is never run
     ],
 )
-def test_arrays_that_are_refused(tmp_path: Path, array: Any, channels: int, message: str) -> None:
+def test_invalid_arrays_are_refused(tmp_path: Path, array: Any, channels: int, message: str) -> None:
     np.save(tmp_path / "a.npy", array)
     with pytest.raises(UserError, match=message):
         load_image(tmp_path / "a.npy", channels)
 
 
-def test_a_picture_where_other_channels_are_asked_for(tmp_path: Path) -> None:
+def test_a_picture_with_other_channels_than_requested(tmp_path: Path) -> None:
     Image.new("RGB", (2, 2)).save(tmp_path / "a.jpg")
     with pytest.raises(UserError, match=r"it is a picture of mode RGB, not one of 5 channels \(data\.in_chans\)"):
         load_image(tmp_path / "a.jpg", 5)
@@ -113,13 +113,13 @@ def test_batches(tmp_path: Path, channels: int, augmentation: Any) -> None:
             torch.testing.assert_close((images[:, -1, 4, 4] * 255 + 0.5) // 100, labels.float(), rtol=0, atol=1e-4)
 
 
-def test_normalisation_of_other_channels_is_imagenets_mean(tmp_path: Path) -> None:
+def test_normalization_of_other_channels_is_imagenets_mean(tmp_path: Path) -> None:
     data = ImageFolderDataModule(str(tmp_path), in_chans=2)
     assert data.preprocessing["mean"] == [0.449] * 2
     assert data.preprocessing["std"] == [0.226] * 2
 
 
-def test_colour_augmentation_of_other_channels_is_left_out_with_a_warning(tmp_path: Path) -> None:
+def test_color_augmentation_of_other_channels_is_turned_off_with_a_warning(tmp_path: Path) -> None:
     data = ImageFolderDataModule(
         str(folder(tmp_path, 6)), in_chans=6, augmentation="strong", num_workers=0, batch_size=2
     )
@@ -130,7 +130,7 @@ def test_colour_augmentation_of_other_channels_is_left_out_with_a_warning(tmp_pa
         ImageFolderDataModule(in_chans=2, input=InputOptions(mean=[0.5]))
 
 
-def test_colour_tiffs_become_grey_and_opaque_as_other_pictures_do(tmp_path: Path) -> None:
+def test_color_tiffs_become_grayscale_and_opaque_as_other_pictures_do(tmp_path: Path) -> None:
     Image.new("RGB", (2, 1), (255, 0, 0)).save(tmp_path / "red.tif")
     Image.new("CMYK", (2, 1), (0, 255, 255, 0)).save(tmp_path / "print.tif")
     assert [list(load_image(tmp_path / name, 1).tobytes()) for name in ("red.tif", "print.tif")] == [[76, 76]] * 2
@@ -149,7 +149,7 @@ def test_pages_as_channels(tmp_path: Path) -> None:
     assert load_image(tmp_path / "a.tif", 1).size == (7, 6)  # the first page
 
 
-def test_a_compression_that_takes_a_package_is_named_with_the_command(
+def test_a_compression_that_requires_a_package_is_named_with_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "a.tif", compression="tiff_lzw")
@@ -162,7 +162,7 @@ def test_a_compression_that_takes_a_package_is_named_with_the_command(
         load_image(tmp_path / "a.tif", 5)
 
 
-def test_a_file_that_is_no_tiff(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_tiff(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_text("no picture")
     with pytest.raises(UserError, match=r"a\.tif: its content is not an image of a known format"):
         load_image(tmp_path / "a.tif", 5)

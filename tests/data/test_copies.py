@@ -1,4 +1,4 @@
-"""Copies of a picture: which files are, and that a split divides none."""
+"""Copies of a picture: how they are found, and that no split divides them."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ from inceptionnext_lit.data.splitting.selection import fold, hold_back
 
 
 def write(root: Path, **contents: str) -> Path:
-    """Files by ``class/name``, each with some content."""
+    """Write files by ``class/name``, each with some content."""
     for name, content in contents.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def test_the_same_name(tmp_path: Path, name: str) -> None:
     assert [set(group) for group in groups(tmp_path)] == [{"a/p.jpg", f"a/{name}"}]
 
 
-def test_a_numbering_is_no_copy(tmp_path: Path) -> None:
+def test_numbered_images_are_not_copies(tmp_path: Path) -> None:
     write(tmp_path, **{f"a/photo ({n}).jpg": str(n) for n in range(8)}, **{"b/1.jpg": "u", "b/2.jpg": "v"})
     assert groups(tmp_path) == []
     write(tmp_path, **{f"a/p ({n}).jpg": f"{n}" for n in range(10, 30)}, **{"a/p.jpg": "w"})
@@ -66,7 +66,7 @@ def test_a_numbering_is_no_copy(tmp_path: Path) -> None:
 
 
 def copied(root: Path) -> tuple[Samples, np.ndarray]:
-    """Two classes of 40 images, of which every fourth and the one after it are copies."""
+    """Return two classes of 40 images, in which every fourth and the next one are copies."""
     images = Samples.of(Sample(str(root / f"{'ab'[n // 40]}/{n}.jpg"), n // 40) for n in range(80))
     heads = np.arange(80)
     heads[1::4] = heads[0::4]
@@ -113,7 +113,7 @@ def test_a_picture_under_two_labels_is_on_one_side(tmp_path: Path, fraction: flo
         (1, [], "only by their names"),
     ],
 )
-def test_a_search_that_is_cut_short_is_said(
+def test_an_incomplete_search_warns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: int, expected: list[list[str]], words: str
 ) -> None:
     write(
@@ -134,7 +134,7 @@ def test_a_fold_has_no_copy_in_another(tmp_path: Path) -> None:
         assert 10 <= len(val) <= 22
 
 
-def test_a_class_of_copies_alone_is_divided_with_a_warning(tmp_path: Path) -> None:
+def test_a_class_of_only_copies_is_divided_with_a_warning(tmp_path: Path) -> None:
     images, _ = copied(tmp_path)
     heads = np.where(np.arange(80) < 40, 0, np.arange(80))
     with pytest.warns(UserWarning, match=r"^All images of the class a are copies of one another, .* all the same\.$"):

@@ -1,4 +1,4 @@
-"""The datamodule: stages, batches, class mappings and messages."""
+"""The image data module: stages, batches, class mappings and messages."""
 
 import os
 import random
@@ -28,23 +28,23 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:data.input.mean is"),  # values that are seen in the result
 ]
 
-GREY = {"black": 0, "grey": 128, "white": 255}
+GRAY = {"black": 0, "gray": 128, "white": 255}
 
 
 def make(root: Path, **counts: int) -> Path:
-    """Writes one-coloured images, whose brightness tells their class."""
+    """Write uniform images, whose brightness encodes their class."""
     for name, count in counts.items():
         (root / name).mkdir(parents=True, exist_ok=True)
         for index in range(count):
-            Image.new("L", (12, 10), GREY.get(name, 60)).save(root / name / f"{index}.png")
+            Image.new("L", (12, 10), GRAY.get(name, 60)).save(root / name / f"{index}.png")
     return root
 
 
 @pytest.fixture
 def splits(tmp_path: Path) -> Path:
-    make(tmp_path / "train", black=4, grey=3, white=3)
+    make(tmp_path / "train", black=4, gray=3, white=3)
     make(tmp_path / "val", black=1, white=2)
-    make(tmp_path / "test", grey=3)
+    make(tmp_path / "test", gray=3)
     return tmp_path
 
 
@@ -55,7 +55,7 @@ def build(root: Path | str | None, **options: Any) -> ImageFolderDataModule:
 
 def test_fit_batches(splits: Path) -> None:
     data = build(splits, batch_size=4, input=InputOptions(mean=[0, 0, 0], std=[1, 1, 1]))
-    assert data.classes == ["black", "grey", "white"]
+    assert data.classes == ["black", "gray", "white"]
     assert data.num_classes == 3
     data.setup("fit")
     batches = finished(data, data.train_dataloader())
@@ -67,7 +67,7 @@ def test_fit_batches(splits: Path) -> None:
     assert [labels.tolist() for _, labels in data.val_dataloader()] == [[0, 2, 2]]
 
 
-def test_training_is_shuffled_anew_each_epoch(splits: Path) -> None:
+def test_training_is_shuffled_again_each_epoch(splits: Path) -> None:
     data = build(splits, batch_size=10)
     data.setup("fit")
     torch.manual_seed(0)
@@ -83,7 +83,7 @@ def test_val_alone_and_test_use_the_training_splits_indices(splits: Path) -> Non
     assert torch.cat([labels for _, labels in data.test_dataloader()]).tolist() == [1, 1, 1]
 
 
-def test_class_folders_alone_are_split(tmp_path: Path) -> None:
+def test_class_folders_without_splits_are_split(tmp_path: Path) -> None:
     data = build(make(tmp_path, black=10, white=5), split=SplitRules(val_fraction=0.4))
     data.setup("fit")
     assert Counter(label for _, label, *_ in data.train_set.samples) == {0: 6, 1: 3}
@@ -99,17 +99,17 @@ def test_class_folders_alone_are_split(tmp_path: Path) -> None:
 
 
 def test_fixed_class_names(splits: Path) -> None:
-    data = build(splits, class_names=["white", "red", "grey", "black"])
-    assert data.classes == ["white", "red", "grey", "black"]
+    data = build(splits, class_names=["white", "red", "gray", "black"])
+    assert data.classes == ["white", "red", "gray", "black"]
     data.setup("validate")
     assert [label for _, label, *_ in data.val_set.samples] == [3, 0, 0]
-    with pytest.raises(UserError, match=r"given list of class names\) does not have: grey\. Known are black, white\."):
+    with pytest.raises(UserError, match=r"given list of class names\) does not have: gray\. Known are black, white\."):
         build(splits, class_names=["black", "white"]).setup("test")
 
 
 def test_fixed_class_names_need_no_training_split(tmp_path: Path) -> None:
     make(tmp_path / "val", black=2)
-    data = build(tmp_path, class_names=["grey", "black"])
+    data = build(tmp_path, class_names=["gray", "black"])
     data.setup("validate")
     assert [label for _, label, *_ in data.val_set.samples] == [1, 1]
     with pytest.raises(UserError, match=r"has neither a train/ folder nor class folders\. Training needs train/"):
@@ -134,8 +134,8 @@ def test_predict_in_natural_order(splits: Path) -> None:
     data.setup("predict")
     batches = finished(data, data.predict_dataloader())
     assert [batch.paths for batch in batches] == [
-        [str(splits / "test/grey/0.png"), str(splits / "test/grey/1.png")],
-        [str(splits / "test/grey/2.png")],
+        [str(splits / "test/gray/0.png"), str(splits / "test/gray/1.png")],
+        [str(splits / "test/gray/2.png")],
     ]
     assert type(batches[0][1]) is list
     assert (batches[1][0].shape, batches[1][0].dtype) == ((1, 3, 8, 8), torch.float32)
@@ -155,7 +155,7 @@ def test_predict_one_image_and_none(splits: Path) -> None:
         build(splits / "nowhere").setup("predict")
 
 
-def test_root_is_needed_late(tmp_path: Path) -> None:
+def test_root_is_only_needed_by_setup(tmp_path: Path) -> None:
     data = build(None)
     for ask in (
         lambda: data.classes,
@@ -241,8 +241,8 @@ def test_loader_options(splits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert build(splits, num_workers=0)._loader(data.val_set, list).persistent_workers is False
 
 
-def test_the_augmentation_draws_alike_for_a_seed_and_differently_per_worker(tmp_path: Path) -> None:
-    make(tmp_path / "train", black=8, grey=8)
+def test_augmentation_is_reproducible_with_a_seed_and_differs_between_workers(tmp_path: Path) -> None:
+    make(tmp_path / "train", black=8, gray=8)
     make(tmp_path / "val", black=1)
     data = build(tmp_path, batch_size=8, num_workers=2, augmentation=Augmentation(erasing=1.0))
 
@@ -320,7 +320,7 @@ def test_augmentation_by_the_command_line(arguments: list[str], expected: Augmen
     assert parser.instantiate(parser.parse_args(arguments)).data.augmentation == expected
 
 
-def test_what_is_drawn_for_an_image_depends_on_seed_epoch_index_and_repeat_alone(
+def test_an_images_draws_depend_only_on_seed_epoch_index_and_repeat(
     sample: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PL_GLOBAL_SEED", "5")
@@ -335,7 +335,7 @@ def test_what_is_drawn_for_an_image_depends_on_seed_epoch_index_and_repeat_alone
     random.seed(99)
     items = train.__getitems__([Draw(3, 2), Draw(7, 2), Draw(7, 3), Draw(7, 2, 1), Draw(7, 2)])
     images = [item.pixels for item in items]
-    assert (random.random(), torch.rand(1)) == alone  # the program's own generators are left as they were
+    assert (random.random(), torch.rand(1)) == alone  # the program's own generators do not change
     assert torch.equal(images[1], reference)
     assert torch.equal(images[4], reference)
     erasures = [item.erasure for item in items]
@@ -356,7 +356,7 @@ def test_images_that_do_not_count_are_marked(splits: Path) -> None:
     assert data.val_set[1][1] == 2
 
 
-def test_the_trainer_accumulates_what_the_global_batch_takes(splits: Path) -> None:
+def test_the_trainer_accumulates_the_global_batch(splits: Path) -> None:
     data = build(splits, batch_size=2, global_batch_size=8)
     data.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     data.setup("fit")

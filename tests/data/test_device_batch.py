@@ -1,4 +1,4 @@
-"""What a trainer makes of a loader's batches: the documented batch, in its precision, whatever loads it."""
+"""Batches after the transfer to the device: the documented batch, in the trainer's precision, from any loader."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from tests.data.test_jpeg import photo
 
 @pytest.fixture
 def jpegs(tmp_path: Path) -> Path:
-    """Class folders of JPEGs, one of them turned by EXIF, one grey, one CMYK."""
+    """Class folders of JPEGs, including one rotated by EXIF, one grayscale and one CMYK."""
     for name, shade in (("dark", 0.3), ("light", 1.0)):
         for number in range(8):
             target = tmp_path / name / f"{number}.jpg"
@@ -38,7 +38,7 @@ def jpegs(tmp_path: Path) -> Path:
 
 
 class Recorder(BoringModel):
-    """Keeps what each step gets."""
+    """Keep the batch of each step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ def test_steps_get_the_documented_batch_from_any_number_of_processes(
             assert (images.dtype, images.shape[1:], labels.dtype) == (torch.float32, (3, 32, 32), torch.int64)
             assert images.is_contiguous(memory_format=torch.channels_last)
             assert others.is_contiguous(memory_format=torch.channels_last)
-            assert torch.equal(images, others)  # the noise of erasing among it
+            assert torch.equal(images, others)  # including the noise of erasing
             assert torch.equal(labels, same)
 
 
@@ -90,8 +90,8 @@ def test_the_trainers_precision_comes_last(
     assert torch.equal(converted[0][0], exact[0][0].to(dtype))
 
 
-def test_evaluation_has_not_moved(jpegs: Path, trained: Path) -> None:
-    """A checkpoint's figures and predictions against those of single images by ``to_tensor`` and ``Normalize``."""
+def test_evaluation_matches_single_images(jpegs: Path, trained: Path) -> None:
+    """Compare a checkpoint's metrics and predictions with those of single images by ``to_tensor`` and ``Normalize``."""
     path = trained / "checkpoints/best.ckpt"
     classifier = load_classifier(path, "cpu")
     form = classifier.preprocessing

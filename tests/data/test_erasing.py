@@ -1,4 +1,4 @@
-"""Rectangles as timm draws them, and noise that depends on an image's own seed alone."""
+"""Random erasing: rectangles as in timm, and noise that depends only on an image's own seed."""
 
 import random
 
@@ -34,7 +34,7 @@ def test_noise_is_normal_and_a_function_of_the_seed() -> None:
     before = torch.get_rng_state()
     erase(images, [first, None, second])
     erase(others, [second, first, None])
-    assert torch.equal(torch.get_rng_state(), before)  # the step's own draws are left alone
+    assert torch.equal(torch.get_rng_state(), before)  # the step's own draws do not change
     assert torch.equal(images[0], others[1])
     assert torch.equal(images[2], others[0])
     assert not torch.equal(images[0], images[2])

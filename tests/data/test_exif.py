@@ -1,4 +1,4 @@
-"""An orientation is applied, or ignored as the authors' loaders do, whichever way a file is read."""
+"""The EXIF orientation is applied, or ignored as in the authors' loaders, by every decoder."""
 
 import csv
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from tests.recipes import SMALL
 
 
 def turned(path: Path, **options: object) -> Path:
-    """A picture that is black on the left and white on the right as it is stored, to be turned by a quarter."""
+    """Write a picture that is stored with black on the left and white on the right, with a rotation by 90 degrees."""
     pixels = np.zeros((40, 60, 3), np.uint8)
     pixels[:, 30:] = 255
     exif = Image.Exif()
@@ -29,7 +29,7 @@ def turned(path: Path, **options: object) -> Path:
 
 @pytest.mark.parametrize("ending", [".jpg", ".png", ".webp"])
 def test_a_file(tmp_path: Path, ending: str) -> None:
-    """TIFFs are turned by Pillow itself, in the authors' loaders too."""
+    """TIFFs are rotated by Pillow itself, also in the authors' loaders."""
     path = turned(tmp_path / f"a{ending}")
     assert load_image(path).size == (40, 60)
     stored = load_image(path, apply_exif=False)
@@ -40,7 +40,7 @@ def test_a_file(tmp_path: Path, ending: str) -> None:
 
 @pytest.mark.parametrize("ending", [".jpg", ".png"])
 def test_training_and_evaluation(tmp_path: Path, ending: str) -> None:
-    """White is below where the orientation is applied, and on the right where it is ignored; a JPEG by the fast way."""
+    """White is below if the orientation is applied, and on the right if it is ignored; JPEGs use the fast decoder."""
     for split in ("train", "val"):
         for name in ("a", "b"):
             turned(tmp_path / split / name / f"1{ending}")
@@ -61,7 +61,7 @@ def test_training_and_evaluation(tmp_path: Path, ending: str) -> None:
             assert part > whole + 60
 
 
-def test_a_checkpoint_says_so_to_evaluations_and_not_to_predictions(
+def test_a_checkpoint_sets_it_for_evaluations_but_not_for_predictions(
     cli: Callable[..., None], make_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = make_folder(tmp_path / "data", {"train": 4, "val": 2})

@@ -1,4 +1,4 @@
-"""The scan: layouts, classes, what is skipped, and what is refused."""
+"""The scan of a folder: layouts, classes, skipped files and errors."""
 
 import os
 import time
@@ -66,7 +66,7 @@ def test_ambiguous_layout(tmp_path: Path, names: list[str], message: str) -> Non
         find_layout(tmp_path)
 
 
-def test_root_that_is_no_folder(tmp_path: Path) -> None:
+def test_root_that_is_not_a_folder(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"none does not exist. .*ROOT/train/CLASS/\*\.jpg and ROOT/val/CLASS"
     ) as caught:
@@ -159,7 +159,7 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
         ("training_set/training_set/a/1 training_set/training_set/b/1 test_set/test_set/a/1",
          "training_set/training_set", None, "test_set/test_set"),
         ("flowers/a/1 flowers/b/1", "flowers", None, None),
-        # a split of a single class is no wrapper of the folders in it
+        # a split with a single class is not a wrapper of the folders in it
         ("train/a/1 train/b/1 val/a/deep/1 val/a/more/1", "train", "val", None),
     ],
 )  # fmt: skip
@@ -175,7 +175,7 @@ def test_layouts_as_others_unpack_them(
     assert training_classes(layout) == ["a", "b"]
 
 
-def test_folders_beside_the_splits_are_known(tmp_path: Path) -> None:
+def test_folders_next_to_the_splits_are_reported(tmp_path: Path) -> None:
     touch(
         tmp_path,
         "train/a/1.jpg",
@@ -188,14 +188,14 @@ def test_folders_beside_the_splits_are_known(tmp_path: Path) -> None:
     assert find_layout(tmp_path).unused == ("notes", "raw", "test_images")
 
 
-def test_a_class_that_is_known_is_no_wrapper(tmp_path: Path) -> None:
+def test_a_known_class_is_not_a_wrapper(tmp_path: Path) -> None:
     touch(tmp_path, "cat/monday/1.jpg", "cat/tuesday/1.jpg")
     assert find_layout(tmp_path, ["cat", "dog"]).train == tmp_path
     assert find_layout(tmp_path).train == tmp_path / "cat"
 
 
 @pytest.mark.parametrize("names", ["trainA trainB testA testB", "train1 train2 test1"])
-def test_splits_are_no_classes(tmp_path: Path, names: str) -> None:
+def test_splits_are_not_classes(tmp_path: Path, names: str) -> None:
     touch(tmp_path, *(f"{name}/1.jpg" for name in names.split()))
     with pytest.raises(UserError, match=r"are named like splits, not like classes: test"):
         training_classes(find_layout(tmp_path))
@@ -226,7 +226,7 @@ def test_junk_is_ignored_and_counted(tmp_path: Path) -> None:
 
 
 def test_many_classes_take_linear_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each name is hashed a few times; a set of all names for each name would be millions."""
+    """Each name is hashed a few times; a set of all names per name would take millions of hashes."""
 
     class Name(str):
         hashed = 0
@@ -241,7 +241,7 @@ def test_many_classes_take_linear_time(tmp_path: Path, monkeypatch: pytest.Monke
     assert Name.hashed < 10 * 300
 
 
-def test_a_long_scan_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_a_long_scan_reports_its_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setattr("inceptionnext_lit.data.sources.scan._EVERY", 1)
     touch(tmp_path, *(f"{name}/{n}.jpg" for name in "abc" for n in range(5)))
     scan_split(tmp_path, list("abc"), "training")
@@ -255,7 +255,7 @@ def test_a_long_scan_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.Monk
     assert capsys.readouterr().err == ""
 
 
-def test_a_file_is_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, *(f"{name}/{n}.jpg" for name in "ab" for n in range(50)))
     looks: list[object] = []
     for name in ("stat", "lstat"):

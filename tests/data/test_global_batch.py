@@ -13,7 +13,7 @@ def test_accumulation_makes_the_global_batch(total: int, batch_size: int, device
     assert batch_size * devices * expected == total
 
 
-def test_what_cannot_divide_names_the_nearest_choices() -> None:
+def test_an_indivisible_batch_names_the_nearest_choices() -> None:
     with pytest.raises(UserError) as error:
         accumulation(4096, 100, 8)
     assert str(error.value) == (

@@ -13,7 +13,7 @@ from inceptionnext_lit.errors import UserError
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to be in, with photos/{1,2,10}.png, photos/deep/{a,b}.jpg and what is no image."""
+    """The current folder, with photos/{1,2,10}.png, photos/deep/{a,b}.jpg and files that are not images."""
     monkeypatch.chdir(tmp_path)
     for name in ("photos/1.png", "photos/10.png", "photos/2.png", "photos/deep/b.jpg", "photos/deep/a.jpg", "one.bmp"):
         path = Path(name)
@@ -32,7 +32,7 @@ DEEP = ["photos/deep/a.jpg", "photos/deep/b.jpg"]
     ("inputs", "expected"),
     [
         (["one.bmp"], ["one.bmp"]),
-        (["photos/notes.txt"], ["photos/notes.txt"]),  # named outright: it is listed as unreadable
+        (["photos/notes.txt"], ["photos/notes.txt"]),  # named explicitly: it is listed as unreadable
         (["photos"], [*PHOTOS, *DEEP]),
         (["photos/"], [*PHOTOS, *DEEP]),
         (["photos/*"], PHOTOS),
@@ -43,7 +43,7 @@ DEEP = ["photos/deep/a.jpg", "photos/deep/b.jpg"]
         (["photos/2.png", "photos", "./photos/deep/../10.png"], ["photos/2.png", PHOTOS[0], PHOTOS[2], *DEEP]),
     ],
 )
-def test_what_is_meant(place: Path, inputs: list[str], expected: list[str]) -> None:
+def test_inputs(place: Path, inputs: list[str], expected: list[str]) -> None:
     assert resolve_inputs(inputs) == expected
 
 
@@ -86,7 +86,7 @@ def test_a_manifest(place: Path, suffix: str) -> None:
     assert resolve_inputs(["one.bmp", str(path)]) == ["one.bmp", *expected[:2], expected[3]]
 
 
-def test_what_matches_nothing_is_named(place: Path) -> None:
+def test_inputs_without_images_are_refused(place: Path) -> None:
     Path("empty").mkdir()
     Path("empty/list.csv").write_text("path\n")
     for name, message in [
@@ -116,7 +116,7 @@ def test_a_loop_of_links(place: Path) -> None:
     assert len(list_images(place)) == 6
 
 
-def test_what_is_said_of_a_manifest(place: Path) -> None:
+def test_remarks_on_a_manifest(place: Path) -> None:
     Path("photos/notes.txt").write_bytes("Frame\tnote\n1\tx\n10\tÄ\n".encode("cp1252"))
     said: list[str] = []
     columns = ColumnNames(path_column="frame")
@@ -125,4 +125,4 @@ def test_what_is_said_of_a_manifest(place: Path) -> None:
         "photos/notes.txt is not in UTF-8",
         "2 of 2 images were found elsewhere",
     ]
-    assert resolve_inputs(["photos/notes.txt"]) == ["photos/notes.txt"]  # without a column of images it is no manifest
+    assert resolve_inputs(["photos/notes.txt"]) == ["photos/notes.txt"]  # not a manifest without images

@@ -1,4 +1,4 @@
-"""Masks and boxes go where their picture's pixels go."""
+"""Masks and boxes are transformed like their picture."""
 
 import random
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def sample() -> tuple[Image.Image, Mask, BoundingBoxes]:
 
 
 def check(pixels: Tensor, mask: Tensor, box: Tensor, height: int, width: int) -> None:
-    """The picture's white is where the mask and the box say, except at edges, which a resize blurs."""
+    """Check that the picture's white matches the mask and the box, except at edges, which a resize blurs."""
     assert pixels.shape == (3, height, width)
     assert mask.shape == (height, width)
     classes = mask.float()[None]
@@ -79,7 +79,7 @@ def test_evaluation(size: int | list[int], mode: CropMode, crop_pct: float) -> N
     assert boxes.canvas_size == (height, width)
 
 
-def test_what_lies_outside_the_picture_is_ignored() -> None:
+def test_masks_are_ignored_outside_the_picture() -> None:
     picture, mask, box = Image.new("RGB", (40, 20)), Mask(torch.ones(20, 40, dtype=torch.uint8)), sample()[2]
     _, moved = eval_transform(form(32, "border", 1.0)).joint(picture, mask)
     assert torch.equal(moved[:8], torch.full((8, 32), IGNORED, dtype=torch.uint8))
@@ -111,7 +111,7 @@ def draws(transform: Callable[[], Tensor]) -> Tensor:
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_targets_change_no_draw(name: str) -> None:
+def test_targets_do_not_change_the_draws(name: str) -> None:
     picture, mask, box = sample()
     transform = train_transform(AUGMENTATIONS[name], form(32))
     alone = draws(lambda: transform(picture))
@@ -128,14 +128,14 @@ def test_jpeg_files_are_read_with_their_masks(tmp_path: Path) -> None:
         check(*transform.read_joint(path, mask, box), 24, 40)
 
 
-def test_rand_augment_and_targets_refuse_each_other() -> None:
+def test_rand_augment_refuses_targets() -> None:
     transform = train_transform(Augmentation(), form(32))
     with pytest.raises(UserError, match=r"^RandAugment moves pixels, but not masks and boxes; set data\."):
         transform.joint(*sample())
     assert transform(sample()[0]).shape == (3, 32, 32)
 
 
-def test_plain_tensors_are_no_targets() -> None:
+def test_plain_tensors_are_not_targets() -> None:
     transform: Transform = eval_transform(form(32))
     with pytest.raises(TypeError, match=r"Mask or BoundingBoxes; got Tensor"):
         transform.joint(sample()[0], torch.zeros(90, 80))  # type: ignore[arg-type]

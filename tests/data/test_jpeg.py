@@ -1,4 +1,4 @@
-"""The fast way into a JPEG gives the pixels of the slow one, and refuses what that refuses."""
+"""The fast JPEG decoder returns the pixels of the slow one, and refuses the same files."""
 
 import io
 import random
@@ -20,7 +20,7 @@ from inceptionnext_lit.errors import UserError
 
 
 def photo(width: int, height: int) -> Image.Image:
-    """Smooth shades, edges and grain."""
+    """Return an image with gradients, edges and noise."""
     draw = np.random.default_rng(width * 10_000 + height)
     coarse = Image.fromarray(draw.integers(0, 256, (7, 9, 3), dtype=np.uint8))
     smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.float32)
@@ -87,7 +87,7 @@ def test_a_large_crop_is_decoded_at_the_smallest_scale_that_suffices(tmp_path: P
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "random"])
 def test_the_training_crop_agrees_with_timms(tmp_path: Path, interpolation: str) -> None:
-    """Same draws, torch's resize for Pillow's: at most 2 levels of 255 apart, and 0.05 on the average."""
+    """Same draws, but torch's resize instead of Pillow's: at most 2 levels of 255 apart, and 0.05 on average."""
     path = saved(tmp_path / "a.jpg", photo(500, 375), 6)
     ours = RandomCrop((224, 224), (0.08, 1.0), (3 / 4, 4 / 3), interpolation)
     theirs = RandomResizedCropAndInterpolation(224, interpolation=interpolation)
@@ -107,7 +107,7 @@ def test_the_training_crop_agrees_with_timms(tmp_path: Path, interpolation: str)
 
 
 def test_a_large_photo_agrees_with_timms_crop_nearly(tmp_path: Path) -> None:
-    """Scaled while decoding: another filter than Pillow's, at edges rounded to the scale's grid."""
+    """Scaling while decoding uses another filter than Pillow, and edges rounded to the scale's grid."""
     path = saved(tmp_path / "a.jpg", photo(1600, 1200))
     ours, theirs = (
         RandomCrop((224, 224), (0.4, 1.0), (3 / 4, 4 / 3), "bicubic"),
@@ -135,7 +135,7 @@ def outcome(path: str, fast: bool) -> tuple[str, bytes]:
 
 @pytest.mark.parametrize("progressive", [False, True])
 def test_damaged_files_end_as_in_pillow(tmp_path: Path, progressive: bool) -> None:
-    """Cut at every length, and with bytes changed at random: the same pixels, or the same sentence."""
+    """Truncated at every length, and with random bytes changed: the same pixels, or the same error."""
     buffer = io.BytesIO()
     photo(40, 32).save(buffer, "JPEG", quality=80, progressive=progressive)
     content = buffer.getvalue()
@@ -169,7 +169,7 @@ def test_a_truncated_file_is_refused_in_training(tmp_path: Path) -> None:
         transform.read(path)
 
 
-def test_what_is_no_plain_jpeg_takes_the_slow_way(tmp_path: Path) -> None:
+def test_other_files_use_the_slow_decoder(tmp_path: Path) -> None:
     cmyk, png = tmp_path / "a.jpg", tmp_path / "b.jpg"
     photo(40, 30).convert("CMYK").save(cmyk)
     photo(40, 30).save(png, "PNG")

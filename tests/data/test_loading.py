@@ -57,7 +57,7 @@ def test_mode(tmp_path: Path, image: Image.Image, name: str, expected: list[tupl
 
 
 @pytest.mark.parametrize("mode", ["PA", "RGBa", "YCbCr", "HSV", "RGBX"])
-def test_mode_that_common_files_do_not_bring(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_modes_that_common_files_do_not_have(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     value, expected = {
         "PA": ((0, 0), (255, 255, 255)),
         "RGBa": ((51, 0, 0, 51), (255, 204, 204)),
@@ -73,8 +73,8 @@ def test_mode_that_common_files_do_not_bring(mode: str, monkeypatch: pytest.Monk
 def test_lab_is_converted(tmp_path: Path) -> None:
     to_lab = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
     lab = ImageCms.applyTransform(Image.new("RGB", (1, 1), (255, 255, 255)), to_lab)
-    (colour,) = pixels(saved(tmp_path / "a.tif", lab))
-    assert min(colour) >= 250
+    (color,) = pixels(saved(tmp_path / "a.tif", lab))
+    assert min(color) >= 250
 
 
 def test_palette_with_and_without_transparency(tmp_path: Path) -> None:
@@ -86,11 +86,11 @@ def test_palette_with_and_without_transparency(tmp_path: Path) -> None:
     assert pixels(saved(tmp_path / "c.gif", image, transparency=1))[1] == (255, 255, 255)
 
 
-def test_one_transparent_colour(tmp_path: Path) -> None:
-    grey = saved(tmp_path / "l.png", row("L", 7, 8), transparency=8)
-    assert pixels(grey) == [(7, 7, 7), (255, 255, 255)]
-    colour = saved(tmp_path / "rgb.png", row("RGB", (1, 2, 3), (4, 5, 6)), transparency=(4, 5, 6))
-    assert pixels(colour) == [(1, 2, 3), (255, 255, 255)]
+def test_one_transparent_color(tmp_path: Path) -> None:
+    gray = saved(tmp_path / "l.png", row("L", 7, 8), transparency=8)
+    assert pixels(gray) == [(7, 7, 7), (255, 255, 255)]
+    color = saved(tmp_path / "rgb.png", row("RGB", (1, 2, 3), (4, 5, 6)), transparency=(4, 5, 6))
+    assert pixels(color) == [(1, 2, 3), (255, 255, 255)]
     deep = saved(tmp_path / "i16.png", row("I;16", 2570, 2571), transparency=2571)
     assert pixels(deep) == [(10, 10, 10), (255, 255, 255)]
 

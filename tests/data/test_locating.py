@@ -1,4 +1,4 @@
-"""Images that are not where, or not as, a manifest names them."""
+"""Images whose location or name differs from the manifest."""
 
 import unicodedata
 from pathlib import Path
@@ -10,7 +10,7 @@ from inceptionnext_lit.errors import UserError
 
 
 def found(root: Path, files: list[str], named: list[str], name: str = "list.csv") -> list[str]:
-    """What a manifest's paths are taken for, relative to its folder."""
+    """Return the files found for a manifest's paths, relative to its folder."""
     for file in files:
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         (root / file).touch()
@@ -36,7 +36,7 @@ def found(root: Path, files: list[str], named: list[str], name: str = "list.csv"
         ("images/birds/a.png", r"birds\a"),
     ],
 )
-def test_one_file_can_be_meant(tmp_path: Path, file: str, named: str) -> None:
+def test_a_unique_match_is_found(tmp_path: Path, file: str, named: str) -> None:
     assert found(tmp_path, [file, "other.jpg", "notes/a.jpg"], [named, "other.jpg"]) == [str(Path(file)), "other.jpg"]
 
 
@@ -70,12 +70,12 @@ def test_kaggle(tmp_path: Path) -> None:
         (["images/a.jpg"], "/elsewhere/a.jpg", r"^Files that .* names do not exist, 1 of 1"),
     ],
 )  # fmt: skip
-def test_none_or_several_can_be_meant(tmp_path: Path, files: list[str], named: str, message: str) -> None:
+def test_no_match_or_several_are_refused(tmp_path: Path, files: list[str], named: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         found(tmp_path, files, [named])
 
 
-def test_a_link_to_a_folder_of_images_is_no_second_one(tmp_path: Path) -> None:
+def test_a_link_to_a_folder_of_images_is_not_a_second_match(tmp_path: Path) -> None:
     (tmp_path / "images").symlink_to("img", target_is_directory=True)
     assert found(tmp_path, ["img/a.jpg"], ["a"]) == ["images/a.jpg"]
 

@@ -1,4 +1,4 @@
-"""Manifests: what is read from them, and what is refused with which sentence."""
+"""Manifests: what is read from them, and the errors."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Writes a manifest; the images that it names exist, empty."""
+    """Write a manifest, and the images that it names as empty files."""
 
     def run(*lines: str, name: str = "list.csv", images: str = "a.jpg b.jpg c/d.jpg") -> Path:
         for image in images.split():
@@ -83,11 +83,11 @@ def test_several_labels(write: Write, cells: list[str], expected: list[tuple[str
 def test_paths_for_prediction_need_one_column_only(write: Write, tmp_path: Path) -> None:
     path = write("path,label,probability,top5", "none.jpg,cat,0.5,{}", ",,,")
     assert read_paths(path) == ([f"{tmp_path}/none.jpg"], ())
-    with pytest.raises(UserError, match=r"list\.csv has no column path \(it has colour\)"):
-        read_paths(write("colour", "red"))
+    with pytest.raises(UserError, match=r"list\.csv has no column path \(it has color\)"):
+        read_paths(write("color", "red"))
 
 
-def test_what_is_named_like_a_manifest(tmp_path: Path) -> None:
+def test_names_of_manifests(tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
     names = ["a.csv", "b.TSV", "c.parquet", "d.csv.gz", "e.xls", "f.jpg", "g.zip", "folder.csv"]
     assert [is_table(tmp_path / name) for name in names] == [True] * 5 + [False] * 3
@@ -134,7 +134,7 @@ def test_one_label_each_where_several_are_expected(write: Write) -> None:
         read_manifest(write("path,label", "a.jpg,cat", "b.jpg,dog"), multi_label=True)
 
 
-def test_a_manifest_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_manifest(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"There is no manifest .*none\.csv"):
         read_manifest(tmp_path / "none.csv")
 
@@ -200,7 +200,7 @@ def test_named_columns(write: Write, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_columns_that_are_open(write: Write, header: str, message: str) -> None:
+def test_ambiguous_columns(write: Write, header: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         read_manifest(write(header, "a.jpg,cat,dog"))
 

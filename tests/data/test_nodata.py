@@ -1,4 +1,4 @@
-"""Pixels without data, and floats out of their range."""
+"""Pixels without data, and floats out of range."""
 
 import math
 import warnings
@@ -21,7 +21,7 @@ LEAST = float(np.finfo(np.float32).min)
 
 
 def write(path: Path, values: np.ndarray, tag: str | None = None, **options: Any) -> Path:
-    """Writes a TIFF as GDAL does, with its tag for no data."""
+    """Write a TIFF as GDAL does, with its tag for no data."""
     path.parent.mkdir(parents=True, exist_ok=True)
     tags = [] if tag is None else [(GDAL_NODATA, "s", 0, tag, True)]
     tifffile.imwrite(path, values, extratags=tags, metadata=None, **({"planarconfig": "contig"} | options))
@@ -71,7 +71,7 @@ def test_values_that_are_not_finite_are_refused_without_a_tag(tmp_path: Path) ->
     assert torch.equal(load_image(tmp_path / "a.npy", 1, nodata=1e300, fill=[0.25]), torch.tensor([[[0.25, 0.5]]]))
 
 
-def test_pictures_show_the_fill_where_all_colours_are_no_data(tmp_path: Path) -> None:
+def test_pictures_show_the_fill_where_all_colors_are_no_data(tmp_path: Path) -> None:
     values = np.full((2, 3, 3), 200, np.uint8)
     values[0, 0] = 0
     values[1, 1] = 0, 0, 9
@@ -79,10 +79,10 @@ def test_pictures_show_the_fill_where_all_colours_are_no_data(tmp_path: Path) ->
     image = load_image(path, fill=[0.4, 0.2, 0.6])
     assert [image.getpixel(place) for place in ((0, 0), (1, 1), (2, 1))] == [(102, 51, 153), (0, 0, 9), (200, 200, 200)]
     assert load_image(path, 1, fill=[0.4]).getpixel((0, 0)) == 102
-    grey = Image.fromarray(np.array([[0, 65535], [257, 0]], np.uint16))
+    gray = Image.fromarray(np.array([[0, 65535], [257, 0]], np.uint16))
     exif = Image.Exif()
     exif[0x0112] = 6  # upright, the left column becomes the top row, from below
-    grey.save(tmp_path / "b.png", exif=exif)
+    gray.save(tmp_path / "b.png", exif=exif)
     turned = load_image(tmp_path / "b.png", 1, nodata=257, fill=[0.4])
     assert list(turned.tobytes()) == [102, 0, 0, 255]
 
@@ -92,13 +92,13 @@ def folder(root: Path, fill: float, odd: float, dtype: Any = np.float32) -> Path
         for number in range(5):
             values = np.full((8, 8, 5), fill, dtype)
             values[:2, :2] = odd
-            options = {"photometric": "minisblack", "description": f"{name}{number}"}  # else they would be copies
+            options = {"photometric": "minisblack", "description": f"{name}{number}"}  # otherwise they would be copies
             write(root / name / f"{number}.tif", values, "-9999", **options)
     return root
 
 
 @pytest.mark.parametrize("stage", ["fit", "validate", "predict"])
-def test_no_data_becomes_zero_in_batches_and_is_said_once(tmp_path: Path, stage: str) -> None:
+def test_no_data_becomes_zero_in_batches_with_one_warning(tmp_path: Path, stage: str) -> None:
     data = ImageFolderDataModule(
         str(folder(tmp_path, 0.5, -9999)), in_chans=5, image_size=8, num_workers=0, input=InputOptions(crop_pct=1.0),
         augmentation="none", batch_size=2,

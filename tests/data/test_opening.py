@@ -1,4 +1,4 @@
-"""Which files are opened at all: formats of a list, no more pixels than a limit, and no pipes."""
+"""Files that may be opened: only listed formats, up to a limit of pixels, and no pipes."""
 
 import io
 import os
@@ -17,7 +17,7 @@ from inceptionnext_lit.data.decode.opening import FORMATS, identify
 from inceptionnext_lit.errors import UserError
 from tests.postscript import EPS, fake_ghostscript
 
-# Pillow's other formats that a file can be written in here, among them those that call programs or parse text
+# Pillow's other formats that can be written here, including those that call programs or parse text
 UNREAD = ("EPS", "IM", "PCX", "TGA", "SGI", "XBM", "MSP", "DDS", "BLP", "PALM", "ICNS", "SPIDER")
 
 
@@ -40,7 +40,7 @@ def test_other_formats_are_refused(tmp_path: Path, format: str) -> None:
     Image.init()  # all of them are known to Pillow
     mode = {"MSP": "1", "XBM": "1", "SPIDER": "F", "PALM": "P", "BLP": "P"}.get(format, "RGB")
     Image.new(mode, (16, 16)).save(tmp_path / "photo", format)
-    (tmp_path / "photo").rename(tmp_path / "photo.jpg")  # under that name SPIDER would take all of .jpg for its own
+    (tmp_path / "photo").rename(tmp_path / "photo.jpg")  # with that name, SPIDER would register .jpg as its own suffix
     with pytest.raises(UserError, match=r"photo\.jpg: its content is not an image of a known format"):
         load_image(tmp_path / "photo.jpg")
 
@@ -94,7 +94,7 @@ def test_an_array_that_claims_more_than_its_file_holds(tmp_path: Path) -> None:
     with open(tmp_path / "a.npy", "wb") as file:
         header = {"descr": "<f8", "fortran_order": False, "shape": (10**6, 10**6, 5)}
         np.lib.format.write_array_header_1_0(file, header)
-    with pytest.raises(UserError, match=r"Cannot read the image .*a\.npy: "):  # and takes no 36 TiB before
+    with pytest.raises(UserError, match=r"Cannot read the image .*a\.npy: "):  # without allocating 36 TiB first
         load_image(tmp_path / "a.npy", 5, 10**13)
 
 

@@ -19,7 +19,7 @@ MEAN = [0.485, 0.456, 0.406]
 
 @pytest.fixture(scope="module")
 def pictures(sample: Path) -> list[Image.Image]:
-    """A photo-like picture, a real one enlarged, and what is at the edge: dark, of one colour, or tiny."""
+    """A photo-like picture, a real one enlarged, and edge cases: dark, uniform and tiny ones."""
     with Image.open(sorted((sample / "train" / "bag").iterdir())[0]) as image:
         real = image.convert("RGB").resize((90, 70), Image.Resampling.BICUBIC)
     return [
@@ -32,7 +32,7 @@ def pictures(sample: Path) -> list[Image.Image]:
 @pytest.mark.parametrize("increasing", [True, False])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "random"])
 def test_operations_are_timms(pictures: list[Image.Image], increasing: bool, interpolation: str) -> None:
-    """Exact, but for a sheared pixel whose exact value is a whole number: there, a level of 255 may be missing."""
+    """Equal, except that sheared pixels whose exact value is a whole number may differ by one level of 255."""
     hparams: dict[str, object] = {"img_mean": (124, 116, 104), "magnitude_std": 0.5}
     if interpolation != "random":
         hparams["interpolation"] = str_to_pil_interp(interpolation)
@@ -50,13 +50,13 @@ def test_operations_are_timms(pictures: list[Image.Image], increasing: bool, int
                 random.seed(number)
                 try:
                     expected = np.asarray(other(picture)).astype(int)
-                except ValueError:  # posterize to 0 bits, which timm cannot
+                except ValueError:  # posterize to 0 bits, which timm does not support
                     assert "Posterize" in other.name
                     continue
                 random.seed(number)
                 before = np.array(picture)
                 difference = np.abs(mine(before).astype(int) - expected)
-                assert np.array_equal(before, np.asarray(picture))  # the input stays
+                assert np.array_equal(before, np.asarray(picture))  # the input does not change
                 worst[mine.name] = max(worst[mine.name], int(difference.max()))
                 differing[mine.name].append(float((difference > 0).mean()))
     assert len(worst) == 15
@@ -65,8 +65,8 @@ def test_operations_are_timms(pictures: list[Image.Image], increasing: bool, int
     assert np.mean(differing["ShearX"] + differing["ShearY"]) < 0.01
 
 
-def test_what_is_drawn_is_timms() -> None:
-    """Two operations, each at probability one half, at a magnitude of mean 9 and deviation 0.5, in either direction."""
+def test_draws_are_timms() -> None:
+    """Two operations, each with probability 0.5, with magnitudes of mean 9 and deviation 0.5, in either direction."""
     ops = operations(Augmentation(), MEAN)
     drawn: Counter[str] = Counter()
     levels: list[float] = []

@@ -1,4 +1,4 @@
-"""The embedded images: what they are, and that unpacking survives company and interruption."""
+"""The embedded images: their content, and unpacking by several processes or after an interruption."""
 
 import hashlib
 import importlib.util
@@ -39,14 +39,14 @@ def test_content() -> None:
     counts = Counter(name.rpartition("/")[0] for name in images)
     expected = {f"train/{name}": 600 for name in CLASSES} | {f"val/{name}": 100 for name in CLASSES}
     assert counts == expected
-    assert len(set(images.values())) == 7000  # no image twice, in neither part
+    assert len(set(images.values())) == 7000  # no image occurs twice
     digest = hashlib.sha256()
     for name in sorted(images):
         digest.update(name.encode() + images[name])
     assert digest.hexdigest() == PIXELS_SHA256
 
 
-def test_licence_lies_in_and_beside_the_archive() -> None:
+def test_license_is_in_and_next_to_the_archive() -> None:
     text = ARCHIVE.with_name("LICENSE-fashion-mnist").read_text()
     assert text.startswith(
         "MIT License\n\nCopyright (c) 2017 Zalando SE\n\nPermission is hereby granted, free of charge"

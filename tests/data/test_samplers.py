@@ -6,7 +6,7 @@ from inceptionnext_lit.data.samplers import Draw, EvaluationSampler, TrainingSam
 
 
 def dealt(replicas: int, batch_size: int, *, length: int = 50, step_size: int = 12, epoch: int = 3) -> list[set[Draw]]:
-    """The images of each optimiser step over all processes."""
+    """Return the images of each optimizer step over all ranks."""
     shares = []
     for rank in range(replicas):
         sampler = TrainingSampler(length, step_size, seed=1, replicas=replicas, rank=rank)
@@ -20,14 +20,14 @@ def dealt(replicas: int, batch_size: int, *, length: int = 50, step_size: int = 
 
 
 @pytest.mark.parametrize(("replicas", "batch_size"), [(1, 6), (1, 3), (2, 6), (2, 3), (3, 4), (4, 1)])
-def test_a_step_has_the_same_images_on_any_number_of_processes(replicas: int, batch_size: int) -> None:
+def test_a_step_has_the_same_images_on_any_number_of_ranks(replicas: int, batch_size: int) -> None:
     steps = dealt(replicas, batch_size)
     assert steps == dealt(1, 12)
     assert len(steps) == 50 // 12
     assert all(len(step) == 12 for step in steps)
 
 
-def test_order_is_a_function_of_seed_and_epoch() -> None:
+def test_order_depends_only_on_seed_and_epoch() -> None:
     def order(seed: int, epoch: int) -> list[int]:
         sampler = TrainingSampler(20, 5, seed=seed)
         sampler.set_epoch(epoch)
@@ -73,11 +73,11 @@ def test_without_shuffling_the_order_is_the_folders() -> None:
 
 @pytest.mark.parametrize("replicas", [1, 2, 3, 5, 8])
 @pytest.mark.parametrize("length", [1, 4, 8, 10, 101])
-def test_evaluation_sees_every_image_once_in_the_batches_of_one_process(length: int, replicas: int) -> None:
+def test_evaluation_sees_every_image_once_in_the_batches_of_one_rank(length: int, replicas: int) -> None:
     single = [range(start, min(start + 4, length)) for start in range(0, length, 4)]
     shares = [list(EvaluationSampler(length, 4, replicas=replicas, rank=rank)) for rank in range(replicas)]
     counts = [-(-len(share) // 4) for share in shares]
-    assert len(set(counts)) == 1  # as many batches on each process, or the others would wait for ever
+    assert len(set(counts)) == 1  # equally many batches on each rank, or the others would block
     batches = [share[i : i + 4] for share in shares for i in range(0, len(share), 4)]
     counted = [[draw.image for draw in batch if draw.counts] for batch in batches]
     assert sorted(filter(None, counted)) == [list(batch) for batch in single]

@@ -1,4 +1,4 @@
-"""Images in arrays: the same as a list of samples, without an object for each image."""
+"""Samples in arrays: equal to a list of samples, without an object per image."""
 
 import pickle
 import tracemalloc
@@ -19,7 +19,7 @@ SEVERAL = [
 
 
 @pytest.mark.parametrize("images", [SINGLE, SEVERAL, []])
-def test_they_are_the_list_that_they_were_made_of(images: list[Sample]) -> None:
+def test_they_equal_the_packed_list(images: list[Sample]) -> None:
     packed = Samples.of(images)
     assert packed == images
     assert list(packed) == images
@@ -44,7 +44,7 @@ def test_labels_are_plain_numbers() -> None:
     assert Samples.of(SEVERAL).owners().tolist() == [0, 0, 2, 3, 3, 3]
 
 
-def test_labels_under_other_numbers_stay_in_order() -> None:
+def test_relabeled_labels_are_sorted() -> None:
     swapped = Samples.of(SEVERAL).relabeled(np.array([2, 1, 0], dtype=np.int32))
     assert [sample.label for sample in swapped] == [(0, 2), (), (1,), (0, 1, 2)]
     assert [s.label for s in Samples.of(SINGLE).relabeled(np.array([5, 6, 7], dtype=np.int32))] == [6, 5, 7, 5]

@@ -1,4 +1,4 @@
-"""Mean and deviation that cannot be those of the images."""
+"""A mean and standard deviation that do not match the images."""
 
 import warnings
 
@@ -32,7 +32,7 @@ def pixels(center: float, spread: float, channels: int = 3, images: int = 64) ->
         (0.5, 0.0, *IMAGENET),  # nothing to compare
     ],
 )
-def test_nothing_is_said(center: float, spread: float, mean: list[float], std: list[float]) -> None:
+def test_no_warning(center: float, spread: float, mean: list[float], std: list[float]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         seen = SeenPixels(form(mean, std))
@@ -55,7 +55,7 @@ def test_far_off(center: float, spread: float, mean: list[float], std: list[floa
         seen.note(pixels(center, spread, channels=1))
     with pytest.warns(UserWarning, match=r"^The first 256 training images have a mean of \[0\.") as said:
         seen.note(pixels(center, spread, channels=1))
-    seen.note(pixels(center, spread, channels=1))  # said once
+    seen.note(pixels(center, spread, channels=1))  # warns once
     assert len(said) == 1
     assert f"but data.input.mean is {mean} and data.input.std is {std}; set them to those of the images" in str(
         said[0].message
@@ -69,7 +69,7 @@ def test_the_numbers_are_those_of_the_images() -> None:
         SeenPixels(form([0.5], [0.25])).note(batch)
 
 
-def test_numbers_for_pixels_up_to_255_are_seen_at_once() -> None:
+def test_values_for_pixels_up_to_255_warn_at_once() -> None:
     with pytest.warns(
         UserWarning, match=r"^data\.input\.mean is \[123\.7, 116\.3, 103\.5\] .* pixels are 0 to 1; divide them by"
     ):

@@ -1,4 +1,4 @@
-"""Which samples are held back, make a fold, or a few-shot subset."""
+"""Held-back samples, folds and few-shot subsets."""
 
 import os
 from collections import Counter
@@ -69,7 +69,7 @@ def test_folds_are_disjoint_complete_and_stratified(tmp_path: Path) -> None:
 
 
 def grouped(root: Path) -> list[Sample]:
-    """Sixty images of two classes by twelve people, who have both classes in unequal shares."""
+    """Return 60 images of two classes in 12 groups, with unequal shares of the classes."""
     return [Sample(str(root / f"{n}.jpg"), int(n % 5 > 2), group=f"person {n % 12}") for n in range(60)]
 
 

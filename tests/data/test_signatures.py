@@ -1,4 +1,4 @@
-"""Files whose names do not say what they are."""
+"""Files whose names do not show their format."""
 
 import importlib
 import os
@@ -17,17 +17,17 @@ from inceptionnext_lit.data.sources.files import IMAGE_SUFFIXES, is_image_file, 
 from inceptionnext_lit.data.sources.inputs import resolve_inputs
 from inceptionnext_lit.errors import UserError
 
-COLOUR = (200, 100, 50)
+COLOR = (200, 100, 50)
 
 
 def save_heif(path: Path, size: tuple[int, int] = (64, 48)) -> Path:
-    pillow_heif.from_pillow(Image.new("RGB", size, COLOUR)).save(str(path), quality=95)
+    pillow_heif.from_pillow(Image.new("RGB", size, COLOR)).save(str(path), quality=95)
     return path
 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_an_image_without_an_ending_is_found_by_its_content(tmp_path: Path, format: str) -> None:
-    Image.new("RGB", (32, 32), COLOUR).save(
+    Image.new("RGB", (32, 32), COLOR).save(
         tmp_path / "0a1b2c", format, **({"sizes": [(32, 32)]} if format == "ICO" else {})
     )
     assert has_image_signature(tmp_path / "0a1b2c")
@@ -80,15 +80,15 @@ def test_training_on_files_without_an_ending(tmp_path: Path) -> None:
     [("a.ico", "ICO"), ("a.jp2", "JPEG2000"), ("a.j2k", "JPEG2000"), ("a.mpo", "JPEG"), ("a.apng", "PNG")],
 )
 def test_more_endings_are_read(tmp_path: Path, name: str, format: str) -> None:
-    Image.new("RGB", (32, 32), COLOUR).save(
+    Image.new("RGB", (32, 32), COLOR).save(
         tmp_path / name, format, **({"sizes": [(32, 32)]} if format == "ICO" else {})
     )
     (path,) = list_images(tmp_path)
-    assert np.abs(np.asarray(load_image(path)).astype(int) - COLOUR).max() <= 2
+    assert np.abs(np.asarray(load_image(path)).astype(int) - COLOR).max() <= 2
 
 
 def test_the_largest_picture_of_an_icon_is_read(tmp_path: Path) -> None:
-    Image.new("RGB", (64, 64), COLOUR).save(tmp_path / "a.ico", sizes=[(16, 16), (64, 64), (32, 32)])
+    Image.new("RGB", (64, 64), COLOR).save(tmp_path / "a.ico", sizes=[(16, 16), (64, 64), (32, 32)])
     assert load_image(tmp_path / "a.ico").size == (64, 64)
 
 
@@ -98,7 +98,7 @@ def test_heic_is_read_whatever_its_name(tmp_path: Path, name: str) -> None:
     assert list_images(tmp_path) == [str(path)]
     image = load_image(path)
     assert image.size == (64, 48)
-    assert np.abs(np.asarray(image).astype(int) - COLOUR).max() <= 4
+    assert np.abs(np.asarray(image).astype(int) - COLOR).max() <= 4
     with pytest.raises(
         UserError, match=r"it has 64×48 pixels, more than data\.bad_images\.max_pixels allows \(3,000\)"
     ):

@@ -24,12 +24,12 @@ from tests.batches import finished
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:All images of the class"),  # the files are copies of one or two images
-    pytest.mark.filterwarnings("ignore:Too many groups share copies"),  # likewise
+    pytest.mark.filterwarnings("ignore:Too many groups share copies"),
 ]
 
 
 def manifest(root: Path, columns: str, *rows: tuple[Any, ...], name: str = "list.csv") -> Path:
-    """A manifest whose images are one-coloured; ``cat`` is dark, everything else bright."""
+    """Write a manifest of uniform images; ``cat`` is dark, everything else bright."""
     names = columns.split()
     for row in rows:
         path = root / str(row[names.index("path")])
@@ -70,7 +70,7 @@ def test_a_manifest_with_splits_and_weights(tmp_path: Path) -> None:
     assert names(data.test_set.samples) == ["4.png"]
 
 
-def test_a_manifest_without_splits_is_divided_with_groups_in_one_piece(tmp_path: Path) -> None:
+def test_a_manifest_without_splits_is_split_without_dividing_groups(tmp_path: Path) -> None:
     rows = [(f"{n}.png", "cat" if n % 2 else "dog", f"person {n // 4}") for n in range(40)]
     path = manifest(tmp_path, "path label group", *rows)
     data = build(path)
@@ -96,7 +96,7 @@ def test_folds_and_few_images(tmp_path: Path) -> None:
     assert sorted(held) == sorted(f"{n}.png" for n in range(30))
 
 
-def test_folds_beside_a_validation_split(tmp_path: Path) -> None:
+def test_folds_with_a_validation_split(tmp_path: Path) -> None:
     rows = [(f"{n}.png", "cat" if n % 2 else "dog", "val" if n > 7 else "train") for n in range(10)]
     with pytest.raises(
         UserError, match=r"data\.split\.num_folds divides the training split, but there is a validation"
@@ -125,7 +125,7 @@ def test_ranges(of: Callable[..., Any], options: dict[str, Any], message: str) -
         of(**options)
 
 
-def test_a_share_beside_folds() -> None:
+def test_a_fraction_with_folds() -> None:
     message = (
         r"^data\.split\.val_fraction 0\.1 has no effect with data\.split\.num_folds 5: each fold holds back 1/5 of "
         r"the images\. Leave one of them out\.$"
@@ -138,7 +138,7 @@ def test_a_share_beside_folds() -> None:
         ImageFolderDataModule(split=SplitRules(val_fraction=0.1))
 
 
-def test_labels_that_do_not_go_with_the_given_classes(tmp_path: Path) -> None:
+def test_labels_that_are_not_among_the_given_classes(tmp_path: Path) -> None:
     rows = [(f"{n}.png", "cat" if n % 2 else "dog") for n in range(10)]
     path = manifest(tmp_path, "path label", *rows)
     with pytest.raises(UserError, match=r"labels that the checkpoint .* does not have: cat\. Known are cow, dog\."):

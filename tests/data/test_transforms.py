@@ -37,7 +37,7 @@ def noise(width: int, height: int) -> Image.Image:
 
 
 def applied(transform: Transform, image: Image.Image, form: Preprocessing, erasing: float = 0.0) -> torch.Tensor:
-    """What the model gets of one image: pixels from the loader, the rest as on the device."""
+    """Return the model's input for one image: pixels from the loader, then the processing on the device."""
     pixels = transform(image)
     assert pixels.dtype == torch.uint8
     erasures = [draw_erasure(erasing, *pixels.shape[1:])] if erasing else []
@@ -64,8 +64,8 @@ def test_eval_equals_timms(image_size: tuple[int, int], size: int, crop_pct: flo
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_eval_is_that_of_single_images_to_the_last_bit(channels: int) -> None:
-    """Conversion and normalisation of a batch on the device against those of each image in turn."""
+def test_eval_equals_single_images_bit_for_bit(channels: int) -> None:
+    """Compare the conversion and normalization of a batch with those of single images."""
     form = Preprocessing(
         image_size=32, crop_pct=0.9, interpolation="bicubic", mean=[0.485, 0.456, 0.406, 0.31][:channels],
         std=[0.229, 0.224, 0.225, 0.27][:channels],
@@ -87,7 +87,7 @@ def test_every_byte_is_normalized_exactly() -> None:
     assert torch.equal(ToInput(form)(values)[0], expected)
 
 
-def test_eval_normalises_by_hand() -> None:
+def test_eval_normalizes_as_by_hand() -> None:
     form = preprocessing(4, 1.0)
     out = applied(eval_transform(form), Image.new("RGB", (9, 9), (255, 0, 51)), form)
     expected = [(1 - 0.485) / 0.229, (0 - 0.456) / 0.224, (0.2 - 0.406) / 0.225]
@@ -140,14 +140,14 @@ def test_strong_equals_timms_draw_by_draw() -> None:
     assert erased >= 5
 
 
-def test_colour_jitter_is_off_where_rand_augment_is_on() -> None:
-    colour = Image.new("RGB", (16, 16), (200, 100, 50))
+def test_color_jitter_is_off_if_rand_augment_is_on() -> None:
+    color = Image.new("RGB", (16, 16), (200, 100, 50))
     jitter = train_transform(replace(NO_DRAW, color_jitter=0.4), preprocessing(16))
     seed()
-    assert len({jitter(colour)[0, 0, 0].item() for _ in range(20)}) > 10
+    assert len({jitter(color)[0, 0, 0].item() for _ in range(20)}) > 10
     never = replace(NO_DRAW, color_jitter=0.4, rand_augment_magnitude=0.0, rand_augment_std=0.0)
     still = train_transform(never, preprocessing(16))
-    assert len({still(colour)[:, 0, 0].numpy().tobytes() for _ in range(100)}) < 30  # operations of magnitude 0 alone
+    assert len({still(color)[:, 0, 0].numpy().tobytes() for _ in range(100)}) < 30  # operations of magnitude 0 alone
     assert "ColorJitter" in str(vars(jitter))
     assert "ColorJitter" not in str(vars(still))
 
@@ -190,7 +190,7 @@ def test_every_level_gives_bytes(level: str, image_size: tuple[int, int]) -> Non
 
 
 def test_timms_rand_augment_posterizes_to_0_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reason for our own: Pillow 13 raises an error then, and earlier releases return a black picture."""
+    """The reason for our own version: Pillow 13 raises an error then, and earlier releases return a black picture."""
     kept: list[int] = []
 
     def posterize(image: Image.Image, bits: int) -> Image.Image:
@@ -243,8 +243,8 @@ def test_rand_augment_fills_with_the_mean() -> None:
         if op.name in ("Rotate", "ShearX", "ShearY", "TranslateXRel", "TranslateYRel"):
             op.prob = 1.0
             seed()
-            colours = {tuple(colour) for colour in op(np.zeros((32, 32, 3), np.uint8)).reshape(-1, 3).tolist()}
-            assert colours == {(0, 0, 0), (124, 116, 104)}
+            colors = {tuple(color) for color in op(np.zeros((32, 32, 3), np.uint8)).reshape(-1, 3).tolist()}
+            assert colors == {(0, 0, 0), (124, 116, 104)}
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_other_modes_of_cropping_equal_timms(
 
 @pytest.mark.parametrize("mode", ["center", "squash", "border"])
 @pytest.mark.parametrize(
-    "picture", [Image.new("L", (20, 40), 255), torch.ones(5, 40, 20)], ids=["grey", "five channels"]
+    "picture", [Image.new("L", (20, 40), 255), torch.ones(5, 40, 20)], ids=["gray", "five channels"]
 )
 def test_modes_of_cropping_on_other_channels(mode: CropMode, picture: Image.Image | torch.Tensor) -> None:
     channels = 1 if isinstance(picture, Image.Image) else 5

@@ -1,4 +1,4 @@
-"""What the recipes' sources compute, written down from their code, and how a recipe becomes this package's objects."""
+"""Formulas from the code of the recipes' sources, and the construction of a recipe's objects."""
 
 import math
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ recipes = pytest.mark.parametrize(
 
 
 class Recipe(NamedTuple):
-    """A recipe of the package, as its objects."""
+    """Build the objects of one of the package's recipes."""
 
     config: dict[str, Any]
     schedule: Schedule
@@ -56,7 +56,7 @@ def recipe(stem: str) -> Recipe:
 
 
 def timm_rate(epoch: int, base: float, total: int, warmup: int, first: float, last: float) -> float:
-    """``CosineLRScheduler`` of timm 0.6.11 without a prefix or a noise, after ``total`` epochs at its minimum."""
+    """``CosineLRScheduler`` of timm 0.6.11 without prefix and noise, at its minimum after ``total`` epochs."""
     if epoch < warmup:
         return first + epoch * (base - first) / warmup
     if epoch >= total:
@@ -73,7 +73,7 @@ def convnext_rates(base: float, last: float, epochs: int, steps: int, warmup_epo
 
 
 def rates_of(stem: str) -> tuple[list[float], int]:
-    """The rate of every step of a recipe by its source's formula, and the steps of an epoch."""
+    """Return the learning rate of every step of a recipe by its source's formula, and the steps per epoch."""
     steps = IMAGENET // {"atto": 1280, "base_384": 1024}.get(stem, 1024 if stem in DEIT else 4096)
     if stem == "base_384":  # minimum and warm-up at the same 5e-5
         return [5e-5] * (30 * steps), steps

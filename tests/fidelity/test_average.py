@@ -16,7 +16,7 @@ STEPS = 6
 
 
 class Recorded(ClassificationTask):
-    """Notes the weights after each step."""
+    """Record the weights after each step."""
 
     def on_train_start(self) -> None:
         super().on_train_start()

@@ -1,4 +1,4 @@
-"""What is drawn for an image has its source's distribution."""
+"""The random draws for an image have their source's distribution."""
 
 import math
 import random
@@ -24,7 +24,7 @@ TWO = BOUND * math.sqrt(2)  # and for two
 
 
 def magnitudes(ops: list, count: int) -> np.ndarray:
-    """The magnitudes that an operation hands to its level, as :meth:`AugmentOp.__call__` draws them."""
+    """Return the magnitudes of an operation, as drawn by :meth:`AugmentOp.__call__`."""
     seen: list[float] = []
     op = ops[0]
     op.prob, op.level_fn, op.aug_fn = 1.0, lambda level, hparams: seen.append(level) or (), lambda image, *a, **k: image
@@ -51,7 +51,7 @@ def test_rand_augments_magnitudes(stem: str) -> None:
 
 
 def test_the_crop() -> None:
-    """Top, left, height and width of 4,000 crops of one picture, beside timm's."""
+    """Compare top, left, height and width of 4,000 crops of one picture with timm's."""
     image = Image.new("RGB", (500, 375))
     crop = RandomCrop((224, 224), (0.08, 1.0), (3 / 4, 4 / 3), "bicubic")
     random.seed(0)

@@ -1,4 +1,4 @@
-"""The evaluation of a recipe sees timm's pixels, of a picture with an orientation too."""
+"""The evaluation of a recipe uses timm's pixels, also for a picture with an orientation."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from tests.fidelity.sources import RECIPES, recipe
 def picture(path: Path, width: int, height: int) -> Path:
     coarse = np.random.default_rng(width).integers(0, 256, (height // 20, width // 20, 3), dtype=np.uint8)
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by a quarter
+    exif[0x0112] = 6  # rotated by 90 degrees
     Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(path, quality=92, exif=exif)
     return path
 

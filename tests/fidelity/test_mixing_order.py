@@ -1,4 +1,4 @@
-"""Whom an image is mixed with, and whether it is erased before or after."""
+"""The partner that an image is mixed with, and whether it is erased before or after."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_no_image_of_repeated_augmentation_is_mixed_with_itself(replicas: int, b
 
 
 def test_partners_are_mutual_as_in_timm() -> None:
-    """There, too, an image's partner is mixed with that image: the targets of a batch are a symmetric matrix."""
+    """An image's partner is mixed with that image: the targets of a batch are a symmetric matrix."""
     torch.manual_seed(0)
     _, targets, _ = Mix(mixup=0.8)(torch.zeros(8, 3, 2, 2), torch.arange(8), 8)
     assert torch.equal(targets, targets.T)
@@ -46,7 +46,7 @@ def test_partners_are_mutual_as_in_timm() -> None:
 
 
 class Watched(ClassificationTask):
-    """Keeps the input of the first step."""
+    """Keep the input of the first step."""
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         super().on_train_batch_start(batch, batch_idx)

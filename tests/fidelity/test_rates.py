@@ -1,4 +1,4 @@
-"""The rate of every step of every recipe is its source's."""
+"""The learning rate of every step of every recipe is its source's."""
 
 import numpy as np
 import pytest

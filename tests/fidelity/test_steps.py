@@ -1,4 +1,4 @@
-"""Thirty steps from end to end, beside a plain loop, in double precision."""
+"""Thirty steps from end to end, compared with a plain loop, in double precision."""
 
 import math
 from pathlib import Path
@@ -35,7 +35,7 @@ NARROW = {
 
 
 def by_hand(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
-    """AdamW with decay on matrices and kernels, a rate per epoch, accumulation, clipping, smoothing and an average."""
+    """AdamW with weight decay on matrices and kernels, a learning rate per epoch, accumulation, clipping and EMA."""
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=5, **NARROW[name]).double().train()
     spared = [p for p in model.parameters() if p.ndim <= 1]

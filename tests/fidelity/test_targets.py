@@ -1,4 +1,4 @@
-"""How much of its partner an image gets, and the targets that the loss then sees, beside timm's."""
+"""The share of the partner in a mixed image, and the targets of the loss, compared with timm's."""
 
 import math
 from typing import NamedTuple
@@ -25,12 +25,12 @@ class Drawn(NamedTuple):
 
 
 def bound(first: int, second: int) -> float:
-    """Of Kolmogorov and Smirnov's statistic for two samples; a false alarm once in a million."""
+    """Return the bound of the two-sample Kolmogorov-Smirnov statistic, with one false alarm in a million."""
     return math.sqrt(-math.log(1e-6 / 2) / 2 * (1 / first + 1 / second))
 
 
 def ours(mix: Mix) -> Drawn:
-    """The kind and the share of many batches of a black and a white image."""
+    """Return the operation and the share for many batches of a black and a white image."""
     torch.manual_seed(0)
     images, labels = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1).expand(2, 1, SIZE, SIZE), torch.tensor([0, 1])
     drawn = [mix(images, labels, 2)[:2] for _ in range(DRAWS)]
@@ -41,7 +41,7 @@ def ours(mix: Mix) -> Drawn:
 
 
 def theirs(mix: Mix) -> Drawn:
-    """The same by timm, which corrects the share by the area of the box that it has cut."""
+    """The same by timm, which corrects the share by the area of the pasted box."""
     np.random.seed(0)
     source = Mixup(mix.mixup, mix.cutmix, prob=mix.prob, switch_prob=mix.switch_prob)
     cutmix, share = [], []
@@ -59,7 +59,7 @@ def test_the_share_of_the_partner(stem: str) -> None:
     mix = recipe(stem).mix
     found, expected = ours(mix), theirs(mix)
     assert stats.ks_2samp(found.share, expected.share).statistic < bound(DRAWS, DRAWS)
-    # a share of nearly 0 or 1 shows no kind: CutMix of an empty box is no mixing, as is mixup's
+    # a share of nearly 0 or 1 does not show the operation: CutMix of an empty box does not mix, nor does mixup
     found, expected = (Drawn(*np.array(drawn)[:, np.abs(drawn.share - 0.5) < 0.49]) for drawn in (found, expected))
     rates = [drawn.cutmix.mean() for drawn in (found, expected)]
     assert abs(rates[0] - rates[1]) < 5 * math.sqrt(0.25 / len(found.share) + 0.25 / len(expected.share))

@@ -19,7 +19,7 @@ from inceptionnext_lit.training.execution import Execution
 from inceptionnext_lit.training.schedule import Schedule
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:model.schedule.min_lr is"),  # a rate at which nothing moves
+    pytest.mark.filterwarnings("ignore:model.schedule.min_lr is"),  # a learning rate of almost 0
 ]
 
 MICRO = "inceptionnext_iso_micro"
@@ -72,7 +72,7 @@ def test_a_perfect_first_batch_does_not_merge_metrics(tmp_path: Path) -> None:
     assert logged["val/macro_acc"] == pytest.approx(sum(recalls) / (len(recalls) + len(wrongly_named)))
 
 
-def test_training_loss_has_label_smoothing_and_validation_loss_has_not(tmp_path: Path) -> None:
+def test_only_the_training_loss_has_label_smoothing(tmp_path: Path) -> None:
     torch.manual_seed(0)
     task = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3), loss=LossOptions(label_smoothing=0.5), lr=1e-9)
     run = trainer(tmp_path)
@@ -99,7 +99,7 @@ def test_a_mixing_run_reports_no_training_accuracy(tmp_path: Path) -> None:
     assert "val/acc1" in run.callback_metrics
 
 
-def test_weight_decay_spares_biases_norms_layer_scale_and_position_embeddings(tmp_path: Path) -> None:
+def test_no_weight_decay_on_biases_norms_layer_scale_and_position_embeddings(tmp_path: Path) -> None:
     decayed: dict[str, set[str]] = {}
     for name, size in (("inceptionnext_nano", 32), ("metanext_attn_nano", 28)):
         task = ClassificationTask(name, data_spec=DataSpec(num_classes=3), weight_decay=0.05)
@@ -212,7 +212,7 @@ def test_a_checkpoint_made_in_python_loads_as_plain_data(tmp_path: Path) -> None
         torch.testing.assert_close(loaded.state_dict()[key], value, msg=key)
 
 
-def test_any_timm_model_learns_its_image_size(tmp_path: Path) -> None:
+def test_any_timm_model_gets_its_image_size(tmp_path: Path) -> None:
     task = ClassificationTask(
         "vit_tiny_patch16_224", data_spec=DataSpec(num_classes=4, preprocessing=INPUT | {"image_size": 64})
     )
@@ -269,13 +269,13 @@ def test_test_and_prediction_average_an_image_with_its_mirror_image(tmp_path: Pa
     [validated] = trainer(tmp_path).validate(task, batches, verbose=False)
     assert validated["val/loss"] == pytest.approx(tested["test/loss"], abs=1e-6)
     fitting = trainer(tmp_path)
-    fitting.fit(task, batches, batches)  # whose validation is plain: it would take twice the time
+    fitting.fit(task, batches, batches)  # validation does not flip, which would take twice the time
     with torch.no_grad():
         plain = task.eval().model(images).log_softmax(1)
     assert float(fitting.callback_metrics["val/loss"]) == pytest.approx(float(F.nll_loss(plain, labels)), abs=1e-5)
 
 
-def test_averaged_weights_are_of_use_after_a_short_run(tmp_path: Path) -> None:
+def test_averaged_weights_are_useful_after_a_short_run(tmp_path: Path) -> None:
     torch.manual_seed(0)
     task = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3), ema_decay=0.9999, lr=5e-3)
     images = torch.randn(24, 3, 28, 28) * 0.3 + torch.arange(24).remainder(3).view(-1, 1, 1, 1)

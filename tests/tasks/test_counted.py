@@ -1,4 +1,4 @@
-"""Figures that are counted without a look at the device's values, and logged once an epoch."""
+"""Metrics that are computed without synchronizing the device, and logged once per epoch."""
 
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def test_the_mean_loss_is_that_of_all_images() -> None:
 
 
 class Looks(TorchDispatchMode):
-    """Collects the operators that need a value of a tensor on the host: on a GPU they wait for all its work."""
+    """Collect the operators that read a tensor's value on the host, which synchronizes a GPU."""
 
     KINDS = ("_local_scalar_dense", "nonzero", "unique", "bincount", "masked_select", "is_nonzero", "equal.default")
 
@@ -67,7 +67,7 @@ class Looks(TorchDispatchMode):
 
 
 class Watched(ClassificationTask):
-    """Watches a whole step: forward, loss, figures, backward, clipping, optimiser and averaged weights."""
+    """Watch a whole step: forward, loss, metrics, backward, clipping, optimizer and averaged weights."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -97,8 +97,8 @@ def test_the_watch_sees_what_stalls() -> None:
     assert found == ["bincount", "_local_scalar_dense", "_local_scalar_dense"]
 
 
-def test_a_step_never_looks_at_a_value_on_the_device(tmp_path: Path) -> None:
-    """Without mixing, whose own random numbers are on the host; tests/test_gpu.py has it too."""
+def test_a_step_never_reads_a_value_from_the_device(tmp_path: Path) -> None:
+    """Without mixing, whose random numbers are on the host; tests/test_gpu.py includes it."""
     torch.manual_seed(0)
     loader = DataLoader(TensorDataset(torch.randn(12, 3, 28, 28), torch.arange(12) % 3), batch_size=4)
     task = Watched(MICRO, data_spec=DataSpec(num_classes=3), ema_decay=0.9, drop_path=0.1)
@@ -115,7 +115,7 @@ class AtEpochEnds(Callback):
         self.seen.append({name: float(value) for name, value in trainer.callback_metrics.items()})
 
 
-def test_epoch_figures_are_those_of_all_its_batches_and_of_no_other(tmp_path: Path) -> None:
+def test_epoch_metrics_are_over_exactly_its_batches(tmp_path: Path) -> None:
     torch.manual_seed(0)
     images, labels = torch.randn(20, 3, 28, 28), torch.arange(20) % 3
     loader = DataLoader(TensorDataset(images, labels), batch_size=8)  # the last one has four
@@ -130,7 +130,7 @@ def test_epoch_figures_are_those_of_all_its_batches_and_of_no_other(tmp_path: Pa
     expected = (8 * losses[0] + 8 * losses[1] + 4 * losses[2]) / 20
     right = torch.cat(logits).argmax(dim=1) == labels
     assert len(watch.seen) == 2
-    for figures in watch.seen:
-        assert figures["train/loss"] == pytest.approx(expected, abs=1e-6)
-        assert figures["train/acc1"] == pytest.approx(float(right.float().mean()))
-        assert figures["train/loss_step"] == pytest.approx(losses[-1], abs=1e-6)
+    for metrics in watch.seen:
+        assert metrics["train/loss"] == pytest.approx(expected, abs=1e-6)
+        assert metrics["train/acc1"] == pytest.approx(float(right.float().mean()))
+        assert metrics["train/loss_step"] == pytest.approx(losses[-1], abs=1e-6)

@@ -1,4 +1,4 @@
-"""Logits that are NaN or infinite: an error in an evaluation, no label in a prediction."""
+"""NaN or infinite logits: an error in evaluation, no label in prediction."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +29,7 @@ def trainer(path: Path, **kwargs: Any) -> Trainer:
 
 
 def loader(lost: list[int], multi_label: bool = False) -> DataLoader[Any]:
-    """Ten images in batches of four, some of them with a value that the model cannot take."""
+    """Return ten images in batches of four, some of which make the model's logits NaN or infinite."""
     images = torch.randn(10, 3, 28, 28, generator=torch.Generator().manual_seed(0))
     images[lost, 0, 3, 3] = NAN
     labels = torch.eye(3)[torch.arange(10) % 3] if multi_label else torch.arange(10) % 3
@@ -52,7 +52,7 @@ def test_an_evaluation_names_the_first_batches(
         getattr(trainer(tmp_path), stage)(task, loader([2, 5, 6], multi_label), verbose=False)
     name = "val" if stage == "validate" else "test"
     assert f"are NaN or infinite for 3 of 10 images ({name}), first batch 1, batch 2. Check" in str(error.value)
-    getattr(trainer(tmp_path), stage)(task, loader([], multi_label), verbose=False)  # and nothing is left behind
+    getattr(trainer(tmp_path), stage)(task, loader([], multi_label), verbose=False)  # and no state remains
 
 
 def test_the_sanity_check_finds_it_before_training(tmp_path: Path) -> None:
@@ -114,13 +114,13 @@ def lost_on_second() -> str:
     watch, seen = LogitGuard(), SimpleNamespace(world_size=2, val_dataloaders=loader([]))
     watch.begin("val", "val_ema")
     watch.note("val", torch.tensor([[0.0, 1.0], [NAN if rank_ else 0.0, 1.0]]), torch.tensor([True, True]))
-    watch.note("val", torch.tensor([[INF, 1.0]]), torch.tensor([False]))  # it only fills up
+    watch.note("val", torch.tensor([[INF, 1.0]]), torch.tensor([False]))  # padding
     with pytest.raises(SharedError) as error:
         watch.check(SimpleNamespace(trainer=seen), "val")  # type: ignore[arg-type]
     return str(error.value)
 
 
-def test_processes_stop_together(tmp_path: Path) -> None:
+def test_ranks_stop_together(tmp_path: Path) -> None:
     [first, second] = run_ranks(2, lost_on_second, tmp_path / "out")
     assert first == second
     assert "for 1 of 6 images (val), first batch 1." in first

@@ -1,4 +1,4 @@
-"""Probabilities of one label per image and of several, and their mean over two views."""
+"""Probabilities of single-label and multi-label targets, and their mean over two views."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def test_probabilities_and_their_mean(targets: Targets, expected: torch.Tensor) 
     torch.testing.assert_close(targets.probabilities(targets.average(LOGITS, OTHER)), mean)
 
 
-def test_small_logits_of_several_labels_are_not_taken_for_probabilities() -> None:
+def test_small_multi_label_logits_are_not_mistaken_for_probabilities() -> None:
     logits, labels = torch.tensor([[0.3, 0.2], [0.4, 0.1]]), torch.tensor([[1, 0], [0, 1]])  # all above one half
     targets = MultiLabel("ab")
     f1 = targets.metrics()["of_train"]
@@ -32,7 +32,7 @@ def test_small_logits_of_several_labels_are_not_taken_for_probabilities() -> Non
     assert float(f1.compute()["train/f1"]) == pytest.approx(2 / 3)
 
 
-def test_the_mean_of_several_labels_needs_no_double() -> None:
+def test_the_multi_label_mean_is_exact_in_single_precision() -> None:
     values = torch.tensor([-80.0, -30.0, -3.0, -1e-3, 0.0, 0.5, 7.0, 20.0, 80.0])
     one, other = torch.cartesian_prod(values, values).unbind(1)
     with WithoutFloat64():

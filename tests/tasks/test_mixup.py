@@ -44,7 +44,7 @@ def test_weights_and_several_labels_are_mixed_like_the_pixels(mix: Mix) -> None:
 
 @pytest.mark.parametrize("mix", [Mix(mixup=0.8), Mix(cutmix=1.0)])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_the_layout_stays_and_changes_nothing(mix: Mix, weighted: bool) -> None:
+def test_the_memory_layout_is_kept_and_does_not_change_the_result(mix: Mix, weighted: bool) -> None:
     images, labels = torch.rand(4, 3, 8, 6), torch.arange(4)
     weights = torch.arange(4.0) if weighted else None
     results = []

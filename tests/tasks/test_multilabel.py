@@ -1,4 +1,4 @@
-"""Several labels per image: loss, metrics on any number of processes, prediction, and what is refused."""
+"""Multi-label classification: loss, metrics on any number of ranks, prediction, and errors."""
 
 import csv
 import json
@@ -28,17 +28,17 @@ from tests.ranks import run_ranks
 from tests.recipes import SMALL
 
 INPUT = Preprocessing(image_size=28, crop_pct=1.0, interpolation="bicubic", mean=[0.5] * 3, std=[0.5] * 3)
-COLOURS = ("blue", "green", "red")
+COLORS = ("blue", "green", "red")
 
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
-    """Images with a patch of each colour that they are labelled with, or none."""
+    """Write images with a patch of the color of each label, or none."""
     generator = np.random.default_rng(0)
     rows = []
     for number in range(48):
         pixels = generator.integers(0, 60, (28, 28, 3), dtype=np.uint8)
-        shown = [name for bit, name in enumerate(COLOURS) if number >> bit & 1]
+        shown = [name for bit, name in enumerate(COLORS) if number >> bit & 1]
         for name in shown:
             channel = {"red": 0, "green": 1, "blue": 2}[name]
             y, x = generator.integers(0, 16, 2)
@@ -75,21 +75,21 @@ def trainer(folder: Path, processes: int = 1, **options: Any) -> Trainer:
 
 def evaluate(manifest: Path, processes: int) -> dict[str, float]:
     data = data_of(manifest)
-    [figures] = trainer(manifest.parent, processes).validate(task_of(data, ema_decay=0.9), data, verbose=False)
-    return dict(figures)
+    [metrics] = trainer(manifest.parent, processes).validate(task_of(data, ema_decay=0.9), data, verbose=False)
+    return dict(metrics)
 
 
-def test_batches_hold_vectors_of_labels(manifest: Path) -> None:
+def test_batches_contain_multi_hot_labels(manifest: Path) -> None:
     data = data_of(manifest)
-    assert data.classes == list(COLOURS)
+    assert data.classes == list(COLORS)
     data.setup("fit")
     images, labels = finished(data, data.val_dataloader())[0]
     assert images.shape == (5, 3, 28, 28)
     assert labels.tolist() == [[float(n >> bit & 1) for bit in range(3)] for n in range(35, 40)]
 
 
-def test_figures_are_those_of_scikit_learn(manifest: Path) -> None:
-    figures = evaluate(manifest, 1)
+def test_metrics_are_those_of_scikit_learn(manifest: Path) -> None:
+    metrics = evaluate(manifest, 1)
     data = data_of(manifest, batch_size=13)
     data.setup("validate")
     [(images, labels)] = finished(data, data.val_dataloader())
@@ -97,17 +97,17 @@ def test_figures_are_those_of_scikit_learn(manifest: Path) -> None:
         logits = task_of(data).eval().model(images)
     scores, truth = logits.sigmoid().numpy(), labels.numpy().astype(int)
     of_label = f1_score(truth, scores > 0.5, average=None, zero_division=0)
-    assert figures["val/mAP"] == pytest.approx(average_precision_score(truth, scores, average="macro"), abs=1e-6)
-    assert figures["val/f1"] == pytest.approx(of_label.mean(), abs=1e-6)
-    assert [figures[f"val/f1/{name}"] for name in COLOURS] == pytest.approx(of_label, abs=1e-6)
-    assert figures["val/loss"] == pytest.approx(float(F.binary_cross_entropy_with_logits(logits, labels)), abs=1e-5)
-    assert set(task_of(data, ema_decay=0.9).directions) == set(figures)
+    assert metrics["val/mAP"] == pytest.approx(average_precision_score(truth, scores, average="macro"), abs=1e-6)
+    assert metrics["val/f1"] == pytest.approx(of_label.mean(), abs=1e-6)
+    assert [metrics[f"val/f1/{name}"] for name in COLORS] == pytest.approx(of_label, abs=1e-6)
+    assert metrics["val/loss"] == pytest.approx(float(F.binary_cross_entropy_with_logits(logits, labels)), abs=1e-5)
+    assert set(task_of(data, ema_decay=0.9).directions) == set(metrics)
 
 
-def test_figures_are_the_same_on_two_processes(manifest: Path, tmp_path: Path) -> None:
+def test_metrics_are_the_same_on_two_ranks(manifest: Path, tmp_path: Path) -> None:
     single = evaluate(manifest, 1)
-    for figures in run_ranks(2, evaluate, tmp_path / "out", manifest, 2):
-        assert figures == pytest.approx(single, abs=1e-7)
+    for metrics in run_ranks(2, evaluate, tmp_path / "out", manifest, 2):
+        assert metrics == pytest.approx(single, abs=1e-7)
 
 
 def test_it_learns_and_mixes(manifest: Path) -> None:
@@ -134,7 +134,7 @@ def test_on_the_command_line(cli: Callable[..., None], manifest: Path, tmp_path:
     assert len(rows) == 48
     for row in rows:
         scores = json.loads(row["top5"])
-        assert set(filter(None, row["label"].split("|"))) == {name for name in COLOURS if scores[name] >= 0.5}
+        assert set(filter(None, row["label"].split("|"))) == {name for name in COLORS if scores[name] >= 0.5}
         assert float(row["probability"]) == max(scores.values())
     predictions = load_classifier(checkpoint).predict([row["path"] for row in rows])
     assert [prediction.label for prediction in predictions] == [row["label"] for row in rows]
@@ -149,7 +149,7 @@ def test_on_the_command_line(cli: Callable[..., None], manifest: Path, tmp_path:
         (["--data.multi_label", "true"], r"checkpoint\.monitor is 'val/acc1', which is not logged; did you mean"),
     ],
 )
-def test_the_wrong_kind_of_task(
+def test_the_wrong_label_type(
     cli: Callable[..., None], manifest: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_:

@@ -1,4 +1,4 @@
-"""How a task's model is optimized: steps that are cut short, and values that are no rates."""
+"""Optimization of a task's model: incomplete steps, and invalid learning rates."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,11 +34,11 @@ def task() -> ClassificationTask:
     [
         (3, 2, None, [(0, 1), (2,)]),
         (0.5, 4, None, [(0, 1, 2)]),  # of six batches; not even one whole step
-        (5, 3, 0.05, [(0, 1, 2), (3, 4)]),  # the gradient of the cut step is what is clipped
+        (5, 3, 0.05, [(0, 1, 2), (3, 4)]),  # the gradient of the incomplete step is clipped
         (4, 2, None, [(0, 1), (2, 3)]),
     ],
 )
-def test_a_step_that_is_cut_short_has_the_mean_gradient_of_its_batches(
+def test_an_incomplete_step_has_the_mean_gradient_of_its_batches(
     tmp_path: Path, limit: Any, accumulated: int, clip: float | None, steps: list[tuple[int, ...]]
 ) -> None:
     images = torch.randn(12, 3, 28, 28, generator=torch.Generator().manual_seed(1))
@@ -76,7 +76,7 @@ def test_an_average_that_would_never_move_or_run_away(decay: float) -> None:
 
 
 @pytest.mark.parametrize("lr", [0.0, -1.0, float("nan"), float("inf")])
-def test_what_is_no_rate(lr: float) -> None:
+def test_invalid_learning_rates(lr: float) -> None:
     with pytest.raises(UserError, match=r"^model\.lr is \S+; it must be greater than 0\.$"):
         ClassificationTask("inceptionnext_iso_micro", data_spec=DataSpec(num_classes=3), lr=lr)
 
@@ -86,7 +86,7 @@ def test_what_is_no_rate(lr: float) -> None:
     [(0, 0, 0), (0, 1, 0), (0, 3, 1), (0, 4, 2), (0, 5, 3), (1, 0, 3), (1, 2, 4), (2, 5, 9)],
 )
 def test_the_steps_of_a_place_in_a_run(epochs: int, batches: int, steps: int) -> None:
-    """Of epochs of five batches and three steps, the last of which has one batch."""
+    """For epochs of five batches and three steps, the last of which has one batch."""
     epoch_loop = SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(ready=batches)))
     fit_loop = SimpleNamespace(
         epoch_loop=epoch_loop, epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=epochs))

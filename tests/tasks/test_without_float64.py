@@ -21,7 +21,7 @@ INPUT = Preprocessing(image_size=28, crop_pct=1.0, interpolation="bicubic", mean
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
-def test_training_and_testing_make_no_double(tmp_path: Path, multi_label: bool) -> None:
+def test_training_and_testing_do_not_use_double_precision(tmp_path: Path, multi_label: bool) -> None:
     images = torch.randn(8, 3, 28, 28)
     labels = torch.eye(3)[torch.arange(8) % 3] if multi_label else torch.arange(8) % 3
     loader = DataLoader(TensorDataset(images, labels), batch_size=4)
@@ -36,13 +36,13 @@ def test_training_and_testing_make_no_double(tmp_path: Path, multi_label: bool) 
     )  # fmt: skip
     with WithoutFloat64():
         trainer.fit(task, loader, loader)
-        [figures] = trainer.test(task, loader, verbose=False)
-    assert 0 < figures["test/loss"] < 2
+        [metrics] = trainer.test(task, loader, verbose=False)
+    assert 0 < metrics["test/loss"] < 2
     assert task.metrics.losses["of_test"].total.dtype == torch.float32
     expected: Any = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
     [exact] = expected.test(task, loader, verbose=False)
     assert task.metrics.losses["of_test"].total.dtype == torch.float64
-    assert figures == pytest.approx(exact, abs=1e-6)
+    assert metrics == pytest.approx(exact, abs=1e-6)
 
 
 def test_the_precision_of_sums() -> None:

@@ -1,4 +1,4 @@
-"""Tables of separated values as other people's programs write them."""
+"""Tables of separated values as written by various programs."""
 
 import gzip
 from pathlib import Path
@@ -50,7 +50,7 @@ def test_windows_1252_with_a_word(tmp_path: Path) -> None:
 
 
 def test_latin_1(tmp_path: Path) -> None:
-    manifest = read(tmp_path, b"path,label\na.jpg,B\xe4r\nb.jpg,\x81dog\n")  # no letter of Windows-1252
+    manifest = read(tmp_path, b"path,label\na.jpg,B\xe4r\nb.jpg,\x81dog\n")  # not a character of Windows-1252
     assert manifest.labels == [("Bär",), ("\x81dog",)]
     assert "it was read as Latin-1" in manifest.notes[0]
 
@@ -86,7 +86,7 @@ def test_r_writes_the_names_of_rows_without_a_name_for_them(tmp_path: Path) -> N
     assert read(tmp_path, written.replace(b"NA", b"2")).weights == [1.25, 2.0]
 
 
-def test_what_could_be_thousands_is_no_weight(tmp_path: Path) -> None:
+def test_an_ambiguous_thousands_separator_is_not_a_weight(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^Row 2 of .* has the weight '1,000'; it must be a number above 0\.$"):
         read(tmp_path, b"path;label;weight\na.jpg;cat;1,000\nb.jpg;dog;1\n")
 
@@ -130,5 +130,5 @@ def test_refused(tmp_path: Path, content: bytes, message: str) -> None:
 
 @pytest.mark.parametrize("name", ["list.xls", "list.ods", "list.json", "list.csv.zip"])
 def test_tables_that_are_not_read(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match=rf"{name} is no table that can be read; save it as \.csv\. What can be read"):
+    with pytest.raises(UserError, match=rf"{name} is not a supported table; save it as \.csv\. Supported are"):
         read(tmp_path, b"something", name)

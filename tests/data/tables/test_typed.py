@@ -1,4 +1,4 @@
-"""Tables whose cells have types: JSON lines, Parquet and workbooks."""
+"""Tables with typed cells: JSON lines, Parquet and workbooks."""
 
 import datetime
 import gzip
@@ -79,7 +79,7 @@ def test_parquet_floats_are_whole_numbers(tmp_path: Path) -> None:
     ],
     ids=["floats", "integers", "texts", "texts of floats", "categories"],
 )
-def test_a_missing_label_in_parquet_is_no_class(tmp_path: Path, labels: pa.Array) -> None:
+def test_a_missing_label_in_parquet_is_not_a_class(tmp_path: Path, labels: pa.Array) -> None:
     table = pa.table({"path": ["a.jpg", "b.jpg", "c.jpg"], "label": labels})
     parquet.write_table(table, tmp_path / "list.parquet")
     with pytest.raises(UserError, match=r"^Row 2 of .*list\.parquet has no label.*; fill it in, or remove the row\.$"):
@@ -95,14 +95,14 @@ def test_a_missing_group_or_weight_in_parquet(tmp_path: Path) -> None:
         read_manifest(tmp_path / "list.parquet")
 
 
-def test_parquet_that_holds_the_images_themselves(tmp_path: Path) -> None:
+def test_parquet_that_contains_the_images_themselves(tmp_path: Path) -> None:
     images = [{"bytes": b"\xff\xd8", "path": None}]
     parquet.write_table(pa.table({"image": images, "label": [1]}), tmp_path / "list.parquet")
     with pytest.raises(UserError, match=r"^Row 1 of .* has in the column 'image' an object instead of a text"):
         read_manifest(tmp_path / "list.parquet")
 
 
-def test_what_is_no_parquet_file(tmp_path: Path) -> None:
+def test_a_file_that_is_not_parquet(tmp_path: Path) -> None:
     (tmp_path / "bad.parquet").write_bytes(b"PAR1")
     with pytest.raises(UserError, match=r"bad\.parquet is not a Parquet file, or is damaged"):
         read_manifest(tmp_path / "bad.parquet")
@@ -135,7 +135,7 @@ def test_a_date_that_a_spreadsheet_made_of_a_label(tmp_path: Path) -> None:
         read_manifest(path)
 
 
-def test_what_is_no_workbook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_not_a_workbook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bad.xlsx").write_text("path,label\n")
     with pytest.raises(UserError, match=r"bad\.xlsx is not an Excel workbook, or is damaged; save it as CSV"):
         read_manifest(tmp_path / "bad.xlsx")
