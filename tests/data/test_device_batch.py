@@ -69,10 +69,10 @@ def test_steps_get_the_documented_batch_from_any_number_of_processes(
     jpegs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PL_GLOBAL_SEED", "3")
-    alone, beside = fitted(jpegs, 0), fitted(jpegs, 2)
+    alone, with_workers = fitted(jpegs, 0), fitted(jpegs, 2)
     assert [len(alone[stage]) for stage in ("train", "val")] == [3, 1]
     for stage in ("train", "val"):
-        for (images, labels), (others, same) in zip(alone[stage], beside[stage], strict=True):
+        for (images, labels), (others, same) in zip(alone[stage], with_workers[stage], strict=True):
             assert (images.dtype, images.shape[1:], labels.dtype) == (torch.float32, (3, 32, 32), torch.int64)
             assert images.is_contiguous(memory_format=torch.channels_last)
             assert others.is_contiguous(memory_format=torch.channels_last)

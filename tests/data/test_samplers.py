@@ -5,7 +5,9 @@ import pytest
 from inceptionnext_lit.data.samplers import Draw, EvaluationSampler, TrainingSampler
 
 
-def dealt(replicas: int, batch_size: int, *, length: int = 50, step_size: int = 12, epoch: int = 3) -> list[set[Draw]]:
+def steps_of(
+    replicas: int, batch_size: int, *, length: int = 50, step_size: int = 12, epoch: int = 3
+) -> list[set[Draw]]:
     """Return the images of each optimizer step over all ranks."""
     shares = []
     for rank in range(replicas):
@@ -21,8 +23,8 @@ def dealt(replicas: int, batch_size: int, *, length: int = 50, step_size: int = 
 
 @pytest.mark.parametrize(("replicas", "batch_size"), [(1, 6), (1, 3), (2, 6), (2, 3), (3, 4), (4, 1)])
 def test_a_step_has_the_same_images_on_any_number_of_ranks(replicas: int, batch_size: int) -> None:
-    steps = dealt(replicas, batch_size)
-    assert steps == dealt(1, 12)
+    steps = steps_of(replicas, batch_size)
+    assert steps == steps_of(1, 12)
     assert len(steps) == 50 // 12
     assert all(len(step) == 12 for step in steps)
 

@@ -65,17 +65,17 @@ def task_of(data: ImageFolderDataModule, **options: Any) -> ClassificationTask:
     )  # fmt: skip
 
 
-def trainer(folder: Path, processes: int = 1, **options: Any) -> Trainer:
+def trainer(folder: Path, ranks: int = 1, **options: Any) -> Trainer:
     return Trainer(
-        accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto", logger=False,
+        accelerator="cpu", devices=ranks, strategy="ddp" if ranks > 1 else "auto", logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
         default_root_dir=folder, **options,
     )  # fmt: skip
 
 
-def evaluate(manifest: Path, processes: int) -> dict[str, float]:
+def evaluate(manifest: Path, ranks: int) -> dict[str, float]:
     data = data_of(manifest)
-    [metrics] = trainer(manifest.parent, processes).validate(task_of(data, ema_decay=0.9), data, verbose=False)
+    [metrics] = trainer(manifest.parent, ranks).validate(task_of(data, ema_decay=0.9), data, verbose=False)
     return dict(metrics)
 
 
