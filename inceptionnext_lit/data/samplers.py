@@ -81,7 +81,7 @@ class TrainingSampler(DistributedSampler[Draw]):
         self._start = epoch, skipped
 
     def __iter__(self) -> Iterator[Draw]:
-        """Yield this rank's images of one epoch: the one given to ``set_epoch``, otherwise the next."""
+        """Iterate over this rank's images of one epoch: the one given to ``set_epoch``, otherwise the next."""
         epoch, (started, skipped) = self.epoch, self._start
         self.epoch, self._start = epoch + 1, (0, 0)
         return islice(self.draws(epoch), skipped if epoch == started else 0, None)

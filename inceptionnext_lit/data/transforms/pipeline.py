@@ -154,7 +154,7 @@ def train_transform(
     elif augmentation.color_jitter > 0:
         jitter = partial(_with_pillow, v2.ColorJitter(*[augmentation.color_jitter] * 3))
         steps.append(partial(_on_picture, jitter))
-    # with nodata, the values of the whole file are compared, so that a part is not enough
+    # decoding at a smaller scale would change the values that are compared with nodata
     is_plain = channels == 3 and "nodata" not in preprocessing
     apply_exif = preprocessing.get("exif") != "ignore"
     open_fast = partial(open_jpeg, max_pixels=max_pixels, apply_exif=apply_exif) if is_plain else None

@@ -53,7 +53,7 @@ class ClassificationTask(BaseTask):
             ConvNeXt as published by their authors or timm, or a checkpoint of a training run (its average, if any).
         kwargs: The model's own arguments, as for ``timm.create_model``.
         data_spec: Classes and input, which the command line derives from the data; None for ImageNet's 1000 classes.
-        drop_path: Stochastic depth rate of the last block, decreasing linearly to 0 at the first.
+        drop_path: Stochastic depth rate of the last block; it increases linearly over the blocks.
         loss: The training loss, its label smoothing, mixup and CutMix.
         lr: Peak learning rate, for the recipe's global batch; ``auto`` derives it from the images per step.
         weight_decay: Weight decay; not applied to biases, norms and LayerScale.
