@@ -1,4 +1,4 @@
-"""Every recipe and every overlay parses and builds; that each recipe trains is checked in make test-slow."""
+"""Every recipe and every overlay parses and builds; make test-slow checks that each recipe trains."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.recipes import REPO
 
 OVERLAYS = sorted((REPO / "configs/trainer").glob("*.yaml"))
 RECIPES = sorted(set((REPO / "configs").rglob("*.yaml")) - set(OVERLAYS))
-LARGE = {"small", "base", "base_384", "iso_b", "convnext_iso_b", "deit_b"}  # seconds to initialise
+LARGE = {"small", "base", "base_384", "iso_b", "convnext_iso_b", "deit_b"}  # takes seconds to initialize
 PRETRAINING = [path for path in RECIPES if path.parent.name == "configs" and path.stem != "quickstart"]
 SLURM = {
     "SLURM_NTASKS": "2",
@@ -30,14 +30,14 @@ def name(path: Path) -> str:
 
 
 @pytest.mark.parametrize("config", RECIPES, ids=name)
-def test_recipe_says_where_it_comes_from(config: Path) -> None:
+def test_recipe_header_has_its_headings(config: Path) -> None:
     header = [line for line in config.read_text().splitlines() if line.startswith("#")]
     for heading in ("Source:", "Command:", "Batch:", "Expected:"):
         assert any(line.startswith(f"# {heading}") for line in header), heading
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=name)
-def test_overlay_says_what_it_is_for(overlay: Path) -> None:
+def test_overlay_header_has_its_headings(overlay: Path) -> None:
     header = [line for line in overlay.read_text().splitlines() if line.startswith("#")]
     for heading in ("Purpose:", "Command:"):
         assert any(line.startswith(f"# {heading}") for line in header), heading
@@ -47,7 +47,7 @@ def test_overlay_says_what_it_is_for(overlay: Path) -> None:
 def build(
     cli: Callable[..., None], make_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Any]:
-    """Parses and builds a fit of a recipe on a small folder, up to the training itself."""
+    """Return a function that parses and builds a fit on a small folder, without training."""
     root = make_folder(tmp_path / "data", {"train": 4, "val": 2}, classes=("bag", "coat"))
 
     def run(*words: object) -> Any:
@@ -73,7 +73,7 @@ def test_recipe_parses_and_builds(config: Path, build: Callable[..., Any]) -> No
     assert line.trainer.max_epochs == recipe["trainer"]["max_epochs"]
     size = recipe["data"]["batch_size"]
     assert line.config.fit.data.init_args.batch_size == size
-    assert line.datamodule.batch_size == (64 if size == "auto" else size)  # to be derived when the images are counted
+    assert line.datamodule.batch_size == (64 if size == "auto" else size)  # derived once the images are counted
     assert line.datamodule.global_batch_size == recipe["data"].get("global_batch_size")
 
 
@@ -116,6 +116,6 @@ def test_pretraining_recipe_trains_two_steps(
     assert stored["run"]["trainer.accumulate_grad_batches"] == 2
     recipe = yaml.safe_load(config.read_text())["model"]
     assert stored["hyper_parameters"]["name"] == recipe["name"]
-    rates = [group["lr"] for group in stored["optimizer_states"][0]["param_groups"]]
-    assert 0 < max(rates) <= float(recipe["lr"])
+    lrs = [group["lr"] for group in stored["optimizer_states"][0]["param_groups"]]
+    assert 0 < max(lrs) <= float(recipe["lr"])
     assert any(key.startswith("model_ema.") for key in stored["state_dict"]) == (recipe["ema_decay"] is not None)

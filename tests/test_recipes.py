@@ -1,4 +1,4 @@
-"""Every recipe has the numbers of the paper and of the sources that its header names: typed here, not read there."""
+"""Every recipe has the numbers of the paper and of the sources in its header, repeated here independently."""
 
 import os
 import re
@@ -60,7 +60,7 @@ PAPER = {
     name: Numbers(*(None if cell == "-" else float(cell) for cell in cells))
     for name, *cells in (line.split() for line in TABLE.strip("\n").splitlines()[2:])
 }
-MODELS = {  # and the paper's top-1, which the header's first line repeats
+MODELS = {  # with the paper's top-1, which is in the header's first line
     "atto": ("inceptionnext_atto", "75.3%"),
     "tiny": ("inceptionnext_tiny", "82.3%"),
     "small": ("inceptionnext_small", "83.5%"),
@@ -76,7 +76,7 @@ MODELS = {  # and the paper's top-1, which the header's first line repeats
     "convnext_tiny": ("convnext_tiny_k5", "80.1 to 82.0%"),
     "tiny_ablations": ("inceptionnext_tiny_no_hband", "81.8 to 82.2%"),
 }
-# Published rows that are no recipe's model and stand in no recipe's list of names, and why.
+# Published models without a recipe of their own or a place in a recipe's list, and why.
 EXCEPTIONS = {
     "convnext_iso_large": "ConvNeXt's own model; the InceptionNeXt paper does not train it",
     "inceptionnext_base_384": "configs/base_384.yaml, which starts from inceptionnext_base and its weights",
@@ -98,7 +98,7 @@ def test_every_recipe_is_in_the_table() -> None:
 
 
 @recipes
-def test_numbers_are_the_papers(stem: str) -> None:
+def test_recipe_numbers_match_the_paper(stem: str) -> None:
     recipe = read(stem)
     data, model = recipe["data"], recipe["model"]
     augmentation, schedule = data["augmentation"], model["schedule"]
@@ -127,7 +127,7 @@ def test_numbers_are_the_papers(stem: str) -> None:
 
 
 @recipes
-def test_what_all_recipes_share(stem: str) -> None:
+def test_settings_shared_by_all_recipes(stem: str) -> None:
     recipe = read(stem)
     augmentation, model = recipe["data"]["augmentation"], recipe["model"]
     assert recipe["seed_everything"] == 0
@@ -169,7 +169,7 @@ def test_what_all_recipes_share(stem: str) -> None:
     assert mix["order"] == ("before_erasing" if of_authors else "after_erasing")
     assert model.get("ema_warmup") == (None if PAPER[stem].ema is None else False)
     schedule = {key: model["schedule"].get(key) for key in ("unit", "warmup_overlays", "lag_epochs")}
-    if stem == "base_384" or "iso" in stem:  # the former's rate is constant
+    if stem == "base_384" or "iso" in stem:  # the former's learning rate is constant
         assert schedule == {"unit": None, "warmup_overlays": None, "lag_epochs": None}
     else:
         assert schedule == {"unit": "epoch", "warmup_overlays": True, "lag_epochs": 1 if of_deit else None}
@@ -180,14 +180,14 @@ def test_what_all_recipes_share(stem: str) -> None:
 
 
 @recipes
-def test_the_best_epoch_is_chosen_by_the_average_where_there_is_one(stem: str) -> None:
-    figure = "val/acc1" if PAPER[stem].ema is None else "val_ema/acc1"
-    assert read(stem)["checkpoint"] == {"monitor": figure, "every_n_steps": None}
-    assert f"({figure})" in " ".join(header(REPO / f"configs/{stem}.yaml"))
+def test_best_epoch_is_selected_by_the_average_if_there_is_one(stem: str) -> None:
+    metric = "val/acc1" if PAPER[stem].ema is None else "val_ema/acc1"
+    assert read(stem)["checkpoint"] == {"monitor": metric, "every_n_steps": None}
+    assert f"({metric})" in " ".join(header(REPO / f"configs/{stem}.yaml"))
 
 
 @recipes
-def test_only_the_fine_tuning_starts_from_weights_and_drops_out(stem: str) -> None:
+def test_only_base_384_is_pretrained_and_has_dropout(stem: str) -> None:
     model = read(stem)["model"]
     expected = (True, {"drop_rate": 0.5}) if stem == "base_384" else (False, {})
     assert (model.get("pretrained", False), model.get("kwargs", {})) == expected
@@ -195,7 +195,7 @@ def test_only_the_fine_tuning_starts_from_weights_and_drops_out(stem: str) -> No
 
 @recipes
 @pytest.mark.parametrize("devices", [1, 2, 4, 8])
-def test_global_batch_is_made_of_whole_batches(stem: str, devices: int) -> None:
+def test_global_batch_is_a_multiple_of_the_batch(stem: str, devices: int) -> None:
     data = read(stem)["data"]
     if stem == "atto" and devices == 8:  # the authors' 4 × 320; on 8 devices 160 each
         data["batch_size"] //= 2
@@ -203,13 +203,13 @@ def test_global_batch_is_made_of_whole_batches(stem: str, devices: int) -> None:
 
 
 @recipes
-def test_header_has_the_arithmetic_of_the_yaml(stem: str) -> None:
+def test_header_matches_the_batch_sizes(stem: str) -> None:
     data = read(stem)["data"]
     total, batch = data["global_batch_size"], data["batch_size"]
     text = " ".join(header(REPO / f"configs/{stem}.yaml"))
     found = re.search(
-        r"Batch: +(\d+) images a step \(data\.global_batch_size\) = "
-        r"([48]) devices × (\d+) \(data\.batch_size\) × (\d+) accumulated\. lr (\S+) belongs to (\d+)\..*?"
+        r"Batch: +(\d+) images per step \(data\.global_batch_size\) = "
+        r"([48]) devices × (\d+) \(data\.batch_size\) × (\d+) accumulated\. lr (\S+) is for (\d+)\..*?"
         r"of all nodes: (\d+) on 4, (\d+) on 2, (\d+) on 1\. That (\d+) images fit",
         text,
     )
@@ -224,14 +224,14 @@ def test_header_has_the_arithmetic_of_the_yaml(stem: str) -> None:
 
 
 @recipes
-def test_header_says_what_to_expect_and_what_to_type(stem: str) -> None:
+def test_header_has_expected_result_and_command(stem: str) -> None:
     lines = header(REPO / f"configs/{stem}.yaml")
     where = "the authors' README" if stem == "atto" else "the paper"
     assert lines[0].endswith(f" G MACs, {MODELS[stem][1]} top-1 in {where}.")
     assert f"Command:  python cli.py fit --config configs/{stem}.yaml --data.root IMAGENET" in lines
     assert f"after {PAPER[stem].epochs:.0f} epochs" in " ".join(lines)
     literal = " ".join(" ".join(lines).split("Literal:  ")[1].split("Command:")[0].split())
-    assert "but for the precision: bf16" in literal
+    assert "except for the precision: bf16" in literal
     assert "Not run here: it takes days on eight GPUs." in " ".join(lines)
 
 
@@ -253,7 +253,7 @@ def test_every_published_model_has_a_recipe(row: Any) -> None:
         assert f" {row.top1:.1f}% top-1" in header(REPO / f"configs/{stem}.yaml")[0]
 
 
-def test_lists_of_names_are_complete() -> None:
+def test_lists_of_model_names_are_complete() -> None:
     names = {
         stem: [line.split()[0] for line in header(REPO / f"configs/{stem}.yaml") if re.match(r"\w+_tiny_\w+ ", line)]
         for stem in ("convnext_tiny", "tiny_ablations")
@@ -262,12 +262,12 @@ def test_lists_of_names_are_complete() -> None:
     assert names["tiny_ablations"] == [row.name for row in VARIANTS if row.name.startswith("inceptionnext_tiny_")]
 
 
-def test_exceptions_are_rows_without_a_recipe() -> None:
+def test_exceptions_have_no_recipe() -> None:
     assert EXCEPTIONS.keys() <= {row.name for row in VARIANTS} - {name for name, _ in MODELS.values()}
 
 
 @pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)
-def test_overlay_says_what_it_is_for(path: Path) -> None:
+def test_overlay_header(path: Path) -> None:
     lines = header(path)
     text = " ".join(lines)
     assert lines[0].startswith("Purpose: ")
@@ -296,12 +296,12 @@ def test_overlays() -> None:
     assert debug["run_name"] == "debug"
 
 
-def test_sbatch_is_bash() -> None:
+def test_sbatch_is_valid_bash() -> None:
     done = subprocess.run(["bash", "-n", str(SBATCH)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_sbatch_asks_for_what_its_command_uses() -> None:
+def test_sbatch_requests_match_its_command() -> None:
     text = SBATCH.read_text()
     options = dict(re.findall(r"^#SBATCH --([\w-]+)=?(.*)$", text, re.MULTILINE))
     assert options["signal"] == "SIGUSR1@300"
@@ -322,9 +322,9 @@ def test_sbatch_asks_for_what_its_command_uses() -> None:
 @pytest.mark.parametrize(
     ("program_exits", "requeued", "script_exits"),
     [(0, False, 0), (138, True, 0), (143, False, 143), (1, False, 1)],
-    ids=["finished", "pre-empted", "cancelled", "failed"],
+    ids=["finished", "preempted", "canceled", "failed"],
 )
-def test_sbatch_requeues_only_what_was_preempted(
+def test_sbatch_requeues_only_preempted_jobs(
     tmp_path: Path, program_exits: int, requeued: bool, script_exits: int
 ) -> None:
     (tmp_path / "srun").write_text(f'#!/bin/bash\nprintf "%s\\n" "$@" > srun.txt\nexit {program_exits}\n')
@@ -347,7 +347,7 @@ def test_sbatch_requeues_only_what_was_preempted(
         assert (tmp_path / "scontrol.txt").read_text() == "requeue 77\n"
 
 
-def test_sbatch_names_what_is_missing(tmp_path: Path) -> None:
+def test_sbatch_reports_a_missing_variable(tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "IMAGENET"}
     done = subprocess.run(["bash", str(SBATCH)], env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode != 0
