@@ -137,7 +137,7 @@ def test_early_stopping_ends_a_run_and_continuing_it_says_so(
     with pytest.raises(SystemExit) as exit_:
         cli("fit", *given, "--trainer.max_epochs", "9", "--ckpt_path", "last")
     assert exit_.value.code == 0
-    assert "was stopped early, after 2 validations without a better figure" in capsys.readouterr().out
+    assert "was stopped early, after 2 validations without an improvement" in capsys.readouterr().out
 
 
 def test_the_rate_is_found_and_saved(
@@ -164,8 +164,8 @@ def test_too_few_images_tell_no_rate(
         cli("fit", *given, "--find_lr")
     assert exit_.value.code == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "error: --find_lr needs 200 steps' worth of images, 1,600 at 8 a step, to tell a good rate from a bad one; "
-        "there are 160. Leave it out and keep the recipe's model.lr, or give a smaller --data.batch_size."
+        "error: --find_lr needs images for 200 steps, 1,600 at 8 a step, to compare learning rates; there are 160. "
+        "Leave it out and keep the recipe's model.lr, or give a smaller --data.batch_size."
     )
     assert list(tmp_path.glob("runs/*/*")) == []
     cli("fit", *given, "--find_lr", "false", "--trainer.limit_train_batches", 1)
@@ -194,7 +194,7 @@ def test_cross_validation(
             1,
             "cross_validate runs all folds; leave out --data.split.fold, or train one fold with fit.",
         ),
-        (["--data.split.num_folds", "1"], 1, "data.split.num_folds is 1; a cross-validation has 2 or more."),
+        (["--data.split.num_folds", "1"], 1, "data.split.num_folds is 1; a cross-validation needs 2 or more."),
         (
             ["--data.num_fold", "2"],
             2,

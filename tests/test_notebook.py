@@ -62,7 +62,7 @@ def test_training_from_python_and_by_the_command_line(root: Path, tmp_path: Path
     _, by_python, by_command, of_several = outputs(cells, tmp_path)
     assert "val/acc1 True" in by_python
     assert "Checkpoint: runs/quickstart/version_0/checkpoints/best.ckpt" in by_command
-    assert "error: trainer.strategy is one that starts processes by fork; give --trainer.strategy ddp" in of_several
+    assert "error: trainer.strategy is one that starts ranks by fork; give --trainer.strategy ddp" in of_several
     assert of_several.endswith("exit code 1\n")
     assert sorted(path.name for path in (tmp_path / "runs/quickstart").iterdir()) == ["version_0"]
 

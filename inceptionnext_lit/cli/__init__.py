@@ -1,4 +1,4 @@
-"""The command line. Only what answers ``--help`` is imported here; the rest when a command runs."""
+"""The command line. This module imports only what ``--help`` needs; the rest is imported when a command runs."""
 
 import atexit
 import errno
@@ -20,16 +20,16 @@ from inceptionnext_lit.printing import print_error
 from inceptionnext_lit.program import as_called
 from inceptionnext_lit.wording import did_you_mean, printable_lines
 
-INTERRUPTED = 130  # a shell's own code for Ctrl-C
-DEBUG = "INCEPTIONNEXT_LIT_DEBUG"  # set to 1, errors come with their traceback
+INTERRUPTED = 130  # the shell's exit code for Ctrl-C
+DEBUG = "INCEPTIONNEXT_LIT_DEBUG"  # set to 1 to print errors with their traceback
 COMMANDS = {
     "fit": "train: a recipe from configs/, on ImageNet or a folder of your own images",
-    "validate": "figures of a checkpoint on the validation split",
-    "test": "figures of a checkpoint on the test split",
-    "predict": "labels for images, into a .csv, .jsonl, .json or .parquet file",
+    "validate": "metrics of a checkpoint on the validation split",
+    "test": "metrics of a checkpoint on the test split",
+    "predict": "labels for images, written to a .csv, .jsonl, .json or .parquet file",
 }
-TOOLS: dict[str, str] = {}  # commands without a trainer
-_MODULES: dict[str, str] = {}  # of these commands
+TOOLS: dict[str, str] = {}  # commands that do not use the trainer
+_MODULES: dict[str, str] = {}  # their modules
 
 _OVERVIEW = """\
 Train, evaluate and apply the InceptionNeXt family of image models.
@@ -49,35 +49,35 @@ examples:
   python cli.py convert best.ckpt --output best.safetensors
   python cli.py doctor MY_IMAGES --output report.html
 
-python cli.py COMMAND --help lists what people set most, --help all every key; --version prints the version.
-With --debug, or INCEPTIONNEXT_LIT_DEBUG=1, an error comes with its traceback.
+python cli.py COMMAND --help lists the common options, --help all lists every key; --version prints the version.
+With --debug, or INCEPTIONNEXT_LIT_DEBUG=1, errors are printed with their traceback.
 """
 
 
 def add_command(name: str, meaning: str, module: str) -> None:
-    """Make a command known to :func:`main`, to its overview and to its hints for misspelled words.
+    """Register a command with :func:`main`, its overview and its hints for misspelled commands.
 
     Args:
-        name: The word after the program's name.
-        meaning: What the command does, in lower case and without a full stop: it follows the name in the overview.
-        module: Full name of the module with a function ``run``, which takes the words after the command and returns the
-            exit code, or None for 0. It is imported when the command is called.
+        name: The command's name on the command line.
+        meaning: What the command does, in lower case and without a period: it follows the name in the overview.
+        module: Full name of the module with a function ``run``, which takes the arguments after the command and returns
+            the exit code, or None for 0. It is imported when the command is called.
 
     Raises:
-        ValueError: If there is a command of that name.
+        ValueError: If a command of that name exists.
     """
     if name in COMMANDS | TOOLS:
-        raise ValueError(f"There is a command {name!r} already; choose another name.")
+        raise ValueError(f"The command {name!r} already exists; choose another name.")
     TOOLS[name], _MODULES[name] = meaning, module
 
 
 for _name, _meaning in {
-    "cross_validate": "train once per fold of a data set, and give the mean and spread of the figures",
-    "benchmark": "images per second of models in training or inference, side by side",
-    "budget": "parameters, MACs and activations of any model, beside the paper's tables",
-    "convert": "a checkpoint's weights as a .safetensors file under public names",
-    "doctor": "what is wrong with a folder of images, before you train on it",
-    "recipes": "the recipes that ship with the toolkit, for --config",
+    "cross_validate": "train once per fold of a data set, and report the mean and spread of the metrics",
+    "benchmark": "images per second of models in training or inference, compared",
+    "budget": "parameters, MACs and activations of any model, or of the paper's tables",
+    "convert": "save a checkpoint's weights as a .safetensors file with the published names",
+    "doctor": "find problems in a folder of images before you train on it",
+    "recipes": "list the recipes that ship with the toolkit, for --config",
 }.items():
     add_command(_name, _meaning, f"{__name__}.commands.{_name}")
 
@@ -86,14 +86,14 @@ def main(args: list[str] | None = None) -> None:
     """Run a command.
 
     Args:
-        args: Words of the command line after the program's name; those of this process if not given.
+        args: Command-line arguments after the program's name; those of this process if not given.
 
     Raises:
-        SystemExit: With code 1 after an error that the user can mend, 2 after a command line that is wrong.
+        SystemExit: With code 1 after an error that the user can fix, 2 if the command line is wrong.
     """
     words = sys.argv[1:] if args is None else args
     if "--debug" in words:
-        os.environ[DEBUG] = "1"  # so that processes that this one starts have it too
+        os.environ[DEBUG] = "1"  # inherited by child processes
         words = [word for word in words if word != "--debug"]
     with outliving_readers(goes_on=words[:1] in (["fit"], ["cross_validate"])):
         code = _answer(words, is_program=args is None)
@@ -102,11 +102,11 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _answer(words: list[str], *, is_program: bool) -> int:
-    """Answer a command line; the exit code.
+    """Answer a command line and return the exit code.
 
     Args:
-        words: Words after the program's name.
-        is_program: Whether this process has no other purpose than the command.
+        words: Arguments after the program's name.
+        is_program: Whether this process only runs the command.
     """
     if not words or words[0] in ("-h", "--help"):
         commands = "\n".join(f"  {name:<14} {meaning}" for name, meaning in (COMMANDS | TOOLS).items())
@@ -117,7 +117,7 @@ def _answer(words: list[str], *, is_program: bool) -> int:
         return 0
     if words[0] not in COMMANDS | TOOLS:
         known = COMMANDS | TOOLS
-        hint = did_you_mean(words[0], known, most=1, otherwise=f"the first word is one of {', '.join(known)}.")
+        hint = did_you_mean(words[0], known, most=1, otherwise=f"choose one of {', '.join(known)}.")
         print_error(f"There is no command {words[0]!r}; {hint}")
         return 2
     if words[0] in COMMANDS and words[1:] in (["-h"], ["--help"]):
@@ -127,7 +127,7 @@ def _answer(words: list[str], *, is_program: bool) -> int:
 
 
 def _run_command(words: list[str], *, is_program: bool) -> int:
-    """Run a command, and say in a word what ended it; the exit code."""
+    """Run a command, print the error that ended it, if any, and return the exit code."""
     try:
         with _interrupts_end(is_program=is_program):
             module = import_heavy(_MODULES.get(words[0], f"{__name__}.commands.fit"))
@@ -135,9 +135,9 @@ def _run_command(words: list[str], *, is_program: bool) -> int:
     except UserError as error:
         if os.environ.get(DEBUG, "0") not in ("", "0"):
             print(printable_lines("".join(traceback.format_exception(error))), end="", file=sys.stderr)
-        process = int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0)
-        if process == 0 or not isinstance(error, SharedError):
-            print_error(_message(error), process)
+        rank = int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0)
+        if rank == 0 or not isinstance(error, SharedError):
+            print_error(_message(error), rank)
         code = error.code
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
@@ -146,17 +146,17 @@ def _run_command(words: list[str], *, is_program: bool) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         place = error.filename or "A file"
-        print_error(f"{place} could not be written: {error.strerror}. Make room, then try again.")
+        print_error(f"{place} could not be written: {error.strerror}. Free some space, then try again.")
         code = 1
     return code or 0
 
 
 @contextmanager
 def _interrupts_end(*, is_program: bool) -> Iterator[None]:
-    """Let Ctrl-C end a program at once while its libraries are imported, some of which would turn it into their errors.
+    """Let Ctrl-C end a program at once while it imports libraries, some of which would raise errors of their own.
 
     Args:
-        is_program: Whether this process has no other purpose than the command.
+        is_program: Whether this process only runs the command.
     """
     if not is_program or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
@@ -174,10 +174,10 @@ def _end(signum: int, frame: FrameType | None) -> NoReturn:
 
 
 def import_heavy(name: str) -> ModuleType:
-    """Import a module that brings torch with it, in three quarters of the time that it would take.
+    """Import a module that imports torch, with the garbage collector off, which saves a quarter of the time.
 
-    Python looks for garbage again and again among the many objects of these imports, all of which stay. It is told to
-    leave them alone until the program ends.
+    These imports create many objects, all of which stay, and the collector would scan them again and again. They are
+    frozen until the program ends.
 
     Args:
         name: The module's full name.
@@ -190,9 +190,9 @@ def import_heavy(name: str) -> ModuleType:
     finally:
         gc.freeze()
         gc.enable()
-        atexit.register(gc.unfreeze)  # some extensions report what is left at the end as leaks
+        atexit.register(gc.unfreeze)  # some extensions report the remaining objects as leaks
 
 
 def _message(error: UserError) -> str:
-    """The sentence itself, without the traceback that a loader's worker process puts before it."""
+    """Return the message without the traceback that a loader's worker process prepends."""
     return str(error).rsplit("UserError: ", 1)[-1].strip()

@@ -1,4 +1,4 @@
-"""Values in the place of ``auto``: of the batch size, the learning rate, and the metric that decides."""
+"""Resolve ``auto`` for the batch size, the learning rate and the monitored metric."""
 
 import logging
 import tempfile
@@ -20,22 +20,22 @@ from inceptionnext_lit.wording import did_you_mean
 
 _SMALLEST_BATCH = 4
 _TRIAL_STEPS = 100
-_FEWEST_STEPS = 2 * _TRIAL_STEPS  # with fewer, the same images come back, and the loss falls by memory
+_FEWEST_STEPS = 2 * _TRIAL_STEPS  # with fewer, images repeat and the loss falls by memorization
 
 
 def resolve_checkpoints(kept: Checkpoints, config: Any, model: LightningModule) -> Checkpoints:
-    """Put the metric that decides, and its direction, in the place of ``auto``.
+    """Replace ``auto`` by the monitored metric and its direction.
 
     Args:
-        kept: Which checkpoints are to be kept.
-        config: Their parsed arguments, changed in place, so that the saved ones name the metric.
+        kept: Which checkpoints to keep.
+        config: Their parsed arguments, changed in place so that the saved config names the metric.
         model: The task.
 
     Returns:
-        The checkpoints with both values.
+        The checkpoint options with both values.
 
     Raises:
-        UserError: As :func:`choose_monitor`, or if the direction is not known.
+        UserError: As :func:`choose_monitor`, or if the direction is unknown.
     """
     config.monitor = choose_monitor(kept.monitor, model)
     config.mode = best_mode(model, config.monitor, kept.mode)
@@ -43,20 +43,20 @@ def resolve_checkpoints(kept: Checkpoints, config: Any, model: LightningModule) 
 
 
 def choose_monitor(monitor: str, model: LightningModule) -> str:
-    """The metric by which the best epoch is chosen; one that will never be logged is refused.
+    """Return the metric that selects the best epoch.
 
     Args:
-        monitor: Its name, or ``auto`` for the task's main metric, of the averaged weights where there are any.
-        model: The task, whose ``directions`` names the metrics; of another module they are not known.
+        monitor: Its name, or ``auto`` for the task's main metric, of the averaged weights if there are any.
+        model: The task, whose ``directions`` lists the metrics; for other modules they are unknown.
 
     Raises:
-        UserError: If there is no such metric.
+        UserError: If the metric is never logged.
     """
     metrics: list[str] = list(getattr(model, "directions", ()))
     if monitor == "auto":
         if not metrics:
             raise UserError(
-                f"{type(model).__name__} does not say which metric is its main one; name it: --checkpoint.monitor."
+                f"{type(model).__name__} does not define a main metric; name one with --checkpoint.monitor."
             )
         return next((name for name in metrics if name.startswith("val_ema/")), metrics[0])
     if metrics and monitor not in metrics:
@@ -65,10 +65,10 @@ def choose_monitor(monitor: str, model: LightningModule) -> str:
 
 
 def derive(config: Any, model: LightningModule, data: Any, trainer: Trainer) -> list[str]:
-    """Put numbers in the place of ``auto``, in the objects and in the configuration that is saved.
+    """Replace ``auto`` by numbers, in the objects and in the saved config.
 
-    The batch is what the number of training images says; on a GPU it is halved until it fits. The rate follows from the
-    images per step.
+    The batch size follows from the number of training images, limited on a GPU by its memory. The learning rate follows
+    from the images per step.
 
     Args:
         config: The command's parsed arguments, changed in place.
@@ -93,12 +93,12 @@ def derive(config: Any, model: LightningModule, data: Any, trainer: Trainer) -> 
 
 
 def fit_memory(model: LightningModule, data: Any, trainer: Trainer) -> None:
-    """Make the batch as large as it was to be, or as memory allows, by Lightning's trial.
+    """Reduce the batch size to what fits in memory, found by Lightning's batch size finder.
 
     Args:
-        model: The task; a copy of it is tried.
-        data: The data module, whose ``batch_size`` is what was to be.
-        trainer: The trainer of the run, of which the trial takes device and precision.
+        model: The task; the trial uses a copy.
+        data: The data module, whose ``batch_size`` is the upper limit, changed in place.
+        trainer: The trainer of the run; the trial uses its device and precision.
     """
     wanted = data.batch_size
     with _trial(trainer) as trial:
@@ -106,7 +106,7 @@ def fit_memory(model: LightningModule, data: Any, trainer: Trainer) -> None:
             _without_callbacks(model),
             datamodule=data,
             init_val=min(_SMALLEST_BATCH, wanted),
-            max_val=wanted + 1,  # what reaches the limit is not tried any more
+            max_val=wanted + 1,  # exclusive
             steps_per_trial=2,
         )
     data.batch_size = min(wanted, found or wanted)
@@ -114,24 +114,24 @@ def fit_memory(model: LightningModule, data: Any, trainer: Trainer) -> None:
 
 
 def find_lr(model: LightningModule, data: Any, trainer: Trainer) -> float:
-    """Find a peak learning rate by Lightning's range test: the rate of the steepest fall of the loss.
+    """Find a peak learning rate by Lightning's range test: the one at which the loss falls most steeply.
 
     Args:
-        model: The task; a copy of it is tried.
+        model: The task; the trial uses a copy.
         data: The data module, whose fit stage is set up.
-        trainer: The trainer of the run, of which the trial takes device and precision.
+        trainer: The trainer of the run; the trial uses its device and precision.
 
     Raises:
-        UserError: If there are several devices, too few images, or no rate stands out.
+        UserError: If there are several devices, too few images, or no learning rate stands out.
     """
     if trainer.world_size > 1:
         raise UserError("--find_lr runs on one device; find it with --trainer.devices 1, then give it as model.lr.")
     images, needed = len(data.train_set), _FEWEST_STEPS * data.step_size
     if images < needed:
         raise UserError(
-            f"--find_lr needs {_FEWEST_STEPS} steps' worth of images, {needed:,} at {data.step_size} a step, to tell a "
-            f"good rate from a bad one; there are {images:,}. Leave it out and keep the recipe's model.lr, or give a "
-            "smaller --data.batch_size."
+            f"--find_lr needs images for {_FEWEST_STEPS} steps, {needed:,} at {data.step_size} a step, to compare "
+            f"learning rates; there are {images:,}. Leave it out and keep the recipe's model.lr, or give a smaller "
+            "--data.batch_size."
         )
     with _trial(trainer) as trial, _without_bar():
         copy = _without_callbacks(model)
@@ -141,21 +141,21 @@ def find_lr(model: LightningModule, data: Any, trainer: Trainer) -> float:
     data.trainer = trainer
     found = None if finder is None else finder.suggestion()
     if found is None:
-        raise UserError("--find_lr found no rate at which the loss falls; give model.lr a number.")
+        raise UserError("--find_lr found no learning rate at which the loss falls; set model.lr to a number.")
     return float(f"{found:.2g}")
 
 
 def take_found_lr(
     config: Any, model: LightningModule, data: Any, trainer: Trainer, checkpoint: dict[str, Any] | None
 ) -> list[str]:
-    """Find a peak learning rate, and put it into the task and into the configuration that is saved.
+    """Find a peak learning rate, and set it in the task and in the saved config.
 
     Args:
-        config: The command's parsed arguments, changed in place, so that they repeat this run without another trial.
+        config: The command's parsed arguments, changed in place so that they repeat this run without another trial.
         model: The task.
         data: The data module, whose fit stage is set up.
         trainer: The trainer of the run.
-        checkpoint: Of a run that is continued, which has found its rate when it began; None for a new one.
+        checkpoint: Checkpoint of a continued run, whose learning rate is used; None for a new run.
 
     Returns:
         What was found, as ``key value``.
@@ -163,26 +163,26 @@ def take_found_lr(
     if checkpoint is not None:
         _set_lr(config, model, checkpoint["hyper_parameters"]["lr"])
         return []
-    rate = find_lr(model, data, trainer)
-    _set_lr(config, model, rate)
+    lr = find_lr(model, data, trainer)
+    _set_lr(config, model, lr)
     config.find_lr = False
-    return [f"model.lr {rate:g} (by a range test)"]
+    return [f"model.lr {lr:g} (by a range test)"]
 
 
 def _set_lr(config: Any, model: LightningModule, lr: float) -> None:
-    """Give the task its peak learning rate, and write it into the configuration that is saved."""
+    """Set the peak learning rate in the task and in the saved config."""
     model.hparams["lr"] = config.model.init_args.lr = lr
 
 
 @contextmanager
 def _trial(trainer: Trainer) -> Iterator[Trainer]:
-    """A trainer of the same device and precision that leaves nothing behind."""
+    """Yield a trainer with the same device and precision that leaves no files."""
     with tempfile.TemporaryDirectory() as folder:
         yield Trainer(
             accelerator=trainer.strategy.root_device.type if trainer.strategy.root_device.type != "cuda" else "gpu",
             devices=1,
             precision=trainer.precision,
-            max_epochs=_TRIAL_STEPS,  # enough for the range test, whatever the steps of an epoch
+            max_epochs=_TRIAL_STEPS,  # enough for the range test with any number of steps per epoch
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -193,21 +193,21 @@ def _trial(trainer: Trainer) -> Iterator[Trainer]:
 
 @contextmanager
 def _without_bar() -> Iterator[None]:
-    """Leave the range test's own progress bar out where the output is no terminal, and its remarks everywhere."""
-    remarks, module = logging.getLogger(lr_finder.__name__), cast(Any, lr_finder)
+    """Hide the range test's log messages, and its progress bar if the output is not a terminal."""
+    logger, module = logging.getLogger(lr_finder.__name__), cast(Any, lr_finder)
     bar = module.tqdm
-    level = remarks.level
-    remarks.setLevel(logging.ERROR)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     module.tqdm = partial(bar, disable=None)
     try:
         yield
     finally:
         module.tqdm = bar
-        remarks.setLevel(level)
+        logger.setLevel(level)
 
 
 def _without_callbacks(model: LightningModule) -> LightningModule:
-    """A copy that does without its own callbacks: exact continuation, and the stop at a loss that is no number."""
+    """Return a copy without the task's own callbacks: exact resumption and the NaN guard."""
     copy = deepcopy(model)
     cast(Any, copy).configure_callbacks = list
     return copy

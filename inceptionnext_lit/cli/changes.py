@@ -1,7 +1,7 @@
-"""What may change between a checkpoint's run and the one that continues it.
+"""Check which options may change between a checkpoint's run and the run that continues it.
 
-An option either takes effect or is refused here, before anything is trained. Refused is what the state of the optimizer
-and the shapes of the weights do not allow.
+An option either takes effect or is rejected here, before training starts. Rejected are changes that are incompatible
+with the optimizer's state or the shapes of the weights.
 """
 
 from collections.abc import Mapping
@@ -13,22 +13,22 @@ from inceptionnext_lit.cli.latest_run import say
 from inceptionnext_lit.errors import SharedError
 from inceptionnext_lit.tasks import BaseTask
 
-_OF_AVERAGE = "model_ema."  # which a continued run begins or leaves out, as it is told
+_AVERAGE_PREFIX = "model_ema."  # a continued run may add or drop the averaged weights
 
 
 def leave_out_pretrained(arguments: Any, checkpoint: Mapping[str, Any] | None) -> Any:
-    """Fetch no weights that those of a checkpoint would replace, and say so.
+    """Skip pretrained weights that a checkpoint's weights would replace, and report it.
 
     Args:
         arguments: The model's parsed arguments, changed in place.
         checkpoint: What :func:`read_checkpoint` returns, if there is one.
 
     Returns:
-        Where the weights were to come from.
+        The given ``pretrained``.
     """
     pretrained = arguments.get("pretrained")
     if pretrained and checkpoint is not None:
-        say(f"Not used:   model.pretrained {pretrained}; the weights are those of the checkpoint")
+        say(f"Not used:   model.pretrained {pretrained}; the weights are loaded from the checkpoint")
         arguments.pretrained = False
     return pretrained
 
@@ -36,13 +36,13 @@ def leave_out_pretrained(arguments: Any, checkpoint: Mapping[str, Any] | None) -
 def check_fit(
     checkpoint: Mapping[str, Any] | None, model: LightningModule, path: str | None, *, is_training: bool
 ) -> None:
-    """Refuse a checkpoint that does not go with the model, or with its optimizer if it is to be trained on.
+    """Check that a checkpoint fits the model and, for training, its optimizer.
 
     Args:
         checkpoint: What :func:`read_checkpoint` returns, if there is one.
         model: The model.
         path: The file.
-        is_training: Whether it is.
+        is_training: Whether training continues from it.
 
     Raises:
         SharedError: As :func:`check_weights` and :func:`check_options`.
@@ -54,12 +54,12 @@ def check_fit(
 
 
 def check_weights(checkpoint: Mapping[str, Any], model: LightningModule, path: str) -> None:
-    """Refuse a checkpoint whose classes or weights do not fit the model.
+    """Check that a checkpoint's classes and weights fit the model.
 
     Args:
         checkpoint: What :func:`read_checkpoint` returns.
-        model: The model that is to take its weights.
-        path: The file, for the way out.
+        model: The model that will load its weights.
+        path: The file, for the message.
 
     Raises:
         SharedError: If they do not fit.
@@ -67,27 +67,27 @@ def check_weights(checkpoint: Mapping[str, Any], model: LightningModule, path: s
     stored, own = checkpoint["state_dict"], model.state_dict()
     if isinstance(model, BaseTask):
         model.check_checkpoint(checkpoint)
-    keys = [key for key in (*own, *(key for key in stored if key not in own)) if not key.startswith(_OF_AVERAGE)]
+    keys = [key for key in (*own, *(key for key in stored if key not in own)) if not key.startswith(_AVERAGE_PREFIX)]
     for key in keys:
         shapes = [tuple(state[key].shape) if key in state else None for state in (stored, own)]
         if shapes[0] != shapes[1]:
             there, here = (f"of shape {shape}" if shape is not None else "missing" for shape in shapes)
             raise SharedError(
                 f"The weights of {path} do not fit the model: {key} is {there} in the checkpoint and {here} in the "
-                f"model. {_causes(checkpoint, model)}{_way_out(path)}"
+                f"model. {_causes(checkpoint, model)}{_alternative(path)}"
             )
 
 
 def check_options(checkpoint: Mapping[str, Any], model: LightningModule, path: str) -> None:
-    """Refuse options of the optimizer with which its state cannot be used on.
+    """Check that the options fit the optimizer's state in a checkpoint.
 
     Args:
         checkpoint: What :func:`read_checkpoint` returns, with the state of an optimizer.
-        model: The model that is to be trained on.
-        path: The file, for the way out.
+        model: The model that continues training.
+        path: The file, for the message.
 
     Raises:
-        SharedError: If an option has changed that must not.
+        SharedError: If an option has changed that must stay.
     """
     if not isinstance(model, BaseTask):
         return
@@ -96,43 +96,43 @@ def check_options(checkpoint: Mapping[str, Any], model: LightningModule, path: s
         group, _, name = key.removeprefix("model.").partition(".")
         raise SharedError(
             f"{key} is {now[group][name]} and was {before[group][name]} in the checkpoint's run, but {reason}. Leave "
-            f"it as it was.{_way_out(path)}"
+            f"it as it was.{_alternative(path)}"
         )
     was, given = (_option(options, "optimizer", "kwargs") or {} for options in (before, now))
     problem = model.try_state(checkpoint["optimizer_states"][0], with_step=was != given)
     if problem is not None:
         raise SharedError(
-            f"The optimizer's state in {path} does not go with this run ({problem}); model.optimizer.kwargs is {given} "
-            f"and was {was}. Leave it as it was.{_way_out(path)}"
+            f"The optimizer's state in {path} does not fit this run ({problem}); model.optimizer.kwargs is {given} "
+            f"and was {was}. Leave it as it was.{_alternative(path)}"
         )
 
 
 def _refused(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
-    """The options that must not change but have, each with the reason."""
+    """Return the options that have changed but must not, each with the reason."""
     if _changed(before, now, "optimizer", "name"):
-        return {"model.optimizer.name": "one optimizer cannot use the state of another"}
+        return {"model.optimizer.name": "an optimizer cannot load the state of another one"}
     for key in ("name", "interval", "kwargs"):
         if _changed(before, now, "schedule", key):
-            return {f"model.schedule.{key}": "the state of the schedule is that of another one"}
-    reason = "the state of the optimizer is that of other parameter groups"
+            return {f"model.schedule.{key}": "the schedule's state belongs to the earlier one"}
+    reason = "the optimizer's state belongs to other parameter groups"
     if _changed(before, now, "finetuning", "freeze"):
         return {"model.finetuning.freeze": reason}
     by_layer = [_option(options, "optimizer", "layer_decay") not in (None, 1) for options in (before, now)]
     if by_layer[0] != by_layer[1]:
         return {"model.optimizer.layer_decay": reason}
     probes = [bool(_option(options, "finetuning", "probe_epochs")) for options in (before, now)]
-    head_apart = [
+    separate_head = [
         probe or _option(options, "optimizer", "head_lr_factor") not in (None, 1)
         for probe, options in zip(probes, (before, now), strict=True)
     ]
-    if head_apart[0] != head_apart[1]:
+    if separate_head[0] != separate_head[1]:
         key = "model.finetuning.probe_epochs" if probes[0] != probes[1] else "model.optimizer.head_lr_factor"
         return {key: reason}
     return {}
 
 
 def _option(options: Mapping[str, Any], group: str, name: str) -> Any:
-    """An option of a task; None if it does not offer it."""
+    """Return an option of a task; None if the task does not have it."""
     return (options.get(group) or {}).get(name)
 
 
@@ -141,7 +141,7 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any], group: str, name
 
 
 def _causes(checkpoint: Mapping[str, Any], model: LightningModule) -> str:
-    """Which of the options that decide on shapes have changed."""
+    """Name the changed options that determine shapes."""
     before = checkpoint.get("hyper_parameters", {})
     now = model.plain_hparams() if isinstance(model, BaseTask) else {}
     causes = []
@@ -158,5 +158,5 @@ def _causes(checkpoint: Mapping[str, Any], model: LightningModule) -> str:
     return f"{'; '.join(causes)}. Leave it as it was." if causes else ""
 
 
-def _way_out(path: str) -> str:
-    return f" Or start a new run from these weights: --model.pretrained {path} in the place of --ckpt_path."
+def _alternative(path: str) -> str:
+    return f" Or start a new run from these weights: --model.pretrained {path} instead of --ckpt_path."

@@ -1,4 +1,4 @@
-"""The parsing half of the command line: defaults from a checkpoint, and which run is continued."""
+"""Command-line parsing, with defaults from a checkpoint and the choice of the run to continue."""
 
 import sys
 from pathlib import Path
@@ -31,9 +31,9 @@ class CommandLineParsing(OpenLightningCLI):
 
     Args:
         run_folder: The run's folder, which ``--ckpt_path last`` locks.
-        words: The command line, which begins with the command.
-        *args: As for LightningCLI.
-        **kwargs: Likewise.
+        words: The command line, starting with the command.
+        *args: Passed to LightningCLI.
+        **kwargs: Passed to LightningCLI.
     """
 
     def __init__(self, run_folder: RunFolder, words: list[str], *args: Any, **kwargs: Any) -> None:
@@ -42,21 +42,21 @@ class CommandLineParsing(OpenLightningCLI):
         super().__init__(*args, **(kwargs | {"args": words}))
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override] # Lightning's needs no instance
-        """The command, and the arguments of the trainer's method that are not offered on the command line.
+        """Return the command, with the trainer's arguments that are not on the command line.
 
-        The other commands are left out, since to build their parsers takes a third of the time of parsing.
+        The other commands are left out, since building their parsers takes a third of the parsing time.
         """
         ours = {"weights_only", "return_predictions", "verbose"}
         return {self._command: LightningCLI.subcommands()[self._command] | ours}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Default classes, the link from data to model, and the keys that all commands share."""
+        """Set the default classes and link the data to the model."""
         parser.set_defaults({key: {"class_path": cls.__name__} for key, cls in DEFAULT_CLASSES.items()})
         parser.link_arguments(f"data.{LINKED}", f"model.init_args.{LINKED}", apply_on="instantiate")
 
     def prepare_command(self, parser: LightningArgumentParser, command: str) -> None:
         """Add the keys that all commands share, and those of ``predict``."""
-        # Recipes name these; the other commands accept them so that a recipe can be given to them too.
+        # Recipes set these, so all commands accept them.
         parser.add_class_arguments(Checkpoints, "checkpoint")
         parser.add_argument("--strategy_timeout", type=PositiveFloat, default=TIMEOUT_S, help=TIMEOUT_HELP)
         parser.add_argument("--run_name", type=str | None, help="Name below runs/; the recipe's if not given.")
@@ -67,7 +67,7 @@ class CommandLineParsing(OpenLightningCLI):
         whole_numbers_first(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse; where a checkpoint is named, parse again with its own arguments as the defaults."""
+        """Parse; if a checkpoint is given, parse again with its arguments as the defaults."""
         self._opened: OpenCheckpoint | None = None
         inputs, args = take_inputs(args)
         words = [word for word in cast(list[str], args) if not word.startswith("--print_config")]  # which would exit
@@ -75,7 +75,7 @@ class CommandLineParsing(OpenLightningCLI):
         super().parse_arguments(parser, words)
         command = self.config["subcommand"]
         others = other_classes(self.config[command])
-        # jsonargparse has given other classes the default ones' values of arguments that they share
+        # jsonargparse gives other classes the default classes' values for arguments that they share
         self.set_command_defaults(command, others)
         if others or words != args:
             super().parse_arguments(parser, args)
@@ -83,7 +83,7 @@ class CommandLineParsing(OpenLightningCLI):
         if command == "fit":
             check_images(self.config.fit)
         seed = self.config[command].seed_everything
-        if not 0 <= seed < 2**32:  # true and false lie in it
+        if not 0 <= seed < 2**32:  # includes true and false
             raise UserError(f"seed_everything is {seed}; it must be 0 to {2**32 - 1}, or true for a random one.")
         self._opened = self._open_checkpoint(command)
         if self._opened is None and command != "fit":
@@ -103,7 +103,7 @@ class CommandLineParsing(OpenLightningCLI):
         path, checkpoint = opened.path, opened.content
         defaults = checkpoint_defaults(checkpoint, path, self.config[command].model)
         if command == "predict" and "data" in defaults:
-            # a data set may be trained on as it is stored; new photos are turned upright
+            # training may use a data set as it is stored, but new photos are rotated upright
             defaults["data"]["init_args"].get("input", {}).pop("exif", None)
         self.set_command_defaults(command, defaults)
         super().parse_arguments(parser, args)
@@ -118,12 +118,12 @@ class CommandLineParsing(OpenLightningCLI):
         check_continuation(checkpoint, self.config[command], is_training=command == "fit")
 
     def _take_optimizers(self, command: str) -> None:
-        """Make options of the task out of LightningCLI's optimizer and scheduler, or leave them to LightningCLI."""
+        """Convert LightningCLI's optimizer and scheduler into task options, or leave them to LightningCLI."""
         self.auto_configure_optimizers = is_left_to_lightning(self.config[command])
         self._optimizers_taken = [] if self.auto_configure_optimizers else take_optimizers(self.config[command])
 
     def _open_checkpoint(self, command: str) -> OpenCheckpoint | None:
-        """The checkpoint that the command line names; of ``last``, the newest of the recipe's newest run."""
+        """Open the given checkpoint; for ``last``, the newest one of the recipe's newest run."""
         config = self.config[command]
         self._continued = None
         path: str | None = config.get("ckpt_path")
@@ -131,11 +131,11 @@ class CommandLineParsing(OpenLightningCLI):
             return None if path is None else open_checkpoint(path)
         root = Path(config.trainer.default_root_dir, run_name(config))
         if command == "fit" and (dead := self._run_folder.lock_newest(root)) is not None:
-            say(f"Taken over: the run in {self._run_folder.path}, from {dead}, which has ended without a word")
+            say(f"Taken over: the run in {self._run_folder.path}, from {dead}, which has died")
         found, opened = find_continuation(root)
         if command != "fit":
             if opened is None:
-                raise UserError(f"There is no checkpoint of a run below {root}; name one with --ckpt_path.")
+                raise UserError(f"There is no run with a checkpoint in {root}; name one with --ckpt_path.")
             return opened
         config.ckpt_path = None
         if found is None:

@@ -1,4 +1,4 @@
-"""The recipe that a training takes when its command line names none."""
+"""The default recipe of ``fit``."""
 
 import sys
 
@@ -6,19 +6,19 @@ from inceptionnext_lit.cli.recipes import FOLDER
 
 NAME = "finetune/folder"
 _ROOTS = ("--data.root", "--data.init_args.root")
-_CLASSES = {"model": "ClassificationTask", "data": "ImageFolderDataModule"}  # which the recipe is for
+_CLASSES = {"model": "ClassificationTask", "data": "ImageFolderDataModule"}  # the recipe's classes
 
 
 def add_default_recipe(words: list[str]) -> tuple[list[str], str | None]:
-    """Add the recipe for one's own images to a ``fit`` that names images and no recipe.
+    """Add the fine-tuning recipe to a ``fit`` that names images but no recipe.
 
-    A checkpoint's own settings are kept, where one is given by its path, and so are those of a module of one's own.
+    Nothing is added if a checkpoint's path or a custom class is given, which have settings of their own.
 
     Args:
-        words: Words after the program's name.
+        words: Arguments after the program's name.
 
     Returns:
-        The words, and a sentence on what was added; None if nothing was.
+        The arguments, and a sentence on what was added, or None.
     """
     names_images = any(_value(words, key) is not None for key in _ROOTS)
     from_checkpoint = _value(words, "--ckpt_path") not in (None, "last")
@@ -37,8 +37,8 @@ def add_default_recipe(words: list[str]) -> tuple[list[str], str | None]:
 
 
 def say_recipe(sentence: str, words: list[str]) -> None:
-    """Print which recipe was taken; beside a configuration that is printed, on stderr."""
-    from inceptionnext_lit.cli.latest_run import say  # torch comes with it
+    """Print which recipe is used; on stderr if the config is printed too."""
+    from inceptionnext_lit.cli.latest_run import say  # imports torch
 
     if "--print_config" in words:
         print(f"Recipe:     {sentence}", file=sys.stderr)
@@ -47,7 +47,7 @@ def say_recipe(sentence: str, words: list[str]) -> None:
 
 
 def _value(words: list[str], key: str) -> str | None:
-    """What follows a key, also after ``=``; empty if nothing does, None if it is not there."""
+    """Return the value after a key or its ``=``; empty if there is none, None if the key is absent."""
     for word, following in zip(words, [*words[1:], ""], strict=True):
         if word == key:
             return following
@@ -57,7 +57,7 @@ def _value(words: list[str], key: str) -> str | None:
 
 
 def _has_weights(model: str) -> bool:
-    """Whether weights are published for a model; also of an unknown one, which gets an error of its own."""
+    """Return whether weights are published for a model; True for an unknown one, which is reported elsewhere."""
     import timm
 
     config = timm.get_pretrained_cfg(model, allow_unregistered=True)

@@ -1,4 +1,4 @@
-"""Errors of libraries and of the system as sentences: what failed, and the ways out."""
+"""Turn errors of libraries and of the system into sentences: what failed, and what to do."""
 
 import difflib
 import errno
@@ -24,17 +24,17 @@ def explain_failure(
     silent: str | None = None,
     timeout_s: float = 0.0,
 ) -> UserError | None:
-    """Say in one sentence what went wrong, if it is something that a person can mend.
+    """Explain a failure of a running command, if it is one that a user can fix.
 
     Args:
         error: What was raised while a command ran.
         batch_size: Images per batch and device.
         folder: Where the run writes.
-        silent: Which process of the run has not answered for how long, if that is known.
-        timeout_s: Seconds that processes wait for one another.
+        silent: Which rank has not responded and for how long, if known.
+        timeout_s: Seconds that ranks wait for each other.
 
     Returns:
-        The error to show instead; None where the original one says more.
+        The error to show instead; None if the original one is more helpful.
     """
     if (full := explain_full_disk(error, folder)) is not None:
         return full
@@ -43,58 +43,58 @@ def explain_failure(
         of_images = "this batch" if batch_size is None else f"batches of {count(batch_size, 'image')}"
         smaller = "" if batch_size is None or batch_size < 2 else f" {batch_size // 2}"
         return UserError(
-            f"Out of memory with {of_images} (data.batch_size). Two knobs help: --data.batch_size"
-            f"{smaller}, with which the images per step stay the same if the recipe has a data.global_batch_size, and "
-            "--model.execution.grad_checkpointing true, which computes activations twice instead of keeping them."
+            f"Out of memory with {of_images} (data.batch_size). Two options help: --data.batch_size"
+            f"{smaller}, which keeps the images per step if the recipe sets data.global_batch_size, and "
+            "--model.execution.grad_checkpointing true, which recomputes activations instead of storing them."
         )
     if found := re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)", text):
         return UserError(
-            f"A process that loads images (pid {found[1]}) has died: {found[2].rstrip('. ')}. Most often memory ran "
-            "out; try fewer of them with --data.num_workers. The run continues with --ckpt_path last."
+            f"A loader process (pid {found[1]}) has died: {found[2].rstrip('. ')}. The usual cause is running out of "
+            "memory; lower --data.num_workers, then continue with --ckpt_path last."
         )
     if not isinstance(error, torch.distributed.DistError) and not re.search(_LOST_PEER, text):
         return explain_setting(error)
     if silent is not None:
-        return UserError(f"{silent}, so this run ends. See whether it was stopped or its machine is gone. {_PATIENCE}")
+        return UserError(
+            f"{silent}, so this run ends. Check whether it was stopped or its machine is down. {_CONTINUE}"
+        )
     if found := re.search(r"(\d+)/(\d+) clients joined", text):
         return UserError(
-            f"Only {found[1]} of {found[2]} processes of this run came within {format_seconds(timeout_s)}. See why the "
-            f"others did not start. {_PATIENCE}"
+            f"Only {found[1]} of {found[2]} ranks of this run joined within {format_seconds(timeout_s)}. Check why the "
+            f"others did not start. {_CONTINUE}"
         )
     if re.search(r"[Tt]imed out|timeout", text):
-        return UserError(
-            f"The processes of this run waited for one another for {format_seconds(timeout_s)} in vain. {_PATIENCE}"
-        )
+        return UserError(f"A rank of this run did not respond within {format_seconds(timeout_s)}. {_CONTINUE}")
     return UserError(
-        "Another process of this run has ended, so this one ends too; the other one's message says why. "
+        "Another rank of this run has ended, so this one ends too; the other rank's message says why. "
         "The run continues with --ckpt_path last."
     )
 
 
 def explain_full_disk(error: BaseException, folder: Path | None = None) -> UserError | None:
-    """Say where a disk is full, if that is what went wrong.
+    """Explain a full disk, if that is what failed.
 
     Args:
         error: What was raised.
-        folder: What was written into, where the error does not tell.
+        folder: The output folder, used if the error does not name the file.
     """
     said = next((code for code in _FULL if getattr(error, "errno", None) == code or f"[Errno {code}]" in str(error)), 0)
     if not said:
         return None
-    before = error.__context__  # what is closed after a failed write fails again
+    before = error.__context__  # closing a file after a failed write fails again
     if isinstance(before, UserError):
         return before
     place = getattr(error, "filename", None) or folder or "A file"
     return UserError(
-        f"{place} could not be written: {os.strerror(said)}. What was written before is intact. Make room, then go on; "
-        "a training continues with --ckpt_path last."
+        f"{place} could not be written: {os.strerror(said)}. Earlier files are intact. Free some space, then retry; "
+        "fit continues with --ckpt_path last."
     )
 
 
 def user_error_behind(error: BaseException) -> UserError | None:
-    """What a constructor of ours said, if that is what jsonargparse's error wraps.
+    """Return the error of one of our constructors that a jsonargparse error wraps, if any.
 
-    Where a value may be of several types, jsonargparse chains only the first type's error and quotes the others.
+    If a value may have several types, jsonargparse chains only the first type's error and quotes the others.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -105,19 +105,19 @@ def user_error_behind(error: BaseException) -> UserError | None:
         if found := re.search(r"Try running `pip install (?:-U )?'?([\w.-]+)", str(cause)):
             name = re.search(r"class_path='[\w.]*?(\w+)'", str(cause))
             subject = name[1] if name else "This"
-            return UserError(f"{subject} needs a package that is not there: pip install {found[1]}.")
+            return UserError(f"{subject} needs a package that is not installed: pip install {found[1]}.")
         cause = cause.__cause__
     return None
 
 
 def explain_setting(error: BaseException) -> UserError | None:
-    """Say in one sentence what a library says of a setting that it cannot use.
+    """Explain a library's error about a setting that it rejects.
 
     Args:
         error: What was raised.
 
     Returns:
-        The error to show instead; None if it is none that a library raises for its arguments.
+        The error to show instead; None if a library did not raise it for its arguments.
     """
     if not isinstance(error, (ValueError, TypeError, MisconfigurationException)):
         return None
@@ -133,25 +133,25 @@ def explain_setting(error: BaseException) -> UserError | None:
     package = next((str(frame.f_globals.get("__name__")).partition(".")[0] for frame in innermost), "")
     if package not in _LIBRARIES or not text:
         return None
-    return UserError(f"{text.rstrip('.')}. (An error of {package}; --debug shows where it comes from.)")
+    return UserError(f"{text.rstrip('.')}. (Raised by {package}; --debug shows where.)")
 
 
-_PATIENCE = (
-    "The run continues with --ckpt_path last; --strategy_timeout sets how many seconds processes wait for one another."
+_CONTINUE = (
+    "The run continues with --ckpt_path last; --strategy_timeout sets how many seconds ranks wait for each other."
 )
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _LOST_PEER = r"[Cc]onnection (?:closed|reset) by peer|Broken pipe|gloo|NCCL"
 _LIBRARIES = ("jsonargparse", "lightning", "lightning_fabric", "timm", "torch", "torchmetrics", "torchvision")
-_MEANINGS = {  # what libraries say, and what it means here
+_MEANINGS = {  # a library's message: our explanation
     r"Expected more than 1 value per channel when training": (
-        "BatchNorm cannot train on a single value per channel, which is what a batch of 1 image has on a feature map "
+        "BatchNorm cannot train on a single value per channel, which a batch of 1 image gives on a feature map "
         "of 1×1; choose a --data.batch_size of 2 or more, or a larger --data.image_size."
     ),
     r"`val_check_interval` \((\d+)\) must be less than or equal to the number of the training batches \((\d+)\)": (
-        "trainer.val_check_interval is {0}, but an epoch has only {1} batches; choose {1} or less, or count over "
+        "trainer.val_check_interval is {0}, but an epoch has only {1} batches; choose {1} or less, or count across "
         "epochs with --trainer.check_val_every_n_epoch null."
     ),
     r"`Trainer\(barebones=True": (
-        "trainer.barebones switches off the logs, checkpoints and progress that belong to every run here; leave it out."
+        "trainer.barebones disables the logs, checkpoints and progress that every run here has; leave it out."
     ),
 }

@@ -1,4 +1,4 @@
-"""What evaluating commands do before and after Lightning's loop: choose the images, and print the metrics."""
+"""Choose the images before an evaluation, and print the metrics after it."""
 
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from inceptionnext_lit.training.callbacks.settings import KEY as RUN
 
 
 def announce(datamodule: LightningDataModule, stage: str) -> None:
-    """Say which images a stage uses, and which are left out.
+    """Print which images a stage uses, and which are left out.
 
     Args:
         datamodule: The data, set up for the stage.
@@ -28,12 +28,12 @@ def announce(datamodule: LightningDataModule, stage: str) -> None:
 def begin_evaluation(
     datamodule: LightningDataModule, trainer: Trainer, checkpoint: Mapping[str, Any], stage: str
 ) -> None:
-    """Choose the images that go with a checkpoint, and say which they are.
+    """Choose the images to evaluate a checkpoint on, and print which they are.
 
     Args:
         datamodule: The data.
-        trainer: What evaluates.
-        checkpoint: The checkpoint, which holds its run's settings and what tells its images from others.
+        trainer: The trainer that evaluates.
+        checkpoint: The checkpoint, with its run's settings and the fingerprint of its images.
         stage: ``validate`` or ``test``.
     """
     datamodule.trainer = trainer
@@ -45,10 +45,10 @@ def begin_evaluation(
 
 
 def print_metrics(model: LightningModule, results: Sequence[Mapping[str, float]]) -> None:
-    """Print a line for each kind of weights, and which of them ``predict`` uses.
+    """Print a line for the raw and the averaged weights, and which of them ``predict`` uses.
 
     Args:
-        model: The task; of one that cannot predict nothing is said of that.
+        model: The task; ``predict`` is mentioned only if it can predict.
         results: What Lightning's trainer returns.
     """
     has_average = getattr(model, "model_ema", None) is not None if getattr(model, "can_predict", False) else None

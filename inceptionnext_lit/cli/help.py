@@ -1,4 +1,4 @@
-"""The page that ``COMMAND --help all`` prints: every key, what a person sets most first, and no library's markup."""
+"""The page that ``COMMAND --help all`` prints: every key, the common ones first, without docstring markup."""
 
 import argparse
 import re
@@ -13,7 +13,7 @@ from inceptionnext_lit.cli.tools import sentence
 from inceptionnext_lit.lightning_compat import option, options
 from inceptionnext_lit.tasks.self_contained import nested_options
 
-# set by the data or by a checkpoint, not by people
+# set by the data or by a checkpoint, not by users
 _LINKED = {"data": {"class_names"}, "model": {"data_spec"}}
 _FIRST = (
     "config",
@@ -28,7 +28,7 @@ _FIRST = (
     "find_lr",
 )
 _TITLES = {"checkpoint": "Which epoch is kept as best.ckpt", "trainer": "Lightning's Trainer"}
-# what the toolkit does in its own way, or what is for no user of a command line; accepted all the same
+# accepted but not listed: the toolkit handles these itself, or they make no sense on a command line
 _UNLISTED = {
     "trainer.barebones",
     "trainer.enable_autolog_hparams",
@@ -39,10 +39,10 @@ _UNLISTED = {
     "trainer.use_distributed_sampler",
 }
 _HELP = {
-    "config": "Recipe: a YAML file, or a name that the command recipes lists. Later ones win, and keys win over all.",
+    "config": "Recipe: a YAML file, or a name from the command recipes. Later ones win, and keys win over all.",
     "print_config": "Print the resolved recipe and stop.",
-    "ckpt_path": "Checkpoint: to continue a run in fit, to evaluate or apply in the other commands.",
-    "seed_everything": "Seed of everything random; true draws one.",
+    "ckpt_path": "Checkpoint: to continue from in fit, to evaluate or apply in the other commands.",
+    "seed_everything": "Seed of all random numbers; true draws one.",
 }
 
 
@@ -54,19 +54,19 @@ def command_page(parser: argparse.ArgumentParser, classes: dict[str, type]) -> s
         classes: The class behind each of the parser's subclass keys, such as ``data`` and ``model``.
 
     Returns:
-        The page, ready to be printed.
+        The page, ready to print.
     """
     command = parser.prog.rsplit(" ", 1)[-1]
     page = _all_keys(parser, classes, command)
     for action in options(page):
         action.help = _without_markup(action.help) if action.help != argparse.SUPPRESS else action.help
         if action.dest in classes:
-            action.help = argparse.SUPPRESS  # a file for one class alone: --config does it all
+            action.help = argparse.SUPPRESS  # a file for a single class; --config covers it
     return str(page.format_help())
 
 
 def _all_keys(parser: argparse.ArgumentParser, classes: dict[str, type], command: str) -> ArgumentParser:
-    """A page of every key that the command takes and a person may want to set."""
+    """Return a page of every key of the command that a user may want to set."""
     page = ArgumentParser(prog=command, usage=usage(command), description=sentence(COMMANDS[command]), add_help=False)
     actions = {action.dest: action for action in options(parser)}
     fit_only: set[str] = set() if command == "fit" else {"run_name", "checkpoint", "find_lr"}
@@ -89,7 +89,7 @@ def _all_keys(parser: argparse.ArgumentParser, classes: dict[str, type], command
 
 
 def _meanings(cls: type, key: str) -> dict[str, str | None]:
-    """What a class's docstring says of its groups of options, also of those within others."""
+    """Return a class's docstring text for each of its groups of options, including nested ones."""
     meanings = {param.arg_name: param.description for param in docstring_parser.parse(cls.__doc__ or "").params}
     described: dict[str, str | None] = {}
     for name, group in nested_options(cls).items():
@@ -98,7 +98,7 @@ def _meanings(cls: type, key: str) -> dict[str, str | None]:
 
 
 def _add(page: Any, key: str, meaning: str | None, action: argparse.Action) -> None:
-    """Show a key with its default; a switch as a flag."""
+    """Add a key with its default, or a switch as a flag."""
     if isinstance(action, ActionYesNo) or action.nargs == 0:
         page.add_argument(f"--{key}", action="store_true", help=meaning)
     else:
@@ -111,6 +111,6 @@ def _without_markup(text: Any) -> str:
 
 
 def _first_sentence(text: Any) -> str:
-    """The first sentence of a library's long argument description, without its markup."""
+    """Return the first sentence of a library's argument description, without markup."""
     sentence = re.split(r"(?<=[a-z`\"')])\.(?:\s|$)", _without_markup(text), maxsplit=1)[0].rstrip(".")
     return f"{sentence}." if sentence else ""

@@ -1,4 +1,4 @@
-"""Where a run lives, and where ``--ckpt_path last`` finds it again."""
+"""Find the run that ``--ckpt_path last`` continues."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +22,12 @@ class Continuation:
     """The run that ``--ckpt_path last`` means.
 
     Attributes:
-        version: N of its folder ``version_N``, which is used on.
-        checkpoint: Where it continues; None if it was stopped before its first checkpoint.
-        step: The optimiser steps that it has done.
-        rows: Rows of figures that it had logged by then; None if the checkpoint does not tell, as those of a foreign
-            module do not.
-        pending: The row that it was about to log, if any.
+        version: N of its folder ``version_N``, which the run continues to use.
+        checkpoint: Where to continue; None if the run stopped before its first checkpoint.
+        step: Completed optimizer steps.
+        rows: Rows of metrics logged by then; None if the checkpoint does not record it, such as one of a plain
+            LightningModule.
+        pending: The row that was about to be logged, if any.
     """
 
     version: int
@@ -38,13 +38,13 @@ class Continuation:
 
 
 def run_name(config: Any) -> str:
-    """Name of the folder of a recipe's runs: as it says itself, or else the recipe's file name, or the model's.
+    """Return the folder name of a recipe's runs: ``run_name``, or else the recipe's file name, or the model's name.
 
     Args:
         config: The parsed arguments of a command.
 
     Raises:
-        UserError: If the name is none of a folder.
+        UserError: If the name is not a folder name.
     """
     files = config.get("config") or []
     name = config.get("run_name") or (Path(str(files[0])).stem if files else config.model.init_args.name)
@@ -57,10 +57,10 @@ def find_continuation(root: Path) -> tuple[Continuation | None, OpenCheckpoint |
     """Find the newest run below a folder.
 
     Args:
-        root: Folder of the runs of one recipe, with ``version_N`` in it.
+        root: Folder of one recipe's runs, which has the folders ``version_N``.
 
     Returns:
-        The run, and the checkpoint that it continues from; None where there is none.
+        The run, and the checkpoint that it continues from; None for what does not exist.
     """
     numbers = sorted(versions(root))
     if not numbers:
@@ -78,15 +78,15 @@ def find_continuation(root: Path) -> tuple[Continuation | None, OpenCheckpoint |
 
 
 def is_finished(checkpoint: dict[str, Any], trainer: Any, kept: Any) -> str | None:
-    """Tell whether a checkpoint's run has nothing left to do.
+    """Check whether a checkpoint's run is finished.
 
     Args:
         checkpoint: What :func:`read_checkpoint` returns.
         trainer: The trainer's parsed arguments.
-        kept: The parsed arguments on checkpoints, of which ``monitor`` and ``patience`` may end a run early.
+        kept: The parsed checkpoint options; ``monitor`` and ``patience`` may end a run early.
 
     Returns:
-        What it has done and which key would let it go on; None if there is something left.
+        What it has done and which key would extend it; None if it is not finished.
     """
     if KEY in checkpoint:
         epochs = checkpoint[KEY]["epoch"]
@@ -95,25 +95,25 @@ def is_finished(checkpoint: dict[str, Any], trainer: Any, kept: Any) -> str | No
         epochs = checkpoint["epoch"] + bool(progress["is_last_batch"])
     steps = checkpoint["global_step"]
     if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= epochs:
-        return f"has {count(epochs, 'epoch')} already; give --trainer.max_epochs more than {trainer.max_epochs}"
+        return f"has {count(epochs, 'epoch')} already; set --trainer.max_epochs above {trainer.max_epochs}"
     if 0 <= trainer.max_steps <= steps:
-        return f"has {count(steps, 'step')} already; give --trainer.max_steps more than {trainer.max_steps}"
+        return f"has {count(steps, 'step')} already; set --trainer.max_steps above {trainer.max_steps}"
     for name, state in checkpoint.get("callbacks", {}).items():
         # the name ends in a dictionary: StopEarly{'monitor': 'val/acc1', 'mode': 'max'}
         is_ours = name.startswith("StopEarly") and (kept.monitor == "auto" or f"'monitor': {kept.monitor!r}" in name)
         waited = is_ours and kept.patience is not None and state["wait_count"] >= kept.patience
         if waited and epochs >= (trainer.min_epochs or 0) and steps >= (trainer.min_steps or 0):
-            return f"was stopped early, after {count(state['wait_count'], 'validation')} without a better figure"
+            return f"was stopped early, after {count(state['wait_count'], 'validation')} without an improvement"
     return None
 
 
 def remove_leftovers(run_folder: Path) -> None:
-    """Remove what a kill in the middle of a save has left behind."""
+    """Remove the partial files of a save that a kill interrupted."""
     for path in (run_folder / FOLDER).glob(".*.partial"):
         path.unlink(missing_ok=True)
 
 
 @rank_zero_only
 def say(text: str) -> None:
-    """Print, once for all processes."""
+    """Print on rank 0 only."""
     print(printable_lines(text), flush=True)

@@ -1,4 +1,4 @@
-"""LightningCLI, wired to this toolkit's task, data, run folder and checkpoints."""
+"""LightningCLI with this toolkit's tasks, data, run folder and checkpoints."""
 
 import signal
 from contextlib import ExitStack
@@ -39,10 +39,10 @@ class CommandLine(CommandLineParsing):
     """``fit``, ``validate``, ``test`` and ``predict``.
 
     Args:
-        until_end: What is held as long as the command runs: the run's folder, and the signals that end it.
-        words: The command line, which begins with the command.
-        *args: As for LightningCLI.
-        **kwargs: Likewise.
+        until_end: Holds the run's folder and the signal handlers until the command ends.
+        words: The command line, starting with the command.
+        *args: Passed to LightningCLI.
+        **kwargs: Passed to LightningCLI.
     """
 
     def __init__(self, until_end: ExitStack, words: list[str], *args: Any, **kwargs: Any) -> None:
@@ -54,11 +54,11 @@ class CommandLine(CommandLineParsing):
         return None if self._opened is None else self._opened.content
 
     def before_instantiate_classes(self) -> None:
-        """Name the run after its recipe, in the saved config too, and claim its folder before the data is scanned."""
-        # prediction ends after a batch at the others, by Lightning's own handler
+        """Name the run after its recipe, also in the saved config, and claim its folder before the data is scanned."""
+        # Lightning's own handlers end a prediction after a batch at the other signals
         signals = (signal.SIGINT,) if self.subcommand == "predict" else SIGNALS
         self._peers = Peers()
-        if self.subcommand != "predict":  # which runs on one device
+        if self.subcommand != "predict":  # predict runs on one device
             check_start_method(self.config[self.subcommand].trainer.strategy)
         self._signals = self._until_end.enter_context(SaveOnSignal(signals))
         if self.subcommand == "fit":
@@ -74,7 +74,7 @@ class CommandLine(CommandLineParsing):
                 self._signals.earlier = self._continued.checkpoint
 
     def instantiate_classes(self) -> None:
-        """Instantiate; what a constructor says of a wrong value comes out as it was said."""
+        """Instantiate the classes; a constructor's error about a wrong value is raised as is."""
         config = self.config[self.subcommand]
         if self.subcommand == "fit":
             check_end(config.trainer)
@@ -85,7 +85,7 @@ class CommandLine(CommandLineParsing):
             super().instantiate_classes()
             check_told(told, self.datamodule)
             if self.subcommand == "fit":
-                # what is saved for a repetition holds neither this run's places nor its checkpoint
+                # the saved config repeats the run, so it has neither this run's paths nor its checkpoint
                 config.trainer.logger = as_given
                 if self._pretrained is not None:
                     config.model.init_args.pretrained = self._pretrained
@@ -96,13 +96,13 @@ class CommandLine(CommandLineParsing):
             raise cause from None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """The trainer with this toolkit's loggers, callbacks and checkpoint files."""
+        """Create the trainer with this toolkit's loggers, callbacks and checkpoint files."""
         check_fit(self._stored, self.model, self.parsed("ckpt_path"), is_training=self.subcommand == "fit")
         config = self.made("trainer")
         named = config.callbacks or []
         callbacks: list[Callback] = [named] if isinstance(named, Callback) else list(named)
         check_modes(callbacks, self.model)
-        if self.subcommand == "fit" and not isinstance(self.model, BaseTask):  # which brings its own
+        if self.subcommand == "fit" and not isinstance(self.model, BaseTask):  # a task adds its own
             callbacks = [*run_callbacks(), *callbacks]
         if config.enable_progress_bar is not False:
             callbacks.append(RunProgressBar())
@@ -115,7 +115,7 @@ class CommandLine(CommandLineParsing):
                 self._continued,
             )
             if logger is False:
-                kwargs["default_root_dir"] = tensorboard.log_dir  # a folder of its own for the checkpoints all the same
+                kwargs["default_root_dir"] = tensorboard.log_dir  # for the checkpoints
             else:
                 logger = all_loggers(logger, [tensorboard, table])
             if config.enable_checkpointing is not False:
@@ -126,26 +126,26 @@ class CommandLine(CommandLineParsing):
                 callbacks.append(LearningRateLogger())
         else:
             logger = logger or False
-            self.save_config_callback = None  # only training leaves a run folder to be repeated from
+            self.save_config_callback = None  # only training has a run folder
         if self.subcommand == "predict":
             self._writer = PredictionWriter(*(self.made(key) for key in OUTPUT_KEYS))
             callbacks.append(self._writer)
             self.model.compiles_prediction = self.made("compile")
         trainer = super().instantiate_trainer(callbacks=callbacks, logger=logger, **kwargs)
         if self.subcommand != "predict":
-            check_start_method(trainer.strategy)  # a notebook's own choice for several devices
+            check_start_method(trainer.strategy)  # a notebook's default for several devices
         trainer.strategy.checkpoint_io = SafeCheckpointIO(self._opened)
         self._timeout_s = set_timeout(trainer.strategy, self.made("strategy_timeout"))
-        if config.sync_batchnorm:  # Lightning's own needs a GPU, and not every strategy of Lightning's looks at it
+        if config.sync_batchnorm:  # Lightning's needs a GPU, and some of its strategies ignore it
             leave_batchnorm_alone(trainer.strategy)
             DeviceSyncBatchNorm().apply(self.model)
         return trainer
 
     def before_fit(self) -> None:
-        """Look at the data first: what is wrong is said before the processes of the other devices are started."""
+        """Set up the data first, so that its errors are reported before the other ranks start."""
         resumes = self.made("ckpt_path") is not None
         if isinstance(self.model, BaseTask):
-            self.model.has_weights |= resumes  # also for the trials that come before the checkpoint is loaded
+            self.model.has_weights |= resumes  # also for the trials before the checkpoint is loaded
             self.model.finetuning.check_weights(are_loaded=self.model.has_weights)
         self.datamodule.trainer = self.trainer
         self.datamodule.prepare_data()
@@ -163,10 +163,10 @@ class CommandLine(CommandLineParsing):
             say(f"Derived:    {', '.join(derived)}")
         if self._continued is not None and self._run_folder.path is not None:
             remove_leftovers(self._run_folder.path)
-        self._opened = None  # the file keeps its place on the disk as long as it is open
+        self._opened = None  # an open file occupies its disk space even if deleted
 
     def fit(self, **kwargs: Any) -> None:
-        """Train; what fails on the way is said in one sentence where that is possible."""
+        """Train, and explain known failures in one sentence."""
         try:
             self.trainer.fit(**kwargs, weights_only=True)
         except Exception as error:
@@ -182,23 +182,23 @@ class CommandLine(CommandLineParsing):
             raise known from error
 
     def before_validate(self) -> None:
-        """Choose the images that go with the checkpoint."""
+        """Choose the images to evaluate the checkpoint on."""
         begin_evaluation(self.datamodule, self.trainer, self._stored or {}, "validate")
 
     def before_test(self) -> None:
-        """Choose the images that go with the checkpoint."""
+        """Choose the images to evaluate the checkpoint on."""
         begin_evaluation(self.datamodule, self.trainer, self._stored or {}, "test")
 
     def validate(self, **kwargs: Any) -> None:
-        """Validate, and print the figures."""
+        """Validate, and print the metrics."""
         print_metrics(self.model, self.trainer.validate(**kwargs, verbose=False))
 
     def test(self, **kwargs: Any) -> None:
-        """Test, and print the figures."""
+        """Test, and print the metrics."""
         print_metrics(self.model, self.trainer.test(**kwargs, verbose=False))
 
     def before_predict(self) -> None:
-        """Refuse several processes before they are started; leave out what the output has already."""
+        """Reject several devices before their processes start, and skip images that the output already has."""
         check_single_process(self.trainer)
         self._anything_left = leave_out_done(self.datamodule, self._writer, self.model.class_names)
         announce(self.datamodule, "predict")

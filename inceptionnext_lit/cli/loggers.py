@@ -1,4 +1,4 @@
-"""Where a run's figures go: CSV and TensorBoard in its own folder, and wherever a recipe names besides."""
+"""Loggers of a run: CSV and TensorBoard in its folder, and any others that a recipe adds."""
 
 import csv
 import os
@@ -17,10 +17,10 @@ from inceptionnext_lit.safe_save import replacing
 
 
 class _Writer(RowWriter):
-    """Lightning's writer of ``metrics.csv``, without the moments in which a kill would lose all rows.
+    """Lightning's writer of ``metrics.csv``, but a kill at any time keeps the rows.
 
     Attributes:
-        rows: How many rows the file has, or will have when the newest ones are written.
+        rows: Number of rows in the file, including those not yet written.
     """
 
     def __init__(self, log_dir: str) -> None:
@@ -28,12 +28,12 @@ class _Writer(RowWriter):
         self.rows = 0
 
     def log_metrics(self, metrics_dict: dict[str, float], step: int | None = None) -> None:
-        """Record figures as a row."""
+        """Record metrics as a row."""
         super().log_metrics(metrics_dict, step)
         self.rows += 1
 
     def begin_with(self, rows: list[dict[str, Any]]) -> None:
-        """Make the file hold these rows alone; without any there is no file."""
+        """Reduce the file to these rows; without any, the file is removed."""
         self.rows = len(rows)
         if not rows:
             Path(self.metrics_file_path).unlink(missing_ok=True)
@@ -43,7 +43,7 @@ class _Writer(RowWriter):
             self._write(partial, rows)
 
     def save(self) -> None:
-        """Write what is new.
+        """Write the new rows.
 
         Raises:
             UserError: If the file cannot be written.
@@ -57,12 +57,12 @@ class _Writer(RowWriter):
                 with suppress(OSError):
                     os.truncate(path, size)  # half a row would spoil the next one
             raise UserError(
-                f"The figures could not be written to {path}: {error.strerror}. The checkpoints are "
-                "intact. Make room, then continue with --ckpt_path last."
+                f"The metrics could not be written to {path}: {error.strerror}. The checkpoints are "
+                "intact. Free some space, then continue with --ckpt_path last."
             ) from error
 
     def rewrite(self) -> None:
-        """Write the rows again with the columns that have come."""
+        """Rewrite the file with the new columns."""
         path = Path(self.metrics_file_path)
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -77,7 +77,7 @@ class _Writer(RowWriter):
 
 
 class ContinuedCSVLogger(OwnWriterLogger):
-    """CSVLogger that goes on with the rows of the run that it continues; Lightning's own deletes them.
+    """CSVLogger that keeps the rows of the run that it continues; Lightning's deletes them.
 
     Args:
         save_dir: Folder of all runs.
@@ -91,12 +91,12 @@ class ContinuedCSVLogger(OwnWriterLogger):
         self._continued = continued
 
     def finalize(self, status: str) -> None:
-        """Write what is left; after a failure, of which the reason is to be told, if that is possible."""
+        """Write the remaining rows; after a failure, ignore write errors so that the failure itself is reported."""
         with suppress(UserError) if status == "failed" else nullcontext():
             super().finalize(status)
 
     def make_writer(self) -> RowWriter:
-        """The writer, with the kept rows."""
+        """Create the writer with the kept rows."""
         os.makedirs(self.root_dir, exist_ok=True)
         writer = _Writer(self.log_dir)
         if self._continued is not None:
@@ -104,13 +104,13 @@ class ContinuedCSVLogger(OwnWriterLogger):
         return writer
 
     def rows_on_disk(self) -> int:
-        """Write all rows and count them; for the first process."""
+        """Write all rows and return their number; for rank 0."""
         self.save()
         return int(self.experiment.rows)
 
 
 class ContinuedTensorBoardLogger(TensorBoardLogger):
-    """TensorBoardLogger that goes on with the curves of the run that it continues.
+    """TensorBoardLogger that continues the curves of the run that it continues.
 
     Args:
         save_dir: Folder of all runs.
@@ -126,7 +126,7 @@ class ContinuedTensorBoardLogger(TensorBoardLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        """The writer; it logs the newest step anew, of which a kill may have lost a part."""
+        """The writer; it logs the newest step again, since a kill may have lost part of it."""
         if has_writer(self) or self._continued is None:
             return super().experiment
         rows = kept_rows(Path(self.log_dir, _Writer.NAME_METRICS_FILE), self._continued)
@@ -139,26 +139,26 @@ class ContinuedTensorBoardLogger(TensorBoardLogger):
         return writer
 
     def save(self) -> None:
-        """Write what is logged at once; torch would keep it for two minutes."""
+        """Write immediately; torch would buffer for two minutes."""
         super().save()
         self.experiment.flush()
 
 
 def kept_rows(path: Path, continued: Continuation) -> list[dict[str, Any]]:
-    """The rows of a CSV file that belong to the checkpoint which is continued.
+    """Return the rows of a CSV file up to the checkpoint that is continued.
 
     Args:
-        path: The file; a missing one has no rows.
+        path: The file; a missing file has no rows.
         continued: The run.
 
     Returns:
-        A dictionary of the values of each row.
+        A dictionary of values for each row.
     """
     if not path.is_file():
         return list(continued.pending)
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
         table = csv.DictReader(line.replace("\0", "") for line in file)
-        # a kill in the middle of a write leaves a last row that ends too soon
+        # a kill during a write leaves a truncated last row
         whole = [row for row in table if None not in row.values() and str(row.get("step")).isdecimal()]
     rows = [{key: value for key, value in row.items() if value} for row in whole]
     if continued.rows is None:
@@ -169,23 +169,23 @@ def kept_rows(path: Path, continued: Continuation) -> list[dict[str, Any]]:
 def folder_loggers(
     root: str, run_name: str, number: int | None, continued: Continuation | None
 ) -> tuple[TensorBoardLogger, ContinuedCSVLogger]:
-    """The two loggers of a run's folder ``root/run_name/version_N``; nothing is written yet.
+    """Create the two loggers of a run's folder ``root/run_name/version_N``, without writing anything.
 
     Args:
         root: Folder of all runs.
         run_name: Folder of one recipe's runs in it.
-        number: N; None on other processes than the first, which write nothing.
-        continued: The run whose folder is used on; None for a new one.
+        number: N; None on ranks other than 0, which write nothing.
+        continued: The run whose folder is reused; None for a new one.
     """
     tensorboard = ContinuedTensorBoardLogger(root, run_name, number, continued)
     return tensorboard, ContinuedCSVLogger(root, run_name, int(tensorboard.version), continued)
 
 
 def give_defaults(config: Any, root: str, run_name: str) -> None:
-    """Name the run, and put the files below the runs' folder, in loggers that a recipe names without saying so.
+    """Set the run's name and the output folder in a recipe's loggers, unless the recipe sets them.
 
     Args:
-        config: What the recipe gives as ``trainer.logger``, parsed but not yet made; changed in place.
+        config: The parsed ``trainer.logger`` before it is instantiated; changed in place.
         root: Folder of all runs.
         run_name: Name of this one.
     """
@@ -199,11 +199,11 @@ def give_defaults(config: Any, root: str, run_name: str) -> None:
 
 
 def _defaults(logger: str, save_dir: str | None, root: str, run_name: str) -> dict[str, tuple[tuple[Any, ...], Any]]:
-    """Argument names with the values that mean nothing was given, and what to give then."""
+    """Return, by argument name, the values that count as unset, and the default to use then."""
     if logger == "WandbLogger":
         return {"save_dir": ((".",), root), "name": ((None,), run_name)}
     if logger == "MLFlowLogger":
-        # where MLFLOW_TRACKING_URI names no server; MLflow takes no plain folder any more
+        # used unless MLFLOW_TRACKING_URI names a server; MLflow no longer supports a plain folder
         folder = Path(root if save_dir in (None, "./mlruns") else save_dir).absolute()
         unset = (None,) if "MLFLOW_TRACKING_URI" not in os.environ else ()
         return {
@@ -215,11 +215,11 @@ def _defaults(logger: str, save_dir: str | None, root: str, run_name: str) -> di
 
 
 def all_loggers(named: Logger | Iterable[Logger] | bool | None, of_folder: Iterable[Logger]) -> list[Logger]:
-    """The folder's loggers, then those that a recipe names.
+    """Return the folder's loggers, followed by those of the recipe.
 
     Args:
         named: ``trainer.logger``; not False.
-        of_folder: What :func:`folder_loggers` gives; the first one tells the run's folder.
+        of_folder: What :func:`folder_loggers` returns; the first one determines the run's folder.
     """
     added = [] if named in (None, True) else [named] if isinstance(named, Logger) else list(named)  # type: ignore[arg-type]
     return [*of_folder, *added]

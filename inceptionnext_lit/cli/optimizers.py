@@ -1,4 +1,4 @@
-"""LightningCLI's ``--optimizer`` and ``--lr_scheduler``, as options of this toolkit's tasks."""
+"""Convert LightningCLI's ``--optimizer`` and ``--lr_scheduler`` into options of this toolkit's tasks."""
 
 import inspect
 import pkgutil
@@ -26,7 +26,7 @@ _BASES: dict[str, tuple[type, Any]] = {"optimizer": (Optimizer, optim), "lr_sche
 
 
 def add_optimizers(parser: LightningArgumentParser) -> None:
-    """Have a command's parser take both.
+    """Add both keys to a command's parser.
 
     Args:
         parser: Changed in place.
@@ -36,30 +36,30 @@ def add_optimizers(parser: LightningArgumentParser) -> None:
 
 
 def is_left_to_lightning(config: Any) -> bool:
-    """Whether LightningCLI itself is to give the module its optimizer: one that is no task of this toolkit's.
+    """Return whether LightningCLI configures the optimizer, as it does for modules that are not this toolkit's tasks.
 
     Args:
         config: The command's parsed arguments.
 
     Raises:
-        UserError: If such a module would get a scheduler without an optimizer, of which LightningCLI says nothing.
+        UserError: If such a module would get a scheduler without an optimizer, which LightningCLI ignores.
     """
     cls = pkgutil.resolve_name(config.model.class_path)  # the parser has imported it
     if issubclass(cls, BaseTask) and cls.configure_optimizers is BaseTask.configure_optimizers:
         return False
     if config.lr_scheduler and not config.optimizer:
-        raise UserError(f"--lr_scheduler needs --optimizer too where the model is {config.model.class_path}.")
+        raise UserError(f"--lr_scheduler needs --optimizer too if the model is {config.model.class_path}.")
     return bool(config.optimizer)
 
 
 def take_optimizers(config: Any) -> list[str]:
-    """Move both to the options of the task, where parameter groups, continuation and checkpoints are taken care of.
+    """Move both to the task's options, which handle parameter groups, resumption and checkpoints.
 
     Args:
         config: The command's parsed arguments, changed in place.
 
     Returns:
-        What was put in the place of what, a line for each.
+        A line for each replaced optimizer or scheduler.
     """
     model, taken = config.model.init_args, []
     if config.optimizer:
@@ -67,7 +67,7 @@ def take_optimizers(config: Any) -> list[str]:
         before = Namespace(**asdict(OptimizerOptions())) if model.optimizer is None else model.optimizer  # type: ignore[no-untyped-call]
         lr, decay = given.get("lr", model.lr), given.get("weight_decay", 0.0)
         taken.append(
-            f"Optimizer:  {path}, lr {_plain(lr)}, weight_decay {_plain(decay)}, in the place of {before.name}, "
+            f"Optimizer:  {path}, lr {_plain(lr)}, weight_decay {_plain(decay)}, instead of {before.name}, "
             f"lr {_plain(model.lr)}, weight_decay {_plain(model.weight_decay)}"
         )
         kwargs = {key: value for key, value in changed.items() if key not in ("lr", "weight_decay")}
@@ -83,7 +83,7 @@ def take_optimizers(config: Any) -> list[str]:
 
 
 def describe_schedule(model: LightningModule) -> list[str]:
-    """The line of a run's start that says which scheduler takes the place of warm-up and cosine, if one does.
+    """Return the line that names the scheduler used instead of warm-up and cosine, if there is one.
 
     Args:
         model: The task.
@@ -93,17 +93,17 @@ def describe_schedule(model: LightningModule) -> list[str]:
     schedule = model.schedule
     arguments = ", ".join(f"{key} {_plain(value)}" for key, value in (schedule.kwargs or {}).items())
     name = f"{schedule.name} with {arguments}" if arguments else schedule.name
-    return [f"Schedule:   {name}, stepped after each {schedule.interval}, in the place of warm-up and cosine"]
+    return [f"Schedule:   {name}, stepped after each {schedule.interval}, instead of warm-up and cosine"]
 
 
 def explain_class(message: str) -> str | None:
-    """What is wrong with a class behind one of both keys, or with one of its arguments.
+    """Explain what is wrong with the class given to one of the two keys, or with its arguments.
 
     Args:
         message: jsonargparse's message.
 
     Returns:
-        A sentence with the nearest right names; None where the message is about something else.
+        A sentence with the nearest valid names; None if the message is about something else.
     """
     found = re.match(rf'Parser key "({"|".join(KEYS)})":', message)
     if found is None:
@@ -113,7 +113,7 @@ def explain_class(message: str) -> str | None:
     if found := re.search(r"class_path '([\w.]+)':\s+Option '(\w+)' is not accepted", message):
         cls = pkgutil.resolve_name(found[1])
         if cls is base:
-            return f"{key}.{found[2]} is an argument of a class, which comes before it: --{key} {_EXAMPLES[key]}."
+            return f"{key}.{found[2]} is an argument of a class; name the class before it: --{key} {_EXAMPLES[key]}."
         question = did_you_mean(found[2], sorted(_defaults(cls)), most=2, cutoff=0.0)
         return f"{found[1]} has no argument {found[2]!r}; {question}"
     if found := re.search(r"type: <class 'str'>\s+Given value: (\S+)$", message):
@@ -121,12 +121,12 @@ def explain_class(message: str) -> str | None:
         known = {cls.__name__.lower(): cls.__name__ for cls in classes if cls is not base}
         near = get_close_matches(found[1].rpartition(".")[2].lower(), sorted(known), n=2, cutoff=0.0)
         names = " or ".join(f"{module.__name__}.{known[name]}" for name in near)
-        return f"{key} is {found[1]!r}, which is no class of {base.__name__} that is known; did you mean {names}?"
+        return f"{key} is {found[1]!r}, which is not a known {base.__name__} class; did you mean {names}?"
     return None
 
 
 def _class_and_arguments(given: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """A class's path, those of its arguments that are not its defaults, as plain values, and all of them."""
+    """Return a class's path, its arguments that differ from the defaults, as plain values, and all its arguments."""
     cls = pkgutil.resolve_name(given.class_path)
     defaults = _defaults(cls)
     arguments = {key: _listed(value) for key, value in dict(given.get("init_args") or {}).items()}
@@ -135,7 +135,7 @@ def _class_and_arguments(given: Any) -> tuple[str, dict[str, Any], dict[str, Any
 
 
 def _defaults(cls: type) -> dict[str, Any]:
-    """The defaults of a class's arguments, among them those that it hands on without naming them."""
+    """Return the defaults of a class's arguments, including those that it passes on to its bases."""
     return {
         name: parameter.default
         for base in reversed(cls.__mro__)

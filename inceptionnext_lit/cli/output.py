@@ -1,4 +1,4 @@
-"""Output that nobody reads any more, after ``| head -1`` or when the terminal is closed, or that a terminal lacks."""
+"""Handle output streams without a reader, as after ``| head -1``, and characters that a terminal cannot encode."""
 
 import errno
 import io
@@ -8,22 +8,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
-NO_READER = 141  # a shell's own code for a program that SIGPIPE has ended
+NO_READER = 141  # the shell's exit code for a program ended by SIGPIPE
 
 
 class ReaderGone(SystemExit):
-    """Ends a command whose output nobody reads any more."""
+    """Ends a command whose output has lost its reader."""
 
     def __init__(self) -> None:
         super().__init__(NO_READER)
 
 
 class Output:
-    """A standard stream that outlives its reader: what is written after that goes nowhere.
+    """A standard stream that survives the loss of its reader; later output is discarded.
 
     Args:
         stream: The stream.
-        goes_on: Whether the command goes on without its reader. Otherwise writing raises :class:`ReaderGone`.
+        goes_on: Whether the command continues without its reader. Otherwise writing raises :class:`ReaderGone`.
     """
 
     def __init__(self, stream: TextIO, *, goes_on: bool) -> None:
@@ -31,7 +31,7 @@ class Output:
         self._goes_on = goes_on
 
     def write(self, text: str) -> int:
-        """Write; see above."""
+        """Write text, or discard it if the reader is gone."""
         try:
             return self._stream.write(text)
         except OSError as error:
@@ -39,7 +39,7 @@ class Output:
             return len(text)
 
     def flush(self) -> None:
-        """Hand what was written to the system; see above."""
+        """Flush the stream, unless the reader is gone."""
         try:
             self._stream.flush()
         except OSError as error:
@@ -49,7 +49,7 @@ class Output:
         return getattr(self._stream, name)
 
     def _lose(self, error: OSError) -> None:
-        if error.errno not in (errno.EPIPE, errno.EIO):  # a pipe that nobody reads; a terminal that is gone
+        if error.errno not in (errno.EPIPE, errno.EIO):  # a pipe without a reader, a closed terminal
             raise error
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
@@ -60,7 +60,7 @@ class Output:
 
 @contextmanager
 def outliving_readers(*, goes_on: bool) -> Iterator[None]:
-    """Let the standard streams outlive their readers while the block lasts; what an encoding lacks comes as escapes.
+    """Make the standard streams survive the loss of their readers, and escape characters that they cannot encode.
 
     Args:
         goes_on: As for :class:`Output`.
@@ -76,13 +76,13 @@ def outliving_readers(*, goes_on: bool) -> Iterator[None]:
             sys.stderr.flush()
         finally:
             sys.stdout, sys.stderr = before
-            for stream, former in zip(before, errors, strict=True):
-                _set_errors(stream, former)
+            for stream, previous in zip(before, errors, strict=True):
+                _set_errors(stream, previous)
 
 
 def _set_errors(stream: TextIO, errors: str | None) -> str | None:
-    """Say what a stream does with signs that its encoding lacks; returns what it did before."""
-    former = stream.errors
+    """Set a stream's error handler for characters that it cannot encode, and return the previous one."""
+    previous = stream.errors
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors=errors)
-    return former
+    return previous

@@ -1,4 +1,4 @@
-"""Command-line parsing whose errors are one sentence that names the nearest right key."""
+"""Command-line parser whose errors are one sentence with the nearest valid key."""
 
 import argparse
 import difflib
@@ -34,11 +34,11 @@ class CommandParser(LightningArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         install()
-        kwargs["allow_abbrev"] = False  # also in the parsers that jsonargparse makes for classes
+        kwargs["allow_abbrev"] = False  # also for the parsers that jsonargparse creates for classes
         super().__init__(*args, **kwargs)
 
     def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
-        """Help text of a command; that of the whole program is printed before this parser exists."""
+        """Return a command's help text; the program's overview is printed without this parser."""
         if not any(action.dest == "trainer.max_epochs" for action in options(self)):
             return str(super().format_help(formatter))
         return command_page(self, DEFAULT_CLASSES)
@@ -48,9 +48,9 @@ class CommandParser(LightningArgumentParser):
 
         Args:
             message: jsonargparse's own message.
-            ex: What caused it.
+            ex: Its cause.
         """
-        if not self.exit_on_error:  # a parser within the parser; the outer one explains
+        if not self.exit_on_error:  # a nested parser; the outer one explains
             super().error(message, ex)
         parser = getattr(ex, "subcommand_parser", None) or self
         print_error(explain(message, ex, known_keys(parser)))
@@ -58,10 +58,10 @@ class CommandParser(LightningArgumentParser):
 
 
 def whole_numbers_first(parser: argparse.ArgumentParser) -> None:
-    """Let ``1`` be one batch and not 1.0, all of them, where a key takes ``int`` and ``float``.
+    """Parse ``1`` as an int if a key takes ``int`` and ``float``: one batch, and not 1.0, which means all of them.
 
-    ``typing`` keeps one object for ``Union[int, float]`` and ``Union[float, int]``, in the order of whichever a library
-    wrote first, and jsonargparse tries the types in that order: the value would depend on what was imported before.
+    ``typing`` caches one object for ``Union[int, float]`` and ``Union[float, int]``, in the order that was created
+    first, and jsonargparse tries the types in that order, so the value would depend on earlier imports.
 
     Args:
         parser: A command's parser, changed in place.
@@ -119,24 +119,24 @@ def _is_class(path: Any) -> bool:
 
 
 def other_classes(config: Any) -> dict[str, dict[str, str]]:
-    """The classes that a command uses in the place of the default ones.
+    """Return the classes that a command uses instead of the default ones.
 
     Args:
         config: Its parsed arguments.
 
     Returns:
-        Defaults for a parser: under ``model`` and ``data`` the class path, where it is another one.
+        Parser defaults: the class path of ``model`` and of ``data``, where it is not the default.
     """
     paths = {key: config[key].class_path for key in DEFAULT_CLASSES}
     return {
         key: {"class_path": path}
         for key, path in paths.items()
-        if pkgutil.resolve_name(path) is not DEFAULT_CLASSES[key]  # which the parser has imported
+        if pkgutil.resolve_name(path) is not DEFAULT_CLASSES[key]  # the parser has imported it
     }
 
 
 def known_keys(parser: argparse.ArgumentParser) -> list[str]:
-    """Every key that a command takes, nested ones as ``data.root``."""
+    """Return every key of a command, nested ones as ``data.root``."""
     keys = {action.dest for action in options(parser) if action.dest not in ("help", argparse.SUPPRESS)}
     for subparser in command_parsers(parser).values():
         keys.update(known_keys(subparser))
@@ -154,9 +154,9 @@ def explain(message: str, ex: BaseException | None, known: list[str]) -> str:
     """Turn jsonargparse's message into a sentence: what, where, what to do.
 
     Args:
-        message: The message, which may run over many lines.
-        ex: The exception, whose innermost cause is the most precise.
-        known: Keys that would be right.
+        message: The message, which may have several lines.
+        ex: The exception; its innermost cause is the most precise.
+        known: Valid keys.
 
     Returns:
         The sentence.
@@ -165,32 +165,32 @@ def explain(message: str, ex: BaseException | None, known: list[str]) -> str:
     while leaf is not None and leaf.__cause__ is not None:
         parent, leaf = leaf, leaf.__cause__
     place = _place(message)
-    if (reason_of_class := explain_class(message)) is not None:
-        return reason_of_class
+    if (class_error := explain_class(message)) is not None:
+        return class_error
     if (unknown := _unknown_key(message)) is not None:
-        # 'trainer.max_epoch' comes whole, a key of a class comes without the class's own place
+        # 'trainer.max_epoch' is complete, but a class's key lacks the key of the class
         key = ".".join([place, unknown]) if place and not unknown.startswith(place) else unknown
         return explain_renamed(key) or _explain_unknown(key, known)
     if found := re.search(r"unrecognized arguments: ([^-\s]\S*)", message):
         return (
-            f"The word {found[1]!r} stands where a key is expected; keys begin with --, and images come right after "
-            "the word predict."
+            f"A key is expected instead of {found[1]!r}; keys begin with --, and images follow the command predict "
+            "directly."
         )
     if place and (found := re.search(r"Unable to load config ['\"](.*?)['\"]$", message, re.MULTILINE)):
         inside = [key for key in known if key.startswith(f"{place}.")]
         group = f"{place} is {found[1]!r}, but it is a group of options: {' or '.join(inside[:3])}."
         return explain_renamed(place) or group
     if place in DEFAULT_CLASSES and (found := re.search(r"dot import path string: (\S+)", message)):
-        return f"{place} names no class that is known here: {found[1]!r}; use {DEFAULT_CLASSES[place].__name__}."
+        return f"{place} is {found[1]!r}, which is not a known class; use {DEFAULT_CLASSES[place].__name__}."
     if place:
         return f"{place}: {_plain_types(_reason(message, parent, leaf))}"
     return re.sub(r"\s*\n\s*", " ", message.strip())
 
 
 def _explain_unknown(key: str, known: list[str]) -> str:
-    if key in known:  # of the default classes
+    if key in known:  # keys of the default classes
         return (
-            f"{key} is set, in a recipe or on the command line, but the class in the place of "
+            f"{key} is set, in a recipe or on the command line, but the class used instead of "
             f"{DEFAULT_CLASSES[key.partition('.')[0]].__name__} does not take it; leave it out."
         )
     near = nearest_keys(key, known)
@@ -199,18 +199,18 @@ def _explain_unknown(key: str, known: list[str]) -> str:
 
 
 def _reason(message: str, parent: BaseException | None, leaf: BaseException | None) -> str:
-    """Why a value was not taken."""
+    """Return why a value was rejected."""
     reason = str(leaf or message)
     if alternatives := re.findall(r"^\s*- (Expected .+)$", str(parent), re.MULTILINE):
         value = re.search(r"Given value: (.*)", str(parent))
         reason = " or ".join(alternatives) + (f". Got value: {value[1]}" if value else "")
     if re.search(r"Expected a <class 'str'>\. Got value: (True|False|None|[-+.\d])", str(parent) + reason):
-        reason += "; put quotes around a text that YAML takes for a number or a truth value, such as 'no'"
+        reason += "; quote strings that YAML reads as a number or a boolean, such as 'no'"
     return reason
 
 
 def nearest_keys(key: str, known: list[str]) -> list[str]:
-    """Up to three known keys like a wrong one: of its own group if that exists, otherwise the nearest group."""
+    """Return up to three known keys similar to a wrong one: of its group if that exists, or else the nearest group."""
     groups = {name.partition(".")[0] for name in known}
     group = key.partition(".")[0]
     if group not in groups:
@@ -222,7 +222,7 @@ def nearest_keys(key: str, known: list[str]) -> list[str]:
 
 
 def _place(message: str) -> str:
-    """The full key that a message is about, such as ``model.loss.name``; empty if it names none."""
+    """Return the full key that a message is about, such as ``model.loss.name``; empty if it has none."""
     keys = re.findall(r'Parser key "([\w.]+)"', message)
     if given := re.search(r"NestedArg\(key='([\w.]+)'", message):
         if len(keys) > 1 and given[1].partition(".")[0] == keys[-1]:
@@ -230,13 +230,13 @@ def _place(message: str) -> str:
         elif given[1] not in keys:
             keys.append(given[1])
     if (unknown := _unknown_key(message)) is not None and keys:
-        # the unknown key itself is not part of the place
+        # the place does not include the unknown key
         keys[-1] = "" if unknown.startswith(f"{keys[-1]}.") else keys[-1].removesuffix(unknown).removesuffix(".")
     return ".".join(key for key, before in zip(keys, ["", *keys], strict=False) if key not in ("", before))
 
 
 def _plain_types(reason: str) -> str:
-    """The reason that jsonargparse gives, in plain words on one line."""
+    """Return jsonargparse's reason in plain words on one line."""
     reason = re.sub(r"\ba <class '(?:\w+\.)*(\w+)'>", r"\1", reason)
     reason = reason.replace("NoneType", "null").replace(" or Expected ", " or ")
     reason = re.sub(r"a typing\.Literal\[(.*?)\]", r"one of \1", reason)

@@ -1,4 +1,4 @@
-"""What only ``predict`` has on the command line: images named as plain words, the output, and going on with it."""
+"""Command-line options of ``predict``: positional images, the output, and resuming it."""
 
 import sys
 from typing import Any
@@ -9,41 +9,41 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.predict.writer import PredictionWriter
 
-OUTPUT_KEYS = ("output", "resume", "overwrite")  # what PredictionWriter takes
+OUTPUT_KEYS = ("output", "resume", "overwrite")  # the arguments of PredictionWriter
 _RESUME = (
-    "Go on with the output: images that it has already are skipped, and so are those in its list of unreadable ones, "
-    "which are tried again if that list is deleted."
+    "Continue an existing output: images that it already has are skipped, and so are those in its list of unreadable "
+    "ones, which are tried again if that list is deleted."
 )
 _COMPILE = (
-    "Compile the model first, which takes ten seconds to minutes and a C++ compiler; good for many images on a GPU. "
-    "Batches of an uncommon size run uncompiled."
+    "Compile the model first, which takes ten seconds to minutes and needs a C++ compiler; useful for many images on a "
+    "GPU. Batches of an uncommon size run uncompiled."
 )
 
 
 def add_arguments(parser: LightningArgumentParser) -> None:
     """Add the keys of ``predict``."""
     parser.add_argument(
-        "--output", type=str, default="predictions.csv", help="Target, .csv, .jsonl, .json or .parquet."
+        "--output", type=str, default="predictions.csv", help="Output file: .csv, .jsonl, .json or .parquet."
     )
     add_switch(parser, "--resume", _RESUME)
-    add_switch(parser, "--overwrite", "Replace the output if it is there.")
+    add_switch(parser, "--overwrite", "Replace the output if it exists.")
     add_switch(parser, "--compile", _COMPILE)
     parser.set_defaults({"trainer.devices": 1})
 
 
 def add_switch(parser: LightningArgumentParser, key: str, meaning: str) -> None:
-    """Add a flag that also takes ``true`` and ``false``, as a recipe gives it."""
+    """Add a flag that also takes ``true`` and ``false``, as in a recipe."""
     parser.add_argument(key, action=ActionYesNo, nargs="?", default=False, help=meaning)
 
 
 def take_inputs(args: ArgsType) -> tuple[list[str], ArgsType]:
-    """Take the images that are named right after ``predict`` out of a command line.
+    """Split the positional images after ``predict`` from a command line.
 
     Args:
-        args: Words after the program's name; None for those of this process.
+        args: Arguments after the program's name; None for those of this process.
 
     Returns:
-        The images, and the command line without them; None stays None where there are none.
+        The images, and the command line without them; without images, ``args`` unchanged.
 
     Raises:
         UserError: If ``--data.root`` names images too.
@@ -56,20 +56,20 @@ def take_inputs(args: ArgsType) -> tuple[list[str], ArgsType]:
     if not inputs:
         return [], args
     if any(str(word).partition("=")[0] == "--data.root" for word in others):
-        raise UserError(f"Images are named twice, by {inputs[0]} after predict and by --data.root; leave one out.")
+        raise UserError(f"Images are given twice, by {inputs[0]} after predict and by --data.root; leave one out.")
     return inputs, others
 
 
 def leave_out_done(datamodule: Any, writer: PredictionWriter, class_names: list[str]) -> bool:
-    """Take the images that the output has already out of the data.
+    """Remove images from the data that the output already has.
 
     Args:
-        datamodule: The data, of which the images to predict become fewer.
+        datamodule: The data, whose images to predict are reduced.
         writer: The output.
-        class_names: The model's.
+        class_names: The model's class names.
 
     Returns:
-        Whether any image is left.
+        Whether any images remain.
     """
     datamodule.prepare_data()
     datamodule.setup("predict")

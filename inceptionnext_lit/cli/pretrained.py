@@ -1,4 +1,4 @@
-"""The input of pretrained weights, where a recipe leaves it open how images are prepared."""
+"""Preprocessing that follows the pretrained weights if a recipe does not set it."""
 
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,14 @@ _KEYS = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
 
 
 def settle_input(model: Any, data: Any) -> str:
-    """Prepare images as for the weights that training starts from, but for what is given.
+    """Take the preprocessing of the pretrained weights, except for the values that are given.
 
     Args:
         model: Parsed arguments of the task.
         data: Parsed arguments of the data module, changed in place.
 
     Returns:
-        What was taken from where, as the end of a sentence; empty if nothing was.
+        What was taken and its source, for a log line; empty if nothing was.
 
     Raises:
         UserError: If the weights' file cannot be read.
@@ -46,10 +46,10 @@ def settle_input(model: Any, data: Any) -> str:
 
 
 def warn_of_shared_images(pretrained: bool | str | None, data: Any) -> None:
-    """Warn of validation images that the weights were trained on: those of a run that held back others of the same.
+    """Warn if the weights were trained on some of the validation images, by a run with another split of the same data.
 
     Args:
-        pretrained: Where the weights are from.
+        pretrained: Source of the weights.
         data: The data module, set up for training.
     """
     if not isinstance(pretrained, str) or not getattr(data, "holds_back", False):
@@ -61,12 +61,12 @@ def warn_of_shared_images(pretrained: bool | str | None, data: Any) -> None:
     if held_back is not None and is_same and held_back != data.fingerprint()["val"]:
         rank_zero_warn(
             f"The weights in {pretrained} were trained on some of the validation images, so validation metrics will be "
-            "too high. Use the same val_fraction, seed, num_folds and fold (data.split) as the run that they are from."
+            "too high. Use the same val_fraction, seed, num_folds and fold (data.split) as their run."
         )
 
 
 def describe_input(preprocessing: Preprocessing, taken: str) -> str:
-    """How images are prepared, as a line of a run's start."""
+    """Describe the preprocessing in one line, printed when a run starts."""
     values = ", ".join(f"{key} {preprocessing.get(key, 'center')}" for key in _KEYS)
     exif = ", EXIF orientation ignored" if preprocessing.get("exif") == "ignore" else ""
     return f"Input:      {size_text(preprocessing)} pixels, {values}{exif}{f' ({taken})' if taken else ''}"

@@ -1,4 +1,4 @@
-"""YAML as recipes are meant: a key stands once, names stay text, and a leading zero makes no octal number."""
+"""YAML loader for recipes: no duplicate keys, names stay strings, and a leading zero does not mean octal."""
 
 import re
 from typing import Any, ClassVar
@@ -15,19 +15,19 @@ _LISTS_OF_NAMES = ("class_names",)
 
 
 class RecipeLoader(YamlLoader):  # type: ignore[misc]
-    """The parser's own loader, but for what YAML 1.1 would make of names such as ``no`` and ``0010``."""
+    """The parser's loader, without YAML 1.1's conversion of names such as ``no`` and ``0010``."""
 
-    # YAML 1.1 takes 0010 for 8 and 1:30 for 90
+    # YAML 1.1 reads 0010 as 8 and 1:30 as 90
     yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag != _INT]
         for first, resolvers in YamlLoader.yaml_implicit_resolvers.items()
     }
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """A mapping whose keys are texts.
+        """Construct a mapping whose keys are strings.
 
         Raises:
-            UserError: If a key stands twice.
+            UserError: If a key is given twice.
         """
         lines: dict[str, int] = {}
         for key, _ in node.value:
@@ -36,13 +36,13 @@ class RecipeLoader(YamlLoader):  # type: ignore[misc]
             line = key.start_mark.line + 1
             if key.value in lines:
                 raise UserError(
-                    f"the key {key.value!r} stands twice, in lines {lines[key.value]} and {line}; remove one"
+                    f"the key {key.value!r} is given twice, in lines {lines[key.value]} and {line}; remove one"
                 )
             lines[key.value] = line
         for key, line in lines.items():
             if (other := _line_of(node, key.split("."))) is not None and "." in key:
-                raise UserError(f"the key {key!r} stands twice, in lines {other} and {line}; remove one")
-        self.flatten_mapping(node)  # which takes in what <<: *anchor stands for; own keys come last and win
+                raise UserError(f"the key {key!r} is given twice, in lines {other} and {line}; remove one")
+        self.flatten_mapping(node)  # resolves <<: *anchor; own keys come last and win
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 continue
@@ -55,7 +55,7 @@ class RecipeLoader(YamlLoader):  # type: ignore[misc]
 
 
 def _line_of(node: Any, path: list[str]) -> int | None:
-    """Where a nested key stands, such as ``lr`` in ``model``."""
+    """Return the line of a nested key, such as ``lr`` in ``model``."""
     for key, value in node.value:
         if isinstance(key, yaml.ScalarNode) and key.value == path[0]:
             if len(path) == 1:
@@ -75,18 +75,18 @@ RecipeLoader.add_constructor(_INT, _construct_int)
 
 
 def load_recipe(text: str, path: str = "") -> Any:
-    """What a recipe or a value of the command line says.
+    """Load a recipe or a command-line value.
 
     Args:
         text: YAML.
-        path: The recipe's file, for messages; empty for a value of the command line.
+        path: The recipe's file, for messages; empty for a command-line value.
 
     Raises:
-        UserError: If a key stands twice.
-        yaml.YAMLError: If it is no YAML.
+        UserError: If a key is given twice.
+        yaml.YAMLError: If it is not valid YAML.
     """
     value = yaml_load(text)
-    if not isinstance(value, dict | list):  # of plain values the parser keeps the text, where it takes texts
+    if not isinstance(value, dict | list):  # the parser keeps the text of plain values for string options
         return value
     try:
         value = yaml.load(text, Loader=RecipeLoader)
@@ -96,7 +96,7 @@ def load_recipe(text: str, path: str = "") -> Any:
 
 
 def _unfolded(recipe: dict[Any, Any]) -> dict[Any, Any]:
-    """A recipe with ``data.root: X`` in ``data``, if that stands there too: the parser would take only one of both."""
+    """Move ``data.root: X`` into ``data`` if a recipe has both, since the parser would use only one of them."""
     unfolded = {key: value for key, value in recipe.items() if "." not in key}
     for key, value in recipe.items():
         first, *names = key.split(".")
@@ -106,7 +106,7 @@ def _unfolded(recipe: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def _put(group: dict[Any, Any], names: list[str], value: Any) -> bool:
-    """Put a value into nested groups, of classes among their ``init_args``; whether there is a place for it."""
+    """Set a value in nested groups, for classes in their ``init_args``; return whether that was possible."""
     inside = group if names[0] in ("class_path", "init_args") else group.get("init_args", group)
     if len(names) == 1:
         inside[names[0]] = value
@@ -116,5 +116,5 @@ def _put(group: dict[Any, Any], names: list[str], value: Any) -> bool:
 
 
 def install() -> None:
-    """Let all parsers read YAML in this way."""
+    """Make all parsers read YAML with this loader."""
     set_loader("yaml", load_recipe, exceptions=(yaml.YAMLError,))

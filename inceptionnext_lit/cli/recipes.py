@@ -1,4 +1,4 @@
-"""The recipes that ship with the toolkit, and how ``--config`` finds them by name."""
+"""Recipes that ship with the toolkit, and their lookup by name for ``--config``."""
 
 import difflib
 from pathlib import Path
@@ -9,18 +9,18 @@ from inceptionnext_lit.program import usage_name
 
 _PACKAGE = Path(inceptionnext_lit.__file__).parent
 _INSTALLED = _PACKAGE / "configs"
-FOLDER = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "configs"  # which is where a clone has them
+FOLDER = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "configs"  # the latter in a clone
 _SUFFIX = ".yaml"
 
 
 def names() -> list[str]:
-    """Names of the recipes that ship, such as ``tiny`` and ``finetune/folder``, in the order of the folders."""
+    """Return the names of the shipped recipes, such as ``tiny`` and ``finetune/folder``, sorted by folder."""
     paths = sorted(FOLDER.rglob(f"*{_SUFFIX}"), key=lambda path: (path.parent != FOLDER, path))
     return [path.relative_to(FOLDER).with_suffix("").as_posix() for path in paths]
 
 
 def first_line(name: str) -> str:
-    """The first line of a recipe's comment."""
+    """Return the first line of a recipe's header."""
     with (FOLDER / f"{name}{_SUFFIX}").open(encoding="utf-8") as file:
         return file.readline().lstrip("# ").removeprefix("Purpose: ").rstrip()
 
@@ -29,39 +29,39 @@ def resolve_configs(words: list[str]) -> list[str]:
     """Replace the names of recipes on a command line by their files.
 
     Args:
-        words: Words after the program's name.
+        words: Arguments after the program's name.
 
     Returns:
-        The words, with a path after each ``--config``.
+        The arguments, with a path after each ``--config``.
 
     Raises:
-        UsageError: If there is neither a file nor a recipe of a name.
+        UsageError: If neither a file nor a recipe has the given name.
     """
     resolved = list(words)
-    for place, word in enumerate(words):
+    for index, word in enumerate(words):
         key, equals, value = word.partition("=")
         if key != "--config":
             continue
         if equals:
-            resolved[place] = f"{key}={find_config(value)}"
-        elif place + 1 < len(words):
-            resolved[place + 1] = find_config(words[place + 1])
+            resolved[index] = f"{key}={find_config(value)}"
+        elif index + 1 < len(words):
+            resolved[index + 1] = find_config(words[index + 1])
     return resolved
 
 
 def find_config(value: str) -> str:
-    """The file that ``--config VALUE`` means.
+    """Find the file that ``--config VALUE`` refers to.
 
     Args:
-        value: A path, a path without its ending, the name of a recipe that ships, or a whole configuration as text.
+        value: A path, a path without its suffix, the name of a shipped recipe, or a whole config as YAML text.
 
     Returns:
-        The path; the text as it is.
+        The path, or the text unchanged.
 
     Raises:
-        UsageError: If there is nothing of that name; with the nearest names.
+        UsageError: If nothing has that name; the message gives the nearest names.
     """
-    if "{" in value or "\n" in value or value.endswith(":") or ": " in value:  # YAML in the place of a file
+    if "{" in value or "\n" in value or value.endswith(":") or ": " in value:  # YAML text
         return value
     path = Path(value).expanduser()
     for own in (path, path.with_name(f"{path.name}{_SUFFIX}") if path.name else path):
@@ -74,14 +74,14 @@ def find_config(value: str) -> str:
 
 
 def _not_found(value: str, name: str) -> str:
-    """What is there instead of a recipe or a file."""
+    """Return the message for a recipe that was not found, with the nearest names."""
     path = Path(value)
     within = [own for own in names() if own.startswith(f"{name.rstrip('/')}/")]
     if path.is_dir() or within:
         inside = within or sorted(str(file) for file in path.glob(f"*{_SUFFIX}"))
-        choice = f"name a file in it, such as {' or '.join(inside[:3])}." if inside else "name a YAML file."
+        choice = f"give a file in it, such as {' or '.join(inside[:3])}." if inside else "give a YAML file."
         return f"--config is {value}, a folder; {choice}"
-    # 'folder' is as near to finetune/folder as its own name is
+    # match finetune/folder by 'folder' too
     spellings = {spelling: own for own in names() for spelling in (Path(own).name, own)}
     if path.parent.is_dir():
         spellings |= {str(file): str(file) for file in path.parent.glob("*.y*ml")}

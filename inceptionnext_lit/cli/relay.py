@@ -1,4 +1,4 @@
-"""Commands that run another command: its signals, and its end, are theirs."""
+"""Run other commands, and pass signals on to them."""
 
 import os
 import signal
@@ -11,13 +11,13 @@ from inceptionnext_lit.training.processes import PARENT, SIGNALS
 
 
 class Relay:
-    """Runs processes one after the other, and passes on the signals that this process gets while the block lasts.
+    """Runs processes one after the other, and forwards signals to them while the block lasts.
 
-    The processes are in a group of their own, so that a terminal's Ctrl-C does not reach them twice. One that is a
-    command of this package ends also when this process is killed.
+    Each process is in its own process group, so that Ctrl-C in a terminal does not reach it twice. A command of this
+    package also ends when this process is killed.
 
     Attributes:
-        received: The first signal that came; None as long as there was none.
+        received: The first signal received, or None.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Relay:
 
     def __enter__(self) -> Self:
         for signum in SIGNALS:
-            if signal.getsignal(signum) != signal.SIG_IGN:  # as nohup and a shell's background jobs have it
+            if signal.getsignal(signum) != signal.SIG_IGN:  # set by nohup and for a shell's background jobs
                 self._before[signum] = signal.signal(signum, self._pass_on)
         if hasattr(signal, "SIGTSTP"):
             self._before[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, self._suspend)
@@ -40,19 +40,19 @@ class Relay:
             signal.signal(signum, handler)
 
     def run(self, command: Sequence[str], environment: Mapping[str, str]) -> int:
-        """Run a command to its end.
+        """Run a command and wait for it.
 
         Args:
-            command: Its words.
-            environment: Variables that it gets on top of this process's own.
+            command: The program and its arguments.
+            environment: Variables added to this process's environment.
 
         Returns:
-            Its exit code, 128 + signal if a signal ended it.
+            Its exit code, or 128 + signal if a signal ended it.
         """
         variables = {**os.environ, **environment, PARENT: str(os.getpid())}
         group = 0 if os.name == "posix" else None
         self._child = subprocess.Popen(command, env=variables, process_group=group)
-        if self.received is not None:  # it came while the process was made
+        if self.received is not None:  # received while the process was starting
             self._child.send_signal(self.received)
         code = self._child.wait()
         return code if code >= 0 else 128 - code
@@ -63,7 +63,7 @@ class Relay:
             self._child.send_signal(signum)
 
     def _suspend(self, signum: int, frame: FrameType | None) -> None:
-        """Ctrl-Z: stop and go on together."""
+        """Stop and resume together with the child on Ctrl-Z."""
         child = self._child if self._child is not None and self._child.poll() is None else None
         if child is not None:
             os.killpg(child.pid, signal.SIGSTOP)

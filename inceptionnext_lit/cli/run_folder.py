@@ -1,4 +1,4 @@
-"""A run's folder ``runs/NAME/version_N``: claimed before anything slow begins, locked, and removed if nothing came."""
+"""A run's folder ``runs/NAME/version_N``: created and locked before slow work starts, and removed if it stays empty."""
 
 import errno
 import os
@@ -11,25 +11,24 @@ from typing import Self
 from inceptionnext_lit.cli.run_lock import PREFIX, RunLock
 from inceptionnext_lit.errors import UserError
 
-# what torchrun, Lightning, SLURM, LSF and MPI launchers number processes and machines by
+# ranks of processes and nodes as set by torchrun, Lightning, SLURM, LSF and MPI launchers
 _RANKS = (
     "RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK", "OMPI_COMM_WORLD_RANK",
     "PMI_RANK",
 )  # fmt: skip
 _ATTEMPTS = 1000
-TELL = "INCEPTIONNEXT_LIT_TELL_RUN_FOLDER"  # a file into which a run writes where its folder is
+TELL = "INCEPTIONNEXT_LIT_TELL_RUN_FOLDER"  # a file that the run writes its folder's path to
 
 
 class RunFolder:
-    """The folder that a run writes into, from the moment it is known until the run ends.
+    """The folder that a run writes into, held until the run ends.
 
-    Only the first process of a run makes and locks it; the others are told by the trainer where it is. Without any
-    process of this kind nothing happens here. When the block ends, the lock is given back, and folders that were made
-    here and are still empty are removed.
+    Only rank 0 creates and locks it; the other ranks get its path from the trainer. When the block ends, the lock is
+    released, and folders that were created here and are still empty are removed.
 
     Attributes:
-        number: N of the folder; None before it is known, and on other processes than the first.
-        path: The folder, likewise.
+        number: N of the folder; None before it is known, and on other ranks than 0.
+        path: The folder; None as for ``number``.
     """
 
     def __init__(self) -> None:
@@ -37,7 +36,7 @@ class RunFolder:
         self.path: Path | None = None
         self._lock: RunLock | None = None
         self._made: list[Path] = []
-        self._is_first = is_first_process()
+        self._is_first = is_rank_zero()
         self._owner = os.getpid()
         self._tell = os.environ.pop(TELL, None)
 
@@ -51,10 +50,10 @@ class RunFolder:
             self._leave()
 
     def claim(self, root: Path) -> None:
-        """Make the next free folder below the folder of a recipe's runs, and lock it.
+        """Create the next free folder in the folder of a recipe's runs, and lock it.
 
         Args:
-            root: The folder, ``runs/NAME``; made if it does not exist.
+            root: The folder, ``runs/NAME``; created if it does not exist.
 
         Raises:
             UserError: If it cannot be written.
@@ -66,7 +65,7 @@ class RunFolder:
                 self._make_parents(root)
                 number = max(versions(root), default=-1) + 1
                 folder = root / f"version_{number}"
-                with suppress(FileExistsError, FileNotFoundError, UserError):  # another run was faster, or tidied up
+                with suppress(FileExistsError, FileNotFoundError, UserError):  # another run created it, or removed root
                     folder.mkdir()
                     self._made.append(folder)
                     self._take(root, number)
@@ -75,23 +74,23 @@ class RunFolder:
         except OSError as error:
             self._leave()
             raise UserError(
-                f"The output folder {root.parent} cannot be written: {error.strerror}. Name another one with "
+                f"The output folder {root.parent} cannot be written: {error.strerror}. Choose another one with "
                 "--trainer.default_root_dir."
             ) from error
 
     def lock_newest(self, root: Path) -> str | None:
-        """Lock the newest run below a folder, so that it can be continued.
+        """Lock the newest run in a folder, so that it can be continued.
 
-        A folder that holds nothing, because its run was killed at once, is removed if there is an older one.
+        An empty folder, left by a run that was killed at once, is removed if there is an older one.
 
         Args:
             root: The folder, ``runs/NAME``.
 
         Returns:
-            Which dead process the lock was taken over from, if any.
+            The dead process that the lock was taken over from, if any.
 
         Raises:
-            UserError: If a process that lives trains in it, or it cannot be written.
+            UserError: If a live process trains in it, or it cannot be written.
         """
         taken_from = None
         while self._is_first and (numbers := versions(root)):
@@ -102,12 +101,12 @@ class RunFolder:
                 break
             self._made = [folder]
             self._leave()
-            if folder.exists():  # something came into it all the same
+            if folder.exists():  # another process has written into it meanwhile
                 return self.lock(root, number)
         return taken_from
 
     def lock(self, root: Path, number: int) -> str | None:
-        """Lock a run's folder, in place of the one that is locked; see :meth:`lock_newest`."""
+        """Release the locked folder, and lock another; see :meth:`lock_newest`."""
         if not self._is_first or number == self.number:
             return None
         self._leave()
@@ -138,16 +137,16 @@ class RunFolder:
             self._lock.release()
         self._lock = self.number = self.path = None
         for folder in reversed(self._made):
-            with suppress(OSError):  # what is in use is not empty
+            with suppress(OSError):  # not empty, so in use
                 folder.rmdir()
         self._made = []
 
 
 def versions(root: Path) -> set[int]:
-    """The numbers N of the folders ``version_N`` in a folder."""
+    """Return the numbers N of the folders ``version_N`` in a folder."""
     return {int(found[1]) for path in root.glob("version_*") if (found := re.fullmatch(r"version_(\d+)", path.name))}
 
 
-def is_first_process() -> bool:
-    """Whether this is the first process of a run, as far as launchers tell before the trainer exists."""
+def is_rank_zero() -> bool:
+    """Return whether this is rank 0, according to the launchers' variables; usable before the trainer exists."""
     return all(os.environ.get(name, "0") in ("", "0") for name in _RANKS)

@@ -1,4 +1,4 @@
-"""A lock on a run's folder, so that only one process at a time trains in it. It works on network disks too."""
+"""Lock a run's folder, so that only one process at a time trains in it; works on network disks too."""
 
 import json
 import os
@@ -24,11 +24,11 @@ class Holder:
 
     Attributes:
         host: Name of its machine.
-        place: Start of that machine and its process namespace, in which ``pid`` means this process; empty if unknown.
-        pid: Its number there.
-        started: When it started, in ticks of that machine's clock; None if unknown.
-        since: When it took the lock, for people.
-        token: Tells this lock from all others.
+        place: Boot ID and process namespace of the machine, within which ``pid`` is unique; empty if unknown.
+        pid: Its process ID there.
+        started: Its start time, in clock ticks since the machine's boot; None if unknown.
+        since: When it took the lock, for messages.
+        token: A random string that identifies this lock.
     """
 
     host: str
@@ -39,16 +39,16 @@ class Holder:
     token: str
 
     def __str__(self) -> str:
-        """Who it is, for a sentence."""
+        """Describe the process, for a message."""
         return f"process {self.pid} on {self.host} (since {self.since})"
 
 
 class RunLock:
-    """Held by the process that trains in a folder.
+    """Lock held by the process that trains in a folder.
 
-    The lock is the newest of the folder's files ``.lock.N``, each made by an exclusive creation, which is atomic on
-    network disks as well. A dead holder is replaced by making the next number; a release removes the file. The holder
-    touches its file every 20 seconds, by which another machine sees that it lives.
+    The lock is the newest of the folder's files ``.lock.N``, each created exclusively, which is atomic on network disks
+    too. To replace a dead holder, a process creates the next number; a release removes the file. The holder touches its
+    file every 20 seconds, which shows other machines that it is alive.
 
     Args:
         folder: The run's folder, which exists.
@@ -64,10 +64,10 @@ class RunLock:
         """Take the lock.
 
         Returns:
-            Which process it was taken over from, one that has died; None if it was free.
+            The dead process that it was taken over from; None if it was free.
 
         Raises:
-            UserError: If the process that holds it lives.
+            UserError: If the process that holds it is alive.
             OSError: If the folder cannot be written.
         """
         dead: dict[Path, bytes] = {}
@@ -75,7 +75,7 @@ class RunLock:
         while self._file is None:
             found = read_locks(self._folder)
             for path, content in found.items():
-                if dead.get(path) != content and _lives(path, content):
+                if dead.get(path) != content and _is_alive(path, content):
                     raise UserError(_refusal(self._folder, path, content))
                 dead[path] = content
             file = self._folder / f"{PREFIX}{max(map(_number, found), default=-1) + 1}"
@@ -83,14 +83,14 @@ class RunLock:
                 continue
             self._file = file
             if any(path != file and dead.get(path) != content for path, content in read_locks(self._folder).items()):
-                self._remove()  # another process has taken it over meanwhile
+                self._remove()  # another process has taken it meanwhile
         for path in dead:
             path.unlink(missing_ok=True)
         threading.Thread(target=self._beat, name="run-lock", daemon=True).start()
         return ", ".join(map(_describe, dead.values())) or None
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         self._released.set()
         self._remove()
 
@@ -101,15 +101,15 @@ class RunLock:
             self._file = None
 
     def _beat(self) -> None:
-        """Touch the file from time to time; end the process if another one, which believed it dead, took its place."""
+        """Touch the file regularly, and end this process if another one took over because it seemed dead."""
         while not self._released.wait(BEAT_S):
             file = self._file
-            with suppress(OSError):  # a network disk that does not answer for a while
+            with suppress(OSError):  # a network disk may be unavailable for a while
                 others = [c for path, c in read_locks(self._folder).items() if path != file and c]
                 if others and not self._released.is_set():
                     print(
                         f"error: {_describe(others[0])} has taken over the run in {self._folder} while this one did "
-                        "not answer; this one ends.",
+                        "not respond; this process ends.",
                         file=sys.stderr,
                         flush=True,
                     )
@@ -119,7 +119,7 @@ class RunLock:
 
 
 def read_locks(folder: Path) -> dict[Path, bytes]:
-    """The lock files of a folder, oldest first, with what is in them."""
+    """Return the lock files of a folder with their content, oldest first."""
     found = {}
     for path in sorted((p for p in folder.glob(f"{PREFIX}*") if p.name[len(PREFIX) :].isdecimal()), key=_number):
         with suppress(FileNotFoundError):
@@ -132,7 +132,7 @@ def _number(path: Path) -> int:
 
 
 def _create(file: Path, content: bytes) -> bool:
-    """Make a file with this content; False if there is one."""
+    """Create a file with this content; return False if it exists."""
     try:
         handle = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
@@ -155,7 +155,7 @@ def _this_process() -> Holder:
 
 
 def _parse(content: bytes) -> Holder | None:
-    """The holder; None while its file is being written."""
+    """Return the holder, or None while its file is being written."""
     try:
         return Holder(**json.loads(content))
     except (ValueError, TypeError):
@@ -171,19 +171,19 @@ def _refusal(folder: Path, lock: Path, content: bytes) -> str:
     holder = _parse(content)
     doubtful = holder is not None and holder.started is None
     return (
-        f"The run in {folder} is still going on in {_describe(content)}. Wait for its end or stop it, then continue "
-        "with --ckpt_path last; without that key a new run begins."
-        + f" If that process is something else, delete {lock}."
+        f"The run in {folder} is still active in {_describe(content)}. Wait for it or stop it, then continue with "
+        "--ckpt_path last; without that key a new run starts."
+        + f" If that process is not a run, delete {lock}."
         * doubtful
     )
 
 
-def _lives(path: Path, content: bytes) -> bool:
-    """Whether the process that made a lock lives: looked up on its own machine, or else seen by its beat."""
+def _is_alive(path: Path, content: bytes) -> bool:
+    """Return whether the holder of a lock is alive: by its process ID on this machine, or else by its heartbeat."""
     for _ in range(20):
         if (holder := _parse(content)) is not None:
             break
-        time.sleep(0.1)  # it is just being written
+        time.sleep(0.1)  # still being written
         content = path.read_bytes() if path.exists() else content
     if holder is not None and (holder.host, holder.place) == (socket.gethostname(), _place()) and os.name == "posix":
         return _is_running(holder)
@@ -195,14 +195,14 @@ def _is_running(holder: Holder) -> bool:
         os.kill(holder.pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # exists, but belongs to another user
         pass
     start = _start_of(holder.pid)
     return start is None or holder.started is None or start == holder.started
 
 
 def _start_of(pid: int) -> int | None:
-    """When a process started, in ticks since the machine's start; 0 if it is dead already; None if that is not told."""
+    """Return a process's start time in clock ticks since boot; 0 if it is dead, None if unknown."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
@@ -219,7 +219,7 @@ def _place() -> str:
 
 
 def _beats(path: Path, name: str) -> bool:
-    """Whether a lock is touched, which takes up to ``SILENCE_S`` to know; clocks of machines are not compared."""
+    """Return whether a lock is touched within ``SILENCE_S``, without comparing the clocks of machines."""
     try:
         first = _touched(path)
         probe = path.with_name(f".probe.{secrets.token_hex(8)}")
@@ -228,16 +228,16 @@ def _beats(path: Path, name: str) -> bool:
         probe.unlink()
         end = time.monotonic() + SILENCE_S - min(max(age, 0), SILENCE_S)
         if age < SILENCE_S:
-            print(f"Waiting up to {SILENCE_S / 60:.0f} minutes for a sign of life of {name}.", flush=True)
+            print(f"Waiting up to {SILENCE_S / 60:.0f} minutes for a heartbeat of {name}.", flush=True)
         while time.monotonic() < end:
             time.sleep(min(1.0, SILENCE_S / 10))
             if _touched(path) != first:
                 return True
-    except FileNotFoundError:  # given back
+    except FileNotFoundError:  # released
         pass
     return False
 
 
 def _touched(path: Path) -> float:
-    with path.open("rb") as file:  # opened, since a network disk answers a plain stat from its memory
+    with path.open("rb") as file:  # opened, since network disks cache the result of stat
         return os.fstat(file.fileno()).st_mtime

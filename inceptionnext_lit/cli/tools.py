@@ -1,4 +1,4 @@
-"""The parser of the commands that need no trainer."""
+"""Parser of the commands that do not use the trainer."""
 
 import argparse
 import re
@@ -11,7 +11,7 @@ from inceptionnext_lit.wording import did_you_mean
 
 
 class ToolParser(argparse.ArgumentParser):
-    """argparse, with whole keys only and errors of one sentence that names the nearest right key.
+    """argparse without abbreviated keys, whose errors are one sentence with the nearest valid key.
 
     Args:
         command: The command's name.
@@ -44,7 +44,7 @@ class ToolParser(argparse.ArgumentParser):
             hint = did_you_mean(key, self.keys, otherwise=otherwise)
             message = f"There is no key {found[1]!r}; {hint}"
             if not found[1].startswith("-"):
-                message = f"There is one word too many: {found[1]!r}; see {self.prog} --help."
+                message = f"Unexpected argument {found[1]!r}; see {self.prog} --help."
         elif found := re.match(r"argument (\S+): (.*)", message):
             message = f"{found[1].split('/')[-1]}: {found[2].rstrip('.')}."
         elif found := re.match(r"the following arguments are required: (.*)", message):
@@ -54,5 +54,5 @@ class ToolParser(argparse.ArgumentParser):
 
 
 def sentence(meaning: str) -> str:
-    """A command's meaning, as the overview states it, as a sentence of its own."""
+    """Turn a command's meaning, as in the overview, into a sentence."""
     return f"{meaning[0].upper()}{meaning[1:]}."

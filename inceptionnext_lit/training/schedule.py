@@ -120,7 +120,7 @@ class Schedule:
             raise UserError(f"{self.name} waits for the monitor {monitor!r}, which is not logged; {question}")
         if mode != directions[monitor]:
             raise UserError(
-                f"{self.name} waits for {monitor} with mode {mode}, which takes the worst value for the best; set "
+                f"{self.name} waits for {monitor} with mode {mode}, which selects the worst value; set "
                 f"mode: {directions[monitor]}."
             )
 

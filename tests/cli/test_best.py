@@ -48,7 +48,7 @@ def test_a_run_that_is_chosen_by_its_loss(cli: Cli, words: list[object], capsys:
          "checkpoint.mode is max, but the best val/loss is the smallest; leave out checkpoint.mode"),
         (["--checkpoint.mode", "min"], "checkpoint.mode is min, but the best val/acc1 is the largest"),
         (["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor", "val/acc1"],
-         "EarlyStopping in trainer.callbacks watches val/acc1 with mode min, which takes the worst value for the best"),
+         "EarlyStopping in trainer.callbacks watches val/acc1 with mode min, which selects the worst value; give"),
         (["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.monitor", "val/acc1"],
          "ModelCheckpoint in trainer.callbacks watches val/acc1 with mode min"),
     ],

@@ -206,7 +206,7 @@ def test_a_model_beside_another_one(budget: Budget) -> None:
             (
                 ["inceptionnext_iso_nano", "--image_size", size],
                 2,
-                rf"--image_size: '{size}' is no size; give one side, such as 224, or a height,width\.",
+                rf"--image_size: '{size}' is not a size; give one side, such as 224, or a height,width\.",
             )
             for size in ("0", "abc", "28,", "0,28", "28,0", "-28", "28.5", "1,2,3", "")
         ),
@@ -215,20 +215,20 @@ def test_a_model_beside_another_one(budget: Budget) -> None:
             2,
             r"--format: invalid choice: 'xml' \(choose from '?table'?, '?markdown'?, '?csv'?, '?json'?\)\.",
         ),
-        (["inceptionnext_iso_nano", "--by_module", "-1"], 2, r"--by_module: '-1' is no depth; give 0 or more\."),
-        (["inceptionnext_iso_nano", "--by_module", "all"], 2, r"--by_module: 'all' is no depth; give 0 or more\."),
+        (["inceptionnext_iso_nano", "--by_module", "-1"], 2, r"--by_module: '-1' is not a depth; give 0 or more\."),
+        (["inceptionnext_iso_nano", "--by_module", "all"], 2, r"--by_module: 'all' is not a depth; give 0 or more\."),
         (["--plot", "x.jpg"], 1, r"x\.jpg ends in neither \.png nor \.svg; give --plot a file name that does\."),
         (["--plot", "no/x.svg"], 1, r"There is no folder no; create it, or give another file with --plot\."),
         (
             ["inceptionnext_iso_nano", "--plot", "x.png"],
             1,
-            r"--plot draws the paper's tables; leave out the names of models\.",
+            r"--plot draws the paper's tables; leave out the model names\.",
         ),
         *(
             (
                 [f"--{key}", value],
                 1,
-                rf"--{key} is for single models; name one or more, as in: budget inceptionnext_tiny\.",
+                rf"--{key} is for single models; give one or more, as in: budget inceptionnext_tiny\.",
             )
             for key, value in (("image_size", "224"), ("by_module", "0"), ("against", "resnet50"))
         ),
@@ -253,7 +253,7 @@ def test_a_row_of_ours_that_is_off_is_named_after_the_whole_table(
     code, out, err = budget("--format", style)
     assert code == 1
     assert err.strip().splitlines()[-1].strip() == (
-        "error: 1 of 3 rows must not stand: inceptionnext_small (off: 4.19 G MACs, not 8.4)."
+        "error: 1 of 3 rows failed: inceptionnext_small (off: 4.19 G MACs, not 8.4)."
     )
     for row in (good, wrong, baseline):
         assert row.model is not None
@@ -268,8 +268,7 @@ def test_a_baseline_that_is_not_wholly_counted_fails_too(budget: Budget, pretend
     code, _, err = budget()
     assert code == 1
     assert err.strip().splitlines()[-1].strip() == (
-        "error: 2 of 2 rows must not stand: resnet50 (not counted: aten::mv (×1)), "
-        "inceptionnext_tiny (not counted: aten::x)."
+        "error: 2 of 2 rows failed: resnet50 (not counted: aten::mv (×1)), inceptionnext_tiny (not counted: aten::x)."
     )
 
 
@@ -320,7 +319,7 @@ def test_a_process_of_its_own_prints_the_table_and_nothing_else(
 def test_a_single_model_that_is_not_wholly_counted_fails(budget: Budget) -> None:
     code, out, error = budget("sequencer2d_s", "--format", "json")
     assert (code, json.loads(out)[0]["verdict"]) == (1, "not counted: aten::lstm (×36)")
-    assert error == "error: 1 of 1 rows must not stand: sequencer2d_s (not counted: aten::lstm (×36)).\n"
+    assert error == "error: 1 of 1 rows failed: sequencer2d_s (not counted: aten::lstm (×36)).\n"
     code, _, error = budget("inceptionnext_iso_micro", "--against", "sequencer2d_s")
     assert code == 1
     assert error.startswith("error: sequencer2d_s cannot be a reference: not counted: aten::lstm")
@@ -330,4 +329,4 @@ def test_csv_has_no_room_for_parts_and_ratios(budget: Budget) -> None:
     words = ("inceptionnext_iso_micro", "--format", "csv", "--by_module", 1, "--against", "inceptionnext_iso_nano")
     code, out, error = budget(*words)
     assert (code, out) == (1, "")
-    assert error.startswith("error: A CSV file has room for --by_module or --against, not for both;")
+    assert error.startswith("error: A CSV report takes --by_module or --against, not both;")

@@ -83,12 +83,12 @@ EFFECTS: list[tuple[str, object, Callable[[], Any], Any]] = [
 
 # (key, value, what the message says); the way out is the same in all but the first
 REFUSALS: list[tuple[str, object, str]] = [
-    ("model.name", "inceptionnext_iso_nano", "holds the model 'inceptionnext_iso_micro'"),
+    ("model.name", "inceptionnext_iso_nano", "is of the model 'inceptionnext_iso_micro'"),
     ("model.kwargs", "{dim: 24}", "model.kwargs is {'dim': 24} and was {}. Leave it as it was."),
     ("data.in_chans", [1, "--data.input.mean", "[0.5]", "--data.input.std", "[0.5]"], "data.in_chans is 1 and was 3."),
     ("data.class_names", "[bag, sandal, coat]", "was trained on the classes bag, coat, sandal"),
     ("model.optimizer.name", "lion", "model.optimizer.name is lion and was adamw"),
-    ("model.optimizer.kwargs", "{amsgrad: true}", "does not go with this run (KeyError: 'max_exp_avg_sq')"),
+    ("model.optimizer.kwargs", "{amsgrad: true}", "does not fit this run (KeyError: 'max_exp_avg_sq')"),
     ("model.optimizer.layer_decay", 0.7, "model.optimizer.layer_decay is 0.7 and was 1.0"),
     ("model.optimizer.head_lr_factor", 5, "model.optimizer.head_lr_factor is 5.0 and was 1.0"),
     ("model.schedule.name", "torch.optim.lr_scheduler.ConstantLR",

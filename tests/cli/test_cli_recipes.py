@@ -81,7 +81,7 @@ def test_a_wrong_name_lists_the_nearest(value: str, hint: str, tmp_path: Path, m
 
 def test_a_folder_is_no_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=r"^--config is trainer, a folder; name a file in it, such as trainer/cpu_ddp"):
+    with pytest.raises(UsageError, match=r"^--config is trainer, a folder; give a file in it, such as trainer/cpu_ddp"):
         recipes.find_config("trainer")
     with pytest.raises(UsageError, match=r"^--config is \., a folder; name a YAML file\.$"):
         recipes.find_config(".")

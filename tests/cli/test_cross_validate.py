@@ -64,9 +64,9 @@ def test_folds_of_another_cross_validation_are_not_taken(
         (
             "--data.split.num_folds",
             3,
-        ): "Fold 1 in runs/cv_fold0/version_0 was trained with data.split.num_folds 2, and this "
+        ): "Fold 1 in runs/cv_fold0/version_0 was trained with data.split.num_folds 2, but this "
         "cross-validation has 3; leave out --ckpt_path last, or give another --run_name.",
-        ("--data.split.num_folds", 2, "--model.lr", 0.01): "model.lr 0.003, and this cross-validation has 0.01",
+        ("--data.split.num_folds", 2, "--model.lr", 0.01): "model.lr 0.003, but this cross-validation has 0.01",
     }.items():
         with pytest.raises(SystemExit) as exit_:
             cli("cross_validate", *words, *options, "--ckpt_path", "last")

@@ -68,6 +68,6 @@ def test_neither_images_nor_a_recipe(cli: Cli, capsys: pytest.CaptureFixture[str
         cli("fit", "--trainer.max_epochs", 3)
     assert exit_.value.code == 1
     assert capsys.readouterr().err == (
-        "error: fit needs images: --data.root MY_IMAGES fine-tunes on a folder of your own, and --config quickstart "
+        "error: fit needs images: --data.root MY_IMAGES fine-tunes on your own folder, and --config quickstart "
         "trains on the embedded ones.\n"
     )

@@ -225,12 +225,12 @@ def test_strategies_that_copy_the_process(refused: Callable[..., str], folder: P
     words = ["--data.root", folder, "--data.batch_size", 4, "--trainer.accelerator", "cpu", "--trainer.devices", 2]
     message = refused("fit", *SMALL, *words, "--trainer.strategy", "ddp_notebook")
     assert message == (
-        "trainer.strategy is ddp_notebook; give --trainer.strategy ddp, which starts a process for each device by the "
+        "trainer.strategy is ddp_notebook; give --trainer.strategy ddp, which starts a rank for each device with the "
         "same command line. In a notebook, run that from a terminal or use --trainer.devices 1."
     )
     by_class = ["--trainer.strategy", "lightning.pytorch.strategies.DDPStrategy"]
     message = refused("fit", *SMALL, *words, *by_class, "--trainer.strategy.start_method", "fork")
-    assert message.startswith("trainer.strategy is one that starts processes by fork; give --trainer.strategy ddp")
+    assert message.startswith("trainer.strategy is one that starts ranks by fork; give --trainer.strategy ddp")
     for name in ("ddp_spawn", "ddp_fork", "ddp_notebook_find_unused_parameters_true"):
         with pytest.raises(
             UserError, match=f"trainer.strategy is {name.removesuffix('_find_unused_parameters_true')};"
@@ -275,12 +275,12 @@ def test_predict_without_images_and_to_nowhere(refused: Callable[..., str], trai
 def test_words_where_keys_are_expected(refused: Callable[..., str], trained: Path, sample: Path) -> None:
     for command in ("fit", "validate", "test"):
         message = refused(command, "photos", "--data.root", "sample", code=2)
-        assert message.startswith("The word 'photos' stands where a key is expected; keys begin with --")
+        assert message.startswith("A key is expected instead of 'photos'; keys begin with --")
     checkpoint = trained / "checkpoints/best.ckpt"
     message = refused("predict", "--ckpt_path", checkpoint, "photos", code=2)
-    assert message.endswith("images come right after the word predict.")
+    assert message.endswith("images follow the command predict directly.")
     message = refused("predict", "photos", "--ckpt_path", checkpoint, "--data.root", "sample")
-    assert message == "Images are named twice, by photos after predict and by --data.root; leave one out."
+    assert message == "Images are given twice, by photos after predict and by --data.root; leave one out."
     assert "no images that match *.png" in refused("predict", sample, "*.png", "--ckpt_path", checkpoint)
     message = refused("fit", "--data.root", "[a, b]")
     assert "a, b" in message
@@ -289,7 +289,7 @@ def test_words_where_keys_are_expected(refused: Callable[..., str], trained: Pat
 def test_resuming_a_run_that_is_finished(refused: Callable[..., str], trained: Path) -> None:
     words = ["fit", *SMALL, "--ckpt_path", trained / "checkpoints/last.ckpt", "--model.ema_decay", 0.9]
     message = refused(*words, "--trainer.max_epochs", 2)
-    assert message == "The checkpoint has 2 epochs already; give --trainer.max_epochs more than 2."
+    assert message == "The checkpoint has 2 epochs already; set --trainer.max_epochs above 2."
 
 
 def test_resuming_on_other_classes(refused: Callable[..., str], trained: Path, make_folder: MakeFolder) -> None:

@@ -211,7 +211,7 @@ def refused(cli: Cli, capsys: pytest.CaptureFixture[str], *arguments: object) ->
 def test_a_full_disk(root: Path, tmp_path: Path, cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     error = refused(cli, capsys, *words(root), *ONE_PROCESS, *at("batch", 12, "full"))
     path = "runs/quickstart/version_0/metrics.csv"
-    assert error.startswith(f"error: The figures could not be written to {path}: No space left on device. ")
+    assert error.startswith(f"error: The metrics could not be written to {path}: No space left on device. ")
     assert "continue with --ckpt_path last" in error
     assert last(tmp_path)["global_step"] >= 4
 
@@ -276,7 +276,7 @@ def test_a_loader_process_that_dies(root: Path, tmp_path: Path) -> None:
     stopped = start(tmp_path, *words(root), *ONE_PROCESS, "--data.num_workers", 1, *at("batch", 3, "worker"))
     assert stopped.returncode == 1
     [error] = [line for line in stopped.stderr.splitlines() if line.startswith("error: ")]
-    assert re.search(r"A process that loads images \(pid \d+\) has died", error)
+    assert re.search(r"A loader process \(pid \d+\) has died", error)
     assert "--data.num_workers" in error
 
 

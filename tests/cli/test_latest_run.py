@@ -130,7 +130,7 @@ def test_other_commands_take_last_too(cli: Cli, words: list[object], capsys: pyt
     assert re.search(r"\n +acc1 +acc5 +macro_acc +loss\nval  0\.\d{4} ", capsys.readouterr().out)
     with pytest.raises(SystemExit):
         cli("validate", "--ckpt_path", "last", "--run_name", "other")
-    assert "There is no checkpoint of a run below runs/other" in capsys.readouterr().err
+    assert "There is no run with a checkpoint in runs/other" in capsys.readouterr().err
 
 
 def test_what_has_changed_is_said_and_the_command_line_wins(

@@ -39,24 +39,23 @@ def error_of(cli: Cli, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]
     [
         (
             ["--trainer.max_epochs", -1, "--trainer.max_time", "00:00:01:00"],
-            "The learning rate falls until the planned end of a run, and this one has none; give --trainer.max_epochs "
-            "or --trainer.max_steps. With trainer.max_time too, it may end earlier.",
+            "The learning rate schedule needs the run's planned end; give --trainer.max_epochs or --trainer.max_steps. "
+            "With trainer.max_time too, the run may end earlier.",
         ),
         (["--trainer.strategy", "dpp"], "There is no trainer.strategy 'dpp'; choose ddp."),
         (
             ["--trainer.barebones", "true"],
-            "trainer.barebones switches off the logs, checkpoints and progress that belong to every run here; leave it "
-            "out.",
+            "trainer.barebones disables the logs, checkpoints and progress that every run here has; leave it out.",
         ),
         (
             ["--trainer.val_check_interval", 100, "--trainer.limit_train_batches", 2],
-            "trainer.val_check_interval is 100, but an epoch has only 2 batches; choose 2 or less, or count over "
+            "trainer.val_check_interval is 100, but an epoch has only 2 batches; choose 2 or less, or count across "
             "epochs with --trainer.check_val_every_n_epoch null.",
         ),
         (
             ["--trainer.limit_val_batches", -3],
-            "You have passed invalid value -3 for limit_val_batches, it has to be in [0.0, 1.0] or an int. (An error "
-            "of lightning; --debug shows where it comes from.)",
+            "You have passed invalid value -3 for limit_val_batches, it has to be in [0.0, 1.0] or an int. (Raised "
+            "by lightning; --debug shows where.)",
         ),
     ],
 )
@@ -72,7 +71,7 @@ def test_a_single_value_for_batch_norm(
     root = make_folder(tmp_path / "data", {"train": 2, "val": 1})
     tiny = ["--model.name", "inceptionnext_nano", "--data.image_size", 32, "--data.batch_size", 1, *SHORT]
     assert error_of("fit", *SMALL, *tiny, "--data.root", root) == (
-        "BatchNorm cannot train on a single value per channel, which is what a batch of 1 image has on a feature map "
+        "BatchNorm cannot train on a single value per channel, which a batch of 1 image gives on a feature map "
         "of 1×1; choose a --data.batch_size of 2 or more, or a larger --data.image_size."
     )
 

@@ -69,7 +69,7 @@ def test_a_logger_whose_package_is_missing(
     with pytest.raises(SystemExit) as exit_:
         cli("fit", *SHORT, "--trainer.logger", "WandbLogger")
     assert exit_.value.code == 1
-    assert capsys.readouterr().err == "error: WandbLogger needs a package that is not there: pip install wandb.\n"
+    assert capsys.readouterr().err == "error: WandbLogger needs a package that is not installed: pip install wandb.\n"
     assert not list(tmp_path.iterdir())
 
 

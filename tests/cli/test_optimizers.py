@@ -45,11 +45,10 @@ def test_both_become_options_of_the_task(
     cli(*words, *optimizer, *EXPONENTIAL, "--trainer.log_every_n_steps", 1)
     out = capsys.readouterr().out
     assert (
-        "Optimizer:  torch.optim.RAdam, lr 0.01, weight_decay 0, in the place of adamw, lr 0.003, weight_decay 0.05\n"
-        in out
+        "Optimizer:  torch.optim.RAdam, lr 0.01, weight_decay 0, instead of adamw, lr 0.003, weight_decay 0.05\n" in out
     )
     assert (
-        "Schedule:   torch.optim.lr_scheduler.ExponentialLR with gamma 0.5, stepped after each epoch, in the place of "
+        "Schedule:   torch.optim.lr_scheduler.ExponentialLR with gamma 0.5, stepped after each epoch, instead of "
         "warm-up and cosine\n" in out
     )
     assert rates(tmp_path) == pytest.approx([0.01, 0.01, 0.005, 0.005])
@@ -100,7 +99,7 @@ def test_a_run_with_them_goes_on(
     capsys.readouterr()
     for changes, message in {
         ("--lr_scheduler", "ExponentialLR", "--lr_scheduler.gamma", 0.9): "model.schedule.kwargs is {'gamma': 0.9} and "
-        "was {'gamma': 0.5} in the checkpoint's run, but the state of the schedule is that of another one",
+        "was {'gamma': 0.5} in the checkpoint's run, but the schedule's state belongs to the earlier one",
         ("--model.schedule.interval", "step"): "model.schedule.interval is step and was epoch",
         ("--optimizer", "RAdam"): "model.optimizer.name is torch.optim.RAdam and was torch.optim.SGD",
     }.items():
@@ -115,13 +114,13 @@ def test_a_run_with_them_goes_on(
     [
         (
             ["--optimizer.lr", 0.1],
-            "optimizer.lr is an argument of a class, which comes before it: --optimizer torch",
+            "optimizer.lr is an argument of a class; name the class before it: --optimizer torch",
         ),
         (["--optimizer", "adamw"], "did you mean torch.optim.AdamW or"),
         (["--optimizer", "Radam"], "did you mean torch.optim.RAdam or torch.optim.Adam?"),
         (["--optimizer", "torch.optim.Adan"], "did you mean torch.optim.Adam or torch.optim.RAdam?"),
         (["--optimizer", "Adam", "--optimizer.beta", 1], "torch.optim.Adam has no argument 'beta'; did you mean betas"),
-        (["--optimizer", "torch.nn.Linear"], "optimizer is 'torch.nn.Linear', which is no class of Optimizer that is"),
+        (["--optimizer", "torch.nn.Linear"], "optimizer is 'torch.nn.Linear', which is not a known Optimizer class"),
         (["--lr_scheduler", "StepLr"], "did you mean torch.optim.lr_scheduler.StepLR or"),
         (["--lr_scheduler", "StepLR"], "lr_scheduler: the following arguments are required: step_size"),
     ],
@@ -180,4 +179,4 @@ def test_other_modules_are_left_to_lightning(
     with pytest.raises(SystemExit) as exit_:
         cli(*words, *EXPONENTIAL)
     assert exit_.value.code == 1
-    assert "--lr_scheduler needs --optimizer too where the model is tests.cli" in capsys.readouterr().err
+    assert "--lr_scheduler needs --optimizer too if the model is tests.cli" in capsys.readouterr().err

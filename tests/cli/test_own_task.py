@@ -152,7 +152,7 @@ def test_a_plain_module(make_folder: Callable[..., Path], tmp_path: Path) -> Non
     assert f"val  {float(final):.4f}" in done.stdout
     done = run(folder, "validate", "--data.root", root, *checkpoint)
     assert done.returncode == 1
-    assert "does not say which module it is of. If it is one of your own, name its class as in training" in done.stderr
+    assert "does not name its module's class. For your own module, name it as in training: --model" in done.stderr
 
 
 class Small(BaseTask):

@@ -52,14 +52,14 @@ def test_both_forms_of_a_key_in_one_recipe(text: str, value: Any) -> None:
     [
         (
             "model:\n  lr: 1\n  name: x\n  lr: 2\n",
-            r"^r\.yaml: the key 'lr' stands twice, in lines 2 and 4; remove one\.$",
+            r"^r\.yaml: the key 'lr' is given twice, in lines 2 and 4; remove one\.$",
         ),
-        ("data: {}\nmodel: {}\ndata: {}\n", r"^r\.yaml: the key 'data' stands twice, in lines 1 and 3; remove one\.$"),
-        ("class_weights: {no: 1, 'no': 2}", r"the key 'no' stands twice, in lines 1 and 1"),
-        ("a: [{x: 1, x: 1}]", r"the key 'x' stands twice"),
+        ("data: {}\nmodel: {}\ndata: {}\n", r"^r\.yaml: the key 'data' is given twice, in lines 1 and 3; remove one"),
+        ("class_weights: {no: 1, 'no': 2}", r"the key 'no' is given twice, in lines 1 and 1"),
+        ("a: [{x: 1, x: 1}]", r"the key 'x' is given twice"),
         (
             "model:\n  loss:\n    mix: {mixup: 1}\nmodel.loss.mix.mixup: 2\n",
-            r"'model\.loss\.mix\.mixup' stands twice, in lines 3 and 4",
+            r"'model\.loss\.mix\.mixup' is given twice, in lines 3 and 4",
         ),
     ],
 )
@@ -84,7 +84,7 @@ def test_a_key_twice_in_a_recipe(
         )
     assert exit_.value.code == 1
     assert (
-        capsys.readouterr().err == "error: r.yaml: the key 'max_epochs' stands twice, in lines 2 and 3; remove one.\n"
+        capsys.readouterr().err == "error: r.yaml: the key 'max_epochs' is given twice, in lines 2 and 3; remove one.\n"
     )
 
 
@@ -101,6 +101,4 @@ def test_names_on_the_command_line(
     with pytest.raises(SystemExit) as exit_:
         cli(*words, "--data.class_names", "[no, yes]")
     assert exit_.value.code == 2
-    assert capsys.readouterr().err.endswith(
-        "; put quotes around a text that YAML takes for a number or a truth value, such as 'no'\n"
-    )
+    assert capsys.readouterr().err.endswith("; quote strings that YAML reads as a number or a boolean, such as 'no'\n")

@@ -225,8 +225,8 @@ def test_what_is_said_of_the_data_must_be_true(
             cli("fit", *words, f"--model.data_spec.{key}", value)
         assert exit_.value.code == 1
         assert capsys.readouterr().err == (
-            f"error: model.data_spec.{key} is {value}, but the data say {right}; leave it out, since the model goes by "
-            "the data.\n"
+            f"error: model.data_spec.{key} is {value}, but the data have {right}; leave it out, since the model takes "
+            "it from the data.\n"
         )
         assert not list(tmp_path.glob("runs/*/*/*"))
     cli("fit", *words, "--model.data_spec.num_classes", 3)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from inceptionnext_lit.cli import run_folder
-from inceptionnext_lit.cli.run_folder import TELL, RunFolder, is_first_process
+from inceptionnext_lit.cli.run_folder import TELL, RunFolder, is_rank_zero
 from inceptionnext_lit.cli.run_lock import RunLock, _this_process
 from inceptionnext_lit.data import ImageFolderDataModule
 from tests.recipes import SMALL
@@ -93,7 +93,7 @@ def test_a_run_that_lives_is_not_continued(cli: Cli, words: list[object], capsys
     lock.release()
     assert exit_.value.code == 1
     error = capsys.readouterr().err
-    assert f"error: The run in {RUNS}/version_0 is still going on in process {os.getpid()} on " in error
+    assert f"error: The run in {RUNS}/version_0 is still active in process {os.getpid()} on " in error
     assert {path: path.read_bytes() for path in RUNS.rglob("*") if path.is_file()} == before
 
 
@@ -135,7 +135,7 @@ def test_the_first_process_claims_and_locks(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert is_first_process() is is_first
+    assert is_rank_zero() is is_first
     with RunFolder() as folder:
         folder.claim(tmp_path / "runs")
         assert folder.number == (0 if is_first else None)

@@ -47,14 +47,13 @@ def test_a_free_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_living_holder_refuses_in_one_sentence(tmp_path: Path, other: subprocess.Popen[bytes]) -> None:
+def test_a_live_holder_refuses_in_one_sentence(tmp_path: Path, other: subprocess.Popen[bytes]) -> None:
     path = lock_of(tmp_path, pid=other.pid, started=run_lock._start_of(other.pid), since="2026-01-02 03:04:05")
     with pytest.raises(UserError) as refusal:
         RunLock(tmp_path).acquire()
     assert str(refusal.value) == (
-        f"The run in {tmp_path} is still going on in process {other.pid} on {os.uname().nodename} (since 2026-01-02 "
-        "03:04:05). Wait for its end or stop it, then continue with --ckpt_path last; without that key a new run "
-        "begins."
+        f"The run in {tmp_path} is still active in process {other.pid} on {os.uname().nodename} (since 2026-01-02 "
+        "03:04:05). Wait for it or stop it, then continue with --ckpt_path last; without that key a new run starts."
     )
     assert list(tmp_path.iterdir()) == [path]
 

@@ -84,17 +84,17 @@ def test_help_keeps_the_lines_of_the_description(capsys: pytest.CaptureFixture[s
         (
             ["--trainer.max_epochs", "3"],
             "There is no command '--trainer.max_epochs'; "
-            "the first word is one of fit, validate, test, predict, cross_validate, benchmark, budget, convert, "
+            "choose one of fit, validate, test, predict, cross_validate, benchmark, budget, convert, "
             "doctor, recipes.",
         ),
     ],
 )
-def test_a_first_word_that_is_no_command(sentence_of: SentenceOf, words: list[str], message: str) -> None:
+def test_an_unknown_command(sentence_of: SentenceOf, words: list[str], message: str) -> None:
     assert sentence_of(main, *words) == message
 
 
 def test_names_of_commands_are_taken_once() -> None:
-    with pytest.raises(ValueError, match="There is a command 'budget' already; choose another name"):
+    with pytest.raises(ValueError, match="The command 'budget' already exists; choose another name"):
         add_command("budget", "something else", __name__)
     assert TOOLS["budget"].startswith("parameters, MACs")
 

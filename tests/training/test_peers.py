@@ -63,9 +63,9 @@ def test_a_stopped_rank_is_named(stopped: int) -> None:
             process.communicate()
     pid, host = processes[stopped].pid, re.escape(os.uname().nodename)
     assert re.fullmatch(
-        rf"Rank {stopped} of 2 \(pid {pid} on {host}\) has not answered for 0:0[3-9], so this run ends\. See "
-        r"whether it was stopped or its machine is gone\. The run continues with --ckpt_path last; --strategy_timeout "
-        r"sets how many seconds processes wait for one another\.\n",
+        rf"Rank {stopped} of 2 \(pid {pid} on {host}\) has not answered for 0:0[3-9], so this run ends\. Check "
+        r"whether it was stopped or its machine is down\. The run continues with --ckpt_path last; --strategy_timeout "
+        r"sets how many seconds ranks wait for each other\.\n",
         printed,
     )
 
@@ -96,12 +96,12 @@ def test_messages_of_a_timeout_and_a_lost_connection() -> None:
     timeout = RuntimeError("[gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 600000ms for recv operation")
     closed = RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1234")
     assert str(explain_failure(timeout, None, timeout_s=600.0)).startswith(
-        "The processes of this run waited for one another for 10:00 in vain"
+        "A rank of this run did not respond within 10:00. "
     )
-    assert str(explain_failure(closed, None, timeout_s=600.0)).startswith("Another process of this run has ended")
+    assert str(explain_failure(closed, None, timeout_s=600.0)).startswith("Another rank of this run has ended")
     absent = torch.distributed.DistStoreError("Timed out after 6 seconds waiting for clients. 1/2 clients joined.")
     assert str(explain_failure(absent, None, timeout_s=6.0)).startswith(
-        "Only 1 of 2 processes of this run came within 0:06. See why the others did not start."
+        "Only 1 of 2 ranks of this run joined within 0:06. Check why the others did not start."
     )
     for error in (timeout, closed):
         message = str(explain_failure(error, None, silent="Rank 2 has not answered for 10:00", timeout_s=600.0))

@@ -1,4 +1,4 @@
-"""``benchmark``: how fast models are, side by side."""
+"""``benchmark``: compare the speed of models."""
 
 import argparse
 import sys
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from inceptionnext_lit.reports.benchmark.measure import Measurement
 
 EXAMPLES = """\
-Each model, in each variant, has a process of its own. They run in turn, for several rounds; the figures are medians
-over the rounds, and ratios are taken within a round, to the first of them. GFLOP/s count a multiply-add as two; their
+Each model and variant runs in its own process. They take turns for several rounds; the results are medians over the
+rounds, and ratios to the first one are taken within a round. GFLOP/s count a multiply-add as two operations; their
 bound is the rate of this machine's matrix products, measured in the same rounds.
 
 examples:
@@ -38,13 +38,13 @@ def run(words: list[str]) -> int:
     """Run the command.
 
     Args:
-        words: Words of the command line after ``benchmark``.
+        words: Command-line arguments after ``benchmark``.
 
     Returns:
         Exit code 0.
 
     Raises:
-        UserError: For anything that the user can mend.
+        UserError: For any error that the user can fix.
         SystemExit: With code 2 if the command line cannot be parsed.
     """
     options = _parse(words)
@@ -74,7 +74,7 @@ def run(words: list[str]) -> int:
 
 def _parse(words: list[str]) -> argparse.Namespace:
     parser = ToolParser("benchmark", f"{sentence(TOOLS['benchmark'])}\n\n{EXAMPLES}")
-    models = parser.add_argument("models", nargs="*", metavar="MODEL", help="names that timm knows")
+    models = parser.add_argument("models", nargs="*", metavar="MODEL", help="model names of timm")
     parser.add_argument("--mode", choices=("infer", "train"), default="infer", help="(default: infer)")
     parser.add_argument(
         "--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="tf32: on a GPU (default: fp32)"
@@ -86,14 +86,14 @@ def _parse(words: list[str]) -> argparse.Namespace:
         type=partial(_names, allowed=_VARIANTS, what="variant"),
         default=["eager"],
         metavar="NAME,…",
-        help=f"of {', '.join(_VARIANTS)}",
+        help=f"any of {', '.join(_VARIANTS)}",
     )
     parser.add_argument(
         "--layout", choices=("best", "channels_last", "contiguous"), default="best", help="best tries both"
     )
     parser.add_argument("--threads", type=_positive, default=usable_cores(), metavar="N", help="(default: %(default)s)")
     parser.add_argument("--rounds", type=_positive, default=5, metavar="N", help="(default: 5)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each in a round, at least (default: 2)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="minimum for each in a round (default: 2)")
     parser.add_argument(
         "--allocator",
         type=partial(_names, allowed=_ALLOCATORS, what="allocator"),
@@ -119,7 +119,7 @@ def _check_output(options: argparse.Namespace) -> None:
     if output.suffix not in allowed:
         raise UserError(f"--output is {output}; it must end in {' or '.join(allowed)}.")
     if not output.absolute().parent.is_dir():
-        raise UserError(f"--output is {output}, in a folder that does not exist; make it, or name another.")
+        raise UserError(f"--output is {output}, in a folder that does not exist; create it, or choose another.")
 
 
 def _measure(options: argparse.Namespace, tick: Any) -> "list[Measurement]":
@@ -162,11 +162,11 @@ def _sizes(cases: "list[Case]", scaling: str | None) -> "list[list[Case]]":
 def _names(text: str, allowed: tuple[str, ...], what: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
     if unknown := [name for name in names if name not in allowed]:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no {what}; there are {', '.join(allowed)}")
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not a known {what}; choose from {', '.join(allowed)}")
     return names
 
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
     return int(text)

@@ -1,4 +1,4 @@
-"""``budget``: what models cost, beside the paper's tables or one by one."""
+"""``budget``: compare models' cost with the paper's tables, or report single models."""
 
 import argparse
 import re
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  python cli.py budget                                         every table of the paper; exit code 1 if ours are off
-  python cli.py budget --plot figure1.svg                      the same, and accuracy against cost as a picture
-  python cli.py budget inceptionnext_iso_small resnet50        any models that timm knows
+  python cli.py budget                                         all tables of the paper; exit code 1 if ours differ
+  python cli.py budget --plot figure1.svg                      the same, with a plot of accuracy against cost
+  python cli.py budget inceptionnext_iso_small resnet50        any models of timm
   python cli.py budget inceptionnext_tiny --image_size 512,2048 --by_module 2
   python cli.py budget convnext_iso_base --against deit_base_patch16_224 --format json
 """
@@ -28,13 +28,13 @@ def run(words: list[str]) -> int:
     """Run the command.
 
     Args:
-        words: Words of the command line after ``budget``.
+        words: Command-line arguments after ``budget``.
 
     Returns:
-        Exit code: 1 if a row is off that is ours, or one is not wholly counted.
+        Exit code: 1 if one of our models differs from the paper, or a model is not fully counted.
 
     Raises:
-        UserError: For anything that the user can mend.
+        UserError: For any error that the user can fix.
         SystemExit: With code 2 if the command line cannot be parsed.
     """
     options = _parser().parse_args(words)
@@ -45,23 +45,26 @@ def run(words: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = ToolParser("budget", f"{sentence(TOOLS['budget'])}\n\n{EXAMPLES}")
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="names that timm knows; none for the paper's tables")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="model names of timm; none for the paper's tables")
     parser.add_argument(
-        "--image_size", type=parse_size, metavar="SIDE|H,W", help="pixels: 224, or 512,2048; else the model's own size"
+        "--image_size",
+        type=parse_size,
+        metavar="SIDE|H,W",
+        help="pixels: 224, or 512,2048 (default: the model's size)",
     )
     parser.add_argument("--format", choices=get_args(Format), default="table", help="what to print (default: table)")
     parser.add_argument(
         "--by_module",
         type=_depth,
         metavar="DEPTH",
-        help="print the tree of modules too, this deep, with shares; json: as key modules",
+        help="also print the tree of modules to this depth, with shares; json: as key modules",
     )
     parser.add_argument(
         "--against",
         metavar="MODEL",
-        help="hold each model to this one, isotropic ones else to DeiT of their width; json: as keys against, *_ratio",
+        help="compare each model with this one (isotropic: by default DeiT of its width); json: keys against, *_ratio",
     )
-    parser.add_argument("--plot", type=_path, metavar="FILE.png|svg", help="draw accuracy against cost")
+    parser.add_argument("--plot", type=_path, metavar="FILE.png|svg", help="plot accuracy against cost")
     return parser
 
 
@@ -80,7 +83,7 @@ def parse_size(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d+)(?:[,x×](\d+))?", text.strip())
     size = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if 0 in size:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; give one side, such as 224, or a height,width")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; give one side, such as 224, or a height,width")
     return size
 
 
@@ -90,15 +93,15 @@ def _path(text: str) -> Path:
 
 def _depth(text: str) -> int:
     if not re.fullmatch(r"\d+", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no depth; give 0 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a depth; give 0 or more")
     return int(text)
 
 
 def _report_models(options: argparse.Namespace) -> int:
     if options.format == "csv" and options.by_module is not None and options.against is not None:
-        raise UserError("A CSV file has room for --by_module or --against, not for both; leave out one, or take json.")
+        raise UserError("A CSV report takes --by_module or --against, not both; leave out one, or use --format json.")
     if options.plot is not None:
-        raise UserError("--plot draws the paper's tables; leave out the names of models.")
+        raise UserError("--plot draws the paper's tables; leave out the model names.")
     import_heavy("inceptionnext_lit.reports.budget.rendering")
     from inceptionnext_lit.reports.budget.rendering import render_models
     from inceptionnext_lit.reports.budget.report import model_report
@@ -112,7 +115,7 @@ def _report_models(options: argparse.Namespace) -> int:
 def _report_paper(options: argparse.Namespace) -> int:
     for key in ("image_size", "by_module", "against"):
         if getattr(options, key) is not None:
-            raise UserError(f"--{key} is for single models; name one or more, as in: budget inceptionnext_tiny.")
+            raise UserError(f"--{key} is for single models; give one or more, as in: budget inceptionnext_tiny.")
     import_heavy("inceptionnext_lit.reports.budget.rendering")
     from inceptionnext_lit.console import progress_bar
     from inceptionnext_lit.reports.budget.plot import check_plot_path, draw_tradeoff
@@ -131,14 +134,14 @@ def _report_paper(options: argparse.Namespace) -> int:
     print(render_report(rows, options.format), end="")
     if options.plot is not None:
         draw_tradeoff(rows, options.plot)
-        print(f"Picture: {options.plot}", file=sys.stderr)
+        print(f"Plot: {options.plot}", file=sys.stderr)
     return _conclude(rows)
 
 
 def _conclude(rows: "list[BudgetRow]") -> int:
-    """Say on stderr how the report ends, naming the rows that must not stand."""
+    """Print the failed rows on stderr, and return the exit code."""
     if failed := [row for row in rows if row.failed]:
         names = ", ".join(f"{row.model} ({row.verdict})" for row in failed)
-        print(f"error: {len(failed)} of {len(rows)} rows must not stand: {names}.", file=sys.stderr)
+        print(f"error: {len(failed)} of {len(rows)} rows failed: {names}.", file=sys.stderr)
         return 1
     return 0

@@ -1,4 +1,4 @@
-"""``convert``: a checkpoint's weights as a file under public names."""
+"""``convert``: save a checkpoint's weights under the published names."""
 
 import argparse
 from pathlib import Path
@@ -13,8 +13,8 @@ from inceptionnext_lit.program import exact_name
 from inceptionnext_lit.wording import printable_lines
 
 EXAMPLES = """\
-The names are those under which the model's authors, or timm, publish its weights, so that their tools read the file.
-Its metadata hold the model's name and arguments, the classes and the preprocessing. The data are not needed.
+The weights get the names that the model's authors, or timm, publish them under, so their tools can read the file. Its
+metadata has the model's name and arguments, the classes and the preprocessing. The data is not needed.
 
 examples:
   python cli.py convert runs/quickstart/version_0/checkpoints/best.ckpt --output best.safetensors
@@ -26,10 +26,10 @@ def run(words: list[str]) -> None:
     """Run the command.
 
     Args:
-        words: Words of the command line after ``convert``.
+        words: Command-line arguments after ``convert``.
 
     Raises:
-        UserError: For anything that the user can mend.
+        UserError: For any error that the user can fix.
         SystemExit: With code 2 if the command line cannot be parsed.
     """
     options = _parse(words)
@@ -46,13 +46,13 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser.usage = f"{parser.prog} CKPT --output FILE.safetensors [--weights ema|raw] [--details]"
     source = parser.add_argument("ckpt", type=Path, metavar="CKPT", help="a checkpoint of fit, such as best.ckpt")
     parser.add_argument(
-        "--output", type=Path, metavar="FILE.safetensors", help="what to write; an old file is replaced"
+        "--output", type=Path, metavar="FILE.safetensors", help="output file; an existing one is replaced"
     )
     parser.add_argument(
-        "--weights", choices=get_args(WeightSet), help="averaged or raw ones (default: averaged where there are any)"
+        "--weights", choices=get_args(WeightSet), help="averaged or raw weights (default: averaged if there are any)"
     )
-    parser.add_argument("--details", action="store_true", help="list every tensor and what became of it")
-    source.required = False  # argparse would complain of what is missing before it sees a misspelt key
+    parser.add_argument("--details", action="store_true", help="list what happened to each tensor")
+    source.required = False  # or argparse would report it as missing before a misspelled key
     options = parser.parse_args(words)
     if missing := [name for name, key in (("CKPT", "ckpt"), ("--output", "output")) if getattr(options, key) is None]:
         parser.error(f"the following arguments are required: {', '.join(missing)}")

@@ -1,4 +1,4 @@
-"""``cross_validate``: train once per fold, and say how well that went on average."""
+"""``cross_validate``: train once per fold, and report the mean and spread of the metrics."""
 
 import contextlib
 import csv
@@ -43,10 +43,9 @@ usage: python cli.py cross_validate [--config RECIPE] [--data.split.num_folds N]
 
 {sentence(TOOLS["cross_validate"])}
 
-Takes every key of fit (python cli.py fit --help) but for data.split.fold. --data.split.num_folds is {FOLDS} unless a
-recipe or the command line says otherwise. Each fold is a run of its own, NAME_fold0 and so on, and keeps its
-checkpoints. The figures of each fold are those of its best epoch. With --ckpt_path last, finished folds are kept and
-the others continued.
+Takes every key of fit (python cli.py fit --help) except data.split.fold. --data.split.num_folds is {FOLDS} unless a
+recipe or the command line sets it. Each fold is a run of its own, NAME_fold0 and so on, with its own checkpoints, and
+reports the metrics of its best epoch. With --ckpt_path last, finished folds are kept and the others continue.
 
 examples:
   python cli.py cross_validate --config finetune/small_data --data.root MY_IMAGES --data.split.num_folds 5
@@ -57,13 +56,13 @@ def run(words: list[str]) -> int:
     """Run the command.
 
     Args:
-        words: Words of the command line after ``cross_validate``.
+        words: Command-line arguments after ``cross_validate``.
 
     Returns:
         The exit code of a fold that failed, or 0.
 
     Raises:
-        UserError: For anything that the user can mend.
+        UserError: For any error that the user can fix.
         SystemExit: With code 2 if the command line cannot be parsed.
     """
     if any(word in ("-h", "--help") for word in words):
@@ -78,7 +77,7 @@ def run(words: list[str]) -> int:
     split = config["data"]["init_args"]["split"]
     folds = split["num_folds"] or FOLDS
     if folds < 2:
-        raise UserError(f"data.split.num_folds is {folds}; a cross-validation has 2 or more.")
+        raise UserError(f"data.split.num_folds is {folds}; a cross-validation needs 2 or more.")
     name = config["run_name"] or _recipe(words) or config["model"]["init_args"]["name"]
     root = Path(config["trainer"]["default_root_dir"])
     split["num_folds"] = folds
@@ -88,7 +87,7 @@ def run(words: list[str]) -> int:
     results, code = _train(words, name, folds)
     if code:
         return code
-    report = summarise(results)
+    report = summarize(results)
     path = root / f"{name}_cross_validation.json"
     with replacing(path) as partial:
         partial.write_text(json.dumps(_with_nulls(report), indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -98,29 +97,29 @@ def run(words: list[str]) -> int:
 
 
 def continues(words: list[str]) -> bool:
-    """Whether ``--ckpt_path last`` is among the words."""
+    """Return whether the arguments include ``--ckpt_path last``."""
     pairs = zip(words, [*words[1:], ""], strict=True)
     given = [after if word == "--ckpt_path" else word for word, after in pairs if re.match(r"--ckpt_path(=|$)", word)]
     return bool(given) and given[-1].removeprefix("--ckpt_path=") == "last"
 
 
 def _found_by_folds(words: list[str]) -> set[str]:
-    """Options of the task that other words set, or that each fold finds for itself."""
+    """Return the task options that other arguments set, or that each fold finds itself."""
     has = {key: any(re.match(rf"{key}([.=]|$)", word) for word in words) for key in _SET_ELSEWHERE}
     return {name for key, names in _SET_ELSEWHERE.items() if has[key] for name in names}
 
 
 def check_fold(root: Path, config: dict[str, Any], fold: int, ignored: Collection[str] = ()) -> None:
-    """Refuse to take the fold of another cross-validation for one of this.
+    """Check that a fold's earlier run belongs to this cross-validation.
 
     Args:
         root: Folder of the fold's runs.
-        config: What this cross-validation's folds are trained with.
-        fold: Which fold, from 0.
+        config: The resolved config of this cross-validation.
+        fold: Index of the fold, from 0.
         ignored: Names of options that may differ.
 
     Raises:
-        UserError: If its newest run has other folds, data, or options of the task.
+        UserError: If its newest run has other folds, data or task options.
     """
     if not (numbers := sorted(versions(root))):
         return
@@ -134,24 +133,24 @@ def check_fold(root: Path, config: dict[str, Any], fold: int, ignored: Collectio
             continue
         is_place = key == "data.root" and not {None, SAMPLE} & {now[key], before[key]}
         if is_place and os.path.realpath(now[key]) == os.path.realpath(before[key]):
-            continue  # spelled in another way
+            continue  # another spelling of the same path
         if now[key] not in (None, "auto") and now[key] != before[key]:
             raise UserError(
-                f"Fold {fold + 1} in {path.parent} was trained with {key} {before[key]}, and this cross-validation has "
+                f"Fold {fold + 1} in {path.parent} was trained with {key} {before[key]}, but this cross-validation has "
                 f"{now[key]}; leave out --ckpt_path last, or give another --run_name."
             )
 
 
 def _options(config: dict[str, Any]) -> dict[str, Any]:
-    """Options of the data and the task by their full keys, those of an earlier run under their present names."""
-    from inceptionnext_lit.training.callbacks.settings import flatten  # torch comes with it
+    """Return the options of the data and the task by their full keys, with old names replaced by the current ones."""
+    from inceptionnext_lit.training.callbacks.settings import flatten  # imports torch
 
     options = flatten({part: config[part]["init_args"] for part in ("data", "model")})
     return {new_key(key): value for key, value in options.items()}
 
 
 def _train(words: list[str], name: str, folds: int) -> tuple[list[dict[str, Any]], int]:
-    """Run fit for each fold; the best epochs, and the exit code of the fold or signal that ended it, or 0."""
+    """Run fit for each fold; return the best epochs, and the exit code of the fold or signal that ended it, or 0."""
     results: list[dict[str, Any]] = []
     with Relay() as relay, tempfile.TemporaryDirectory() as told:
         for fold in range(folds):
@@ -167,20 +166,20 @@ def _train(words: list[str], name: str, folds: int) -> tuple[list[dict[str, Any]
                 )
                 return results, 128 + relay.received
             if code:
-                print(f"Fold {fold + 1} of {folds} has failed; continue with --ckpt_path last.", file=sys.stderr)
+                print(f"Fold {fold + 1} of {folds} failed; continue with --ckpt_path last.", file=sys.stderr)
                 return results, code
             results.append({"fold": fold} | best_epoch(Path(place.read_text(encoding="utf-8"))))
     return results, 0
 
 
 def best_epoch(run_folder: Path) -> dict[str, Any]:
-    """The figures of a run's best epoch.
+    """Return the metrics of a run's best epoch.
 
     Args:
         run_folder: Its folder, with ``config.yaml`` and ``metrics.csv``.
 
     Returns:
-        ``run``, ``monitor``, and ``figures`` by name.
+        ``run``, ``monitor``, and ``figures``: the metrics by name.
 
     Raises:
         UserError: If it has not been validated.
@@ -193,15 +192,15 @@ def best_epoch(run_folder: Path) -> dict[str, Any]:
     if not rows:
         raise UserError(f"{run_folder} has no validation with {kept['monitor']}; train for at least one epoch.")
     best = (max if kept["mode"] == "max" else min)(rows, key=lambda row: float(row[kept["monitor"]]))
-    figures = {key: float(value) for key, value in best.items() if key.startswith("val") and value}
-    return {"run": str(run_folder), "monitor": kept["monitor"], "figures": figures}
+    metrics = {key: float(value) for key, value in best.items() if key.startswith("val") and value}
+    return {"run": str(run_folder), "monitor": kept["monitor"], "figures": metrics}
 
 
-def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """The folds' figures with their mean and standard deviation (of a sample).
+def summarize(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Combine the folds' metrics with their mean and sample standard deviation.
 
     Args:
-        results: What :func:`best_epoch` gives for each fold.
+        results: The result of :func:`best_epoch` for each fold.
 
     Returns:
         ``monitor``, ``folds``, ``mean`` and ``std``.
@@ -218,8 +217,8 @@ def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def show(report: dict[str, Any]) -> None:
-    """Print a line per figure: mean ± standard deviation, and the folds' own."""
-    table = Table("figure", "mean ± std", "folds")
+    """Print a line per metric: mean ± standard deviation, and the values of the folds."""
+    table = Table("metric", "mean ± std", "folds")
     for name in sorted(report["mean"], key=lambda name: name != report["monitor"]):
         of_folds = " ".join(f"{fold['figures'][name]:.4f}" for fold in report["folds"])
         table.add_row(Text(printable(name)), f"{report['mean'][name]:.4f} ± {report['std'][name]:.4f}", of_folds)
@@ -227,7 +226,7 @@ def show(report: dict[str, Any]) -> None:
 
 
 def _with_nulls(value: Any) -> Any:
-    """The same data with null for a figure that is NaN, such as the mAP of images without a label."""
+    """Replace values that are NaN or infinite by null, such as the mAP of images without a label."""
     if isinstance(value, dict):
         return {key: _with_nulls(one) for key, one in value.items()}
     if isinstance(value, list):
@@ -236,7 +235,7 @@ def _with_nulls(value: Any) -> Any:
 
 
 def _resolve(words: list[str]) -> dict[str, Any]:
-    """The arguments of fit as it would resolve them."""
+    """Return the arguments of fit as fit would resolve them."""
     from inceptionnext_lit.cli.commands.fit import run as run_command
 
     printed = io.StringIO()
@@ -244,12 +243,12 @@ def _resolve(words: list[str]) -> dict[str, Any]:
         run_command(["fit", *words, "--print_config"])
     resolved = yaml.safe_load(printed.getvalue())
     if not isinstance(resolved, dict):
-        sys.exit(2)  # the parser has said why
+        sys.exit(2)  # the parser has printed the error
     return resolved
 
 
 def _recipe(words: list[str]) -> str | None:
-    """The name of the first recipe on the command line."""
+    """Return the name of the first recipe on the command line."""
     for word, following in zip(words, [*words[1:], ""], strict=True):
         if word == "--config" or word.startswith("--config="):
             return Path(word.partition("=")[2] or following).stem

@@ -1,4 +1,4 @@
-"""``doctor``: what is wrong with a folder of images."""
+"""``doctor``: find problems in a folder of images."""
 
 import argparse
 import sys
@@ -21,7 +21,7 @@ from inceptionnext_lit.machine import usable_cores
 from inceptionnext_lit.wording import printable
 
 EXAMPLES = """\
-Every image is read once, and nothing is changed. Exit code 0 if all is well, 1 with problems.
+Every image is read once, and nothing is changed. Exit code 0 without problems, 1 with problems.
 
 examples:
   python cli.py doctor MY_IMAGES
@@ -30,20 +30,20 @@ examples:
 """
 _MOST_WORKERS = 8
 _INTERRUPTED = 130
-_WIDTH = 120  # of what goes to a file
+_WIDTH = 120  # columns of a report that is not printed to a terminal
 
 
 def run(words: list[str]) -> int:
     """Run the command.
 
     Args:
-        words: Words of the command line after ``doctor``.
+        words: Command-line arguments after ``doctor``.
 
     Returns:
         Exit code: 1 if there are problems, 130 after Ctrl-C.
 
     Raises:
-        UserError: For anything that the user can mend.
+        UserError: For any error that the user can fix.
         SystemExit: With code 2 if the command line cannot be parsed.
     """
     options = _parse(words)
@@ -70,24 +70,24 @@ def _parse(words: list[str]) -> argparse.Namespace:
         metavar="FOLDER",
         help="a folder of images, with or without splits and classes, or a manifest",
     )
-    parser.add_argument("--output", type=_path, metavar="FILE.json|html", help="write the whole report there too")
+    parser.add_argument("--output", type=_path, metavar="FILE.json|html", help="also write the whole report to a file")
     parser.add_argument(
         "--workers",
         type=_number,
         metavar="N",
         default=min(usable_cores(), _MOST_WORKERS),
-        help="processes that read (default: %(default)s)",
+        help="processes that read images (default: %(default)s)",
     )
     parser.add_argument(
         "--max_pixels",
         type=_number,
         metavar="N",
         default=MAX_PIXELS,
-        help="the most pixels that an image may have, as data.bad_images.max_pixels of fit (default: %(default)s)",
+        help="maximum pixels of an image, as data.bad_images.max_pixels of fit (default: %(default)s)",
     )
     for role in ("path", "label"):
-        parser.add_argument(f"--{role}_column", metavar="NAME", help=f"the manifest's column of {role}s, by name")
-    folder.required = False  # argparse would complain of what is missing before it sees a misspelt key
+        parser.add_argument(f"--{role}_column", metavar="NAME", help=f"name of the manifest's {role} column")
+    folder.required = False  # or argparse would report it as missing before a misspelled key
     options = parser.parse_args(words)
     if options.folder is None:
         parser.error("the following arguments are required: FOLDER")

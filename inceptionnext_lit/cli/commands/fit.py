@@ -1,4 +1,4 @@
-"""The commands with a trainer, from the words of the command line to the exit code."""
+"""``fit``, ``validate``, ``test`` and ``predict``: parse the command line, run it, and explain library errors."""
 
 import signal
 import sys
@@ -25,10 +25,10 @@ def run(args: list[str] | None = None) -> None:
     """Parse a command line and run its command.
 
     Args:
-        args: Words after the program's name; those of this process if not given.
+        args: Arguments after the program's name; those of this process if not given.
 
     Raises:
-        UserError: For anything that the user can mend.
+        UserError: For any error that the user can fix.
         SystemExit: With code 2 if the command line cannot be parsed.
     """
     words = list(sys.argv[1:] if args is None else args)
@@ -51,7 +51,7 @@ def run(args: list[str] | None = None) -> None:
                 subclass_mode_data=True,
                 auto_configure_optimizers=False,
                 seed_everything_default=0,
-                # the run folder is always a new one; only a run without loggers meets an older file
+                # the run folder is new, so only a run without loggers finds an older file
                 save_config_kwargs={"overwrite": True},
                 parser_class=CommandParser,
                 parser_kwargs={"allow_abbrev": False, words[0]: {"description": COMMANDS[words[0]]}},
@@ -69,6 +69,6 @@ def run(args: list[str] | None = None) -> None:
         if not str(error.args[0]).startswith("SLURM_"):
             raise
         raise UserError(
-            f"{error.args[0]} is not set: the SLURM overlay is for jobs that srun starts; leave out "
-            "configs/trainer/slurm.yaml elsewhere."
+            f"{error.args[0]} is not set: configs/trainer/slurm.yaml is only for jobs started by srun; leave it out "
+            "elsewhere."
         ) from error

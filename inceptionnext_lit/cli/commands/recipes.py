@@ -6,8 +6,8 @@ from inceptionnext_lit.cli.tools import ToolParser, sentence
 from inceptionnext_lit.program import usage_name
 
 EXAMPLES = """\
-Give a name to --config, with or without .yaml. A file of that name in the current folder comes first. Recipes below
-trainer/ are added to any other one, with a second --config.
+Pass a name to --config, with or without .yaml. A file of that name in the current folder takes precedence. Recipes in
+trainer/ can be added to any other recipe with a second --config.
 
 examples:
   python cli.py fit --config finetune/folder --data.root MY_IMAGES
@@ -19,7 +19,7 @@ def run(words: list[str]) -> None:
     """Run the command.
 
     Args:
-        words: Words of the command line after ``recipes``.
+        words: Command-line arguments after ``recipes``.
 
     Raises:
         SystemExit: With code 2 if the command line cannot be parsed.
