@@ -1,6 +1,6 @@
-"""Write ``docs/recipes.md``: each ingredient of each ImageNet recipe beside what its source runs.
+"""Write ``docs/recipes.md``: compare each ingredient of each ImageNet recipe with its source.
 
-The sources' values stand in ``recipe_sources.yaml``; ours are read from the recipes, with the defaults of the package.
+The sources' values are in ``recipe_sources.yaml``; ours are read from the recipes, with the package's defaults.
 
 Usage: python scripts/compare_recipes.py [FILE]
 """
@@ -25,12 +25,12 @@ SOURCES = Path(__file__).with_name("recipe_sources.yaml")
 
 
 class Ingredient(NamedTuple):
-    """One thing that a recipe decides.
+    """One setting of a recipe.
 
     Attributes:
-        name: What it is called in the tables.
-        ours: Its value in a recipe: a dotted key, or a function of the whole recipe.
-        checked: The module of ``tests/`` that holds our code to the source's, beyond the value itself.
+        name: Its name in the tables.
+        ours: Its value in our recipe: a dotted key, or a function of the whole recipe.
+        checked: The module of ``tests/`` that compares our code with the source's, beyond the value itself.
     """
 
     name: str
@@ -39,63 +39,63 @@ class Ingredient(NamedTuple):
 
 
 def devices(recipe: Namespace) -> str:
-    """How many devices make up a step at ``data.batch_size`` images each, 8 or, for atto's 320, 4."""
+    """Return devices × images per device × accumulated batches, for 8 devices, or 4 for atto's 320 images."""
     count = 4 if recipe.data.batch_size == 320 else 8
     return f"{count} × {recipe.data.batch_size} × {recipe.data.global_batch_size // count // recipe.data.batch_size}"
 
 
 def undecayed(recipe: Namespace) -> str:
-    """Which parameters have no weight decay, as a rule that holds of each of them."""
+    """Return which parameters have no weight decay, as a rule."""
     with torch.device("meta"):
         model, _ = create_backbone(recipe.model.name, 1000, {}, pretrained=False, preprocessing=None)
     optimizer = OptimizerOptions(kwargs={"fused": False}).build(model, lr=1.0, weight_decay=recipe.model.weight_decay)
-    spared = {id(p) for group in optimizer.param_groups if group["weight_decay"] == 0 for p in group["params"]}
+    without_decay = {id(p) for group in optimizer.param_groups if group["weight_decay"] == 0 for p in group["params"]}
     named = dict(model.named_parameters())
-    embeddings = [name for name in ("pos_embed", "cls_token") if name in named and id(named[name]) in spared]
+    embeddings = [name for name in ("pos_embed", "cls_token") if name in named and id(named[name]) in without_decay]
     vectors = {id(p) for p in named.values() if p.ndim <= 1}
-    if spared != vectors | {id(named[name]) for name in embeddings}:
+    if without_decay != vectors | {id(named[name]) for name in embeddings}:
         return "another rule"
     return ", ".join(["vectors", *embeddings])
 
 
 def start(recipe: Namespace) -> str:
-    """What the weights are before the first step."""
+    """Return the initial weights."""
     return "the model's weights at 224 pixels" if recipe.model.pretrained else "random"
 
 
 def dropout(recipe: Namespace) -> float:
-    """Dropout before the last linear layer."""
+    """Return the dropout before the last linear layer."""
     return float((recipe.model.kwargs or {}).get("drop_rate", 0.0))
 
 
 def epochs(recipe: Namespace) -> str:
-    """Epochs in all, and how many of them follow the cosine."""
+    """Return the number of epochs, and how many of them follow the cosine."""
     after = recipe.model.schedule.cooldown_epochs
     return f"{recipe.trainer['max_epochs']}, of which {after:g} after the cosine"
 
 
 def averaging(recipe: Namespace) -> str:
-    """Decay of the moving average of the weights."""
+    """Return the decay of the moving average of the weights."""
     if recipe.model.ema_decay is None:
         return "none"
-    return f"{recipe.model.ema_decay}, {'warmed up' if recipe.model.ema_warmup else 'constant'}"
+    return f"{recipe.model.ema_decay}, {'with warm-up' if recipe.model.ema_warmup else 'constant'}"
 
 
 def evaluation(recipe: Namespace) -> str:
-    """How an image is brought to the model's size in evaluation."""
+    """Return how images are resized in evaluation."""
     return f"{recipe.data.input.interpolation or 'bicubic'}, crop {recipe.data.input.crop_pct}"
 
 
 def rand_augment(recipe: Namespace) -> str:
-    """RandAugment's magnitude, its spread, and the operations of an image."""
+    """Return RandAugment's magnitude, its spread and its operations per image."""
     own = recipe.data.augmentation
-    spread = "evenly from 0" if own.rand_augment_std == "uniform" else f"± {own.rand_augment_std}"
+    spread = "uniform from 0" if own.rand_augment_std == "uniform" else f"± {own.rand_augment_std}"
     grows = "increasing" if own.rand_augment_increasing else "mixed"
     return f"{own.rand_augment_magnitude:g} {spread}, {own.rand_augment_num_ops} operations, {grows}"
 
 
 def jitter(recipe: Namespace) -> float:
-    """Strength of the colour jitter that takes place: none beside RandAugment."""
+    """Return the strength of the color jitter in effect, which is 0 with RandAugment."""
     own = recipe.data.augmentation
     return float(own.color_jitter) if own.rand_augment_magnitude is None else 0.0
 
@@ -117,14 +117,14 @@ INGREDIENTS = (
     Ingredient("BatchNorm's statistics in validation", "model.execution.dist_bn", "training/test_batchnorm"),
     Ingredient("precision", "trainer.precision"),
     Ingredient("epochs", epochs, RATES),
-    Ingredient("peak rate", "model.lr", RATES),
-    Ingredient("rate changes with each", "model.schedule.unit", RATES),
+    Ingredient("peak learning rate", "model.lr", RATES),
+    Ingredient("learning rate changes with each", "model.schedule.unit", RATES),
     Ingredient("warm-up epochs", "model.schedule.warmup_epochs", RATES),
     Ingredient("warm-up starts at", "model.schedule.warmup_lr", RATES),
     Ingredient("warm-up's last step has the peak", "model.schedule.warmup_reaches_peak", RATES),
-    Ingredient("warm-up lies over the cosine", "model.schedule.warmup_overlays", RATES),
+    Ingredient("warm-up overlaps the cosine", "model.schedule.warmup_overlays", RATES),
     Ingredient("cosine ends at", "model.schedule.min_lr", RATES),
-    Ingredient("rate lags by epochs", "model.schedule.lag_epochs", RATES),
+    Ingredient("learning rate lags by epochs", "model.schedule.lag_epochs", RATES),
     Ingredient("moving average of the weights", averaging, "fidelity/test_average"),
     Ingredient("stochastic depth of the last block", "model.drop_path", GROUPS),
     Ingredient("dropout before the head", dropout),
@@ -132,8 +132,8 @@ INGREDIENTS = (
     Ingredient("label smoothing", "model.loss.label_smoothing", "fidelity/test_targets"),
     Ingredient("mixup", "model.loss.mix.mixup", "fidelity/test_targets"),
     Ingredient("CutMix", "model.loss.mix.cutmix", "fidelity/test_targets"),
-    Ingredient("probability of either", "model.loss.mix.prob", "fidelity/test_targets"),
-    Ingredient("probability of CutMix then", "model.loss.mix.switch_prob", "fidelity/test_targets"),
+    Ingredient("probability of mixing", "model.loss.mix.prob", "fidelity/test_targets"),
+    Ingredient("probability of CutMix when mixing", "model.loss.mix.switch_prob", "fidelity/test_targets"),
     Ingredient("mixing", "model.loss.mix.order", MIXING),
     Ingredient("image size", "data.image_size"),
     Ingredient("times an image is drawn", "data.augmentation.repeats", MIXING),
@@ -141,7 +141,7 @@ INGREDIENTS = (
     Ingredient("crop's aspect", lambda recipe: [round(side, 4) for side in recipe.data.augmentation.ratio], DRAWS),
     Ingredient("interpolation in training", "data.augmentation.interpolation", DRAWS),
     Ingredient("horizontal flip", "data.augmentation.hflip"),
-    Ingredient("colour jitter that takes place", jitter),
+    Ingredient("color jitter in effect", jitter),
     Ingredient("RandAugment", rand_augment, DRAWS),
     Ingredient("random erasing", "data.augmentation.erasing", DRAWS),
     Ingredient("mean", lambda recipe: list(recipe.data.input.mean)),
@@ -153,7 +153,7 @@ INGREDIENTS = (
 
 
 def load(name: str) -> Namespace:
-    """A recipe with the package's defaults for what it leaves open."""
+    """Load a recipe with the package's defaults for the keys that it does not set."""
     return _parser().parse_args(["--config", str(REPO / f"configs/{name}.yaml")])
 
 
@@ -170,33 +170,33 @@ def _parser() -> ArgumentParser:
 
 
 def page(known: Mapping[str, Any], recipes: Mapping[str, Namespace]) -> str:
-    """The whole document.
+    """Render the whole document.
 
     Args:
-        known: What ``recipe_sources.yaml`` says.
-        recipes: For each name, the recipe with its defaults.
+        known: The content of ``recipe_sources.yaml``.
+        recipes: The recipes with their defaults, by name.
 
     Raises:
-        KeyError: If a recipe has another value than its source and there is no reason for it, or a reason too many.
+        KeyError: If a value differs from its source without a reason, or a reason belongs to no difference.
     """
     differing: set[str] = set()
     tables = [_table(source, recipes, differing) for source in known["sources"]]
     if unexplained := differing.symmetric_difference(known["reasons"]):
-        raise KeyError(f"{sorted(unexplained)}: each value that differs has a reason in recipe_sources.yaml.")
+        raise KeyError(f"{sorted(unexplained)}: recipe_sources.yaml needs a reason for each value that differs, only.")
     return "\n".join(
         [
-            "# The ImageNet recipes beside their sources",
+            "# The ImageNet recipes compared with their sources",
             "",
-            "Written by `python scripts/compare_recipes.py`. A cell with = has the source's value; any other has its",
-            "own, and the reason stands below. The last column names the module of `tests/` that holds the code behind",
-            "the value to the source's formulas or to timm itself.",
+            "Written by `python scripts/compare_recipes.py`. A cell with = has the source's value; any other cell has",
+            "its own value, with the reason below. The last column names the module of `tests/` that compares the code",
+            "behind the value with the source's formulas or with timm itself.",
             "",
             *tables,
             "## Why a value differs",
             "",
             *_list(known["reasons"]),
             "",
-            "## Where the value is the same and the code is not",
+            "## Where the value is the same but the code differs",
             "",
             *_list(known["elsewhere"]),
             "",
@@ -206,7 +206,7 @@ def page(known: Mapping[str, Any], recipes: Mapping[str, Namespace]) -> str:
 
 def _table(source: Mapping[str, Any], recipes: Mapping[str, Namespace], differing: set[str]) -> str:
     names = source["recipes"]
-    header = ["ingredient", "source", "where it stands", *names, "checked by"]
+    header = ["ingredient", "source", "where in the source", *names, "checked by"]
     lines = [f"## {source['title']}", "", f"Source: {source['code']}", "", _row(header), _row(["---"] * len(header))]
     for ingredient in INGREDIENTS:
         value, where = source["values"][ingredient.name]
@@ -221,7 +221,7 @@ def _table(source: Mapping[str, Any], recipes: Mapping[str, Namespace], differin
 
 
 def _value(recipe: Namespace, ingredient: Ingredient) -> object:
-    """The value of an ingredient in a recipe."""
+    """Return the value of an ingredient in a recipe."""
     if not isinstance(ingredient.ours, str):
         return ingredient.ours(recipe)
     value: Any = recipe

@@ -19,10 +19,10 @@ MIXER, MLP = "#bfdbfe", "#bbf7d0"
 STAGES = ("#dbeafe", "#bfdbfe", "#93c5fd", "#60a5fa")
 
 
-def box(axes: Axes, x: float, y: float, w: float, h: float, text: str, colour: str, size: float = 9.5) -> None:
-    """Draw a labelled box whose centre is (x, y)."""
+def box(axes: Axes, x: float, y: float, w: float, h: float, text: str, color: str, size: float = 9.5) -> None:
+    """Draw a labeled box centered at (x, y)."""
     corner = (x - w / 2, y - h / 2)
-    axes.add_patch(FancyBboxPatch(corner, w, h, "round,pad=0,rounding_size=0.07", fc=colour, ec=LINE, lw=1))
+    axes.add_patch(FancyBboxPatch(corner, w, h, "round,pad=0,rounding_size=0.07", fc=color, ec=LINE, lw=1))
     axes.text(x, y, text, ha="center", va="center", fontsize=size, color=INK, linespacing=1.35)
 
 
@@ -32,11 +32,11 @@ def arrow(axes: Axes, x0: float, y0: float, x1: float, y1: float) -> None:
 
 
 def column(axes: Axes, x: float, rows: list[tuple[str, str, str]], width: float, top: float, step: float) -> None:
-    """Draw boxes from top to bottom, each a (text, colour, output shape), with arrows between."""
+    """Draw boxes from top to bottom, each a (text, color, output shape), with arrows between."""
     height = 0.62
-    for index, (text, colour, shape) in enumerate(rows):
+    for index, (text, color, shape) in enumerate(rows):
         y = top - index * step
-        box(axes, x, y, width, height, text, colour)
+        box(axes, x, y, width, height, text, color)
         axes.text(x + width / 2 + 0.12, y, shape, ha="left", va="center", fontsize=8.5, color=LINE)
         if index + 1 < len(rows):
             arrow(axes, x, y - height / 2, x, y - step + height / 2)
@@ -85,9 +85,9 @@ def draw_block(axes: Axes) -> None:
         (12.9, "1×11\n1/8 C", MIXER),
         (14.1, "11×1\n1/8 C", MIXER),
     ]
-    for x, text, colour in branches:
+    for x, text, color in branches:
         arrow(axes, 12.2 + (x - 12.2) * 0.6, 5.7, x, 5.42)
-        box(axes, x, 5.12, 1.0, 0.56, text, colour)
+        box(axes, x, 5.12, 1.0, 0.56, text, color)
         arrow(axes, x, 4.84, 12.2 + (x - 12.2) * 0.6, 4.52)
     box(axes, 12.2, 4.34, 3.0, 0.32, "concatenate", STEM)
     arrow(axes, 12.2, 4.18, 12.2, 3.66)

@@ -1,4 +1,4 @@
-"""Draw docs/layers.svg: the package's layers and who imports whom, read from the source.
+"""Draw docs/layers.svg: the package's folders as layers with their imports, read from the source.
 
 Usage: python scripts/draw_layers.py [TARGET.svg|TARGET.png]
 """
@@ -25,84 +25,84 @@ Graph = dict[str, set[str]]
 
 
 def imports(package: Path = PACKAGE) -> Graph:
-    """The folders of the package, each with those that its modules import; single modules are left out.
+    """Return each folder of the package with the folders that it imports; single modules are left out.
 
     Args:
         package: The package's folder.
     """
-    rooms = sorted(path.parent.name for path in package.glob("*/__init__.py"))
+    folders = sorted(path.parent.name for path in package.glob("*/__init__.py"))
     graph: Graph = {}
-    for room in rooms:
+    for folder in folders:
         names: set[str] = set()
-        for path in (package / room).rglob("*.py"):
+        for path in (package / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.ImportFrom) and node.module is not None:
                     names.add(node.module)
                 elif isinstance(node, ast.Import):
                     names.update(alias.name for alias in node.names)
         parts = [name.split(".") for name in names]
-        graph[room] = {part[1] for part in parts if part[0] == package.name and part[1:2]} & set(rooms) - {room}
+        graph[folder] = {part[1] for part in parts if part[0] == package.name and part[1:2]} & set(folders) - {folder}
     return graph
 
 
 def modules(package: Path = PACKAGE) -> list[str]:
-    """The single modules of the package, which every folder may import."""
+    """Return the single modules of the package, which every folder may import."""
     return sorted(path.stem for path in package.glob("*.py") if not path.stem.startswith("_"))
 
 
 def levels(graph: Mapping[str, set[str]]) -> dict[str, int]:
-    """The row of each folder, counted from the bottom: right below the lowest of those that import it.
+    """Return the row of each folder, counted from the bottom: just below the lowest folder that imports it.
 
     Args:
         graph: What each folder imports.
 
     Raises:
-        CycleError: If folders import each other in a circle.
+        CycleError: If folders import each other in a cycle.
     """
     from_top: dict[str, int] = {}
-    for room in reversed(list(TopologicalSorter(graph).static_order())):
-        from_top[room] = 1 + max((from_top[other] for other in graph if room in graph[other]), default=-1)
-    return {room: max(from_top.values()) - row for room, row in from_top.items()}
+    for folder in reversed(list(TopologicalSorter(graph).static_order())):
+        from_top[folder] = 1 + max((from_top[other] for other in graph if folder in graph[other]), default=-1)
+    return {folder: max(from_top.values()) - row for folder, row in from_top.items()}
 
 
 def arrows(graph: Mapping[str, set[str]]) -> list[tuple[str, str]]:
-    """The imports that do not follow from others: of a to b and b to c, that of a to c does."""
+    """Return the imports without those implied by others: a to b and b to c imply a to c."""
     below: Graph = {}
-    for room in TopologicalSorter(graph).static_order():
-        below[room] = graph[room].union(*(below[other] for other in graph[room]))
+    for folder in TopologicalSorter(graph).static_order():
+        below[folder] = graph[folder].union(*(below[other] for other in graph[folder]))
     return [
-        (room, other)
-        for room in sorted(graph)
-        for other in sorted(graph[room])
-        if not any(other in below[third] for third in graph[room])
+        (folder, other)
+        for folder in sorted(graph)
+        for other in sorted(graph[folder])
+        if not any(other in below[third] for third in graph[folder])
     ]
 
 
 def places(graph: Mapping[str, set[str]]) -> dict[str, tuple[float, float]]:
-    """The centre of each folder's box: a row per level, in the order and width in which the arrows are clearest."""
+    """Return the center of each folder's box: a row per level, in the order and spacing with the clearest arrows."""
     level = levels(graph)
-    rows = [[room for room in sorted(graph) if level[room] == row] for row in range(max(level.values()) + 1)]
+    rows = [[folder for folder in sorted(graph) if level[folder] == row] for row in range(max(level.values()) + 1)]
     most = max(map(len, rows))
     gaps = [(ACROSS,) if len(row) == most else (ACROSS, 1.5 * ACROSS) for row in rows]
     layouts = product(product(*(permutations(row) for row in rows)), product(*gaps))
-    return min((_centres(*layout) for layout in layouts), key=lambda centres: _tangle(centres, arrows(graph)))
+    return min((_centers(*layout) for layout in layouts), key=lambda centers: _tangle(centers, arrows(graph)))
 
 
-def _centres(order: Sequence[Sequence[str]], gaps: Sequence[float]) -> dict[str, tuple[float, float]]:
+def _centers(order: Sequence[Sequence[str]], gaps: Sequence[float]) -> dict[str, tuple[float, float]]:
     return {
-        room: ((place - (len(row) - 1) / 2) * gap, (level + 1) * UP)
+        folder: ((place - (len(row) - 1) / 2) * gap, (level + 1) * UP)
         for level, (row, gap) in enumerate(zip(order, gaps, strict=True))
-        for place, room in enumerate(row)
+        for place, folder in enumerate(row)
     }
 
 
-def _tangle(centres: Mapping[str, tuple[float, float]], pairs: Sequence[tuple[str, str]]) -> float:
-    """How hard the arrows are to follow: those that touch a box on their way, then their widths."""
+def _tangle(centers: Mapping[str, tuple[float, float]], pairs: Sequence[tuple[str, str]]) -> float:
+    """Score how hard the arrows are to follow: by the boxes that they cross, then by their widths."""
     total = 0.0
     for source, target in pairs:
-        (x0, y0), (x1, y1) = centres[source], centres[target]
+        (x0, y0), (x1, y1) = centers[source], centers[target]
         total += abs(x1 - x0)
-        for x, y in centres.values():
+        for x, y in centers.values():
             if y1 < y < y0:
                 sides = [x0 + (x1 - x0) * (y0 - edge) / (y0 - y1) - x for edge in (y - HEIGHT, y + HEIGHT)]
                 total += 100 * (min(sides) < WIDTH / 2 and max(sides) > -WIDTH / 2)
@@ -110,25 +110,25 @@ def _tangle(centres: Mapping[str, tuple[float, float]], pairs: Sequence[tuple[st
 
 
 def draw(axes: Axes, graph: Mapping[str, set[str]]) -> None:
-    """Draw boxes and arrows, and the modules for all at the bottom."""
-    centres = places(graph)
+    """Draw boxes and arrows, with the shared modules at the bottom."""
+    centers = places(graph)
     for source, target in arrows(graph):
-        (x0, y0), (x1, y1) = centres[source], centres[target]
+        (x0, y0), (x1, y1) = centers[source], centers[target]
         note = axes.annotate(
             "", (x1, y1 + HEIGHT / 2), (x0, y0 - HEIGHT / 2), arrowprops={"arrowstyle": "-|>", "color": LINE, "lw": 1.2}
         )
         note.arrow_patch.set_gid(f"{source}-imports-{target}")
-    for room, (x, y) in centres.items():
-        box(axes, x, y, WIDTH, room, FILL)
+    for folder, (x, y) in centers.items():
+        box(axes, x, y, WIDTH, folder, FILL)
     names = modules()
     half = (len(names) + 1) // 2
     text = f"{', '.join(names[:half])},\n{', '.join(names[half:])}: for all"
-    span = max(abs(x) for x, _ in centres.values())
+    span = max(abs(x) for x, _ in centers.values())
     box(axes, 0, 0, 2 * max(span + WIDTH / 2, 3.4), text, BASE)
 
 
 def box(axes: Axes, x: float, y: float, width: float, text: str, color: str) -> None:
-    """Draw a labelled box whose centre is (x, y)."""
+    """Draw a labeled box centered at (x, y)."""
     corner = (x - width / 2, y - HEIGHT / 2)
     axes.add_patch(FancyBboxPatch(corner, width, HEIGHT, "round,pad=0,rounding_size=0.07", fc=color, ec=LINE, lw=1))
     axes.text(x, y, text, ha="center", va="center", fontsize=9.5, color=INK, linespacing=1.35)

@@ -1,4 +1,4 @@
-"""Put what ``python cli.py budget --format markdown`` prints into the README, between its two markers.
+"""Insert the output of ``python cli.py budget --format markdown`` into the README, between its two markers.
 
 Usage: python scripts/fill_readme.py
 """
@@ -13,11 +13,11 @@ BEGIN, END = "<!-- budget: begin -->\n", "<!-- budget: end -->\n"
 
 
 def fill(text: str, tables: str) -> str:
-    """Replace what stands between the markers.
+    """Replace the text between the markers.
 
     Args:
         text: The README.
-        tables: What is to stand there.
+        tables: The new text.
 
     Raises:
         ValueError: If the README does not have both markers.

@@ -1,10 +1,10 @@
-"""Makes a folder of varied JPEG images of a photograph's size, to time what reads folders.
+"""Create a folder of varied JPEG images of a photograph's size, to time the reading of folders.
 
     python scripts/make_jpegs.py FOLDER
     python scripts/make_jpegs.py FOLDER --images 10000 --size 500x375
 
-Each image lays three of the embedded images of clothes, cut, enlarged and coloured at random, over each other and adds
-grain, so that a file has about 50 kB and no two look alike. There are ten classes, and a tenth of each is in val/.
+Each image overlays three of the embedded clothing images, randomly cropped, enlarged and colored, and adds grain, so
+that a file has about 50 kB and no two look alike. There are ten classes, and a tenth of each is in val/.
 """
 
 import argparse
@@ -23,7 +23,7 @@ QUALITY = 85
 
 
 def make_image(sources: list[Image.Image], size: tuple[int, int], seed: int) -> Image.Image:
-    """One image; the same seed gives the same one."""
+    """Draw an image; the same seed gives the same image."""
     draw = np.random.default_rng(seed)
     total = np.zeros((size[1], size[0], 3), np.float32)
     for index in draw.integers(len(sources), size=LAYERS):
@@ -31,7 +31,7 @@ def make_image(sources: list[Image.Image], size: tuple[int, int], seed: int) -> 
         box = (left, top, left + draw.uniform(8, 14), top + draw.uniform(8, 14))
         layer = np.asarray(sources[index].resize(size, Image.Resampling.BICUBIC, box=box), np.float32)
         total += layer[..., None] * draw.uniform(-0.5, 1, 3).astype(np.float32)
-    total *= draw.uniform(100, 220) / max(float(np.ptp(total)), 1.0)  # hardly anything too dark or too bright
+    total *= draw.uniform(100, 220) / max(float(np.ptp(total)), 1.0)  # limits clipping
     total += draw.uniform(0, 60, 3).astype(np.float32) - total.min(axis=(0, 1))
     total += draw.standard_normal(total.shape, np.float32) * GRAIN
     return Image.fromarray(np.clip(total, 0, 255).astype(np.uint8))

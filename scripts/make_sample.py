@@ -1,17 +1,16 @@
-"""Draws the embedded images of ``inceptionnext_lit/data`` from Debian's copy of Fashion-MNIST.
+"""Sample the embedded images of ``inceptionnext_lit/data`` from Debian's copy of Fashion-MNIST.
 
     apt-get install dataset-fashion-mnist
     python scripts/make_sample.py
     python scripts/make_sample.py --train_folder FOLDER --test_folder FOLDER
 
-The second form writes the 60,000 training images to FOLDER/train/CLASS and the 10,000 test images to FOLDER/test/CLASS
-instead, either or both, for ``cli.py fit`` and ``cli.py test``.
+The second form instead writes the 60,000 training images to FOLDER/train/CLASS, the 10,000 test images to
+FOLDER/test/CLASS, or both, for ``cli.py fit`` and ``cli.py test``.
 
-Per class, 600 training and 100 validation images are drawn from the 60,000 training images (the
-10,000 test images stay untouched), with a fixed seed and without pixel-identical copies. They are
-written as PNG files in class folders of one zip archive, with fixed dates and a fixed order, so that
-the same versions of Pillow and zlib write the same bytes each time. A file's name is the image's index
-in the original file.
+Per class, 600 training and 100 validation images are sampled from the 60,000 training images (the 10,000 test images
+are not used), with a fixed seed and without pixel-identical copies. They are written as PNG files in class folders of
+one zip archive, with fixed dates and a fixed order, so that the same versions of Pillow and zlib always write the same
+bytes. A file's name is the image's index in the original file.
 """
 
 import argparse
@@ -46,13 +45,13 @@ DATE = (2017, 8, 25, 0, 0, 0)
 
 
 def read_idx(path: Path, header: int) -> bytes:
-    """The raw bytes of a gzipped IDX file behind its header of ``header`` bytes."""
+    """Read the bytes of a gzipped IDX file after its header of ``header`` bytes."""
     with gzip.open(path, "rb") as file:
         return file.read()[header:]
 
 
 def draw(pixels: bytes, labels: bytes) -> dict[str, list[int]]:
-    """Draws both parts: archive folder, such as ``train/bag``, to the sorted indices in it."""
+    """Sample both splits; return the sorted indices by archive folder, such as ``train/bag``."""
     size = SIDE * SIDE
     seen: set[bytes] = set()
     indices: list[list[int]] = [[] for _ in CLASSES]
@@ -73,7 +72,7 @@ def draw(pixels: bytes, labels: bytes) -> dict[str, list[int]]:
 
 
 def encode(pixels: bytes, index: int) -> bytes:
-    """One image as an optimised 8-bit grey PNG."""
+    """Encode one image as an optimized 8-bit grayscale PNG."""
     size = SIDE * SIDE
     image = Image.frombytes("L", (SIDE, SIDE), pixels[index * size : (index + 1) * size])
     buffer = io.BytesIO()
@@ -81,8 +80,8 @@ def encode(pixels: bytes, index: int) -> bytes:
     return buffer.getvalue()
 
 
-def licence() -> str:
-    """The MIT licence of the images, from the text in Debian's copyright file."""
+def license_text() -> str:
+    """Return the MIT license of the images, from Debian's copyright file."""
     expat = COPYRIGHT.read_text().split("License: Expat\n Permission")[1]
     lines = ("Permission" + expat).splitlines()
     text = "\n".join("" if line.strip() == "." else line.strip() for line in lines).strip()
@@ -90,7 +89,7 @@ def licence() -> str:
 
 
 def write_folder(root: Path, source: str, split: str) -> None:
-    """Writes all images of one of the data set's own two parts as ``root/split/CLASS/NNNNN.png``."""
+    """Write all images of one of the data set's two splits as ``root/split/CLASS/NNNNN.png``."""
     pixels = read_idx(SOURCE / f"{source}-images-idx3-ubyte.gz", header=16)
     labels = read_idx(SOURCE / f"{source}-labels-idx1-ubyte.gz", header=8)
     for name in CLASSES:
@@ -101,11 +100,11 @@ def write_folder(root: Path, source: str, split: str) -> None:
 
 
 def write_archive(output: Path) -> None:
-    """Writes the archive of the embedded images, and the licence beside it."""
+    """Write the archive of the embedded images, with the license next to it."""
     pixels = read_idx(SOURCE / "train-images-idx3-ubyte.gz", header=16)
     labels = read_idx(SOURCE / "train-labels-idx1-ubyte.gz", header=8)
 
-    files = {"LICENSE": licence().encode()}
+    files = {"LICENSE": license_text().encode()}
     for folder, indices in draw(pixels, labels).items():
         for index in indices:
             files[f"{folder}/{index:05d}.png"] = encode(pixels, index)
@@ -113,12 +112,12 @@ def write_archive(output: Path) -> None:
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as bundle:
         for name, content in files.items():
             bundle.writestr(zipfile.ZipInfo(name, DATE), content)
-    (output / "LICENSE-fashion-mnist").write_text(licence())
+    (output / "LICENSE-fashion-mnist").write_text(license_text())
     print(f"{archive}: {len(files) - 1} images, {archive.stat().st_size:,} bytes")
 
 
 def main() -> None:
-    """Writes what the command line asks for."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=DATA, help="folder to write the archive to")
     parser.add_argument("--train_folder", type=Path, help="write the training images to class folders here instead")

@@ -1,7 +1,7 @@
-"""Make a virtual environment with the oldest releases that pyproject.toml allows.
+"""Create a virtual environment with the oldest releases that pyproject.toml allows.
 
-Each dependency that has a lower bound, those of the extras ``test`` and ``docs`` included, is installed in the oldest
-release that the registry has and the bound allows.
+Each dependency with a lower bound, including those of the extras ``test`` and ``docs``, is installed in the oldest
+release in the registry that the bound allows.
 
 Usage: python scripts/minimum_versions.py FOLDER | --list
 """
@@ -24,7 +24,7 @@ EXTRAS = ("test", "docs")
 
 
 def requirements(pyproject: dict[str, Any]) -> list[Requirement]:
-    """The requirements of the project and of its extras for development.
+    """Return the requirements of the project and of its development extras.
 
     Args:
         pyproject: The parsed pyproject.toml.
@@ -35,13 +35,13 @@ def requirements(pyproject: dict[str, Any]) -> list[Requirement]:
 
 
 def lower_bound(requirement: Requirement) -> Version | None:
-    """The version after ``>=``; None if there is none."""
+    """Return the version after ``>=``, or None."""
     bounds = [Version(part.version) for part in requirement.specifier if part.operator == ">="]
     return max(bounds, default=None)
 
 
 def oldest(requirement: Requirement, available: Iterable[str]) -> Version:
-    """The oldest available release that a requirement allows.
+    """Return the oldest available release that a requirement allows.
 
     Args:
         requirement: A requirement.
@@ -57,7 +57,7 @@ def oldest(requirement: Requirement, available: Iterable[str]) -> Version:
 
 
 def available_versions(name: str) -> list[str]:
-    """All releases that pip finds for this interpreter.
+    """Return all releases that pip finds for this interpreter.
 
     Args:
         name: Name of a package.
@@ -69,7 +69,7 @@ def available_versions(name: str) -> list[str]:
 
 
 def pins() -> list[str]:
-    """A pin such as ``torch==2.6.0`` for each requirement with a lower bound; one above the bound is announced."""
+    """Return a pin such as ``torch==2.6.0`` per requirement with a lower bound, and report pins above the bound."""
     pinned = []
     for requirement in requirements(tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))):
         bound = lower_bound(requirement)
@@ -83,9 +83,9 @@ def pins() -> list[str]:
 
 
 def main() -> None:
-    """Make the environment, or list what would be in it."""
+    """Create the environment, or list its pins."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", type=Path, help="where to make the environment, or to update it")
+    parser.add_argument("folder", nargs="?", type=Path, help="folder of the environment to create or update")
     parser.add_argument("--list", action="store_true", help="print the pins and stop")
     options = parser.parse_args()
     if options.list == (options.folder is not None):

@@ -14,7 +14,7 @@ from PIL import Image
 from tests.recipes import REPO
 
 
-def test_the_committed_picture_is_what_the_script_draws(tmp_path: Path) -> None:
+def test_committed_architecture_figure_is_current(tmp_path: Path) -> None:
     target = tmp_path / "architecture.svg"
     subprocess.run([sys.executable, REPO / "scripts/draw_architecture.py", target], check=True)
     drawn, committed = target.read_text(), (REPO / "docs/architecture.svg").read_text()
@@ -23,7 +23,7 @@ def test_the_committed_picture_is_what_the_script_draws(tmp_path: Path) -> None:
     assert len(re.findall(r'<g id="text_\d+">', drawn)) > 30
 
 
-def test_the_readme_s_tables_are_put_between_their_markers() -> None:
+def test_readme_tables_are_between_their_markers() -> None:
     fill = runpy.run_path(str(REPO / "scripts/fill_readme.py"))["fill"]
     readme = (REPO / "README.md").read_text(encoding="utf-8")
     before, tables, after = re.split(r"<!-- budget: (?:begin|end) -->\n", readme)
@@ -35,7 +35,7 @@ def test_the_readme_s_tables_are_put_between_their_markers() -> None:
         fill("no markers", "new\n")
 
 
-def test_the_committed_comparison_of_recipes_is_what_the_script_writes() -> None:
+def test_committed_comparison_of_recipes_is_current() -> None:
     script = runpy.run_path(str(REPO / "scripts/compare_recipes.py"))
     known = yaml.safe_load((REPO / "scripts/recipe_sources.yaml").read_text(encoding="utf-8"))
     names = [name for source in known["sources"] for name in source["recipes"]]
@@ -43,7 +43,7 @@ def test_the_committed_comparison_of_recipes_is_what_the_script_writes() -> None
     recipes = {name: script["load"](name) for name in names}
     text = script["page"](known, recipes)
     assert text == (REPO / "docs/recipes.md").read_text(encoding="utf-8")
-    assert "| peak rate | 0.004 | `--lr` | = | = | = | = | = | fidelity/test_rates |" in text
+    assert "| peak learning rate | 0.004 | `--lr` | = | = | = | = | = | fidelity/test_rates |" in text
     for module in {ingredient.checked for ingredient in script["INGREDIENTS"]} - {""}:
         assert (REPO / f"tests/{module}.py").is_file()
     atto = {"sources": known["sources"][1:2], "elsewhere": {}}
@@ -51,11 +51,11 @@ def test_the_committed_comparison_of_recipes_is_what_the_script_writes() -> None
     with pytest.raises(KeyError, match="'precision'"):
         script["page"](atto | {"reasons": {"seed": "…"}}, recipes)
     recipes["atto"].model.lr = 2e-3
-    with pytest.raises(KeyError, match="'peak rate'"):
+    with pytest.raises(KeyError, match="'peak learning rate'"):
         script["page"](atto | {"reasons": {"precision": "…", "seed": "…"}}, recipes)
 
 
-def test_images_to_time_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_make_jpegs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["make_jpegs.py", str(tmp_path), "--images", "100", "--size", "50x40"])
     runpy.run_path(str(REPO / "scripts/make_jpegs.py"), run_name="__main__")
     paths = sorted(tmp_path.rglob("*.jpg"))
@@ -65,7 +65,7 @@ def test_images_to_time_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert (image.size, image.mode) == ((50, 40), "RGB")
 
 
-def test_the_committed_layers_are_those_of_the_imports() -> None:
+def test_committed_layers_match_the_imports() -> None:
     script = runpy.run_path(str(REPO / "scripts/draw_layers.py"))
     graph = script["imports"]()
     assert graph["models"] == set()
@@ -83,7 +83,7 @@ def test_the_committed_layers_are_those_of_the_imports() -> None:
         script["levels"](chain | {"c": {"a"}})
 
 
-def test_minimum_versions_are_read_from_the_bounds() -> None:
+def test_minimum_versions_follow_the_bounds() -> None:
     script = runpy.run_path(str(REPO / "scripts/minimum_versions.py"))
     requirement = Requirement("tool[extra]>=1.4,<2")
     assert str(script["lower_bound"](requirement)) == "1.4"
