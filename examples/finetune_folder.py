@@ -2,7 +2,7 @@
 
 Usage: python examples/finetune_folder.py [FOLDER] [--epochs N] [--batch_size N]
 
-FOLDER holds CLASS/*.jpg, or train/CLASS/*.jpg and val/CLASS/*.jpg; without it, the embedded images are used.
+FOLDER has CLASS/*.jpg, or train/CLASS/*.jpg and val/CLASS/*.jpg; without it, the embedded images are used.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from inceptionnext_lit.training.schedule import Schedule
 
 
 def main() -> None:
-    """Train, and say where the best weights lie."""
+    """Train, and print the path of the best checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", default="sample")
     parser.add_argument("--epochs", type=int, default=10)
@@ -28,7 +28,7 @@ def main() -> None:
 
     seed_everything(0, workers=True)
     # For photographs: image_size=224, name="inceptionnext_tiny" and pretrained=True below. Weights of other models may
-    # want another mean and std; models.pretrained_input.pretrained_input(NAME, True) tells them.
+    # need another mean and std; models.pretrained_input.pretrained_input(NAME, True) returns them.
     data = ImageFolderDataModule(
         root=args.folder, image_size=28, batch_size=args.batch_size, input=InputOptions(crop_pct=1.0)
     )

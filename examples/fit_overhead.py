@@ -1,12 +1,12 @@
-"""Measure what fit costs over a bare PyTorch loop on the same model, batches, optimiser and precision.
+"""Measure the overhead of fit over a bare PyTorch loop with the same model, batches, optimizer and precision.
 
 Usage: python examples/fit_overhead.py [--model NAME] [--batch_size N] [--image_size N] [--steps N] [--rounds N]
                                        [--precision fp32|bf16]
 
-In each round the two are run one after the other, each in a process of its own, the bare loop first in every other one.
-A step's time is that between two batches asked for, the mean over --steps of them after a warm-up. fit is the command
-line's: its trainer, callbacks, loggers, metrics and checkpoints; validation is left out, and so is loading, since both
-get the same batch from memory again and again. Ratios are taken within a round.
+Each round runs the two one after the other, each in its own process, with the bare loop first in every other round. A
+step's time is the time between two batch requests, averaged over --steps after a warm-up. fit is the full command, with
+its trainer, callbacks, loggers, metrics and checkpoints, but without validation and loading, since both repeat one
+batch from memory. Ratios are taken within a round.
 """
 
 import argparse
@@ -36,18 +36,18 @@ from inceptionnext_lit.preprocessing import Preprocessing
 
 WARM_UP = 5
 CLASSES = 10
-RATE = 1e-4
-DECAY = 0.05
+LR = 1e-4
+WEIGHT_DECAY = 0.05
 
 
 class RepeatedBatch(LightningDataModule):
-    """One batch of random images, again and again, that notes when it is asked for.
+    """One repeated batch of random images that records when it is requested.
 
     Args:
-        batch_size: Images in it.
-        image_size: Their side, in pixels.
-        steps: How many steps are timed after the warm-up.
-        report: File that gets the seconds of one of them.
+        batch_size: Images in the batch.
+        image_size: Side of the images in pixels.
+        steps: Number of steps timed after the warm-up.
+        report: File that receives the seconds per step.
     """
 
     def __init__(self, batch_size: int, image_size: int, steps: int, report: str) -> None:
@@ -64,37 +64,37 @@ class RepeatedBatch(LightningDataModule):
         self._batch = (images, torch.arange(batch_size) % CLASSES)
         if torch.cuda.is_available():
             self._batch = tuple(tensor.pin_memory() for tensor in self._batch)
-        self._asked = 0
+        self._requests = 0
         self._started = 0.0
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """The batch as often as it takes: one is asked for ahead."""
+        """Return a loader that repeats the batch, once more than needed, since one is prefetched."""
         count = (WARM_UP + self.steps + 1) * self.batch_size
         return DataLoader(range(count), batch_size=self.batch_size, collate_fn=self._give)  # type: ignore[arg-type]
 
     def _give(self, _: list[int]) -> tuple[Tensor, ...]:
-        self._asked += 1
-        if self._asked == WARM_UP + 1:
+        self._requests += 1
+        if self._requests == WARM_UP + 1:
             self._started = now()
-        if self._asked == WARM_UP + 1 + self.steps:
+        if self._requests == WARM_UP + 1 + self.steps:
             self.report.write_text(json.dumps((now() - self._started) / self.steps))
         return self._batch
 
 
 def now() -> float:
-    """The time at which all that was asked of the device is done."""
+    """Return the time once the device has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def run_bare(options: argparse.Namespace) -> None:
-    """Train without Lightning and without anything that looks at the training."""
+    """Train without Lightning and without any monitoring."""
     keep_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data = RepeatedBatch(options.batch_size, options.image_size, options.steps, options.report)
     model = timm.create_model(options.model, num_classes=CLASSES).to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(param_groups_weight_decay(model, DECAY), lr=RATE, fused=True)
+    optimizer = torch.optim.AdamW(param_groups_weight_decay(model, WEIGHT_DECAY), lr=LR, fused=True)
     for images, labels in data.train_dataloader():
         images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
         with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16"):
@@ -108,21 +108,23 @@ def run_fit(options: argparse.Namespace) -> None:
     """Train as ``python cli.py fit`` does."""
     from inceptionnext_lit.cli import main
 
-    sys.path.insert(0, str(Path(__file__).parent))  # where --data finds its class
+    sys.path.insert(0, str(Path(__file__).parent))  # so that --data finds its class
     data = {key: getattr(options, key) for key in ("batch_size", "image_size", "steps", "report")}
     precision = {"fp32": "32-true", "bf16": "bf16-mixed"}[options.precision]
     words = ["--data", "fit_overhead.RepeatedBatch", *(f"--data.{key}={value}" for key, value in data.items())]
-    words += ["--model.name", options.model, "--model.lr", str(RATE), "--model.weight_decay", str(DECAY)]
+    words += ["--model.name", options.model, "--model.lr", str(LR), "--model.weight_decay", str(WEIGHT_DECAY)]
     words += ["--trainer.max_epochs", "1", "--trainer.devices", "1", "--trainer.precision", precision]
     main(["fit", *words, "--trainer.limit_val_batches", "0", "--checkpoint.monitor", "val/loss"])
 
 
 def measure(way: str, words: list[str]) -> float:
-    """Milliseconds of a step, from a process of its own in an empty folder."""
+    """Return the milliseconds per step, measured in a new process and an empty folder."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "seconds.json"
         command = [sys.executable, str(Path(__file__).resolve()), *words, "--way", way, "--report", str(report)]
-        output = None if way == "fit" and sys.stdout.isatty() else subprocess.PIPE  # on a terminal with its bar
+        output = (
+            None if way == "fit" and sys.stdout.isatty() else subprocess.PIPE
+        )  # shows the progress bar on a terminal
         done = subprocess.run(command, cwd=folder, env=os.environ, stdout=output, stderr=output, text=True, check=False)
         if done.returncode:
             sys.exit(f"The {way} run failed.\n{done.stderr or ''}")
@@ -150,11 +152,11 @@ def main() -> None:
         times = {way: measure(way, sys.argv[1:]) for way in ways}
         rounds.append(times)
         ratio = times["fit"] / times["bare"]
-        print(f"round {number + 1}: bare {times['bare']:.2f} ms, fit {times['fit']:.2f} ms a step, ratio {ratio:.4f}")
+        print(f"round {number + 1}: bare {times['bare']:.2f} ms, fit {times['fit']:.2f} ms per step, ratio {ratio:.4f}")
     bare, fit = (statistics.median(times[way] for times in rounds) for way in ("bare", "fit"))
     ratio = statistics.median(times["fit"] / times["bare"] for times in rounds)
-    print(f"median: bare {bare:.2f} ms, fit {fit:.2f} ms a step")
-    print(f"overhead: {100 * (ratio - 1):+.1f}%, {fit - bare:+.2f} ms a step (medians over {len(rounds)} rounds)")
+    print(f"median: bare {bare:.2f} ms, fit {fit:.2f} ms per step")
+    print(f"overhead: {100 * (ratio - 1):+.1f}%, {fit - bare:+.2f} ms per step (medians over {len(rounds)} rounds)")
 
 
 if __name__ == "__main__":

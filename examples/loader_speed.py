@@ -1,13 +1,13 @@
-"""How many images a second one core makes ready for training: this package's loader beside timm's transforms.
+"""Measure the images per second that one core prepares for training, with this package's loader and timm's transforms.
 
     python examples/loader_speed.py
     python examples/loader_speed.py --images FOLDER --rounds 9
 
-Both sides read the same JPEG files one after the other in one process of one thread, in turn and in rounds, up to what
-a loader process hands over: from here bytes (3, 224, 224), from timm once what its own loader asks for (bytes, with
-``use_prefetcher``), and once its default, a normalised tensor. What a batch on the device still takes is timed below,
-here on the CPU; on a GPU it is a small part of a step. Time is the core's own, so that other work on the machine does
-not count, nor a slow disk. Without ``--images``, photo-like JPEGs are drawn.
+Both read the same JPEG files in one single-threaded process, in turn and in rounds, up to what a loader process passes
+on: here bytes (3, 224, 224), for timm either the input of its own loader (bytes, with ``use_prefetcher``) or its
+default, a normalized tensor. The work that is left for the device is timed separately, here on the CPU; on a GPU it is
+a small part of a step. Times are CPU times, so other processes and a slow disk do not count. Without ``--images``,
+photo-like JPEGs are generated.
 """
 
 import argparse
@@ -40,7 +40,7 @@ FULL = Augmentation(erasing=ERASING)
 
 
 def draw_photo(seed: int, width: int = 500, height: int = 375) -> Image.Image:
-    """Shapes from coarse to fine, each at a strength as in photographs, and a camera's grain."""
+    """Draw shapes from coarse to fine, with strengths as in photographs, and camera grain."""
     draw = np.random.default_rng(seed)
     total = np.zeros((height, width, 3), np.float32)
     for cells in (3, 8, 20, 60, 150):
@@ -53,8 +53,8 @@ def draw_photo(seed: int, width: int = 500, height: int = 375) -> Image.Image:
     return Image.fromarray(np.clip(total, 0, 255).astype(np.uint8))
 
 
-def timms(augment: bool, prefetcher: bool) -> Callable[[str], object]:
-    """Its training transform of a file, opened and converted as its data sets do it."""
+def timm_reader(augment: bool, prefetcher: bool) -> Callable[[str], object]:
+    """Return timm's training transform of a file, opened and converted as in timm's data sets."""
     transform = create_transform(
         SIZE, is_training=True, color_jitter=0.0, interpolation="random", use_prefetcher=prefetcher,
         auto_augment="rand-m9-mstd0.5-inc1" if augment else None, re_prob=ERASING if augment else 0.0, re_mode="pixel",
@@ -66,14 +66,14 @@ def timms(augment: bool, prefetcher: bool) -> Callable[[str], object]:
         while True:
             try:
                 return transform(image)
-            except ValueError:  # its posterize to 0 bits, which Pillow refuses; it draws again
+            except ValueError:  # timm may posterize to 0 bits, which Pillow rejects; draw again
                 continue
 
     return read
 
 
-def rate(read: Callable[[str], object], paths: list[str], seed: int) -> float:
-    """Images per second."""
+def throughput(read: Callable[[str], object], paths: list[str], seed: int) -> float:
+    """Return images per second."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -84,7 +84,7 @@ def rate(read: Callable[[str], object], paths: list[str], seed: int) -> float:
 
 
 def device_part(pixels: list[torch.Tensor], form: ToInput) -> float:
-    """Images per second of what is done on the device, with erasing, here on one core."""
+    """Return images per second of the device's part, with erasing, on one core."""
     raw = RawImages(stack_pixels(pixels), [draw_erasure(ERASING, SIZE, SIZE) for _ in pixels])
     began = time.process_time()
     raw.finished(form)
@@ -92,7 +92,7 @@ def device_part(pixels: list[torch.Tensor], form: ToInput) -> float:
 
 
 def measure(paths: list[str], rounds: int) -> Table:
-    """A table of medians over rounds, each of which times every side once, one after the other."""
+    """Return a table of medians over rounds, each of which times every reader once."""
     preprocessing = input_format(SIZE, 3)
     form = ToInput(preprocessing)
     table = Table("images/s on one core", "timm, bytes", "timm, tensor", "here", "here ÷ bytes", "here ÷ tensor")
@@ -104,20 +104,20 @@ def measure(paths: list[str], rounds: int) -> Table:
         def here(path: str, read: Callable[[str], torch.Tensor] = ours, erasing: float = erasing) -> object:
             return read(path), draw_erasure(erasing, SIZE, SIZE)
 
-        sides = [timms(augment, prefetcher=True), timms(augment, prefetcher=False), here]
+        sides = [timm_reader(augment, prefetcher=True), timm_reader(augment, prefetcher=False), here]
         for side in sides:
-            rate(side, paths[:8], seed=0)
-        timed = [[rate(side, paths, seed) for side in sides] for seed in range(rounds)]
+            throughput(side, paths[:8], seed=0)
+        timed = [[throughput(side, paths, seed) for side in sides] for seed in range(rounds)]
         columns = [f"{statistics.median(column):.0f}" for column in zip(*timed, strict=True)]
-        for place in (0, 1):
-            ratios = [row[2] / row[place] for row in timed]
+        for index in (0, 1):
+            ratios = [row[2] / row[index] for row in timed]
             columns.append(f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})")
         table.add_row(name, *columns)
         pixels = [ours(path) for path in paths[:64]]
         finishing += [device_part(pixels, form) for _ in range(rounds + 1)][1:]
     table.caption = (
-        f"{len(paths)} files, medians of {rounds} rounds (least–most). The rest, on the device: "
-        f"{1e6 / statistics.median(finishing):.0f} µs an image on one core."
+        f"{len(paths)} files, medians of {rounds} rounds (min–max). The rest, on the device: "
+        f"{1e6 / statistics.median(finishing):.0f} µs per image on one core."
     )
     return table
 
@@ -125,12 +125,12 @@ def measure(paths: list[str], rounds: int) -> Table:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, help="a folder of JPEGs; without it, some are drawn")
-    parser.add_argument("--count", type=int, default=128, help="how many of them, at most")
+    parser.add_argument("--images", type=Path, help="a folder of JPEGs (default: generated ones)")
+    parser.add_argument("--count", type=int, default=128, help="maximum number of images")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    keep_memory()  # as in the loader processes here; timm's side has it too
+    keep_memory()  # as in our loader processes; applies to timm too
     with tempfile.TemporaryDirectory() as folder:
         if options.images is None:
             for index in range(options.count):
@@ -138,7 +138,7 @@ def main() -> None:
         paths = [str(path) for path in list_images(options.images or Path(folder))][: options.count]
         kilobytes = sum(Path(path).stat().st_size for path in paths) / len(paths) / 1000
         console = Console(width=120)
-        console.print(f"{len(paths)} files of {kilobytes:.0f} kB on the average")
+        console.print(f"{len(paths)} files of {kilobytes:.0f} kB on average")
         console.print(measure(paths, options.rounds))
 
 

@@ -1,4 +1,4 @@
-"""A command of one's own in one file: a sheet of thumbnails, a row for each class of a folder.
+"""A custom command in one file: a sheet of thumbnails, with a row for each class of a folder.
 
 Usage: python examples/own_command.py sheet FOLDER --output FILE.png [--images N] [--side N]
 """
@@ -17,30 +17,30 @@ def run(words: list[str]) -> None:
     """Read the command line and draw the sheet.
 
     Args:
-        words: Words after the command.
+        words: Command-line arguments after the command.
 
     Raises:
         UserError: If the folder has no class folders.
     """
     parser = ToolParser("sheet", "A sheet of thumbnails, a row for each class of a folder.")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="a folder of class folders")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE.png", help="the picture to write")
-    parser.add_argument("--images", type=int, default=8, metavar="N", help="images of each class (default: 8)")
-    parser.add_argument("--side", type=int, default=64, metavar="N", help="pixels of a thumbnail (default: 64)")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE.png", help="output image")
+    parser.add_argument("--images", type=int, default=8, metavar="N", help="images per class (default: 8)")
+    parser.add_argument("--side", type=int, default=64, metavar="N", help="side of a thumbnail in pixels (default: 64)")
     options = parser.parse_args(words)
     classes = sorted(path for path in options.folder.glob("*") if path.is_dir())
     if not classes:
-        raise UserError(f"{options.folder} has no class folders; name a folder such as MY_IMAGES/train.")
+        raise UserError(f"{options.folder} has no class folders; choose a folder such as MY_IMAGES/train.")
     draw(classes, options.images, options.side).save(options.output)
     print(f"{options.output}: {len(classes)} classes, up to {options.images} images each")
 
 
 def draw(classes: list[Path], images: int, side: int) -> Image.Image:
-    """The sheet: a row for each class, its first images by name from the left.
+    """Draw the sheet: a row for each class, with its first images by name.
 
     Args:
         classes: The class folders.
-        images: Images of each class.
+        images: Images per class.
         side: Side of a thumbnail in pixels.
     """
     sheet = Image.new("RGB", (images * side, len(classes) * side), "white")

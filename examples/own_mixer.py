@@ -1,4 +1,4 @@
-"""A token mixer of one's own, a model with it, and the command line that knows the model.
+"""A custom token mixer, a model that uses it, and a command line that knows the model.
 
 Usage:
     python examples/own_mixer.py budget shift_iso_nano inceptionnext_iso_nano
@@ -31,10 +31,10 @@ default_cfgs = generate_default_cfgs(
 
 
 class Shift(nn.Module):
-    """Moves a share of the channels by a pixel in each of four directions; it has no weights and no multiply-adds.
+    """Shifts a share of the channels by one pixel in each of four directions, without weights or multiply-adds.
 
     Args:
-        dim: Channels C; a block calls its mixer with them.
+        dim: Channels C, which a block passes to its mixer.
     """
 
     def __init__(self, dim: int) -> None:
@@ -44,14 +44,14 @@ class Shift(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Mix the positions, ``(N, C, H, W)`` to the same shape."""
         parts = list(x.split([self.moved] * 4 + [x.shape[1] - 4 * self.moved], dim=1))
-        for place, (shift, dim) in enumerate(((1, 2), (-1, 2), (1, 3), (-1, 3))):
-            parts[place] = parts[place].roll(shift, dim)
+        for index, (shift, dim) in enumerate(((1, 2), (-1, 2), (1, 3), (-1, 3))):
+            parts[index] = parts[index].roll(shift, dim)
         return torch.cat(parts, dim=1)
 
 
 @register_model
 def shift_iso_nano(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """The isotropic form of the quickstart's size, with shifts in the place of Inception's convolutions."""
+    """Build the isotropic model of the quickstart's size with shifts instead of Inception's convolutions."""
     size = {"patch_size": 4, "dim": 96, "depth": 6, "token_mixer": Shift}
     return build_model_with_cfg(IsotropicMetaNeXt, "shift_iso_nano", pretrained, **size, **kwargs)
 

@@ -1,4 +1,4 @@
-"""A report of one's own in one file: the feature maps of models, stage by stage.
+"""A custom report in one file: the feature maps of models, stage by stage.
 
 Usage: python examples/own_report.py features MODEL ... [--image_size N] [--format table|markdown|csv|json]
 """
@@ -17,16 +17,16 @@ from inceptionnext_lit.reports.tables import render_records, render_table
 
 
 def measure(models: Iterable[str], image_size: int) -> list[dict[str, Any]]:
-    """The feature maps of some models: a record per stage, plain values under stable names.
+    """Return the feature maps of models: a record per stage, with plain values under stable names.
 
     Args:
-        models: Names that timm knows.
+        models: Model names of timm.
         image_size: Side of the images in pixels.
     """
     records = []
     for name in models:
         check_model_name(name)
-        with torch.device("meta"):  # shapes alone; nothing is computed
+        with torch.device("meta"):  # computes shapes only
             model = timm.create_model(name, features_only=True)
             maps = model(torch.empty(1, 3, image_size, image_size))
         for stage, (found, reduction) in enumerate(zip(maps, model.feature_info.reduction(), strict=True)):
@@ -37,7 +37,7 @@ def measure(models: Iterable[str], image_size: int) -> list[dict[str, Any]]:
 
 
 def render(records: list[dict[str, Any]], style: Format) -> str:
-    """Write the report; as ``"csv"`` or ``"json"`` for programs."""
+    """Render the report; ``"csv"`` and ``"json"`` are for programs."""
     if style == "csv" or style == "json":
         return render_records(records, style)
     lines = [
@@ -51,7 +51,7 @@ def render(records: list[dict[str, Any]], style: Format) -> str:
 def run(words: list[str]) -> None:
     """Read the command line and print the report."""
     parser = ToolParser("features", "Feature maps of models, stage by stage.")
-    parser.add_argument("models", nargs="+", metavar="MODEL", help="names that timm knows")
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="model names of timm")
     parser.add_argument("--image_size", type=int, default=224, metavar="N", help="pixels (default: 224)")
     parser.add_argument("--format", choices=get_args(Format), default="table", help="what to print (default: table)")
     options = parser.parse_args(words)

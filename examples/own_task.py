@@ -1,4 +1,4 @@
-"""A task of one's own in one file: a class for each pixel, on shapes that are drawn here.
+"""A custom task in one file: a class for each pixel, on generated shapes.
 
 Usage: python cli.py fit --model examples.own_task.DenseTask --data examples.own_task.Shapes --run_name shapes
 """
@@ -17,7 +17,7 @@ from inceptionnext_lit.tasks import BaseTask
 from inceptionnext_lit.training.optim import OptimizerOptions
 from inceptionnext_lit.training.schedule import Schedule
 
-CLASSES, IGNORED = 3, 255  # background, squares and discs; pixels that do not count
+CLASSES, IGNORED = 3, 255  # background, squares and discs; ignored pixels
 
 
 class Drawings(Dataset[tuple[Tensor, Tensor]]):
@@ -33,30 +33,30 @@ class Drawings(Dataset[tuple[Tensor, Tensor]]):
         generator = torch.Generator().manual_seed(index)
         x, y, radius = (torch.rand(3, generator=generator) * torch.tensor([0.6, 0.6, 0.15]) + 0.15) * self.size
         rows, columns = torch.meshgrid(torch.arange(self.size), torch.arange(self.size), indexing="ij")
-        kind = index % 2
+        shape = index % 2
         across, down = (columns - x).abs(), (rows - y).abs()
-        inside = (across.maximum(down) if kind == 0 else across.hypot(down)) < radius
+        inside = (across.maximum(down) if shape == 0 else across.hypot(down)) < radius
         image = torch.randn(3, self.size, self.size, generator=generator) + inside
-        mask = inside * (kind + 1)
-        if self.flips and torch.rand(()) < 0.5:  # seeded by the data module for each sample of each epoch
+        mask = inside * (shape + 1)
+        if self.flips and torch.rand(()) < 0.5:  # the data module seeds each sample of each epoch
             image, mask = image.flip(-1), mask.flip(-1)
         return image, mask
 
 
 class Shapes(BaseDataModule):
-    """Such images for training and validation."""
+    """Drawings for training and validation."""
 
     def __init__(self, images: int = 256, size: int = 32, batch_size: int = 16, num_workers: int = 0) -> None:
         super().__init__(batch_size, num_workers=num_workers)
         self.train_set, self.val_set = Drawings(images, size, flips=True), Drawings(images // 4, size, flips=False)
 
     def uncounted(self, sample: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """The sample with a mask that does not count."""
+        """Return the sample with a mask that is ignored."""
         return sample[0], torch.full_like(sample[1], IGNORED)
 
 
 class DenseTask(BaseTask):
-    """A linear classifier of each patch's features, resized to the pixels."""
+    """A linear classifier of each patch's features, resized to pixels."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class DenseTask(BaseTask):
         model = nn.Sequential(features, nn.Conv2d(features.num_features, CLASSES, 1))
         super().__init__(model, ema_decay=ema_decay, optimizer=optimizer, schedule=schedule)
         self.loss = MeanMetric()
-        stages = list(self.evaluated_models("val"))  # of the trained and of the averaged weights
+        stages = list(self.evaluated_models("val"))  # of the trained and the averaged weights
         iou = MulticlassJaccardIndex(CLASSES, ignore_index=IGNORED)
         self.ious = nn.ModuleDict({stage: iou.clone() for stage in stages})
         self.directions = {f"{stage}/iou": "max" for stage in stages}
@@ -81,14 +81,14 @@ class DenseTask(BaseTask):
         return F.interpolate(model(images), images.shape[-2:], mode="bilinear")
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Loss of a batch: images (N, 3, S, S) and masks (N, S, S)."""
+        """Return the loss of a batch: images (N, 3, S, S) and masks (N, S, S)."""
         loss = F.cross_entropy(self._logits(self.model, batch[0]), batch[1], ignore_index=IGNORED)
         self.loss.update(loss.detach())
         self.log("train/loss", self.loss, on_step=False, on_epoch=True)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Metrics of a batch, of the trained and of the averaged weights."""
+        """Update the metrics of the trained and the averaged weights."""
         for stage, model in self.evaluated_models("val").items():
             self.ious[stage].update(self._logits(model, batch[0]), batch[1])
             self.log(f"{stage}/iou", self.ious[stage], on_step=False, on_epoch=True)

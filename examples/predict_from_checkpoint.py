@@ -1,4 +1,4 @@
-"""Label images with a checkpoint, from Python; the checkpoint alone is enough.
+"""Label images with a checkpoint from Python; nothing but the checkpoint is needed.
 
 Usage: python examples/predict_from_checkpoint.py CHECKPOINT IMAGE [IMAGE ...]
 """

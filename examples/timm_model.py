@@ -6,7 +6,7 @@ Usage: python examples/timm_model.py
 import timm
 import torch
 
-import inceptionnext_lit  # noqa: F401  (makes the family known to timm)
+import inceptionnext_lit  # noqa: F401  (registers the family with timm)
 
 model = timm.create_model("inceptionnext_tiny", num_classes=10).eval()
 with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Load a file of weights into a model, and say what the model costs.
+"""Load a weights file into a model, and print the model's cost.
 
 Usage: python examples/weights_and_cost.py MODEL FILE
 """
@@ -12,7 +12,7 @@ from inceptionnext_lit.models.cost import count_model
 from inceptionnext_lit.models.weights import load_weights
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("model", metavar="MODEL", help="any name that timm knows")
+parser.add_argument("model", metavar="MODEL", help="any model name of timm")
 parser.add_argument("file", metavar="FILE", help=".pth, .bin, .safetensors or .ckpt")
 options = parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""Every example runs."""
+"""Run every example."""
 
 import csv
 import re
@@ -63,16 +63,16 @@ def test_finetune_ablation(tmp_path: Path, sample: Path, trained: Path) -> None:
 def test_fit_overhead(tmp_path: Path) -> None:
     words = ["--model", "inceptionnext_iso_micro", "--batch_size", 2, "--image_size", 28, "--steps", 3]
     lines = run("fit_overhead.py", *words, "--rounds", 1, cwd=tmp_path).splitlines()
-    found = re.fullmatch(r"round 1: bare (\S+) ms, fit (\S+) ms a step, ratio (\S+)", lines[0])
+    found = re.fullmatch(r"round 1: bare (\S+) ms, fit (\S+) ms per step, ratio (\S+)", lines[0])
     assert found is not None
     bare, fit, ratio = map(float, found.groups())
     assert min(bare, fit) > 0
     assert ratio == pytest.approx(fit / bare, abs=0.01)
-    assert not any(tmp_path.iterdir())  # each run leaves what it writes in a folder of its own
+    assert not any(tmp_path.iterdir())  # each run writes into its own temporary folder
 
 
 def test_fit_overhead_over_several_rounds(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The first of the two alternates; a ratio is taken within its round, and medians over all."""
+    """The order alternates; ratios are taken within a round, and medians over all rounds."""
     times = iter([("bare", 10.0), ("fit", 11.0), ("fit", 30.0), ("bare", 20.0), ("bare", 40.0), ("fit", 42.0)])
 
     def measure(way: str, words: list[str]) -> float:
@@ -84,17 +84,17 @@ def test_fit_overhead_over_several_rounds(monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setattr(sys, "argv", ["fit_overhead.py", "--rounds", "3"])
     fit_overhead.main()
     assert capsys.readouterr().out.splitlines() == [
-        "round 1: bare 10.00 ms, fit 11.00 ms a step, ratio 1.1000",
-        "round 2: bare 20.00 ms, fit 30.00 ms a step, ratio 1.5000",
-        "round 3: bare 40.00 ms, fit 42.00 ms a step, ratio 1.0500",
-        "median: bare 20.00 ms, fit 30.00 ms a step",
-        "overhead: +10.0%, +10.00 ms a step (medians over 3 rounds)",
+        "round 1: bare 10.00 ms, fit 11.00 ms per step, ratio 1.1000",
+        "round 2: bare 20.00 ms, fit 30.00 ms per step, ratio 1.5000",
+        "round 3: bare 40.00 ms, fit 42.00 ms per step, ratio 1.0500",
+        "median: bare 20.00 ms, fit 30.00 ms per step",
+        "overhead: +10.0%, +10.00 ms per step (medians over 3 rounds)",
     ]
 
 
 def test_loader_speed(tmp_path: Path) -> None:
     lines = run("loader_speed.py", "--count", 4, "--rounds", 2, cwd=tmp_path).splitlines()
-    assert re.fullmatch(r"4 files of \d+ kB on the average", lines[0])
+    assert re.fullmatch(r"4 files of \d+ kB on average", lines[0])
     for name in ("crop and flip", "RandAugment, erasing"):
         [row] = [line for line in lines if name in line]
         cells = [cell.strip() for cell in row.split("│")[1:-1]]
@@ -106,7 +106,7 @@ def test_loader_speed(tmp_path: Path) -> None:
             middle, least, most = map(float, found.groups())
             assert 0 < least <= middle <= most
             assert middle == pytest.approx(rates[2] / other, rel=0.5)
-    assert any(re.search(r"on the device: \d+ µs an image on one core", line) for line in lines)
+    assert any(re.search(r"on the device: \d+ µs per image on one core", line) for line in lines)
 
 
 @pytest.mark.parametrize("path", sorted((REPO / "examples").glob("*.py")), ids=lambda path: path.name)
@@ -115,12 +115,12 @@ def test_every_example_is_tested(path: Path) -> None:
 
 
 def test_own_task(tmp_path: Path) -> None:
-    """It holds classes alone; tests/cli/test_own_task.py runs its command."""
+    """The file only defines classes; tests/cli/test_own_task.py runs its command."""
     assert run("own_task.py", cwd=tmp_path) == ""
 
 
 def test_own_mixer(tmp_path: Path) -> None:
-    """The commands of the page, on fewer batches."""
+    """Run the commands of the page on fewer batches."""
     page = (REPO / "docs/develop/add-a-mixer.md").read_text(encoding="utf-8")
     [block] = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
     cuts = ["--trainer.limit_train_batches", "3", "--trainer.limit_val_batches", "2", "--trainer.accelerator", "cpu"]
@@ -135,14 +135,14 @@ def test_own_mixer(tmp_path: Path) -> None:
 
 
 def commands_of(page: str) -> list[list[str]]:
-    """The command lines of a page of docs/develop."""
+    """Return the command lines of a page of docs/develop."""
     text = (REPO / "docs/develop" / page).read_text(encoding="utf-8")
     [block] = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
     return [line.split() for line in block.splitlines()]
 
 
 def test_own_command(tmp_path: Path, sample: Path) -> None:
-    """The commands of the page."""
+    """Run the commands of the page."""
     (tmp_path / "MY_IMAGES").symlink_to(sample / "val")
     printed = []
     for _, script, *words in commands_of("add-a-command.md"):
@@ -151,7 +151,7 @@ def test_own_command(tmp_path: Path, sample: Path) -> None:
     assert printed[0] == "sheet.png: 10 classes, up to 4 images each\n"
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size == (4 * 64, 10 * 64)
-        thumbnail = sheet.crop((64, 0, 128, 64))  # of the first class, the second image
+        thumbnail = sheet.crop((64, 0, 128, 64))  # the second image of the first class
     first = min((sample / "val").iterdir())
     with Image.open(sorted(first.iterdir())[1]) as image:
         assert thumbnail.tobytes() == ImageOps.fit(image.convert("RGB"), (64, 64)).tobytes()
@@ -160,11 +160,11 @@ def test_own_command(tmp_path: Path, sample: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = run_script(REPO / "examples/own_command.py", ["sheet", "empty", "--output", "sheet.png"], tmp_path)
     assert done.returncode == 1
-    assert done.stderr == "error: empty has no class folders; name a folder such as MY_IMAGES/train.\n"
+    assert done.stderr == "error: empty has no class folders; choose a folder such as MY_IMAGES/train.\n"
 
 
 def test_own_report(tmp_path: Path) -> None:
-    """The commands of the page."""
+    """Run the commands of the page."""
     printed = []
     for _, script, *words in commands_of("add-a-report.md"):
         assert script == "examples/own_report.py"
