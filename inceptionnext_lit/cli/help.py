@@ -78,8 +78,10 @@ def _all_keys(parser: argparse.ArgumentParser, classes: dict[str, type], command
         page.add_class_arguments(cls, key, skip=_LINKED[key] | groups.keys())
         for name, options_class in groups.items():
             page.add_class_arguments(options_class, f"{key}.{name}")
+        shown = {action.dest for action in options(page)}
         for name, meaning in _meanings(cls, key).items():
-            option(page, name).help = meaning
+            if name in shown:
+                option(page, name).help = meaning
     for group in (title for title in _TITLES if title not in fit_only):
         section = page.add_argument_group(_TITLES[group])
         for dest, action in actions.items():
