@@ -10,7 +10,7 @@ _DEVICE = {
 }
 _EVALUATION = {
     "ckpt_path FILE": "the checkpoint; last: that of a recipe's newest run",
-    "data.root ROOT": "the images: a folder of class folders, with or without splits, a manifest, or sample",
+    "data.root ROOT": "the images: class folders, with or without splits, a manifest, or sample",
     "data.batch_size N": "images per batch (default: 64)",
     "data.num_workers N": "processes that load images (default: one per core, at most 8)",
     **_DEVICE,
@@ -19,7 +19,7 @@ _EVALUATION = {
 SCREENS = {
     "fit": {
         "config RECIPE": "a YAML file, or a name from the command recipes; later ones win, and keys over all",
-        "data.root ROOT": "the images: a folder of class folders, with or without splits, a manifest, or sample",
+        "data.root ROOT": "the images: class folders, with or without splits, a manifest, or sample",
         "data.image_size S": "side of the model's input in pixels, or [HEIGHT,WIDTH]",
         "data.batch_size N": "images per batch and device, or auto",
         "data.augmentation": "none, light, medium or strong, or its individual keys",
