@@ -29,7 +29,7 @@ def test_no_command_runs_it(
     with pytest.raises(SystemExit):
         cli("fit", *words)
     assert "photo.jpg: its content is not an image of a known format" in capsys.readouterr().err
-    with pytest.warns(UserWarning, match=r"Skipped in training: .*photo\.jpg: its content is no image"):
+    with pytest.warns(UserWarning, match=r"Skipped in training: .*photo\.jpg: its content is not an image"):
         cli("fit", *words, "--data.bad_images.action", "skip")
     checkpoint = trained / "checkpoints/best.ckpt"
     cli("predict", root / "train", "--ckpt_path", checkpoint, "--output", "out.csv", "--data.num_workers", 0)

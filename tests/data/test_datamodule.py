@@ -151,7 +151,7 @@ def test_predict_one_image_and_none(splits: Path) -> None:
     (splits / "empty").mkdir()
     with pytest.raises(UserError, match=r"There are no images below .*empty\. Name another folder with --data\.root"):
         build(splits / "empty").setup("predict")
-    with pytest.raises(UserError, match=r"nowhere does not exist\. Name a folder of images, or one image file"):
+    with pytest.raises(UserError, match=r"nowhere does not exist\. Name a folder of images, an image file"):
         build(splits / "nowhere").setup("predict")
 
 

@@ -95,7 +95,7 @@ def test_inputs_without_images_are_refused(place: Path) -> None:
         ("empty/list.csv", r"^There are no images in the manifest empty/list\.csv\. Fill in its column of paths\.$"),
         (
             "fotos",
-            r"^fotos does not exist\. Name a folder of images, or one image file, a pattern or a manifest, after",
+            r"^fotos does not exist\. Name a folder of images, an image file, a pattern or a manifest, after",
         ),
     ]:
         with pytest.raises(UserError, match=message):

@@ -119,7 +119,7 @@ def test_names_of_manifests(tmp_path: Path) -> None:
         (["path,label", "a.jpg,cat,brown"], r"^Row 2 of .* has more cells than the 2 columns path, label"),
         (["path,label", "a.jpg"], r"^Row 2 of .* has fewer cells than the 2 columns"),
         (["path,label", "a.jpg,cat|dog"],
-         r"^Row 2 of .* has several labels \(cat, dog\), but the task takes one .* --data\.multi_label true"),
+         r"^Row 2 of .* has several labels \(cat, dog\), but the task expects one .* --data\.multi_label true"),
         (["path,label", "a.jpg,cat", "b.jpg,dog", 'c/d.jpg,"cat, dog"'], r"^Row 4 of .* has several labels"),
         (["path,label"], r"has no rows"),
     ],

@@ -122,10 +122,10 @@ def test_floats_out_of_range_are_a_warning_with_the_numbers(tmp_path: Path) -> N
     root = str(folder(tmp_path, 3400, -12.5))
     settings: dict[str, Any] = {"in_chans": 5, "image_size": 8, "num_workers": 0, "batch_size": 2}
     with pytest.warns(
-        UserWarning, match=r"hold floats from -12\.5 to 3400, such as .*\.tif; .* \(0\.449, .*0\.226\) do"
+        UserWarning, match=r"contain floats from -12\.5 to 3400, such as .*\.tif; .* \(0\.449, .*0\.226\) do"
     ):
         ImageFolderDataModule(root, **settings).setup("fit")
-    with pytest.warns(UserWarning, match=r"hold floats from -12\.5 to 3400"):
+    with pytest.warns(UserWarning, match=r"contain floats from -12\.5 to 3400"):
         ImageFolderDataModule(root, **settings, input=InputOptions(mean=[0.5] * 5, std=[0.1] * 5)).setup("fit")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -143,7 +143,7 @@ def test_labels_that_are_not_among_the_given_classes(tmp_path: Path) -> None:
     path = manifest(tmp_path, "path label", *rows)
     with pytest.raises(UserError, match=r"labels that the checkpoint .* does not have: cat\. Known are cow, dog\."):
         build(path, class_names=["cow", "dog"]).setup("fit")
-    with pytest.raises(UserError, match=r"No training image of .*list\.csv has the label cow; add images of it"):
+    with pytest.raises(UserError, match=r"No training image of .*list\.csv has the label cow; add images with it"):
         build(path, class_names=["cat", "cow", "dog"]).setup("fit")
     one = manifest(tmp_path, "path label", ("a.png", "cat"), ("b.png", "cat"), name="one.csv")
     with pytest.raises(UserError, match=r"one\.csv has only the label cat, and a classifier needs at least two"):

@@ -144,7 +144,7 @@ def test_on_the_command_line(cli: Callable[..., None], manifest: Path, tmp_path:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], r"several labels \(blue, green, red\), but the task takes one per image; give --data\.multi_label true"),
+        ([], r"several labels \(blue, green, red\), but the task expects one per image; set --data\.multi_label true"),
         (["--data.multi_label", "true", "--data.root", "sample"], r"data\.multi_label is on, but class folders give"),
         (["--data.multi_label", "true"], r"checkpoint\.monitor is 'val/acc1', which is not logged; did you mean"),
     ],
