@@ -1,4 +1,4 @@
-# Every target sets up .venv by itself; the stamp file makes that happen once per change of pyproject.toml.
+# Every target sets up .venv; the stamp file limits that to once per change of pyproject.toml.
 PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
@@ -17,7 +17,7 @@ test: $(READY)
 test-slow: $(READY) $(DOCS_READY)
 	$(BIN)/python -m pytest -m "slow"
 
-# the oldest releases that pyproject.toml allows, in an environment of their own (several GB)
+# the oldest releases that pyproject.toml allows, in a separate environment (several GB)
 test-min: $(READY)
 	$(BIN)/python scripts/minimum_versions.py $(MIN)
 	OMP_NUM_THREADS=1 $(MIN)/bin/python -m pytest -n 2 --dist worksteal -m "not slow and not gpu"

@@ -32,12 +32,12 @@ def test_freed_memory_stays_with_the_process_unless_switched_off(value: str) -> 
     assert done.stdout.split() == [str(told), str(told)]
 
 
-def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_glibc_it_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctypes.CDLL", lambda name: object())
     assert keep_memory() is False
 
 
-def test_a_command_with_a_trainer_keeps_memory_before_it_needs_any(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_with_a_trainer_keeps_memory_first(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     monkeypatch.setattr(command, "keep_memory", lambda: order.append("keep_memory"))
     monkeypatch.setattr(command, "CommandLine", lambda *args, **kwargs: order.append("command"))

@@ -1,4 +1,4 @@
-"""How many arguments a constructor takes: more than can be read at a glance belong into groups."""
+"""Constructors with many arguments take them in groups."""
 
 import importlib
 import inspect
@@ -13,7 +13,7 @@ MOST = 14
 
 
 def public_classes() -> Iterator[type]:
-    """Every public class that the package defines, but for the models: their arguments are timm's."""
+    """Yield every public class of the package, except the models, whose arguments are timm's."""
     for module in pkgutil.walk_packages(inceptionnext_lit.__path__, f"{inceptionnext_lit.__name__}."):
         if module.name.startswith("inceptionnext_lit.models.") or module.name.endswith("__main__"):
             continue
@@ -23,7 +23,7 @@ def public_classes() -> Iterator[type]:
 
 
 def arguments(cls: type) -> list[str]:
-    """Names of a constructor's arguments; none of one that comes from another package."""
+    """Return the names of a constructor's arguments; empty for a constructor of another package."""
     owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
     return list(inspect.signature(cls).parameters) if owner.__module__.startswith(inceptionnext_lit.__name__) else []
 

@@ -1,4 +1,4 @@
-"""The site: each page is found, each link leads somewhere, and what is generated covers everything."""
+"""The site: each page is in a toctree, each link has a target, and the generated pages are complete."""
 
 import os
 import re
@@ -17,7 +17,7 @@ WRITTEN = [*PAGES, *sorted(REPO.glob("*.md")), *sorted((REPO / ".github").rglob(
 
 
 def toctrees(page: Path) -> list[Path]:
-    """The pages that the toctrees of a page list."""
+    """Return the pages in a page's toctrees."""
     found = []
     for block in re.findall(r"```\{toctree\}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
         for line in block.splitlines():
@@ -28,7 +28,7 @@ def toctrees(page: Path) -> list[Path]:
 
 
 def anchors(text: str) -> set[str]:
-    """Anchors of the headings, as GitHub and MyST make them."""
+    """Return the headings' anchors, as GitHub and MyST create them."""
     headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -39,7 +39,7 @@ def test_every_page_is_in_one_toctree() -> None:
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda page: str(page.relative_to(REPO)))
-def test_links_and_images_lead_somewhere(page: Path) -> None:
+def test_links_and_images_have_targets(page: Path) -> None:
     text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if re.match(r"[a-z]+:", target):
@@ -51,14 +51,14 @@ def test_links_and_images_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(found.read_text(encoding="utf-8")), f"{target}: there is no such heading"
 
 
-def test_every_command_has_its_page() -> None:
+def test_every_command_has_a_page() -> None:
     pages = {path.stem: path.read_text(encoding="utf-8") for path in (DOCS / "reference/cli").glob("*.md")}
     assert sorted(pages.keys() - {"index"}) == sorted(COMMANDS | TOOLS)
     for name in COMMANDS | TOOLS:
         assert pages[name] == f"# {name}\n\n```{{cli-command}} {name}\n```\n"
 
 
-def test_every_folder_of_the_package_has_its_page() -> None:
+def test_every_folder_of_the_package_has_a_page() -> None:
     folders = {path.parent.name for path in (REPO / "inceptionnext_lit").glob("*/__init__.py")} - {"cli"}
     pages = {path.stem: path.read_text(encoding="utf-8") for path in (DOCS / "reference/api").glob("*.md")}
     assert pages.keys() - {"index"} == folders
@@ -69,7 +69,7 @@ def test_every_folder_of_the_package_has_its_page() -> None:
 
 
 @pytest.mark.slow
-def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path: Path) -> None:
+def test_the_site_builds_without_warnings_or_network(tmp_path: Path) -> None:
     site = tmp_path / "site"
     command = [
         sys.executable,

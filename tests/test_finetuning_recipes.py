@@ -1,4 +1,4 @@
-"""Each fine-tuning recipe, end to end: from a checkpoint of clothing to handwritten digits."""
+"""Each fine-tuning recipe end to end: from a checkpoint trained on clothing to handwritten digits."""
 
 import csv
 import json
@@ -19,8 +19,8 @@ from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 from tests.recipes import REPO
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:model.schedule.min_lr is"),  # a rate at which nothing moves
-    pytest.mark.filterwarnings("ignore:Turned off, since they support only RGB"),  # images of other channels
+    pytest.mark.filterwarnings("ignore:model.schedule.min_lr is"),  # a learning rate at which weights do not change
+    pytest.mark.filterwarnings("ignore:Turned off, since they support only RGB"),  # images with other channels
 ]
 
 RECIPES = sorted((REPO / "configs/finetune").glob("*.yaml"))
@@ -64,7 +64,7 @@ def test_a_short_run_resolves_its_defaults_and_can_be_repeated_exactly(
     cli("fit", *words(recipe, digits, trained), "--trainer.max_epochs", "2", "--run_name", "a")
     run = tmp_path / "runs/a/version_0"
     saved = yaml.safe_load((run / "config.yaml").read_text())
-    assert saved["data"]["init_args"]["batch_size"] == 8  # of 160 training images
+    assert saved["data"]["init_args"]["batch_size"] == 8  # for 160 training images
     assert saved["model"]["init_args"]["lr"] == {"linear_probe": 1e-2, "res384": 1e-4}.get(recipe.stem, 2.5e-3)
     average = yaml.safe_load(recipe.read_text())["model"].get("ema_decay")
     assert saved["checkpoint"]["monitor"] == ("val_ema/acc1" if average else "val/acc1")
@@ -109,7 +109,11 @@ def test_every_recipe_takes_other_channels(
     ("recipe", "options", "least"),
     [
         ("folder", [], 0.85),
-        ("linear_probe", ["--model.lr", "0.1", *NO_MIRROR], 0.6),  # the recipe's rate is for 768 features, not for 48
+        (
+            "linear_probe",
+            ["--model.lr", "0.1", *NO_MIRROR],
+            0.6,
+        ),  # the recipe's learning rate is for 768 features, not 48
         ("lp_ft", [], 0.85),
         ("small_data", [*NO_MIRROR, "--model.execution.test_time_flip", "false"], 0.85),
         ("res384", ["--model.lr", "1e-3", "--data.image_size", "42"], 0.6),
@@ -125,7 +129,7 @@ def test_a_whole_run_learns(
     assert max(column(run, saved["checkpoint"]["monitor"])) > least
 
 
-def test_early_stopping_ends_a_run_and_continuing_it_says_so(
+def test_a_run_that_was_stopped_early_is_not_continued(
     cli: Callable[..., None], digits: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = REPO / "configs/finetune/folder.yaml"
@@ -140,14 +144,14 @@ def test_early_stopping_ends_a_run_and_continuing_it_says_so(
     assert "was stopped early, after 2 validations without an improvement" in capsys.readouterr().out
 
 
-def test_the_rate_is_found_and_saved(
+def test_the_learning_rate_is_found_and_saved(
     cli: Callable[..., None], all_digits: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [*words(REPO / "configs/finetune/folder.yaml", all_digits, trained), "--data.batch_size", 4]
     cli("fit", *given, "--find_lr", "true", "--trainer.max_epochs", 1, "--trainer.limit_train_batches", 4)
     output, error = capsys.readouterr()
     assert "(by a range test)" in output
-    assert error == ""  # no bar and no remark of the range test where the output is no terminal
+    assert error == ""  # no progress bar and no log of the range test if the output is not a terminal
     run = tmp_path / "runs/folder/version_0"
     saved = yaml.safe_load((run / "config.yaml").read_text())
     assert saved["find_lr"] is False
@@ -156,7 +160,7 @@ def test_the_rate_is_found_and_saved(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
 
 
-def test_too_few_images_tell_no_rate(
+def test_too_few_images_to_find_a_learning_rate(
     cli: Callable[..., None], digits: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [*words(REPO / "configs/finetune/folder.yaml", digits, trained), "--trainer.max_epochs", 1]
@@ -178,11 +182,11 @@ def test_cross_validation(
     done = shell("cross_validate", *given, "--data.split.num_folds", 2)
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads((tmp_path / "runs/linear_probe_cross_validation.json").read_text())
-    figures = [column(tmp_path / f"runs/linear_probe_fold{k}/version_0", "val/acc1")[-1] for k in (0, 1)]
+    accuracies = [column(tmp_path / f"runs/linear_probe_fold{k}/version_0", "val/acc1")[-1] for k in (0, 1)]
     assert report["monitor"] == "val/acc1"
-    assert [fold["figures"]["val/acc1"] for fold in report["folds"]] == figures
-    assert report["mean"]["val/acc1"] == pytest.approx(sum(figures) / 2)
-    assert report["std"]["val/acc1"] == pytest.approx(abs(figures[0] - figures[1]) / 2**0.5)
+    assert [fold["figures"]["val/acc1"] for fold in report["folds"]] == accuracies
+    assert report["mean"]["val/acc1"] == pytest.approx(sum(accuracies) / 2)
+    assert report["std"]["val/acc1"] == pytest.approx(abs(accuracies[0] - accuracies[1]) / 2**0.5)
     assert f"{report['mean']['val/acc1']:.4f} ± {report['std']['val/acc1']:.4f}" in done.stdout
 
 
@@ -202,7 +206,7 @@ def test_cross_validation(
         ),
     ],
 )
-def test_cross_validation_that_cannot_begin(
+def test_cross_validation_with_wrong_options(
     cli: Callable[..., None], words: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_:

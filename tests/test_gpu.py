@@ -1,4 +1,4 @@
-"""Tests that need a CUDA device: python -m pytest -m gpu."""
+"""Tests that need a CUDA device; run python -m pytest -m gpu."""
 
 import subprocess
 from collections.abc import Callable
@@ -28,7 +28,7 @@ INPUT = Preprocessing(image_size=28, crop_pct=1.0, interpolation="bicubic", mean
 
 
 @pytest.mark.parametrize("name", ["inceptionnext_tiny", "inceptionnext_iso_small", "metanext_attn_small"])
-def test_gpu_gives_the_logits_of_the_cpu(name: str) -> None:
+def test_gpu_logits_match_the_cpu(name: str) -> None:
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     model, images = timm.create_model(name).eval(), torch.randn(2, 3, 224, 224)
@@ -127,7 +127,7 @@ def test_a_nan_loss_on_a_gpu_stops_the_run_before_a_checkpoint(
     assert all(value.isfinite().all() for value in stored["state_dict"].values())
 
 
-def test_a_batch_is_finished_exactly_and_without_waiting() -> None:
+def test_a_batch_is_finished_exactly_and_asynchronously() -> None:
     to_input = ToInput(input_format(32, 3))
     draw = torch.Generator().manual_seed(0)
     pixels = stack_pixels([torch.randint(0, 256, (3, 32, 32), generator=draw, dtype=torch.uint8) for _ in range(4)])
@@ -146,7 +146,7 @@ def test_a_batch_is_finished_exactly_and_without_waiting() -> None:
     assert torch.equal(images.cpu(), expected)
 
 
-def test_mixing_keeps_the_layout() -> None:
+def test_mixing_keeps_the_memory_format() -> None:
     images = torch.rand(4, 3, 8, 8, device="cuda").contiguous(memory_format=torch.channels_last)
     for mix in (Mix(mixup=0.8), Mix(cutmix=1.0)):
         mixed, _, _ = mix(images, torch.arange(4, device="cuda"), 4)

@@ -13,7 +13,7 @@ from tests.recipes import REPO
 
 
 def loaded_after(statement: str) -> set[str]:
-    """Names of the top-level packages that a fresh interpreter has loaded after a statement."""
+    """Return the top-level packages that a new interpreter has imported after a statement."""
     script = f"import sys; {statement}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return set(run.stdout.split())
@@ -31,7 +31,7 @@ def test_the_doctor_needs_neither_lightning_nor_torch() -> None:
     assert not {"torch", "torchvision", "timm", "lightning"} & loaded
 
 
-# What each package may import of the others; imports point one way.
+# Which other packages each package may import; imports have one direction.
 ALLOWED = {
     "models": set(),
     "data": set(),
@@ -51,7 +51,7 @@ FREE = {
 
 
 @pytest.mark.parametrize("package", ALLOWED)
-def test_imports_point_one_way(package: str) -> None:
+def test_imports_have_one_direction(package: str) -> None:
     for path in (REPO / "inceptionnext_lit" / package).rglob("*.py"):
         for name in re.findall(r"^\s*(?:from|import) inceptionnext_lit\.(\w+)", path.read_text(), re.MULTILINE):
             assert name in ALLOWED[package] | FREE | {package}, f"{path.name} imports {name}"
@@ -65,7 +65,7 @@ def test_every_package_ships() -> None:
 
 
 def imports(path: Path, modules: Collection[str]) -> set[str]:
-    """The modules of the package that one imports, at its top or within a function."""
+    """Return the package's modules that a module imports, at the top or in a function."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module is not None:
@@ -76,18 +76,18 @@ def imports(path: Path, modules: Collection[str]) -> set[str]:
     return {name for name in own if not any(other.startswith(f"{name}.") for other in own)}
 
 
-def test_no_module_imports_itself_by_way_of_others() -> None:
+def test_there_are_no_import_cycles() -> None:
     root = REPO / "inceptionnext_lit"
     paths = {".".join(path.relative_to(REPO).with_suffix("").parts): path for path in root.rglob("*.py")}
     modules = {name.removesuffix(".__init__"): path for name, path in paths.items()}
     order = TopologicalSorter({name: imports(path, modules) for name, path in modules.items()})
-    order.prepare()  # raises a CycleError that names the circle
+    order.prepare()  # raises a CycleError that names the cycle
     with pytest.raises(CycleError):
         TopologicalSorter({"a": {"b"}, "b": {"a"}}).prepare()
     assert "inceptionnext_lit.doctor.report" in imports(modules["inceptionnext_lit.doctor.writing"], modules)
 
 
-def test_the_package_alone_loads_nothing_heavy() -> None:
+def test_the_package_alone_imports_nothing_heavy() -> None:
     assert not {"torch", "timm", "lightning"} & loaded_after("import inceptionnext_lit.cli")
 
 

@@ -1,4 +1,4 @@
-"""The package in a notebook's kernel."""
+"""The package in a notebook kernel."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +37,7 @@ except SystemExit as exit_:
 
 
 def outputs(cells: list[str], folder: Path) -> list[str]:
-    """What the cells of a notebook print, run one after the other by one kernel."""
+    """Return the outputs of a notebook's cells, run in order by one kernel."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     resources = {"metadata": {"path": str(folder)}}
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()

@@ -1,4 +1,4 @@
-"""What is shipped: the packages and the recipes, in a wheel made of the source archive."""
+"""The shipped packages and recipes, in a wheel built from the source archive."""
 
 import shutil
 import subprocess
@@ -21,7 +21,7 @@ def test_every_package_is_shipped() -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from the source archive, so that both are tested."""
+    """Build the wheel from the source archive, so that both are tested."""
     root = tmp_path_factory.mktemp("build")
     source = root / "source"
     left_out = shutil.ignore_patterns(".*", "build", "*.egg-info", "runs", "__pycache__")
@@ -38,7 +38,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment with the wheel; what it depends on comes from this environment."""
+    """Create a virtual environment with the wheel; its dependencies come from this environment."""
     root = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(root)], check=True, timeout=120)
     [packages] = root.glob("lib/python*/site-packages")

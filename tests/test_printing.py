@@ -1,4 +1,4 @@
-"""Names of files and classes cannot control a terminal."""
+"""Names of files and classes cannot send control sequences to a terminal."""
 
 import logging
 import shutil

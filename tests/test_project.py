@@ -1,4 +1,4 @@
-"""What stands beside the code: versions agree, and hooks and workflows run what the Makefile and the settings say."""
+"""Project files: versions agree, and hooks and workflows match the Makefile and the settings."""
 
 import datetime
 import re
@@ -31,7 +31,7 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert citation["version"] == VERSION
 
 
-def test_the_changelog_is_in_the_usual_form() -> None:
+def test_the_changelog_follows_keep_a_changelog() -> None:
     headings = re.findall(r"^##+ .*$", (REPO / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     for heading in headings:
         assert re.fullmatch(
@@ -43,7 +43,7 @@ def test_the_changelog_is_in_the_usual_form() -> None:
 def test_the_citation_names_the_paper_and_the_software() -> None:
     citation = read_yaml("CITATION.cff")
     assert citation["cff-version"] == "1.2.0"
-    assert {"message", "title", "authors"} <= citation.keys()  # which the format requires
+    assert {"message", "title", "authors"} <= citation.keys()  # required by the format
     assert citation["license"] == PYPROJECT["project"]["license"]
     assert isinstance(citation["date-released"], datetime.date)
     paper = citation["preferred-citation"]
@@ -52,9 +52,9 @@ def test_the_citation_names_the_paper_and_the_software() -> None:
     assert (paper["year"], paper["identifiers"][0]["value"]) == (2024, "arXiv:2303.16900")
 
 
-def test_the_hooks_are_what_make_check_runs() -> None:
+def test_the_hooks_run_the_same_as_make_check() -> None:
     [repo] = read_yaml(".pre-commit-config.yaml")["repos"]
-    assert repo["repo"] == "local"  # the tools of .venv, so that there is one version of each
+    assert repo["repo"] == "local"  # the tools of .venv, so that each has one version
     entries = [hook["entry"] for hook in repo["hooks"]]
     [block] = re.findall(r"^check: .*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
     checks = [line.replace("$(BIN)", ".venv/bin") for line in block.splitlines()]
@@ -74,7 +74,7 @@ def test_workflows_call_targets_of_the_makefile(path: Any) -> None:
         assert found[1] in targets
 
 
-def test_ci_covers_the_versions_of_python_that_are_supported() -> None:
+def test_ci_covers_the_supported_versions_of_python() -> None:
     jobs = read_yaml(".github/workflows/ci.yml")["jobs"]
     versions = jobs["test"]["strategy"]["matrix"]["python-version"]
     assert PYPROJECT["project"]["requires-python"] == f">={versions[0]}"
@@ -84,7 +84,7 @@ def test_ci_covers_the_versions_of_python_that_are_supported() -> None:
 
 
 @pytest.mark.parametrize("name", ["bug", "feature"])
-def test_issue_forms_ask_something(name: str) -> None:
+def test_issue_forms_have_fields(name: str) -> None:
     form = read_yaml(f".github/ISSUE_TEMPLATE/{name}.yml")
     assert {"name", "description", "body"} <= form.keys()
     fields = [field["id"] for field in form["body"]]

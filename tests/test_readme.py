@@ -1,4 +1,4 @@
-"""Every command and figure of the README that can be checked here is."""
+"""Every command and number of the README that can be checked here is checked."""
 
 import re
 import shlex
@@ -29,13 +29,13 @@ SMALL_SCALE = [words for words in COMMANDS if "--data.image_size" in words and w
 # an hour of training; tests/test_examples.py runs the script
 ABLATION = [words for words in COMMANDS if {"examples/finetune_ablation.py", "CLOTHING"} & set(words)]
 DOCTOR, FOLDS = ([words for words in COMMANDS if words[2:3] == [name]] for name in ("doctor", "cross_validate"))
-# minutes of measuring: tests/reports/test_benchmark.py and tests/test_examples.py run them on small models
+# minutes of measurement: tests/reports/test_benchmark.py and tests/test_examples.py run them on small models
 BENCHMARKS = [words for words in COMMANDS if words[2:3] == ["benchmark"]]
 TIMED = [words for words in COMMANDS if words[1].endswith(("loader_speed.py", "fit_overhead.py"))]
 ELSEWHERE = [WHOLE_REPORT, *OVERLAYS, *SMALL_SCALE, *ABLATION, *DOCTOR, *FOLDS, *BENCHMARKS, *TIMED]
 PYTHON = [words for words in COMMANDS if words[0] == "python" and words not in ELSEWHERE]
 
-# Cuts of length, given last, so that they win; the keys that the README's command is about stay.
+# Shorter runs: given last, so that they override; the keys that the README's command is about stay.
 SHORT = ["--trainer.limit_train_batches", "3", "--trainer.limit_val_batches", "2"]
 SMALL_BATCHES = [*SHORT, "--data.batch_size", "8"]
 SMALL_STEP = ["--data.batch_size", "4", "--data.global_batch_size", "4", "--trainer.max_steps", "1"]
@@ -46,7 +46,7 @@ TWO = ["--data.batch_size", "2", "--trainer.devices", "2", "--trainer.accelerato
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, make_folder: Callable[..., Path]) -> Path:
-    """A folder that looks like a fresh clone from inside, with data under the README's names for it."""
+    """Create a folder that looks like a new clone, with data under the README's names."""
     root = tmp_path_factory.mktemp("clone")
     for name in ("cli.py", "configs", "examples"):
         (root / name).symlink_to(REPO / name)
@@ -59,7 +59,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, make_folder: Callable[..., P
 
 
 def start(words: list[str], place: Path) -> str:
-    """Run ``python SCRIPT …``, or with an option such as ``-c`` in a process that imports everything anew."""
+    """Run ``python SCRIPT …``; with an option such as ``-c``, in a new process that imports everything again."""
     if words[1].startswith("-"):
         done = subprocess.run([sys.executable, *words[1:]], cwd=place, capture_output=True, text=True, timeout=400)
     else:
@@ -69,14 +69,14 @@ def start(words: list[str], place: Path) -> str:
 
 
 @pytest.mark.parametrize("words", BENCHMARKS, ids=shlex.join)
-def test_benchmarks_can_be_asked_for(words: list[str]) -> None:
+def test_benchmark_arguments_are_valid(words: list[str]) -> None:
     options = benchmark._parse(words[3:])
     for model in options.models:
         check_model_name(model)
 
 
 @pytest.mark.parametrize("words", TIMED, ids=shlex.join)
-def test_scripts_that_time_take_these_arguments(words: list[str], place: Path) -> None:
+def test_timing_scripts_take_these_arguments(words: list[str], place: Path) -> None:
     assert Path(words[1]).name in start([*words, "--help"], place)
 
 
@@ -103,7 +103,7 @@ def test_every_python_command_in_order(place: Path) -> None:
             assert "Checkpoint: runs/" in output
     last = torch.load(place / "runs/quickstart/version_0/checkpoints/last.ckpt", weights_only=True)
     assert last["hyper_parameters"]["name"] == "inceptionnext_iso_nano"
-    assert last["epoch"] == 14  # the run that was continued
+    assert last["epoch"] == 14  # the continued run
     last = torch.load(place / "runs/iso_s/version_1/checkpoints/last.ckpt", weights_only=True)
     assert last["global_step"] == 2
     assert last["hyper_parameters"]["data_spec"]["class_names"] == ["bag", "coat"]
@@ -140,10 +140,10 @@ def test_every_overlay(place: Path, words: list[str]) -> None:
 @pytest.mark.parametrize("words", SMALL_SCALE, ids=lambda words: words[words.index("--model.name") + 1])
 def test_every_run_on_small_images(place: Path, words: list[str]) -> None:
     output = start([*words, *SHORT, "--trainer.max_epochs", "1"], place)
-    assert "64 a step = 64 × 1 device × 1 accumulated, lr 0.001" in output  # the recipe's, and 0.0015 of the first
+    assert "64 a step = 64 × 1 device × 1 accumulated, lr 0.001" in output  # from the recipe, and 0.0015 for the first
 
 
-def test_torchrun_starts_the_processes(place: Path) -> None:
+def test_torchrun_starts_the_ranks(place: Path) -> None:
     [words] = [words for words in COMMANDS if words[0] == "torchrun"]
     assert words[1:6] == ["--nnodes", "2", "--nproc_per_node", "8", "--rdzv_backend"]
     here = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *words[words.index("cli.py") :]]
@@ -155,7 +155,7 @@ def test_torchrun_starts_the_processes(place: Path) -> None:
     assert output.count("Checkpoint: runs/torchrun/version_0/checkpoints/") == 1
 
 
-def test_the_batch_script_is_there() -> None:
+def test_the_batch_script_exists() -> None:
     [words] = [words for words in COMMANDS if words[0] == "sbatch"]
     assert (REPO / words[-1]).read_text().startswith("#!/bin/bash\n")
 
@@ -168,7 +168,7 @@ def test_tensorboard_shows_the_runs(place: Path, tmp_path: Path) -> None:
         wait_until(lambda: "http://localhost" in log.read_text(), seconds=60)
 
 
-def test_make_does_what_the_readme_writes_out() -> None:
+def test_make_targets_match_the_readme() -> None:
     written = [words for words in COMMANDS if words[0] in ("make", "python3.11") or words[0].startswith(".venv")]
     assert [words[:2] for words in written[:2]] == [["make", "quickstart"], ["make", "test"]]
     venv, install, fit = written[2:]
@@ -195,7 +195,7 @@ def test_python_blocks_run(place: Path, trained: Path, tmp_path: Path) -> None:
     assert re.fullmatch(r"\S+ 0\.\d+ \{'.*\}\n", start(["python", "-c", predict], tmp_path))
 
 
-def test_model_table_is_the_code_s_table() -> None:
+def test_model_table_matches_the_code() -> None:
     rows = [
         f"| `{row.name}` | {row.image_size} | {row.params_m:.2f} | {row.macs_g:#.3g} | {row.top1 or '–'} | "
         f"{'yes' if row.url else '–'} |"

@@ -48,7 +48,7 @@ def test_the_format_is_detected_from_the_content(tmp_path: Path, name: str) -> N
 @pytest.mark.parametrize("name", ["evil.pth", "evil.safetensors"])
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("environment", [None, "1"])
-def test_code_is_refused_and_not_run(
+def test_code_is_rejected_and_not_run(
     tmp_path: Path, name: str, zipped: bool, environment: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if environment:
@@ -100,7 +100,7 @@ def test_an_array_besides_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "wrap", [lambda x: [np.ones(1), x], lambda x: argparse.Namespace(x=x), lambda x: SimpleNamespace(x=x)]
 )
-def test_code_within_plain_values_is_refused(tmp_path: Path, wrap: Callable[[object], object]) -> None:
+def test_code_within_plain_values_is_rejected(tmp_path: Path, wrap: Callable[[object], object]) -> None:
     marker = tmp_path / "ran"
     torch.save({**TENSORS, "x": wrap(Dangerous(marker))}, tmp_path / "evil.pth")
     with pytest.raises(UserError, match=r"contains code \(posix\.system\) besides weights"):

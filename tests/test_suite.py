@@ -1,4 +1,4 @@
-"""The suite itself: it runs under nohup and in the background, and every test is bounded."""
+"""The test suite itself: it runs under nohup and in the background, and every test has a timeout."""
 
 import multiprocessing
 import signal
@@ -44,20 +44,20 @@ def say_what_is_there() -> None:
     sys.exit("the end")
 
 
-def test_forked_processes_begin_with_the_libraries_and_one_thread(tmp_path: Path) -> None:
+def test_forked_processes_start_with_the_libraries_and_one_thread(tmp_path: Path) -> None:
     done = run_function(say_what_is_there, cwd=tmp_path)
     assert done.stdout == f"True True True True 1\n{multiprocessing.get_start_method()} {tmp_path}\n"
     assert (done.returncode, done.stderr) == (1, "the end\n")
 
 
-def test_every_test_is_bounded(request: pytest.FixtureRequest) -> None:
+def test_every_test_has_a_timeout(request: pytest.FixtureRequest) -> None:
     assert 0 < float(request.config.getini("timeout")) <= 1800
     for item in request.session.items:
         if item.get_closest_marker("slow") is not None:
             assert item.get_closest_marker("timeout") is not None, item.nodeid
 
 
-def test_a_wait_for_what_never_comes_fails() -> None:
+def test_waiting_too_long_fails() -> None:
     with pytest.raises(AssertionError, match=r"not within 0\.1 seconds"):
         wait_until(lambda: None, seconds=0.1)
 

@@ -1,4 +1,4 @@
-"""A callback that does something to a run's processes at a moment of their life; named on the command line by tests."""
+"""Callback that acts on a run's processes at a given moment, which tests give on the command line."""
 
 import os
 import signal
@@ -15,15 +15,15 @@ Moment = Literal["batch", "validating", "predicting", "saving", "fetching"]
 
 
 class At(Callback):
-    """Signals, poisons or exhausts at the n-th moment of a kind.
+    """Send a signal, insert a NaN or fail at the n-th moment of a type.
 
     Args:
-        moment: The end of a training, validation or prediction batch, or just before a finished file takes its name.
-        number: Which of these, from 1.
-        what: Name of a signal for this process, after ``parent:`` for the one that started it; ``worker`` kills a
-            loader process; ``nan`` makes the weights so; ``memory`` asks for more than there is; ``full`` puts
-            ``metrics.csv`` on a full disk; ``raise`` raises an error.
-        rank: The process that it happens in.
+        moment: The end of a training, validation or prediction batch, or just before a written file is renamed.
+        number: Index of the moment, from 1.
+        what: Name of a signal for this process, or for its parent after ``parent:``; ``worker`` kills a loader process;
+            ``nan`` sets the weights to NaN; ``memory`` allocates more than available; ``full`` puts ``metrics.csv`` on
+            a full disk; ``raise`` raises an error.
+        rank: The rank in which it happens.
     """
 
     def __init__(self, moment: Moment, number: int, what: str, rank: int = 0) -> None:
@@ -81,7 +81,7 @@ class At(Callback):
 
 
 class Seen(Callback):
-    """Keeps the trainer and the task as the first batch of the second epoch finds them."""
+    """Record the trainer and the task at the first batch of the second epoch."""
 
     trainer: Any
     task: Any

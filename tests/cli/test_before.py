@@ -1,4 +1,4 @@
-"""A checkpoint from before tasks had a base class: one epoch on random images of a, b and c, with an average."""
+"""A checkpoint from before tasks had a base class: one epoch on random images of a, b and c, with averaged weights."""
 
 import shutil
 from collections.abc import Callable
@@ -27,8 +27,8 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-@pytest.mark.filterwarnings("ignore:The validation split has changed")  # they are others
-def test_it_is_continued_evaluated_and_applied(
+@pytest.mark.filterwarnings("ignore:The validation split has changed")  # the images differ
+def test_old_checkpoint_is_resumed_evaluated_and_applied(
     cli: Cli, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copy(CHECKPOINT, tmp_path / "old.ckpt")

@@ -1,4 +1,4 @@
-"""Every place of the command line that says which epoch is the best."""
+"""All command-line options that select the best epoch."""
 
 import re
 from argparse import Namespace
@@ -22,7 +22,7 @@ def words(make_folder: Callable[..., Path], tmp_path: Path) -> list[object]:
     return ["fit", *SMALL, "--data.root", root, "--data.batch_size", 6, "--trainer.max_epochs", 3]
 
 
-def test_a_run_that_is_chosen_by_its_loss(cli: Cli, words: list[object], capsys: pytest.CaptureFixture[str]) -> None:
+def test_best_epoch_by_loss(cli: Cli, words: list[object], capsys: pytest.CaptureFixture[str]) -> None:
     cli(*words, "--checkpoint.monitor", "val/loss", "--checkpoint.patience", 1, "--trainer.min_epochs", 3)
     printed = capsys.readouterr().out
     losses = [float(value) for value in re.findall(r"  val/loss (\S+)  val/acc1", printed)]
@@ -53,7 +53,7 @@ def test_a_run_that_is_chosen_by_its_loss(cli: Cli, words: list[object], capsys:
          "ModelCheckpoint in trainer.callbacks watches val/acc1 with mode min"),
     ],
 )  # fmt: skip
-def test_a_wrong_direction(
+def test_wrong_mode(
     cli: Cli, words: list[object], given: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_:
@@ -71,9 +71,7 @@ def test_a_wrong_direction(
         ("val/loss", 2, 3, True),
     ],
 )  # fmt: skip
-def test_a_run_that_was_stopped_early(
-    monitor: str, patience: int | None, min_epochs: int | None, finished: bool
-) -> None:
+def test_run_stopped_early(monitor: str, patience: int | None, min_epochs: int | None, finished: bool) -> None:
     checkpoint = {
         "position": {"epoch": 3}, "global_step": 9,
         "callbacks": {"StopEarly{'monitor': 'val/loss', 'mode': 'min'}": {"wait_count": 2}},

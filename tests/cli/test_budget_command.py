@@ -1,4 +1,4 @@
-"""``budget`` as people run it: single models, the paper's tables, and what is said of wrong words."""
+"""The command ``budget``: single models, the paper's tables, and errors for wrong arguments."""
 
 import csv
 import io
@@ -35,7 +35,7 @@ Budget = Callable[..., tuple[object, str, str]]
 
 @pytest.fixture
 def budget(cli: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> Budget:
-    """Runs ``budget WORDS``; returns the exit code, and what was printed to stdout and to stderr."""
+    """Run ``budget WORDS``; return the exit code, stdout and stderr."""
 
     def run(*words: object) -> tuple[object, str, str]:
         code: object = 0
@@ -49,7 +49,7 @@ def budget(cli: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> Budg
 
 
 def words_of(line: str) -> str:
-    """A line without its columns' padding."""
+    """Return a line without column padding."""
     return " ".join(line.split())
 
 
@@ -62,7 +62,7 @@ def printed_row(model: str, verdict: str, label: str = "InceptionNeXt-T") -> Bud
 
 @pytest.fixture
 def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Makes rows the report on the paper's tables, without counting."""
+    """Return a function that replaces the report on the paper's tables by given rows."""
 
     def patch(*rows: BudgetRow) -> None:
         def report(tick: Callable[[str], None]) -> list[BudgetRow]:
@@ -162,7 +162,7 @@ def test_the_tree_of_modules_as_json(budget: Budget) -> None:
     assert sum(part["macs_share"] for part in parts) == pytest.approx(1, abs=5e-4)
 
 
-def test_a_model_beside_another_one(budget: Budget) -> None:
+def test_a_model_against_another(budget: Budget) -> None:
     words = "inceptionnext_iso_nano", "--against", "convnext_iso_nano"
     _, table, _ = budget(*words)
     header, line = table.splitlines()
@@ -236,16 +236,14 @@ def test_a_model_beside_another_one(budget: Budget) -> None:
         (["--by", "1"], 2, r"There is no key '--by'; .+"),
     ],
 )
-def test_wrong_words_get_one_sentence(words: list[str], code: int, message: str, budget: Budget) -> None:
+def test_wrong_arguments_get_one_sentence(words: list[str], code: int, message: str, budget: Budget) -> None:
     found, out, err = budget(*words)
     assert (found, out) == (code, "")
     assert re.fullmatch(rf"error: {message}\n", err)
 
 
 @pytest.mark.parametrize("style", ["table", "markdown", "csv", "json"])
-def test_a_row_of_ours_that_is_off_is_named_after_the_whole_table(
-    style: str, budget: Budget, pretend: Callable[..., None]
-) -> None:
+def test_a_differing_row_is_reported_after_the_table(style: str, budget: Budget, pretend: Callable[..., None]) -> None:
     wrong = printed_row("inceptionnext_small", "off: 4.19 G MACs, not 8.4", "InceptionNeXt-S")
     baseline = printed_row("resnet50", "off: 4.11 G MACs, not 4.0", "ResNet-50")
     good = printed_row("inceptionnext_tiny", "ok")
@@ -261,7 +259,7 @@ def test_a_row_of_ours_that_is_off_is_named_after_the_whole_table(
         assert row.verdict in out
 
 
-def test_a_baseline_that_is_not_wholly_counted_fails_too(budget: Budget, pretend: Callable[..., None]) -> None:
+def test_a_baseline_that_is_not_fully_counted_fails(budget: Budget, pretend: Callable[..., None]) -> None:
     pretend(
         printed_row("resnet50", "not counted: aten::mv (×1)"), printed_row("inceptionnext_tiny", "not counted: aten::x")
     )
@@ -272,7 +270,7 @@ def test_a_baseline_that_is_not_wholly_counted_fails_too(budget: Budget, pretend
     )
 
 
-def test_the_report_on_the_paper_where_nothing_fails(budget: Budget, pretend: Callable[..., None]) -> None:
+def test_the_report_on_the_paper_without_failures(budget: Budget, pretend: Callable[..., None]) -> None:
     pretend(printed_row("inceptionnext_tiny", "ok"), printed_row("resnet50", "known difference: a head", "ResNet-50"))
     code, out, err = budget("--format", "json")
     assert code == 0
@@ -284,9 +282,7 @@ def test_the_report_on_the_paper_where_nothing_fails(budget: Budget, pretend: Ca
 
 
 @pytest.mark.parametrize(("verdict", "code"), [("ok", 0), ("off: 4.3 G MACs, not 4.2", 1)])
-def test_the_picture_is_drawn_beside_the_report(
-    verdict: str, code: int, budget: Budget, pretend: Callable[..., None], tmp_path: Path
-) -> None:
+def test_plot_and_report(verdict: str, code: int, budget: Budget, pretend: Callable[..., None], tmp_path: Path) -> None:
     pretend(printed_row("inceptionnext_tiny", verdict), printed_row("convnext_tiny", "ok", "ConvNeXt-T"))
     found, out, err = budget("--plot", "figure1.svg")
     assert found == code
@@ -306,7 +302,7 @@ def test_the_help_shows_every_key_and_examples(budget: Budget) -> None:
     assert "  python cli.py budget --plot figure1.svg " in out
 
 
-def test_a_process_of_its_own_prints_the_table_and_nothing_else(
+def test_a_new_process_prints_only_the_table(
     shell: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     done = shell("budget", "inceptionnext_iso_micro", "--format", "csv")
@@ -316,7 +312,7 @@ def test_a_process_of_its_own_prints_the_table_and_nothing_else(
     assert row.startswith("inceptionnext_iso_micro,28,108364,2914446,")
 
 
-def test_a_single_model_that_is_not_wholly_counted_fails(budget: Budget) -> None:
+def test_a_single_model_that_is_not_fully_counted_fails(budget: Budget) -> None:
     code, out, error = budget("sequencer2d_s", "--format", "json")
     assert (code, json.loads(out)[0]["verdict"]) == (1, "not counted: aten::lstm (×36)")
     assert error == "error: 1 of 1 rows failed: sequencer2d_s (not counted: aten::lstm (×36)).\n"
@@ -325,7 +321,7 @@ def test_a_single_model_that_is_not_wholly_counted_fails(budget: Budget) -> None
     assert error.startswith("error: sequencer2d_s cannot be a reference: not counted: aten::lstm")
 
 
-def test_csv_has_no_room_for_parts_and_ratios(budget: Budget) -> None:
+def test_csv_takes_either_modules_or_ratios(budget: Budget) -> None:
     words = ("inceptionnext_iso_micro", "--format", "csv", "--by_module", 1, "--against", "inceptionnext_iso_nano")
     code, out, error = budget(*words)
     assert (code, out) == (1, "")

@@ -1,4 +1,4 @@
-"""Options that change when a run is continued: each takes effect or is refused."""
+"""Options that change when a run is resumed either take effect or are rejected."""
 
 import csv
 import inspect
@@ -30,7 +30,7 @@ def rate(step: int) -> float:
     return float(scheduler.lr_lambdas[0](step) * scheduler.base_lrs[0])
 
 
-# (key, value on the command line, what the running training then has, what it must be)
+# (key, value on the command line, how to read it from the running training, its expected value)
 EFFECTS: list[tuple[str, object, Callable[[], Any], Any]] = [
     ("model.drop_path", 0.3, lambda: Seen.task.model.blocks[-1].drop_path.drop_prob, pytest.approx(0.3)),
     ("model.loss.name", "bce", lambda: Seen.task.loss.name, "bce"),
@@ -81,7 +81,7 @@ EFFECTS: list[tuple[str, object, Callable[[], Any], Any]] = [
     ("trainer.accumulate_grad_batches", 2, lambda: Seen.trainer.accumulate_grad_batches, 2),
 ]  # fmt: skip
 
-# (key, value, what the message says); the way out is the same in all but the first
+# (key, value, part of the message); all but the first suggest the same alternative
 REFUSALS: list[tuple[str, object, str]] = [
     ("model.name", "inceptionnext_iso_nano", "is of the model 'inceptionnext_iso_micro'"),
     ("model.kwargs", "{dim: 24}", "model.kwargs is {'dim': 24} and was {}. Leave it as it was."),
@@ -119,13 +119,13 @@ OTHERWISE = {
 
 
 def options(cls: type, prefix: str) -> set[str]:
-    """Keys of a class's arguments, in the place of a group of options those in it."""
+    """Return the keys of a class's arguments, with groups replaced by their options."""
     groups = {name: option for name, option in nested_options(cls).items() if name != "augmentation"}
     plain = {f"{prefix}.{name}" for name in inspect.signature(cls).parameters if name not in groups}
     return plain.union(*(options(option, f"{prefix}.{name}") for name, option in groups.items()))
 
 
-def test_every_option_is_decided_on() -> None:
+def test_every_option_is_covered() -> None:
     decided = {key for key, *_ in (*EFFECTS, *REFUSALS)} | set(OTHERWISE)
     known = options(ClassificationTask, "model") | options(ImageFolderDataModule, "data")
     assert known == {key for key in decided if not key.startswith("trainer.")}
@@ -133,7 +133,7 @@ def test_every_option_is_decided_on() -> None:
 
 @pytest.fixture(scope="module")
 def words(make_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> list[object]:
-    """One epoch of three steps of AdamW; ends with the checkpoint to continue from."""
+    """Train one epoch of three AdamW steps; the arguments end with the checkpoint to resume from."""
     folder = tmp_path_factory.mktemp("run")
     root = make_folder(folder / "data", {"train": 10, "val": 2})
     words = [
@@ -153,7 +153,9 @@ def words(make_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
     ]
 
 
-def test_what_takes_effect(cli: Cli, words: list[object], caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+def test_options_that_take_effect(
+    cli: Cli, words: list[object], caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
     caplog.set_level("INFO")
     changed = [word for key, value, *_ in EFFECTS for word in (f"--{key}", value)]
     cli(*words, *changed, "--trainer.default_root_dir", tmp_path, "--trainer.callbacks+=tests.cli.moments.Seen")
@@ -166,7 +168,7 @@ def test_what_takes_effect(cli: Cli, words: list[object], caplog: pytest.LogCapt
 
 
 @pytest.mark.parametrize(("key", "value", "message"), REFUSALS, ids=[f"{key} {value}" for key, value, _ in REFUSALS])
-def test_what_is_refused(
+def test_options_that_are_rejected(
     cli: Cli, words: list[object], capsys: pytest.CaptureFixture[str], tmp_path: Path, key: str, value: object,
     message: str,
 ) -> None:  # fmt: skip
@@ -185,7 +187,7 @@ def test_what_is_refused(
     assert not list(tmp_path.glob("runs/**/version_*/*"))
 
 
-def test_the_average_is_left_out(cli: Cli, words: list[object], trained: Path, tmp_path: Path) -> None:
+def test_the_average_can_be_dropped(cli: Cli, words: list[object], trained: Path, tmp_path: Path) -> None:
     averaged = trained / "checkpoints/last.ckpt"
     more = ["--model.ema_decay", "null", "--trainer.max_epochs", 3, "--trainer.limit_train_batches", 1]
     cli("fit", *SMALL, *more, "--trainer.default_root_dir", tmp_path, "--ckpt_path", averaged)
@@ -195,7 +197,9 @@ def test_the_average_is_left_out(cli: Cli, words: list[object], trained: Path, t
     assert any(key.startswith("model_ema") for key in torch.load(averaged, weights_only=True)["state_dict"])
 
 
-def test_pretrained_is_spent(cli: Cli, words: list[object], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_pretrained_is_not_loaded_again(
+    cli: Cli, words: list[object], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     limit = ["--trainer.limit_train_batches", 1, "--trainer.max_epochs", 2, "--trainer.default_root_dir", tmp_path]
     cli(*words, "--model.pretrained", "gone.safetensors", *limit)
     assert "Not used:   model.pretrained gone.safetensors" in capsys.readouterr().out
@@ -203,10 +207,10 @@ def test_pretrained_is_spent(cli: Cli, words: list[object], capsys: pytest.Captu
     assert "pretrained: gone.safetensors" in saved.read_text()
 
 
-def test_frozen_runs_go_on(
+def test_frozen_runs_resume(
     cli: Cli, words: list[object], trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is frozen was loaded once; its checkpoint holds it."""
+    """Frozen weights come from the checkpoint and are not loaded again."""
     more = [
         *words[: words.index("--ckpt_path")], "--model.pretrained", trained / "checkpoints/best.ckpt",
         "--model.finetuning.freeze", "backbone", "--run_name", "probe", "--trainer.default_root_dir", tmp_path,
@@ -219,10 +223,10 @@ def test_frozen_runs_go_on(
 
 
 @pytest.mark.parametrize("batch_size", [5, 15])
-def test_the_schedule_goes_on_by_epochs(
+def test_the_schedule_continues_by_epochs(
     cli: Cli, words: list[object], tmp_path: Path, batch_size: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One of two epochs is done, with 3 steps of 10 images: the rate is that of half the way, and ends at the least."""
+    """After one of two epochs, with 3 steps of 10 images, the learning rate is halfway and ends at the minimum."""
     caplog.set_level("INFO")
     cli(*words, "--trainer.max_epochs", 2, "--data.batch_size", batch_size, "--trainer.default_root_dir", tmp_path,
         "--trainer.log_every_n_steps", 1)  # fmt: skip

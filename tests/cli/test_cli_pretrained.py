@@ -1,4 +1,4 @@
-"""The command line prepares images as pretrained weights want them."""
+"""The command line uses the preprocessing of pretrained weights."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +24,7 @@ Cli = Callable[..., None]
 
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file of weights of a model whose entry at timm has another normalisation, filter and crop."""
+    """Write weights of a model whose timm config has another normalization, interpolation and crop."""
     [(key, entry)] = [(k, v) for k, v in _registry._model_pretrained_cfgs.items() if k.partition(".")[0] == MODEL][:1]
     changed = replace(
         entry, mean=(0.5,) * 3, std=(0.4,) * 3, interpolation="bilinear", crop_pct=0.95, crop_mode="squash"
@@ -46,7 +46,7 @@ def test_recipes_leave_the_input_to_the_weights(recipe: Path) -> None:
 
 
 def run(cli: Cli, root: Path, *words: object) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A short run's saved ``data.input``, and the preprocessing in its checkpoint."""
+    """Return a short run's saved ``data.input``, and the preprocessing in its checkpoint."""
     cli("fit", "--config", REPO / "configs/finetune/folder.yaml", *WORDS, "--data.root", root, *words)
     folder = max(Path("runs/folder").iterdir())
     saved = yaml.safe_load((folder / "config.yaml").read_text())["data"]["init_args"]["input"]
@@ -54,7 +54,7 @@ def run(cli: Cli, root: Path, *words: object) -> tuple[dict[str, Any], dict[str,
     return saved, stored
 
 
-def test_what_the_weights_want_is_used_said_and_stored(
+def test_preprocessing_of_the_weights_is_used_printed_and_stored(
     cli: Cli,
     root: Path,
     weights: Path,
@@ -70,20 +70,20 @@ def test_what_the_weights_want_is_used_said_and_stored(
         "Input:      28 pixels, mean [0.5, 0.5, 0.5], std [0.4, 0.4, 0.4], interpolation bilinear, crop_pct 0.95, "
         f"crop_mode squash (mean, std, interpolation, crop_pct, crop_mode from timm's entry of {MODEL})\n"
     ) in capsys.readouterr().out
-    # from a checkpoint, whose own preprocessing wins over timm's entry; what is given wins over both
+    # a checkpoint's preprocessing overrides timm's config; given values override both
     checkpoint = Path("runs/folder/version_0/checkpoints/last.ckpt")
-    monkeypatch.undo()  # timm's entry is ImageNet's again
+    monkeypatch.undo()  # restores timm's config
     monkeypatch.chdir(tmp_path)
     saved, stored = run(cli, root, "--model.pretrained", checkpoint, "--data.input.crop_pct", 0.8)
     assert stored == wanted | {"image_size": 28, "crop_pct": 0.8}
     assert f"(mean, std, interpolation, crop_mode from {checkpoint})" in capsys.readouterr().out
-    # the other commands prepare images in the same way
+    # the other commands use the same preprocessing
     task = Namespace(class_path="inceptionnext_lit.tasks.ClassificationTask")
     defaults = checkpoint_defaults(read_checkpoint(checkpoint), str(checkpoint), task)["data"]["init_args"]["input"]
     assert {key: defaults[key] for key in wanted} == wanted
 
 
-def test_other_channels_and_a_mean_of_ones_own(
+def test_other_channels_and_a_given_mean(
     cli: Cli, root: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saved, _ = run(cli, root, "--model.pretrained", weights, "--data.in_chans", 1)
@@ -96,7 +96,7 @@ def test_other_channels_and_a_mean_of_ones_own(
     assert (saved["mean"], saved["std"]) == ([0.2] * 3, [0.4] * 3)
 
 
-def test_without_pretrained_weights_all_stays(cli: Cli, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_pretrained_weights_nothing_changes(cli: Cli, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved, stored = run(cli, root, "--model.pretrained", "false")
     assert saved["mean"] is None
     assert stored == {

@@ -1,4 +1,4 @@
-"""Recipes by name, and the program's own name in what it prints."""
+"""Recipes by name, and the program's name in its output."""
 
 import contextlib
 import os
@@ -35,7 +35,7 @@ def test_recipes_lists_each_with_its_first_line(capsys: pytest.CaptureFixture[st
         ("finetune/folder", "finetune/folder.yaml"),
         ("finetune/folder.yaml", "finetune/folder.yaml"),
         ("trainer/ddp", "trainer/ddp.yaml"),
-        ("configs/iso_s.yaml", "iso_s.yaml"),  # as README writes it, from any folder
+        ("configs/iso_s.yaml", "iso_s.yaml"),  # as in README, from any folder
     ],
 )
 def test_recipes_are_found_by_name_from_any_folder(
@@ -48,7 +48,7 @@ def test_recipes_are_found_by_name_from_any_folder(
     assert recipes.resolve_configs(words) == ["fit", f"--config={found}", "--x", value]
 
 
-def test_a_file_in_the_current_folder_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_in_the_current_folder_takes_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("finetune").mkdir()
     Path("finetune/folder.yaml").touch()
@@ -56,7 +56,7 @@ def test_a_file_in_the_current_folder_comes_first(tmp_path: Path, monkeypatch: p
     Path("finetune/folder").touch()
     assert recipes.find_config("finetune/folder") == "finetune/folder"
     assert recipes.find_config("{trainer: {max_epochs: 3}}") == "{trainer: {max_epochs: 3}}"
-    (tmp_path / "tiny").mkdir()  # a folder is no recipe
+    (tmp_path / "tiny").mkdir()  # a folder is not a recipe
     assert recipes.find_config("tiny") == str(REPO / "configs/tiny.yaml")
 
 
@@ -79,7 +79,7 @@ def test_a_wrong_name_lists_the_nearest(value: str, hint: str, tmp_path: Path, m
     assert str(error.value) == f"There is no file {value}, and no recipe of that name; {hint}"
 
 
-def test_a_folder_is_no_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_not_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=r"^--config is trainer, a folder; give a file in it, such as trainer/cpu_ddp"):
         recipes.find_config("trainer")
@@ -145,7 +145,7 @@ def test_the_exact_name_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert program.exact_name() == "python 'my tools/cli.py'"
 
 
-def test_a_script_that_calls_main_is_not_what_starts_a_fold(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would start itself, without end."""
+def test_folds_are_not_started_by_the_calling_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script that calls main would start itself recursively."""
     monkeypatch.setattr(sys, "argv", ["mycv.py"])
     assert program.restart_command() == [sys.executable, "-m", "inceptionnext_lit"]

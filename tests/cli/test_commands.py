@@ -28,14 +28,14 @@ Shell = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def metrics_of(run: Path) -> dict[str, list[float]]:
-    """The columns of metrics.csv without their gaps."""
+    """Return the columns of metrics.csv without empty cells."""
     with (run / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     return {name: [float(row[name]) for row in rows if row[name]] for name in rows[0]}
 
 
-def printed_figures(output: str) -> dict[str, float]:
-    """The figures that validate and test print, by name: a heading, then a line for each split."""
+def printed_metrics(output: str) -> dict[str, float]:
+    """Return the metrics that validate and test print, by name: a heading, then a line for each split."""
     lines = output.splitlines()
     [start] = [n for n, line in enumerate(lines) if line.split()[:1] == ["acc1"]]
     names = lines[start].split()
@@ -53,7 +53,7 @@ def test_a_run_leaves_config_curves_and_checkpoints(trained: Path) -> None:
         for name in ("loss", "acc1", "acc5", "macro_acc"):
             assert len(metrics[f"{stage}/{name}"]) == 2
         assert 0.3 < metrics[f"{stage}/acc1"][-1] < 1
-        # the embedded validation images are 100 of each class, so both means agree
+        # there are 100 embedded validation images per class, so both means agree
         assert metrics[f"{stage}/macro_acc"] == pytest.approx(metrics[f"{stage}/acc1"], abs=1e-4)
     assert len(metrics["train/acc1"]) == len(metrics["train/loss"]) == 2
     rates = [name for name in metrics if name.startswith("lr")]
@@ -88,9 +88,9 @@ def test_checkpoints_are_self_contained_plain_data(trained: Path) -> None:
     assert not torch.equal(raw, averaged)
 
 
-def test_validate_repeats_the_figures_of_training(trained: Path, cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+def test_validate_repeats_the_metrics_of_training(trained: Path, cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     cli("validate", "--ckpt_path", trained / "checkpoints/last.ckpt", "--data.root", "sample", "--data.num_workers", 0)
-    printed = printed_figures(capsys.readouterr().out)
+    printed = printed_metrics(capsys.readouterr().out)
     metrics = metrics_of(trained)
     for name in ("val/acc1", "val/loss", "val/macro_acc", "val_ema/acc1"):
         assert printed[name] == pytest.approx(metrics[name][-1], abs=6e-5)
@@ -99,11 +99,11 @@ def test_validate_repeats_the_figures_of_training(trained: Path, cli: Cli, capsy
 def test_test_uses_the_checkpoints_mapping(
     trained: Path, cli: Cli, make_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # three classes of ten: the folder's own numbering would be wrong
+    # three of ten classes, so the folder's own indices would be wrong
     root = make_folder(tmp_path / "data", {"test": 20}, classes=("coat", "sandal", "trouser"))
     checkpoint = trained / "checkpoints/last.ckpt"
     cli("test", "--ckpt_path", checkpoint, "--data.root", root, "--data.num_workers", 0)
-    printed = printed_figures(capsys.readouterr().out)
+    printed = printed_metrics(capsys.readouterr().out)
 
     cli("predict", "--ckpt_path", checkpoint, "--data.root", root, "--output", "p.csv", "--data.num_workers", 0)
     rows = list(csv.DictReader((tmp_path / "p.csv").open()))
@@ -186,7 +186,7 @@ def test_the_command_line_wins_over_the_checkpoint(trained: Path, cli: Cli, tmp_
     assert stored["weight_decay"] == pytest.approx(0.2)
     assert stored["name"] == "inceptionnext_iso_micro"  # from the checkpoint
     assert stored["schedule"]["warmup_epochs"] == pytest.approx(2)
-    # and what was really used, not only noted: peak and minimum are the same, and the warm-up is over
+    # check the value in use too: peak and minimum are equal, and the warm-up is over
     assert [group["weight_decay"] for group in last["optimizer_states"][0]["param_groups"]] == [0.0, 0.2]
     assert metrics_of(run)["lr"] == pytest.approx([1e-4] * 4)
 
@@ -211,7 +211,7 @@ def test_runs_without_loggers_or_checkpoints(cli: Cli, tmp_path: Path) -> None:
     assert not {name for name in files if name.startswith("runs/bare") and name.endswith(".ckpt")}
 
 
-def test_two_process_ddp_on_the_cpu(shell: Shell, tmp_path: Path, sample: Path) -> None:
+def test_ddp_with_two_ranks_on_the_cpu(shell: Shell, tmp_path: Path, sample: Path) -> None:
     done = shell(
         "fit", *SMALL, "--trainer.max_epochs", 1, "--trainer.accelerator", "cpu", "--trainer.devices", 2,
         "--trainer.strategy", "ddp", "--data.batch_size", 100, "--trainer.limit_train_batches", 3,

@@ -1,4 +1,4 @@
-"""``convert`` through the command line: what it writes and prints, and what wrong input gets."""
+"""The command ``convert``: its output, and errors for wrong input."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from inceptionnext_lit.program import exact_name
 from inceptionnext_lit.tasks import ClassificationTask
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:model.schedule.min_lr is"),  # a rate at which nothing moves
+    pytest.mark.filterwarnings("ignore:model.schedule.min_lr is"),  # a learning rate at which weights do not change
 ]
 
 MICRO = "inceptionnext_iso_micro"
@@ -30,7 +30,7 @@ Refused = Callable[..., str]
 
 @pytest.fixture
 def convert(cli: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> Convert:
-    """Runs the command in this process; returns the lines that it prints."""
+    """Run the command in this process; return the lines that it prints."""
 
     def run(*words: object) -> list[str]:
         capsys.readouterr()
@@ -44,7 +44,7 @@ def convert(cli: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> Con
 
 @pytest.fixture
 def refused(cli: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
-    """Runs the command, which must fail and leave everything as it was; returns its one line of error."""
+    """Run the command, which must fail and change nothing; return its one-line error."""
 
     def files() -> dict[str, bytes | None]:
         return {str(path): path.read_bytes() if path.is_file() else None for path in tmp_path.rglob("*")}
@@ -118,21 +118,21 @@ def test_the_next_command_runs_as_it_was_printed(
     trained_on = torch.load(tmp_path / "runs/folder/version_0/checkpoints/last.ckpt", weights_only=True)
     assert trained_on["global_step"] == 1
     for name, tensor in load_file(output).items():
-        if not name.partition(".norm.")[2].startswith(("running_", "num_")):  # one batch has moved these
+        if not name.partition(".norm.")[2].startswith(("running_", "num_")):  # changed by one batch
             torch.testing.assert_close(trained_on["state_dict"][f"model.{name}"], tensor, rtol=0, atol=1e-6)
 
 
-def test_an_old_output_is_replaced(trained: Path, convert: Convert, tmp_path: Path) -> None:
+def test_an_existing_output_is_replaced(trained: Path, convert: Convert, tmp_path: Path) -> None:
     (tmp_path / "out.safetensors").write_text("old")
     convert(trained / "checkpoints/last.ckpt", "--output", "out.safetensors")
     assert len(load_file(tmp_path / "out.safetensors")) == 51
     assert [path.name for path in tmp_path.iterdir()] == ["out.safetensors"]
 
 
-def test_in_a_process_of_its_own(
+def test_in_a_new_process(
     trained: Path, shell: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    # nothing but the checkpoint is there, and no network
+    # only the checkpoint is available, and no network
     checkpoint = shutil.copy(trained / "checkpoints/best.ckpt", tmp_path / "carried.ckpt")
     done = shell("convert", checkpoint, "--output", "x.safetensors")
     assert (done.returncode, done.stderr) == (0, "")
@@ -164,16 +164,16 @@ def test_help(cli: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> N
         (["x.ckpt", "--output"], "--output: expected one argument."),
     ],
 )
-def test_command_lines_that_are_wrong(refused: Refused, words: list[str], message: str) -> None:
+def test_wrong_command_lines(refused: Refused, words: list[str], message: str) -> None:
     assert refused(*words, code=2) == message
 
 
-def test_a_kind_of_weights_that_there_is_not(refused: Refused) -> None:
+def test_unknown_weight_set(refused: Refused) -> None:
     message = refused("x.ckpt", "--output", "x.safetensors", "--weights", "avg", code=2)
     assert message.replace("'", "") == "--weights: invalid choice: avg (choose from ema, raw)."
 
 
-def test_outputs_that_cannot_be(trained: Path, refused: Refused, tmp_path: Path) -> None:
+def test_invalid_outputs(trained: Path, refused: Refused, tmp_path: Path) -> None:
     checkpoint = trained / "checkpoints/best.ckpt"
     (tmp_path / "file").touch()
     (tmp_path / "folder.safetensors").mkdir()
@@ -196,7 +196,7 @@ def test_outputs_that_cannot_be(trained: Path, refused: Refused, tmp_path: Path)
 def test_a_folder_without_permission(
     trained: Path, refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # tests may run as root
     message = refused(trained / "checkpoints/best.ckpt", "--output", "new/x.safetensors")
     assert message == "The output new/x.safetensors cannot be written: Permission denied; give another one."
 
@@ -228,7 +228,7 @@ def test_files_that_are_not_checkpoints_of_a_classifier(trained: Path, refused: 
         )
 
 
-def test_what_convert_wrote_is_not_a_checkpoint(trained: Path, convert: Convert, refused: Refused) -> None:
+def test_output_of_convert_is_not_a_checkpoint(trained: Path, convert: Convert, refused: Refused) -> None:
     convert(trained / "checkpoints/best.ckpt", "--output", "once.safetensors")
     message = refused("once.safetensors", "--output", "twice.safetensors")
     assert re.match(
@@ -250,14 +250,14 @@ class TouchFile:
         return os.system, ("touch pwned",)
 
 
-def test_a_checkpoint_that_holds_code(refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_with_code(refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     torch.save({"state_dict": {}, "hyper_parameters": TouchFile()}, tmp_path / "evil.ckpt")
     message = refused("evil.ckpt", "--output", "x.safetensors")
     assert message.startswith("The file evil.ckpt contains code (posix.system) besides weights; it was refused")
 
 
-def test_a_model_that_is_not_known_here(trained: Path, refused: Refused, tmp_path: Path) -> None:
+def test_an_unknown_model(trained: Path, refused: Refused, tmp_path: Path) -> None:
     content = torch.load(trained / "checkpoints/best.ckpt", weights_only=True)
     content["hyper_parameters"]["name"] = "inceptionnext_iso_mikro"
     torch.save(content, tmp_path / "x.ckpt")

@@ -1,4 +1,4 @@
-"""cross_validate and the runs that it starts: they are stopped together."""
+"""The command cross_validate stops together with its runs, and checks existing folds."""
 
 import subprocess
 import time
@@ -20,7 +20,7 @@ Shell = Callable[..., subprocess.CompletedProcess[str]]
     ("name", "code"),
     [("SIGTERM", 143), ("SIGKILL", -9), pytest.param("SIGINT", 130, marks=pytest.mark.slow)],
 )
-def test_its_fold_saves_and_ends_with_it(
+def test_fold_saves_and_stops_with_the_command(
     shell: Shell, make_folder: Callable[..., Path], tmp_path: Path, name: str, code: int
 ) -> None:
     data = make_folder(tmp_path / "data", {".": 8})
@@ -54,7 +54,7 @@ def test_its_fold_saves_and_ends_with_it(
         assert f"Stopped by {name} in fold 1 of 2; the same command with --ckpt_path last continues." in done.stdout
 
 
-def test_folds_of_another_cross_validation_are_not_taken(
+def test_folds_of_another_cross_validation_are_rejected(
     make_folder: Callable[..., Path], cli: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = make_folder(tmp_path / "data", {".": 6})
@@ -77,10 +77,10 @@ def test_folds_of_another_cross_validation_are_not_taken(
     check_fold(tmp_path / "runs/cv_fold1", config, 1)
     config["data"]["init_args"]["root"] = f"{root}/"
     check_fold(tmp_path / "runs/cv_fold0", config, 0)
-    config["model"]["init_args"]["lr"] = 0.01  # of which --find_lr finds another one in each fold
+    config["model"]["init_args"]["lr"] = 0.01  # --find_lr finds another one in each fold
     check_fold(tmp_path / "runs/cv_fold0", config, 0, ignored={"lr"})
 
 
-def test_a_fold_that_was_never_validated(tmp_path: Path) -> None:
+def test_a_fold_without_validation(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no validation; train for at least one epoch"):
         best_epoch(tmp_path)

@@ -1,4 +1,4 @@
-"""What fit takes when no recipe is named."""
+"""The recipe that fit uses if none is given."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_a_model_without_weights_starts_from_random_ones() -> None:
         ["validate", "--data.root", "X"],
     ],
 )
-def test_everything_else_stays_as_it_is(words: list[str]) -> None:
+def test_other_command_lines_are_unchanged(words: list[str]) -> None:
     assert add_default_recipe(words) == (words, None)
 
 

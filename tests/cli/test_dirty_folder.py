@@ -1,4 +1,4 @@
-"""A folder with eight kinds of dirt, from doubt to labels: fit trains on what can be read, predict lists the rest."""
+"""A folder with eight types of problems: fit trains on the readable images, and predict lists the others."""
 
 import csv
 import subprocess
@@ -11,7 +11,7 @@ from tests.doctor.folders import dirty_folder
 from tests.recipes import SMALL
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:Skipped in training"),  # loader processes warn by themselves
+    pytest.mark.filterwarnings("ignore:Skipped in training"),  # loader processes emit warnings too
 ]
 
 BAD = {"train/cat/truncated.jpg", "train/cat/empty.jpg", "train/dog/text.jpg"}
@@ -27,13 +27,13 @@ def test_fit_skips_what_predict_lists(
     cli: Callable[..., None], tmp_path: Path, workers: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     root = dirty_folder(tmp_path / "data")
-    (root / "val/dog/text.jpg").rename(root / "train/dog/text.jpg")  # where it may be skipped
+    (root / "val/dog/text.jpg").rename(root / "train/dog/text.jpg")  # where skipping is allowed
     words = [*SMALL, "--data.root", root, "--data.num_workers", workers, "--trainer.max_epochs", 2]
     with pytest.raises(SystemExit) as exit_:
         cli("fit", *words)
     assert exit_.value.code == 1
     message = capfd.readouterr().err
-    assert "2 images cannot be read" in message  # a header tells no more
+    assert "2 images cannot be read" in message  # checking headers does not find more
     assert "--data.bad_images.action skip" in message
     cli("fit", *words, "--data.bad_images.action", "skip")
     run = tmp_path / "runs/quickstart/version_0"
@@ -43,12 +43,12 @@ def test_fit_skips_what_predict_lists(
     )
     cli("predict", root, "--ckpt_path", run / "checkpoints/best.ckpt", "--output", "labels.csv")
     assert listed(tmp_path / "labels.unreadable.csv", root) == BAD
-    labelled = listed(tmp_path / "labels.csv", root)
-    assert {"train/dog/print.jpg", "train/dog/deep.png", "train/bird/turned.jpg", "val/bird/copy.jpg"} <= labelled
-    assert len(labelled) == 304
+    labeled = listed(tmp_path / "labels.csv", root)
+    assert {"train/dog/print.jpg", "train/dog/deep.png", "train/bird/turned.jpg", "val/bird/copy.jpg"} <= labeled
+    assert len(labeled) == 304
 
 
-def test_what_is_skipped_is_said_in_a_sentence_alone(
+def test_warning_of_skipped_images_is_one_sentence(
     shell: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     root = dirty_folder(tmp_path / "data")

@@ -1,4 +1,4 @@
-"""``doctor`` as people run it: what it names, what it writes, how it ends, and that it changes nothing."""
+"""The command ``doctor``: its findings, reports and exit codes, and that it changes nothing."""
 
 import json
 import os
@@ -22,7 +22,7 @@ Doctor = Callable[..., tuple[object, str, str]]
 
 @pytest.fixture
 def doctor(cli: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> Doctor:
-    """Runs ``doctor WORDS``; returns the exit code, and what was printed to stdout and to stderr."""
+    """Run ``doctor WORDS``; return the exit code, stdout and stderr."""
 
     def run(*words: object) -> tuple[object, str, str]:
         capsys.readouterr()
@@ -37,19 +37,19 @@ def doctor(cli: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> Doct
 
 
 def state(root: Path) -> dict[str, tuple[int, int, int]]:
-    """Every file and folder with what would change if it were written."""
+    """Return every file and folder with properties that change when it is written."""
     status = {str(path): path.lstat() for path in [root, *root.rglob("*")]}
     return {path: (s.st_mtime_ns, s.st_size, s.st_mode) for path, s in status.items()}
 
 
 def by_kind(record: dict[str, Any]) -> dict[str, list[str]]:
-    kinds: dict[str, list[str]] = {}
+    paths: dict[str, list[str]] = {}
     for finding in record["findings"]:
-        kinds.setdefault(finding["kind"], []).extend(finding["paths"])
-    return kinds
+        paths.setdefault(finding["kind"], []).extend(finding["paths"])
+    return paths
 
 
-def test_eight_kinds_of_dirt_are_named(tmp_path: Path, doctor: Doctor) -> None:
+def test_eight_types_of_problems_are_found(tmp_path: Path, doctor: Doctor) -> None:
     root = dirty_folder(tmp_path / "data")
     before = state(root)
     code, out, error = doctor(root, "--output", "report.json")
@@ -77,7 +77,7 @@ def test_eight_kinds_of_dirt_are_named(tmp_path: Path, doctor: Doctor) -> None:
         "Report: report.json",
     ):
         assert f"\n{line}" in out
-    assert out.count("\n  → ") == 6  # each with the way out
+    assert out.count("\n  → ") == 6  # each with a suggestion
 
 
 def test_the_json_report(tmp_path: Path, doctor: Doctor) -> None:
@@ -125,10 +125,10 @@ def test_a_clean_folder(tmp_path: Path, doctor: Doctor) -> None:
     assert lines[-1] == "No problems, 0 notes."
 
 
-def test_the_embedded_images_have_no_problem(doctor: Doctor) -> None:
+def test_the_embedded_images_have_no_problems(doctor: Doctor) -> None:
     code, out, _ = doctor("sample")
     assert (code, out.splitlines()[-1]) == (0, "No problems, 1 note.")
-    assert "  train/dress/03568.png, train/dress/05448.png look the same." in out  # the same dress, a little brighter
+    assert "  train/dress/03568.png, train/dress/05448.png look the same." in out  # the same dress, slightly brighter
 
 
 def test_a_folder_called_sample_is_reached_by_its_path(
@@ -207,7 +207,7 @@ def test_the_page_shows_duplicates_and_loads_nothing(tmp_path: Path, doctor: Doc
         ([], 2, "python cli.py doctor needs FOLDER; see its --help."),
     ],
 )
-def test_wrong_words(doctor: Doctor, tmp_path: Path, words: list[str], code: int, message: str) -> None:
+def test_wrong_arguments(doctor: Doctor, tmp_path: Path, words: list[str], code: int, message: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "hollow/train/cat").mkdir(parents=True)
     got = doctor(*words)
@@ -216,7 +216,7 @@ def test_wrong_words(doctor: Doctor, tmp_path: Path, words: list[str], code: int
     assert got[2].count("\n") == 1
 
 
-def test_a_terminal_that_knows_ascii_only(tmp_path: Path) -> None:
+def test_an_ascii_terminal(tmp_path: Path) -> None:
     root = clean_folder(tmp_path / "data")
     (root / "train/cat/ü.jpg").touch()
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
@@ -244,7 +244,7 @@ def test_a_run_that_is_stopped_leaves_no_process(tmp_path: Path, sign: int, code
         run.send_signal(sign)
         out, error = run.communicate(timeout=30)
     assert (run.returncode, out) == (code, "")
-    if sign == signal.SIGINT:  # after a kill, Python's own watcher of resources has a remark
+    if sign == signal.SIGINT:  # after a kill, Python's resource tracker prints a warning
         assert error == "Interrupted; nothing was changed.\n"
     wait_until(lambda: not [child for child in found if Path(f"/proc/{child}").exists()], seconds=60)
 

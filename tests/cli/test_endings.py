@@ -1,4 +1,4 @@
-"""How commands end that are interrupted, or whose terminal is closed."""
+"""How commands end if they are interrupted or their terminal is closed."""
 
 import os
 import pty
@@ -42,7 +42,7 @@ def test_an_interrupt_while_libraries_are_imported(command: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_an_evaluation_that_is_stopped(
+def test_an_interrupted_evaluation(
     cli: Cli, trained: Path, name: str, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = "--trainer.callbacks"
@@ -59,7 +59,7 @@ def test_an_evaluation_that_is_stopped(
 
 
 @pytest.mark.slow
-def test_a_terminal_that_is_closed(make_folder: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_closed_terminal(make_folder: Callable[..., Path], tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data", {"train": 8, "val": 3})
     place = "--trainer.callbacks"
     words = ["fit", *SMALL, "--data.root", root, "--data.batch_size", 3, "--trainer.max_epochs", 100000]

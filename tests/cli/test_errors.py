@@ -1,4 +1,4 @@
-"""What wrong input gets: one sentence that names the thing and the way out, an exit code, nothing half-written."""
+"""Wrong input gets one sentence that says what is wrong and what to do, an exit code, and leaves no partial files."""
 
 import os
 import re
@@ -19,7 +19,7 @@ MakeFolder = Callable[..., Path]
 
 @pytest.fixture
 def refused(cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs a command that must fail; returns its one line of error."""
+    """Run a command that must fail; return its one-line error."""
 
     def run(*words: object, code: int = 1) -> str:
         before = sorted(tmp_path.rglob("*"))
@@ -41,7 +41,7 @@ def folder(make_folder: MakeFolder, tmp_path: Path) -> Path:
     return make_folder(tmp_path / "data", {"train": 8, "val": 4})
 
 
-def test_imagenet_that_is_not_there(refused: Callable[..., str], tmp_path: Path) -> None:
+def test_a_missing_imagenet(refused: Callable[..., str], tmp_path: Path) -> None:
     message = refused("fit", "--config", REPO / "configs/iso_s.yaml", "--data.root", "no/such/imagenet")
     assert "no/such/imagenet does not exist" in message
     assert "ROOT/train/CLASS/*.jpg" in message
@@ -153,7 +153,7 @@ def test_model_arguments_that_the_model_does_not_take(refused: Callable[..., str
         (["--ckpt_pth", "x"], "ckpt_pth", "ckpt_path"),
     ],
 )
-def test_misspelt_and_abbreviated_keys(
+def test_misspelled_and_abbreviated_keys(
     refused: Callable[..., str], words: list[object], wrong: str, right: str
 ) -> None:
     message = refused("fit", *words, code=2)
@@ -171,7 +171,7 @@ def test_misspelt_and_abbreviated_keys(
         ("data:\n  augmentation:\n    erasin: 1\n", "data.augmentation.erasin", "data.augmentation.erasing"),
     ],
 )
-def test_misspelt_keys_in_a_recipe(
+def test_misspelled_keys_in_a_recipe(
     refused: Callable[..., str], tmp_path: Path, text: str, wrong: str, right: str
 ) -> None:
     (tmp_path / "recipe.yaml").write_text(text)
@@ -180,7 +180,7 @@ def test_misspelt_keys_in_a_recipe(
     assert right in message
 
 
-def test_values_of_the_wrong_kind(refused: Callable[..., str]) -> None:
+def test_values_of_the_wrong_type(refused: Callable[..., str]) -> None:
     assert refused("fit", "--model.lr", "fast", code=2) == "model.lr: Expected float or one of 'auto'. Got value: fast"
     message = refused("fit", "--data.augmentation", "srong", code=2)
     assert message.startswith("data.augmentation: ")
@@ -198,7 +198,7 @@ def test_values_of_the_wrong_kind(refused: Callable[..., str]) -> None:
         message
         == "checkpoint.monitor is 'val_acc1', which is not logged; did you mean val/acc1 or val/acc5 or val/macro_acc?"
     )
-    assert "val_ema/acc1" in refused("fit", *SMALL, "--checkpoint.monitor", "val_ema/acc1")  # no average is kept
+    assert "val_ema/acc1" in refused("fit", *SMALL, "--checkpoint.monitor", "val_ema/acc1")  # without averaged weights
 
 
 def test_an_output_folder_that_cannot_be_written(refused: Callable[..., str], tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_predicting_on_several_devices(refused: Callable[..., str], trained: Pat
     assert "one device, not 2" in message
 
 
-def test_strategies_that_copy_the_process(refused: Callable[..., str], folder: Path) -> None:
+def test_strategies_that_fork_or_spawn(refused: Callable[..., str], folder: Path) -> None:
     words = ["--data.root", folder, "--data.batch_size", 4, "--trainer.accelerator", "cpu", "--trainer.devices", 2]
     message = refused("fit", *SMALL, *words, "--trainer.strategy", "ddp_notebook")
     assert message == (
@@ -240,7 +240,7 @@ def test_strategies_that_copy_the_process(refused: Callable[..., str], folder: P
         check_start_method(name)
 
 
-def test_checkpoints_that_are_none(refused: Callable[..., str], tmp_path: Path) -> None:
+def test_files_that_are_not_checkpoints(refused: Callable[..., str], tmp_path: Path) -> None:
     assert "There is no checkpoint at nope.ckpt" in refused("predict", "--ckpt_path", "nope.ckpt")
     assert "--ckpt_path" in refused("predict", "--data.root", "sample")
     (tmp_path / "empty.ckpt").touch()
@@ -255,7 +255,7 @@ class TouchFile:
 
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
-def test_a_checkpoint_that_holds_code(
+def test_a_checkpoint_with_code(
     refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
@@ -272,7 +272,7 @@ def test_predict_without_images_and_to_nowhere(refused: Callable[..., str], trai
     assert message == "--output is labels.txt; it must end in .csv, .jsonl, .json or .parquet."
 
 
-def test_words_where_keys_are_expected(refused: Callable[..., str], trained: Path, sample: Path) -> None:
+def test_arguments_that_are_not_keys(refused: Callable[..., str], trained: Path, sample: Path) -> None:
     for command in ("fit", "validate", "test"):
         message = refused(command, "photos", "--data.root", "sample", code=2)
         assert message.startswith("A key is expected instead of 'photos'; keys begin with --")

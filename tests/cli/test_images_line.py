@@ -1,4 +1,4 @@
-"""What is said of the images before a command begins, and which of them an evaluation uses."""
+"""The line about the images that a command prints first, and which images an evaluation uses."""
 
 import shutil
 from collections.abc import Callable
@@ -16,7 +16,7 @@ TRAIN = ["--trainer.max_epochs", 1, "--data.batch_size", 3, "--data.split.val_fr
 
 @pytest.fixture
 def said(cli: Cli, capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
-    """Runs a command; returns what it says of its images."""
+    """Run a command; return its lines about the images."""
 
     def run(*words: object) -> list[str]:
         capsys.readouterr()
@@ -30,7 +30,7 @@ HEADS = ("Images:     ", "Not used:   ", "Ignored:    ")
 BEST = "runs/quickstart/version_0/checkpoints/last.ckpt"
 
 
-@pytest.mark.filterwarnings("ignore:The checkpoint was trained on the images of")  # which it was
+@pytest.mark.filterwarnings("ignore:The checkpoint was trained on the images of")  # intended
 def test_a_folder_without_splits(
     said: Callable[..., list[str]], tmp_path: Path, make_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -41,7 +41,7 @@ def test_a_folder_without_splits(
         "Images:     12 training images of 3 classes in photos/; 12 held back from the same folders for validation",
         "Ignored:    1 image in @eaDir (1)",
     ]
-    # the run's own images: its own share of them, from anywhere, whatever the default is
+    # the run's own images: its own validation share, from any folder and for any default
     own = "Images:     12 images of 3 classes, held back from training, in {}/"
     for root in ("photos", tmp_path / "photos"):
         assert said("validate", "--ckpt_path", BEST, "--data.root", root)[0] == own.format(root)
@@ -63,10 +63,10 @@ def test_a_folder_without_splits(
     assert "There is no validation split: alone/val was not found" in capsys.readouterr().err
 
 
-def test_what_was_held_back_is_known_by_its_images(
+def test_held_back_images_are_recognized_by_their_content(
     said: Callable[..., list[str]], tmp_path: Path, make_folder: Callable[..., Path]
 ) -> None:
-    """Not by where they lie; and where they have changed, nothing is claimed of them."""
+    """They are not recognized by their path, and changed images are not recognized at all."""
     root = make_folder(tmp_path / "photos", {".": 8})
     said("fit", *SMALL, *TRAIN, "--data.root", root)
     moved = root.rename(tmp_path / "elsewhere")
@@ -89,7 +89,7 @@ def test_what_was_held_back_is_known_by_its_images(
     assert lines == [f"Images:     24 images of 3 classes in {moved}/{trained_on}"]
 
 
-def test_weights_that_know_the_validation_images(
+def test_weights_trained_on_the_validation_images(
     said: Callable[..., list[str]], tmp_path: Path, make_folder: Callable[..., Path]
 ) -> None:
     root = make_folder(tmp_path / "photos", {".": 8})
@@ -103,7 +103,7 @@ def test_weights_that_know_the_validation_images(
         said(*words, "--data.split.seed", 1)
 
 
-def test_an_orientation_that_is_ignored_is_said() -> None:
+def test_an_ignored_orientation_is_printed() -> None:
     shown = Preprocessing(image_size=28, crop_pct=1.0, interpolation="bicubic", mean=[0.5], std=[0.5], exif="ignore")
     assert describe_input(shown, "") == (
         "Input:      28 pixels, mean [0.5], std [0.5], interpolation bicubic, crop_pct 1.0, crop_mode center, EXIF "
@@ -131,7 +131,7 @@ def test_splits_under_other_names(
     assert said("test", "--ckpt_path", BEST, "--data.root", "archive")[0].startswith(
         f"Images:     9 images of 3 classes in {place}/testing/"
     )
-    # the training split itself, of which nothing was held back
+    # the training split itself, without held-back images
     assert said("validate", "--ckpt_path", BEST, "--data.root", f"{place}/Training")[0].startswith(
         f"Images:     12 images of 3 classes in {place}/Training/"
     )

@@ -1,4 +1,4 @@
-"""Runs that are killed, signalled or fail, and what is left of them."""
+"""Runs that are killed, receive a signal or fail, and what they leave."""
 
 import csv
 import re
@@ -31,7 +31,7 @@ def root(make_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
 
 
 def words(root: Path) -> list[str]:
-    """Three epochs of four steps with everything random on; 24 images, 2 × 3 a step."""
+    """Three epochs of four steps with all random augmentation; 24 images, 2 × 3 per step."""
     return [
         "fit", *SMALL, "--data.root", str(root), "--data.batch_size", "3", "--trainer.accumulate_grad_batches", "2",
         "--trainer.max_epochs", "3", "--trainer.accelerator", "cpu", "--trainer.log_every_n_steps", "1",
@@ -50,7 +50,7 @@ def at(moment: str, number: int, what: str, rank: int = 0) -> list[str]:
 
 def start(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     done = run_cli(arguments, folder)
-    deadline = time.monotonic() + 30  # loader processes look for their parent every few seconds
+    deadline = time.monotonic() + 30  # loader processes check for their parent every few seconds
     while mine := [p.pid for p in psutil.process_iter(["cwd"]) if p.info["cwd"] == str(folder)]:
         assert time.monotonic() < deadline, f"orphans: {mine}"
         time.sleep(0.2)
@@ -68,13 +68,13 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def points(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """TensorBoard's curves."""
+    """Return TensorBoard's curves."""
     events = EventAccumulator(str(folder / "runs/quickstart/version_0")).Reload()
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
 def assert_same_run(folder: Path, whole: Path) -> None:
-    """The same weights bit by bit, raw and averaged, and the same curves."""
+    """Check for bitwise equal weights, raw and averaged, and equal curves."""
     state, expected = last(folder), last(whole)
     assert state["global_step"] == expected["global_step"]
     assert state["state_dict"].keys() == expected["state_dict"].keys()
@@ -91,7 +91,7 @@ def assert_same_run(folder: Path, whole: Path) -> None:
 
 @pytest.fixture(scope="module")
 def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that nothing happened to."""
+    """Return the folder of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
     done = start(folder, *words(root), *ONE_PROCESS)
     assert done.returncode == 0, done.stderr
@@ -109,7 +109,7 @@ KILLS = [
     ("batch", 11, 2),  # in the middle of an epoch and of an accumulation
     ("batch", 16, 0),  # an epoch's last batch
     ("validating", 2, 2),
-    ("saving", 2, 0),  # the second save: last.ckpt of step 4, complete but not yet in its place
+    ("saving", 2, 0),  # the second save: last.ckpt of step 4, complete but not renamed yet
     ("saving", 4, 0),
 ]
 
@@ -149,14 +149,14 @@ def test_killed_and_continued_by_steps(root: Path, tmp_path: Path, moment: str, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("rank", "moment", "number"), [(0, "batch", 7), (1, "batch", 7), (1, "validating", 2)])
-def test_two_processes_killed_and_continued(root: Path, tmp_path: Path, rank: int, moment: str, number: int) -> None:
+def test_two_ranks_killed_and_continued(root: Path, tmp_path: Path, rank: int, moment: str, number: int) -> None:
     run = [*words(root), *TWO_PROCESSES]
     (tmp_path / "whole").mkdir()
     assert start(tmp_path / "whole", *run).returncode == 0
     (tmp_path / "killed").mkdir()
     killed = start(tmp_path / "killed", *run, *at(moment, number, "SIGKILL", rank))
     assert killed.returncode != 0
-    assert time.time() - float((tmp_path / "killed/moment").read_text()) < 60  # a promise of the README's
+    assert time.time() - float((tmp_path / "killed/moment").read_text()) < 60  # as README says
     continued(tmp_path / "killed", *run)
     assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
@@ -186,7 +186,7 @@ def test_a_signal_saves_within_a_batch_and_sets_the_exit_code(
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_of_two_processes_stops_both(root: Path, tmp_path: Path) -> None:
+def test_a_signal_to_one_of_two_ranks_stops_both(root: Path, tmp_path: Path) -> None:
     for rank in (0, 1):
         folder = tmp_path / str(rank)
         folder.mkdir()
@@ -198,7 +198,7 @@ def test_a_signal_to_one_of_two_processes_stops_both(root: Path, tmp_path: Path)
 
 
 def refused(cli: Cli, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """The one line of error of a run that fails, in this process."""
+    """Return the one-line error of a run that fails in this process."""
     with pytest.raises(SystemExit) as exit_:
         cli(*arguments)
     assert exit_.value.code == 1
@@ -216,9 +216,7 @@ def test_a_full_disk(root: Path, tmp_path: Path, cli: Cli, capsys: pytest.Captur
     assert last(tmp_path)["global_step"] >= 4
 
 
-def test_a_loss_that_is_no_number_stops_the_run(
-    root: Path, tmp_path: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_nan_loss_stops_the_run(root: Path, tmp_path: Path, cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     error = refused(cli, capsys, *words(root), *ONE_PROCESS, *at("batch", 12, "nan"))
     assert "The training loss is nan in step 6 (epoch 2, batch 4, lr 0.00" in error
     assert error.count(f"{root}/train/") == 3
@@ -228,7 +226,7 @@ def test_a_loss_that_is_no_number_stops_the_run(
 
 
 class LateOnTheCpu(Pending):
-    """A number that comes as late as a GPU's."""
+    """A value that is available as late as a GPU's."""
 
     def __init__(self, value: torch.Tensor) -> None:
         super().__init__(value)
@@ -236,7 +234,7 @@ class LateOnTheCpu(Pending):
 
 
 @pytest.mark.parametrize("every_n_steps", [2, 100])
-def test_a_loss_that_is_read_a_batch_later_stops_the_run_all_the_same(
+def test_a_nan_loss_that_is_read_a_batch_later_stops_the_run(
     root: Path, tmp_path: Path, cli: Cli, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     every_n_steps: int,
 ) -> None:  # fmt: skip
@@ -252,7 +250,7 @@ def test_a_loss_that_is_read_a_batch_later_stops_the_run_all_the_same(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_loss_that_is_no_number_on_one_process_stops_all(root: Path, tmp_path: Path, rank: int) -> None:
+def test_a_nan_loss_on_one_rank_stops_all(root: Path, tmp_path: Path, rank: int) -> None:
     run = [*words(root), *TWO_PROCESSES, "--data.batch_size", 6, "--trainer.accumulate_grad_batches", 1]
     stopped = start(tmp_path, *run, *at("batch", 4, "nan", rank))
     assert stopped.returncode not in (0, -signal.SIGKILL)
@@ -264,7 +262,7 @@ def test_a_loss_that_is_no_number_on_one_process_stops_all(root: Path, tmp_path:
     assert len((tmp_path / "runs/quickstart/version_0/not_finite.txt").read_text().splitlines()) == 6
 
 
-def test_memory_that_runs_out(root: Path, cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+def test_out_of_memory(root: Path, cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     error = refused(cli, capsys, *words(root), *ONE_PROCESS, *at("batch", 3, "memory"))
     assert error.startswith("error: Out of memory with batches of 3 images (data.batch_size)")
     assert "--data.batch_size 1" in error
@@ -281,8 +279,13 @@ def test_a_loader_process_that_dies(root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_process_that_is_stopped_is_named_and_ended(root: Path, tmp_path: Path) -> None:
-    run = [*words(root), *TWO_PROCESSES, "--strategy_timeout", 90]  # on a busy machine the second one needs it to start
+def test_a_stopped_rank_is_named_and_ended(root: Path, tmp_path: Path) -> None:
+    run = [
+        *words(root),
+        *TWO_PROCESSES,
+        "--strategy_timeout",
+        90,
+    ]  # enough for the second rank to start on a busy machine
     stopped = start(tmp_path, *run, *at("batch", 5, "SIGSTOP", 1))
     assert stopped.returncode == 1
     [error] = [line for line in stopped.stderr.splitlines() if line.startswith("error")]
@@ -292,7 +295,7 @@ def test_a_process_that_is_stopped_is_named_and_ended(root: Path, tmp_path: Path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_an_error_of_one_process_ends_all(root: Path, tmp_path: Path, rank: int) -> None:
+def test_an_error_of_one_rank_ends_all(root: Path, tmp_path: Path, rank: int) -> None:
     stopped = start(tmp_path, *words(root), *TWO_PROCESSES, *at("batch", 5, "raise", rank))
     assert stopped.returncode != 0
     assert time.time() - float((tmp_path / "moment").read_text()) < 60

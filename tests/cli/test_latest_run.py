@@ -1,4 +1,4 @@
-"""--ckpt_path last: what it finds, what it says, and what it leaves alone."""
+"""The checkpoint and run that --ckpt_path last finds, what it prints, and what it does not change."""
 
 import csv
 import re
@@ -36,7 +36,7 @@ def column(name: str) -> list[tuple[int, float]]:
         return [(int(row["step"]), float(row[name])) for row in csv.DictReader(file) if row[name]]
 
 
-def test_the_run_goes_on_in_its_folder(
+def test_the_run_continues_in_its_folder(
     cli: Cli, words: list[object], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cli(*words)
@@ -64,11 +64,11 @@ def test_the_run_goes_on_in_its_folder(
 
 
 def test_nothing_to_continue_yet(cli: Cli, words: list[object]) -> None:
-    cli(*words, "--ckpt_path", "last")  # as a batch job gives it from the first time on
+    cli(*words, "--ckpt_path", "last")  # as in the first start of a batch job
     assert read("last.ckpt")["global_step"] == 4
 
 
-def test_a_run_without_a_checkpoint_is_begun_again_in_its_folder(cli: Cli, words: list[object]) -> None:
+def test_a_run_without_a_checkpoint_restarts_in_its_folder(cli: Cli, words: list[object]) -> None:
     cli(*words)
     expected = read("last.ckpt")["state_dict"]
     shutil.rmtree(RUN / "checkpoints")
@@ -78,7 +78,7 @@ def test_a_run_without_a_checkpoint_is_begun_again_in_its_folder(cli: Cli, words
     assert [step for step, _ in column("train/loss_step")] == list(range(4))
 
 
-def test_a_finished_run_is_left_alone(cli: Cli, words: list[object], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_run_is_not_changed(cli: Cli, words: list[object], capsys: pytest.CaptureFixture[str]) -> None:
     cli(*words)
     before = (RUN / "checkpoints/last.ckpt").read_bytes()
     with pytest.raises(SystemExit) as exit_:
@@ -92,11 +92,11 @@ def test_a_finished_run_is_left_alone(cli: Cli, words: list[object], capsys: pyt
     ("content", "reason"),
     [
         (b"", "is empty (0 bytes)"),
-        (None, "is not a checkpoint, or is damaged"),  # cut off in the middle
+        (None, "is not a checkpoint, or is damaged"),  # truncated
         (b"my holiday diary", "is not a checkpoint, or is damaged"),
     ],
 )
-def test_a_broken_last_checkpoint_is_named_and_the_newest_good_one_used(
+def test_a_damaged_last_checkpoint_is_reported_and_the_newest_good_one_used(
     cli: Cli, words: list[object], capsys: pytest.CaptureFixture[str], content: bytes | None, reason: str
 ) -> None:
     cli(*words)
@@ -133,7 +133,7 @@ def test_other_commands_take_last_too(cli: Cli, words: list[object], capsys: pyt
     assert "There is no run with a checkpoint in runs/other" in capsys.readouterr().err
 
 
-def test_what_has_changed_is_said_and_the_command_line_wins(
+def test_changes_are_printed_and_the_command_line_wins(
     cli: Cli, words: list[object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     cli(*words)
@@ -154,12 +154,12 @@ def test_a_random_seed_is_drawn_once(cli: Cli, words: list[object], monkeypatch:
     cli(*words, "--seed_everything", "true")
     seed = read("last.ckpt")["run"]["seed_everything"]
     assert seed != 0
-    monkeypatch.delenv("PL_GLOBAL_SEED")  # as in a process of its own
+    monkeypatch.delenv("PL_GLOBAL_SEED")  # as in a new process
     cli(*words, "--seed_everything", "true", "--trainer.max_epochs", 2, "--ckpt_path", "last")
     assert read("last.ckpt")["run"]["seed_everything"] == seed
 
 
-def test_what_a_kill_in_a_save_left_behind_is_removed(cli: Cli, words: list[object]) -> None:
+def test_partial_files_of_a_killed_save_are_removed(cli: Cli, words: list[object]) -> None:
     cli(*words)
     leftover = RUN / "checkpoints/.last.ckpt.abc.partial"
     leftover.write_bytes(b"half")

@@ -1,4 +1,4 @@
-"""Settings that Lightning or torch cannot use: one sentence each, or they work; --debug shows the traceback."""
+"""Settings that Lightning or torch rejects get one sentence, or work; --debug shows the traceback."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ SHORT = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--t
 
 @pytest.fixture
 def error_of(cli: Cli, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs a command that must fail; returns what it says on stderr, which is one line."""
+    """Run a command that must fail; return its one line on stderr."""
 
     def run(*words: object) -> str:
         with pytest.raises(SystemExit) as exit_:
@@ -59,7 +59,7 @@ def error_of(cli: Cli, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]
         ),
     ],
 )
-def test_a_setting_that_cannot_be_used(error_of: Callable[..., str], words: list[object], message: str) -> None:
+def test_a_rejected_setting(error_of: Callable[..., str], words: list[object], message: str) -> None:
     said = error_of("fit", *SMALL, *words)
     assert said.startswith(message)
     assert len(said) < len(message) + 60
@@ -77,7 +77,7 @@ def test_a_single_value_for_batch_norm(
 
 
 @pytest.mark.parametrize("first", ["typing.Union[int, float]", "typing.Union[float, int]"])
-def test_one_batch_is_not_all_of_them_whatever_was_imported_before(first: str, tmp_path: Path) -> None:
+def test_one_batch_is_not_all_batches_for_any_order_of_imports(first: str, tmp_path: Path) -> None:
     words = ["fit", "--config", "quickstart", "--trainer.limit_train_batches", "1", "--trainer.val_check_interval=0.5"]
     script = (
         f"import typing; typing.Optional[{first}]\n"
@@ -89,7 +89,7 @@ def test_one_batch_is_not_all_of_them_whatever_was_imported_before(first: str, t
     assert repr(settings["val_check_interval"]) == "0.5"
 
 
-def test_one_callback_needs_no_list(cli: Cli, tmp_path: Path) -> None:
+def test_a_single_callback_without_a_list(cli: Cli, tmp_path: Path) -> None:
     cli("fit", *SMALL, *SHORT, "--trainer.callbacks", "LearningRateMonitor", "--trainer.log_every_n_steps", 1)
     assert len(metrics_of(tmp_path / "runs/quickstart/version_0")["lr-AdamW/pg1"]) == 2
 
@@ -107,7 +107,7 @@ def test_debug_shows_the_traceback(
     assert error.splitlines()[-1].startswith("error: There is no trainer.strategy 'dpp'; ")
 
 
-def test_errors_of_ones_own_code_keep_their_traceback() -> None:
+def test_errors_of_user_code_keep_their_traceback() -> None:
     def broken() -> None:
         raise ValueError("a defect")
 

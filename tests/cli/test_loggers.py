@@ -1,4 +1,4 @@
-"""A run's figures in its own folder, and wherever a recipe's one line says."""
+"""A run's metrics in its folder, and in the loggers that a recipe adds."""
 
 import csv
 import sqlite3
@@ -55,7 +55,7 @@ def test_weights_and_biases_by_one_line(
     assert {path.name for path in tmp_path.iterdir()} == {"runs"}
 
 
-def test_a_logger_whose_package_is_missing(
+def test_a_logger_with_a_missing_package(
     cli: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     class Missing:
@@ -84,19 +84,19 @@ def test_rows_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
     assert kept(rows=2, pending=({"epoch": 0, "train/loss": 1.5, "step": 1},))[2:] == [("epoch", "train/loss", "step")]
     assert len(kept(rows=7)) == 7
     assert kept(rows=0) == []
-    assert len(kept(step=2)) == 4  # of a checkpoint that does not tell
-    path.write_text(path.read_text() + "4,0.")  # killed while it wrote this row
+    assert len(kept(step=2)) == 4  # for a checkpoint without this number
+    path.write_text(path.read_text() + "4,0.")  # killed while writing this row
     assert len(kept(rows=9)) == 7
     assert kept_rows(tmp_path / "none.csv", Continuation(0, None, rows=2)) == []
 
 
-def test_rows_of_a_continued_run_outlive_a_second_kill(tmp_path: Path) -> None:
+def test_rows_of_a_continued_run_survive_a_second_kill(tmp_path: Path) -> None:
     path = tmp_path / "runs/a/version_0/metrics.csv"
     path.parent.mkdir(parents=True)
     path.write_text("loss,step\n1.5,0\n1.4,1\n1.3,2\n")
     logger = ContinuedCSVLogger(str(tmp_path / "runs"), "a", 0, Continuation(0, None, rows=2))
     logger.log_metrics({"loss": 1.2, "acc": 0.5}, step=2)
-    assert path.read_text().split() == ["loss,step", "1.5,0", "1.4,1"]  # killed now, it would keep these
+    assert path.read_text().split() == ["loss,step", "1.5,0", "1.4,1"]  # what a kill at this point leaves
     logger.save()
     assert path.read_text().split() == ["acc,loss,step", ",1.5,0", ",1.4,1", "0.5,1.2,2"]
     logger.log_metrics({"new": 1.0}, step=3)
@@ -107,7 +107,7 @@ def test_rows_of_a_continued_run_outlive_a_second_kill(tmp_path: Path) -> None:
     assert path.read_text().split() == ["acc,loss,step", ",1.5,0", ",1.4,1", "0.5,1.2,2"]
 
 
-def test_a_saved_recipe_holds_what_was_given_and_no_places_of_its_run(
+def test_a_saved_recipe_has_the_given_values_and_no_paths_of_its_run(
     cli: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -1,4 +1,4 @@
-"""What is no number never becomes a label: images for which the outputs are not finite, weights that are NaN."""
+"""NaN and Inf never become labels: images with outputs that are not finite, and NaN weights."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ REASON = "the model's outputs for it are NaN or infinite"
 
 @pytest.fixture
 def overflowing(trained: Path, tmp_path: Path) -> Path:
-    """A checkpoint of finite weights that takes black images only; any other overflows in its first layer."""
+    """Write a checkpoint with finite weights that overflows in its first layer, except on black images."""
     checkpoint = torch.load(trained / "checkpoints/best.ckpt", weights_only=True)
     checkpoint["hyper_parameters"]["data_spec"]["preprocessing"] |= {"mean": [0.0] * 3, "std": [1.0] * 3}
     for name, tensor in checkpoint["state_dict"].items():
@@ -33,7 +33,7 @@ def overflowing(trained: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def photos(sample: Path, tmp_path: Path) -> Path:
-    """A black image between two others, as a validation and a test split of one class."""
+    """Write a black image and two others, as a validation and a test split of one class."""
     from PIL import Image
 
     folder = tmp_path / "data/val/bag"
@@ -47,7 +47,7 @@ def photos(sample: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json", ".parquet"])
-def test_predict_lists_them(
+def test_predict_lists_images_that_overflow(
     cli: Cli, overflowing: Path, photos: Path, suffix: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cli("predict", photos / "val", "--ckpt_path", overflowing, "--output", f"out{suffix}", *FEW)
@@ -71,7 +71,9 @@ def test_predict_lists_them(
     ]
 
 
-def test_none_gets_a_prediction(cli: Cli, overflowing: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_without_any_finite_output(
+    cli: Cli, overflowing: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (photos / "val/bag/b.png").write_text("no image")
     with pytest.raises(SystemExit) as exit_:
         cli("predict", photos / "val", "--ckpt_path", overflowing, "--output", "out.json", *FEW)
@@ -81,7 +83,7 @@ def test_none_gets_a_prediction(cli: Cli, overflowing: Path, photos: Path, capsy
 
 
 @pytest.mark.parametrize(("command", "split"), [("validate", "val"), ("test", "test")])
-def test_an_evaluation_names_them(
+def test_an_evaluation_names_images_that_overflow(
     cli: Cli, overflowing: Path, photos: Path, command: str, split: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_:
@@ -93,7 +95,7 @@ def test_an_evaluation_names_them(
     assert "acc1" not in printed.out
 
 
-def test_the_classifier_names_them(overflowing: Path, photos: Path) -> None:
+def test_the_classifier_names_images_that_overflow(overflowing: Path, photos: Path) -> None:
     classifier = load_classifier(overflowing, device="cpu")
     a, b, c = (str(photos / f"val/bag/{name}.png") for name in "abc")
     [prediction] = classifier.predict(b)
@@ -107,7 +109,7 @@ def test_the_classifier_names_them(overflowing: Path, photos: Path) -> None:
 
 @pytest.mark.parametrize("prefix", ["model.", "model_ema."])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers(
+def test_nan_weights(
     cli: Cli, trained: Path, tmp_path: Path, prefix: str, value: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)

@@ -1,4 +1,4 @@
-"""``--optimizer`` and ``--lr_scheduler`` as LightningCLI takes them."""
+"""LightningCLI's ``--optimizer`` and ``--lr_scheduler``."""
 
 import csv
 from collections.abc import Callable
@@ -20,7 +20,7 @@ EXPONENTIAL = ["--lr_scheduler", "ExponentialLR", "--lr_scheduler.gamma", 0.5]
 
 @pytest.fixture
 def words(make_folder: Callable[..., Path], tmp_path: Path) -> list[object]:
-    """Two epochs of two steps."""
+    """Return the arguments of two epochs of two steps."""
     root = make_folder(tmp_path / "data", {"train": 4, "val": 2}, classes=("bag", "coat", "sandal"))
     return ["fit", *SMALL, "--data.root", root, "--data.batch_size", 6, "--trainer.max_epochs", 2]
 
@@ -64,7 +64,7 @@ def test_both_become_options_of_the_task(
     assert all(torch.equal(value, second[key]) for key, value in first.items())
 
 
-def test_they_stand_in_a_recipe_too(cli: Cli, words: list[object], tmp_path: Path) -> None:
+def test_both_in_a_recipe(cli: Cli, words: list[object], tmp_path: Path) -> None:
     recipe = {
         "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.2, "momentum": 0.9, "weight_decay": 0.01}},
         "lr_scheduler": {
@@ -75,7 +75,7 @@ def test_they_stand_in_a_recipe_too(cli: Cli, words: list[object], tmp_path: Pat
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(recipe))
     words += ["--config", tmp_path / "mine.yaml", "--trainer.max_epochs", 3, "--trainer.log_every_n_steps", 1]
     cli(*words)
-    assert rates(tmp_path) == pytest.approx([0.2, 0.2, 0.05, 0.05, 0.0125, 0.0125])  # no loss is good enough
+    assert rates(tmp_path) == pytest.approx([0.2, 0.2, 0.05, 0.05, 0.0125, 0.0125])  # no loss counts as an improvement
     state = stored(tmp_path)
     assert state["hyper_parameters"]["schedule"]["kwargs"] == {
         "monitor": "val/loss", "patience": 0, "threshold": 1.0, "factor": 0.25,
@@ -84,7 +84,7 @@ def test_they_stand_in_a_recipe_too(cli: Cli, words: list[object], tmp_path: Pat
     cli("validate", *words[1:-4], "--ckpt_path", run_folder(tmp_path) / "checkpoints/last.ckpt")
 
 
-def test_a_run_with_them_goes_on(
+def test_a_run_with_both_resumes(
     cli: Cli, words: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words += ["--trainer.log_every_n_steps", 1]
@@ -93,7 +93,7 @@ def test_a_run_with_them_goes_on(
     path = run_folder(tmp_path) / "checkpoints/last.ckpt"
     cli(*words, *both, "--ckpt_path", path, "--trainer.max_epochs", 3)
     assert rates(tmp_path, 1) == pytest.approx([0.05, 0.05])
-    # without them, optimizer and schedule are those of the checkpoint, and the rate is the recipe's
+    # without them, optimizer and schedule come from the checkpoint, and the learning rate from the recipe
     cli(*words, "--ckpt_path", path, "--trainer.max_epochs", 3)
     assert rates(tmp_path, 2) == pytest.approx([0.003 / 4] * 2)
     capsys.readouterr()
@@ -125,7 +125,7 @@ def test_a_run_with_them_goes_on(
         (["--lr_scheduler", "StepLR"], "lr_scheduler: the following arguments are required: step_size"),
     ],
 )
-def test_what_is_no_class_or_no_argument(
+def test_unknown_classes_and_arguments(
     cli: Cli, given: list[object], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_:
@@ -143,7 +143,7 @@ def test_what_is_no_class_or_no_argument(
         (["--lr_scheduler", "ConstantLR", "--model.finetuning.probe_epochs", 1], "leave out model.finetuning.probe_ep"),
     ],
 )
-def test_what_does_not_go_with_the_task(
+def test_options_that_do_not_fit_the_task(
     cli: Cli, words: list[object], given: list[object], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_:
@@ -158,7 +158,7 @@ def test_an_optimizer_without_weight_decay(cli: Cli, words: list[object], tmp_pa
 
 
 class Own(ClassificationTask):
-    """A task that makes its own optimizer, as a stranger's module does."""
+    """A task that configures its own optimizer, as a plain LightningModule does."""
 
     def configure_optimizers(self) -> Any:
         return torch.optim.Adam(self.parameters(), lr=1e-3)

@@ -1,4 +1,4 @@
-"""Commands whose output nobody reads: they end quietly, and a training goes on."""
+"""Commands whose output loses its reader end silently, and training continues."""
 
 import errno
 import io
@@ -15,7 +15,7 @@ from tests.recipes import REPO, SMALL
 
 
 def broken_pipe() -> io.TextIOWrapper:
-    """A stream whose reader has gone."""
+    """Return a stream without a reader."""
     reader, writer = os.pipe()
     os.close(reader)
     return os.fdopen(writer, "w", buffering=1)
@@ -31,12 +31,12 @@ def test_a_lost_reader(goes_on: bool) -> None:
             with pytest.raises(ReaderGone) as gone:
                 output.write("a line\n")
             assert gone.value.code == 141
-        assert output.write("another\n") == 8  # it goes nowhere
+        assert output.write("another\n") == 8  # discarded
         output.flush()
         assert output.fileno() == stream.fileno()
 
 
-def test_a_terminal_that_is_closed() -> None:
+def test_a_closed_terminal() -> None:
     terminal, end = os.openpty()
     with os.fdopen(end, "w", buffering=1) as stream:
         os.close(terminal)
@@ -46,12 +46,12 @@ def test_a_terminal_that_is_closed() -> None:
         assert Output(stream, goes_on=True).write("a line\n") == 7
 
 
-def test_other_errors_stay() -> None:
+def test_other_errors_are_raised() -> None:
     with pytest.raises(OSError, match="No space left"), open("/dev/full", "w", buffering=1) as stream:
         Output(stream, goes_on=True).write("a line\n")
 
 
-def test_the_streams_are_given_back(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_streams_are_restored(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     before = sys.stdout, sys.stderr
     with outliving_readers(goes_on=False):
         print("here")
@@ -60,8 +60,8 @@ def test_the_streams_are_given_back(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert capsys.readouterr() == ("here\n", "there\n")
 
 
-def into_nowhere(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """A command whose output nobody reads."""
+def run_without_reader(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command whose output has no reader."""
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, str(REPO / "cli.py"), *words]
@@ -74,15 +74,15 @@ def into_nowhere(words: list[str], folder: Path) -> subprocess.CompletedProcess[
     ("words", "code"),
     [([], 141), (["--version"], 141), (["fit", "--help"], 0), (["doctor", "sample"], 141), (["budget", "vgg11"], 141)],
 )
-def test_nobody_reads_a_command(words: list[str], code: int, tmp_path: Path) -> None:
-    done = into_nowhere(words, tmp_path)
+def test_a_command_without_a_reader(words: list[str], code: int, tmp_path: Path) -> None:
+    done = run_without_reader(words, tmp_path)
     assert (done.returncode, done.stderr) == (code, "")
 
 
-def test_a_training_goes_on_without_its_reader(make_folder: Callable[..., Path], tmp_path: Path) -> None:
+def test_training_continues_without_a_reader(make_folder: Callable[..., Path], tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data", {"train": 8, "val": 3})
     words = ["fit", *SMALL, "--data.root", str(root), "--data.batch_size", "6", "--trainer.max_epochs", "1"]
     words += ["--model.schedule.warmup_epochs", "0.5"]
-    done = into_nowhere(words, tmp_path)
+    done = run_without_reader(words, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "runs/quickstart/version_0/checkpoints/best.ckpt").is_file()

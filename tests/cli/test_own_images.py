@@ -1,4 +1,4 @@
-"""People's own images through the commands: manifests, other channels, other classes, batches that fit."""
+"""Commands on custom images: manifests, other channels, other classes, batches that fit in memory."""
 
 import csv
 from collections.abc import Callable
@@ -69,7 +69,7 @@ def test_other_channels_from_training_to_labels(cli: Cli, tmp_path: Path, channe
     assert [prediction.label for prediction in found] == [row["label"] for row in rows]
 
 
-def test_a_manifest_that_is_wrong(
+def test_a_wrong_manifest(
     cli: Cli, make_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = make_folder(tmp_path / "data", {".": 6})
@@ -86,7 +86,7 @@ def test_a_manifest_that_is_wrong(
     assert "The class coat has a single image, of which none can be held back for validation" in message
 
 
-def test_a_checkpoint_of_other_classes(
+def test_a_checkpoint_with_other_classes(
     cli: Cli, make_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     few = make_folder(tmp_path / "few", {"train": 6, "val": 2}, classes=("bag", "coat"))
@@ -103,7 +103,7 @@ def test_a_checkpoint_of_other_classes(
 
 
 class Hungry(ClassificationTask):
-    """Runs out of a GPU's memory beyond so many images."""
+    """Runs out of GPU memory above a number of images."""
 
     most = 8
 
@@ -114,7 +114,7 @@ class Hungry(ClassificationTask):
 
 
 @pytest.mark.parametrize(("most", "expected"), [(8, 8), (1000, 16)])
-def test_the_batch_is_made_to_fit_into_memory(
+def test_the_batch_is_reduced_to_fit_in_memory(
     make_folder: Callable[..., Path], tmp_path: Path, most: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = make_folder(tmp_path / "data", {"train": 20, "val": 2})

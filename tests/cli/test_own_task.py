@@ -82,14 +82,14 @@ def assert_same_run(folder: Path, whole: Path, name: str) -> None:
     assert rows(folder, name) == rows(whole, name)
 
 
-def test_a_task_of_ones_own(tmp_path: Path) -> None:
-    """It is trained with an average, killed in the middle of an accumulation, continued bit by bit, and validated."""
+def test_a_custom_task(tmp_path: Path) -> None:
+    """Train with averaged weights, kill during an accumulation, resume bitwise exactly, and validate."""
     whole, folder = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()
     folder.mkdir()
     done = run(whole, *DENSE)
     assert done.returncode == 0, done.stderr
-    assert "Model:      inceptionnext_iso_micro" in done.stdout  # the task's own default, and so its average's decay
+    assert "Model:      inceptionnext_iso_micro" in done.stdout  # the task's default, as for the average's decay
     assert "epoch 3/3  train/loss 0." in done.stdout
     assert "best val_ema/iou 0." in done.stdout
     assert "Next: " in done.stdout
@@ -123,7 +123,7 @@ def test_the_commands_of_the_page(tmp_path: Path) -> None:
 
 
 def test_a_plain_module(make_folder: Callable[..., Path], tmp_path: Path) -> None:
-    """Somebody's LightningModule is trained, killed, continued bit by bit, and validated."""
+    """Train a plain LightningModule, kill it, resume bitwise exactly, and validate."""
     root = make_folder(tmp_path / "data", {"train": 8, "val": 4})
     words = [
         "--model", "plain.Plain", "--data.root", root, "--data.image_size", 28, "--data.batch_size", 4,

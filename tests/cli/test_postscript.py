@@ -1,4 +1,4 @@
-"""A file of PostScript named like a photo: no command hands it to the program that would run it."""
+"""A PostScript file with a photo's suffix is never passed to an interpreter."""
 
 import json
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from tests.postscript import EPS, fake_ghostscript
 from tests.recipes import SMALL
 
 
-def test_no_command_runs_it(
+def test_no_command_runs_postscript(
     cli: Callable[..., None],
     make_folder: Callable[..., Path],
     trained: Path,
@@ -46,7 +46,7 @@ def test_no_command_runs_it(
     assert not mark.exists()
 
 
-def test_every_command_has_the_limit_of_pixels(
+def test_every_command_has_the_pixel_limit(
     cli: Callable[..., None], trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "photos").mkdir()

@@ -1,4 +1,4 @@
-"""The command predict: what it takes, what it leaves when it is stopped, and how it goes on."""
+"""The command predict: its inputs, its output after an interruption, and how it resumes."""
 
 import csv
 import json
@@ -29,7 +29,7 @@ ODD = ["a,b.png", 'a"b".png', "line\nbreak.png", "ünï 图.png", os.fsdecode(b"
 
 @pytest.fixture
 def photos(tmp_path: Path, sample: Path) -> Path:
-    """Twenty images, five of them under odd names, and three files that are none."""
+    """Write twenty images, five of them with unusual names, and three files that are not images."""
     folder = tmp_path / "photos"
     (folder / "more").mkdir(parents=True)
     images = sorted((sample / "val" / "coat").iterdir())[:10] + sorted((sample / "val" / "bag").iterdir())[:10]
@@ -74,7 +74,7 @@ def rows(output: str) -> list[dict[str, Any]]:
 
 
 def killed(*arguments: str) -> None:
-    """Runs a command in a copy of this process, which the command kills with SIGKILL."""
+    """Run a command that kills itself with SIGKILL, in a fork of this process."""
     process = multiprocessing.get_context("fork").Process(target=main, args=(list(arguments),))
     process.start()
     process.join(60)
@@ -93,12 +93,12 @@ def test_killed_and_resumed(photos: Path, checkpoint: Path, cli: Cli, suffix: st
     killed("predict", "photos", *words(checkpoint, output), *at("predicting", 4, "SIGKILL"))
     assert growing.read_bytes().count(b"\n") >= 7
     with growing.open("ab") as file:
-        file.write(b'"line\n' if suffix == ".csv" else b'{"path": "photos/12.p')  # and in the middle of a write
+        file.write(b'"line\n' if suffix == ".csv" else b'{"path": "photos/12.p')  # a truncated write
     killed("predict", "photos", *words(checkpoint, output, "--resume"), *at("predicting", 2, "SIGKILL"))
     cli("predict", "photos", *words(checkpoint, output, "--resume"))
     resumed = rows(output)
     assert sorted(row["path"] for row in resumed) == sorted(row["path"] for row in whole)
-    # batches are cut elsewhere, by which the last digits may differ
+    # the batches differ, so the last digits may too
     for row, expected in zip(resumed, whole, strict=True):
         assert (row["path"], row["label"]) == (expected["path"], expected["label"])
         assert row["probability"] == pytest.approx(expected["probability"], abs=2e-6)
@@ -124,14 +124,14 @@ def test_resume_without_and_with_nothing_left(
     cli("predict", "photos/1?.png", "photos/more", *words(checkpoint, "out.csv", "--resume"))
     assert "0 predictions written to out.csv (10 in all)" in capsys.readouterr().out
     assert Path("out.csv").read_bytes() == second
-    Path("out.unreadable.csv").unlink()  # so that they are tried again
+    Path("out.unreadable.csv").unlink()  # to retry them
     shutil.copy("photos/10.png", "photos/more/empty.jpg")
     cli("predict", "photos/more", *words(checkpoint, "out.csv", "--resume"))
     assert Path("out.unreadable.csv").read_text().count("\n") == 2
     assert rows("out.csv")[-1]["path"] == "photos/more/empty.jpg"
 
 
-def test_an_output_is_kept_unless_it_is_to_be_replaced_or_continued(
+def test_an_output_is_only_replaced_or_continued_on_request(
     photos: Path, checkpoint: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cli("predict", "photos", *words(checkpoint, "out.json"))
@@ -153,7 +153,7 @@ def test_an_output_is_kept_unless_it_is_to_be_replaced_or_continued(
     assert not Path("out.unreadable.csv").exists()
 
 
-def test_what_a_killed_run_has_left_is_kept_too(photos: Path, checkpoint: Path, cli: Cli) -> None:
+def test_the_output_of_a_killed_run_is_kept(photos: Path, checkpoint: Path, cli: Cli) -> None:
     leftover = Path("out.json.partial.jsonl")
     leftover.write_text('{"path"')
     with pytest.raises(SystemExit):
@@ -164,7 +164,7 @@ def test_what_a_killed_run_has_left_is_kept_too(photos: Path, checkpoint: Path, 
     assert not leftover.exists()
 
 
-def test_what_cannot_be_read_is_listed(
+def test_unreadable_images_are_listed(
     photos: Path, checkpoint: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("list.tsv").write_text("path\tlabel\nphotos/9.png\tx\nphotos/gone.png\tx\n")
@@ -188,7 +188,7 @@ def test_what_cannot_be_read_is_listed(
     assert Path("out.csv").read_bytes() == before
 
 
-def test_all_kinds_of_inputs_at_once(photos: Path, checkpoint: Path, cli: Cli) -> None:
+def test_all_types_of_inputs_at_once(photos: Path, checkpoint: Path, cli: Cli) -> None:
     Path("lists").mkdir()
     Path("lists/some.csv").write_text("path,label\n../photos/12.png,coat\n../photos/13.png,coat\n")
     (photos / "more" / "x.png").symlink_to(photos / "11.png")
@@ -218,7 +218,7 @@ def test_another_checkpoints_output(
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_compiled_it_writes_the_same(
+def test_compiled_output_is_the_same(
     photos: Path, checkpoint: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
@@ -240,7 +240,7 @@ def test_help_shows_inputs_and_resume(cli: Cli, capsys: pytest.CaptureFixture[st
     page = " ".join(capsys.readouterr().out.split())
     assert "python cli.py predict IMAGE_OR_FOLDER_OR_PATTERN_OR_MANIFEST ... [--config" in page
     assert "which are tried again if that list is deleted" in page
-    assert "--resume Go on with the output" in page  # a flag, without a value
+    assert "--resume Continue an existing output" in page  # a flag, without a value
     assert "--overwrite Replace" in page
     assert "--compile Compile" in page
 
@@ -273,7 +273,7 @@ def kill_when_grown(command: list[str], growing: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_killed_at_any_moment(checkpoint: Path, sample: Path, tmp_path: Path, suffix: str) -> None:
-    """Kills from outside, as soon as some more rows are there, until a run gets through."""
+    """Kill the command whenever the output has grown, until a run completes."""
     output = tmp_path / f"out{suffix}"
     growing = output if suffix != ".parquet" else tmp_path / "out.parquet.partial.jsonl"
     command = [sys.executable, str(REPO / "cli.py"), "predict", str(sample / "val")]
@@ -288,7 +288,7 @@ def test_killed_at_any_moment(checkpoint: Path, sample: Path, tmp_path: Path, su
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_another_checkpoint_does_not_go_on(
+def test_another_checkpoint_cannot_resume(
     photos: Path, checkpoint: Path, cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
 ) -> None:
     output = f"out.{suffix}"
@@ -307,10 +307,10 @@ def test_another_checkpoint_does_not_go_on(
     assert len({row["path"] for row in rows(output)}) == len(rows(output)) == 10
 
 
-def test_validate_measures_what_predict_does(
+def test_validate_and_predict_agree(
     make_folder: Callable[..., Path], cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With test_time_flip, too."""
+    """They agree with test_time_flip too."""
     root = make_folder(tmp_path / "data", {"train": 10, "val": 30})
     cli("fit", *SMALL, "--data.root", root, "--data.batch_size", 10, "--trainer.max_epochs", 2, "--trainer.accelerator",
         "cpu", "--model.execution.test_time_flip", "true")  # fmt: skip

@@ -1,4 +1,4 @@
-"""YAML that would say something else than what was meant."""
+"""YAML values that the plain loader would misread."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -63,13 +63,13 @@ def test_both_forms_of_a_key_in_one_recipe(text: str, value: Any) -> None:
         ),
     ],
 )
-def test_a_key_stands_once(text: str, message: str) -> None:
+def test_a_duplicate_key(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_recipe(text, "r.yaml")
 
 
 @pytest.mark.parametrize("command", ["fit", "cross_validate"])
-def test_a_key_twice_in_a_recipe(
+def test_a_duplicate_key_in_a_recipe(
     command: str, cli: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "r.yaml").write_text("trainer:\n  max_epochs: 1\n  max_epochs: 2\n")

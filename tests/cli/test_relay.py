@@ -1,4 +1,4 @@
-"""Signals on their way to a command that another one runs."""
+"""Signals are forwarded to a child command."""
 
 import signal
 import sys
@@ -21,7 +21,7 @@ def test_a_signal_is_passed_on() -> None:
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_a_child_that_is_killed_has_a_shells_exit_code_and_the_childs_group_is_its_own() -> None:
+def test_a_killed_child_has_a_shell_exit_code_and_its_own_process_group() -> None:
     script = "import os, signal; assert os.getpgrp() == os.getpid(); os.kill(os.getpid(), signal.SIGKILL)"
     with Relay() as passing:
         assert passing.run([sys.executable, "-c", script], {}) == 137

@@ -1,4 +1,4 @@
-"""Options that had other names: the command line and recipes name the new ones, and old checkpoints are understood."""
+"""Renamed options: errors for old keys name the new ones, and old checkpoints still load."""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -25,7 +25,7 @@ BEFORE = Path(__file__).with_name("before") / "base_task.ckpt"
 
 @pytest.fixture
 def said(cli: Cli, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """What ``fit`` says on stderr before it ends with code 2."""
+    """Return the error of ``fit``, which must exit with code 2."""
 
     def run(*words: object) -> str:
         with pytest.raises(SystemExit) as exit_:
@@ -63,12 +63,12 @@ def test_keys_within_a_group(said: Callable[..., str], tmp_path: Path) -> None:
     )
 
 
-def test_present_keys_have_kept_their_names(cli: Cli) -> None:
+def test_current_keys_are_not_renamed(cli: Cli) -> None:
     from jsonargparse import ArgumentParser
 
     keys = known_keys(ArgumentParser())
     assert {new for new in RENAMED.values() if "." in new} <= set(keys)
-    assert [key for key in keys if new_key(key) != key] == ["model.loss"]  # the group's name was the loss's own
+    assert [key for key in keys if new_key(key) != key] == ["model.loss"]  # the group has the old name of the loss
     assert explain_renamed("model.loss.name") is None
 
 
@@ -106,7 +106,7 @@ WORDS = {
 
 @pytest.fixture
 def resolved(cli: Cli, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """The options of data and task that ``--print_config`` prints, beside the recipe."""
+    """Return the data and task options that ``--print_config`` prints for the recipe and more arguments."""
     (tmp_path / "recipe.yaml").write_text(RECIPE)
 
     def run(*words: object) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def resolved(cli: Cli, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Ca
 
 
 def check_merged(found: dict[str, Any]) -> None:
-    """The recipe's keys stay beside those that were given on top of it."""
+    """Check that the recipe's other keys stay when some are overridden."""
     split, input_, loss = found["data"]["split"], found["data"]["input"], found["model"]["loss"]
     assert split == {"val_fraction": 0.3, "seed": 5, "num_folds": 4, "fold": 0, "per_class": None}
     assert (input_["crop_pct"], input_["mean"], input_["exif"]) == (1.0, [0.1, 0.2, 0.3], "apply")
@@ -151,10 +151,10 @@ def test_print_config_shows_every_key_of_a_group(resolved: Callable[..., dict[st
         for name in key.split("."):
             group = group[name]
         assert group.keys() == {field.name for field in fields(option)}, key
-    assert "data_spec" not in printed["model"]  # which the data tell
+    assert "data_spec" not in printed["model"]  # comes from the data
 
 
-def test_an_old_checkpoint_has_the_present_names() -> None:
+def test_an_old_checkpoint_gets_the_current_names() -> None:
     content = load_plain(BEFORE)
     arguments, run = content["hyper_parameters"], content["run"]
     assert arguments["loss"] == {
@@ -178,7 +178,7 @@ def test_an_old_checkpoint_has_the_present_names() -> None:
     assert {key: content[key] for key in again} == again
 
 
-def test_a_strangers_checkpoint_keeps_its_own_names(tmp_path: Path) -> None:
+def test_a_plain_modules_checkpoint_keeps_its_names(tmp_path: Path) -> None:
     content = {
         "state_dict": {},
         "hyper_parameters": {"loss": "dice", "num_classes": 3, "mix": None, "preprocessing": "none"},
@@ -188,7 +188,7 @@ def test_a_strangers_checkpoint_keeps_its_own_names(tmp_path: Path) -> None:
     assert load_plain(tmp_path / "other.ckpt") == content
 
 
-def test_a_continued_run_compares_under_the_present_names(
+def test_a_continued_run_compares_current_names(
     cli: Cli, make_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = make_folder(tmp_path / "data", {"train": 6, "val": 2}, classes=("bag", "coat", "sandal"))
@@ -211,7 +211,7 @@ def test_a_continued_run_compares_under_the_present_names(
     ]
 
 
-def test_what_is_said_of_the_data_must_be_true(
+def test_a_given_data_spec_must_match_the_data(
     cli: Cli, make_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = make_folder(tmp_path / "data", {"train": 4, "val": 2})

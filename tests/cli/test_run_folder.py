@@ -1,4 +1,4 @@
-"""Where runs write: a folder each, claimed at once, locked, and gone again if nothing came of it."""
+"""A run's folder is created at once, locked, and removed if it stays empty."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def words(make_folder: Callable[..., Path], tmp_path: Path) -> list[object]:
     return ["fit", *SMALL, "--data.root", root, "--data.batch_size", 6, "--trainer.max_epochs", 1]
 
 
-def test_runs_that_start_together_have_folders_of_their_own(tmp_path: Path) -> None:
+def test_runs_that_start_together_get_separate_folders(tmp_path: Path) -> None:
     folders = [RunFolder() for _ in range(16)]
     with ExitStack() as stack, ThreadPoolExecutor(16) as pool:
         for folder in folders:
@@ -40,7 +40,7 @@ def test_runs_that_start_together_have_folders_of_their_own(tmp_path: Path) -> N
     assert [path.name for path in (tmp_path / "runs/recipe/version_3").iterdir()] == ["config.yaml"]
 
 
-def test_the_folder_is_claimed_before_the_data_is_looked_at(
+def test_the_folder_is_created_before_the_data_is_scanned(
     cli: Cli, words: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     classes = ImageFolderDataModule.classes.fget
@@ -48,7 +48,7 @@ def test_the_folder_is_claimed_before_the_data_is_looked_at(
     others: list[int | None] = []
 
     def slow(self: ImageFolderDataModule) -> list[str]:
-        if not others:  # another run of the same recipe begins meanwhile
+        if not others:  # another run of the same recipe starts meanwhile
             with RunFolder() as other:
                 other.claim(RUNS)
                 others.append(other.number)
@@ -72,7 +72,7 @@ def test_the_folder_is_claimed_before_the_data_is_looked_at(
         (["runs", "runs/quickstart", "runs/quickstart/version_0"], ["--trainer.max_epoch", 1]),
     ],
 )
-def test_a_run_that_fails_at_the_start_leaves_what_was_there(
+def test_a_run_that_fails_at_the_start_keeps_existing_files(
     cli: Cli, words: list[object], tmp_path: Path, there: list[str], wrong: list[object]
 ) -> None:
     for name in there:
@@ -83,7 +83,7 @@ def test_a_run_that_fails_at_the_start_leaves_what_was_there(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_run_that_lives_is_not_continued(cli: Cli, words: list[object], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_active_run_is_not_continued(cli: Cli, words: list[object], capsys: pytest.CaptureFixture[str]) -> None:
     cli(*words)
     before = {path: path.read_bytes() for path in RUNS.rglob("*") if path.is_file()}
     lock = RunLock(RUNS / "version_0")
@@ -98,17 +98,17 @@ def test_a_run_that_lives_is_not_continued(cli: Cli, words: list[object], capsys
 
 
 def leave_lock(folder: Path) -> None:
-    """What a process that was killed leaves in its run's folder."""
+    """Write the lock that a killed process leaves in its run's folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / ".lock.0").write_text(json.dumps(asdict(replace(_this_process(), pid=2**22 + 1))))
 
 
-def test_a_run_that_was_killed_is_taken_over_and_said(
+def test_a_killed_run_is_taken_over_and_reported(
     cli: Cli, words: list[object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     cli(*words)
     leave_lock(RUNS / "version_0")
-    leave_lock(RUNS / "version_1")  # killed while it looked at its data
+    leave_lock(RUNS / "version_1")  # killed while scanning its data
     cli(*words, "--trainer.max_epochs", 2, "--ckpt_path", "last")
     printed = capsys.readouterr().out
     assert f"Taken over: the run in {RUNS}/version_0, from process {2**22 + 1} on " in printed
@@ -128,7 +128,7 @@ def test_a_run_that_was_killed_is_taken_over_and_said(
         ({"NODE_RANK": "1"}, False),
     ],
 )
-def test_the_first_process_claims_and_locks(
+def test_rank_zero_creates_and_locks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], is_first: bool
 ) -> None:
     for name in run_folder._RANKS:
@@ -144,7 +144,7 @@ def test_the_first_process_claims_and_locks(
         assert folder.number == (0 if is_first else None)
 
 
-def test_a_run_tells_where_it_is_and_nobody_else_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_writes_its_path_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(TELL, str(tmp_path / "told"))
     with RunFolder() as folder:
         assert TELL not in os.environ

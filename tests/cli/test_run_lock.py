@@ -1,4 +1,4 @@
-"""Who holds a run's folder: living and dead processes, here and on other machines."""
+"""Locks on a run's folder by live and dead processes, on this and other machines."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from inceptionnext_lit.errors import UserError
 
 @pytest.fixture
 def other() -> Iterator[subprocess.Popen[bytes]]:
-    """A living process that is no training."""
+    """A live process that does not train."""
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     yield process
     process.kill()
@@ -29,7 +29,7 @@ def other() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def lock_of(folder: Path, **changes: Any) -> Path:
-    """A lock as a process of another kind than this one would leave it."""
+    """Write a lock with other values than this process would write."""
     path = folder / ".lock.0"
     path.write_text(json.dumps(asdict(replace(_this_process(), **changes))))
     return path
@@ -79,7 +79,9 @@ def test_a_dead_holder_is_replaced_at_once(tmp_path: Path, other: subprocess.Pop
     lock.release()
 
 
-def test_a_holder_on_another_machine_is_known_by_its_beat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_holder_on_another_machine_is_detected_by_its_heartbeat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(run_lock, "SILENCE_S", 3.0)
     path = lock_of(tmp_path, host="node7")
     done = threading.Event()
@@ -94,14 +96,14 @@ def test_a_holder_on_another_machine_is_known_by_its_beat(tmp_path: Path, monkey
         RunLock(tmp_path).acquire()
     done.set()
     thread.join()
-    lock = RunLock(tmp_path)  # silent from now on
+    lock = RunLock(tmp_path)  # no more heartbeats
     taken_from = lock.acquire()
     assert taken_from is not None
     assert "on node7" in taken_from
     lock.release()
 
 
-@pytest.mark.parametrize("changes", [{"host": "node7"}, {"place": "before the machine was started anew"}])
+@pytest.mark.parametrize("changes", [{"host": "node7"}, {"place": "before the machine was rebooted"}])
 def test_an_old_lock_of_another_machine_is_replaced_without_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str]
 ) -> None:
@@ -114,7 +116,7 @@ def test_an_old_lock_of_another_machine_is_replaced_without_waiting(
     lock.release()
 
 
-def test_the_holder_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_holder_touches_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_lock, "BEAT_S", 0.02)
     lock = RunLock(tmp_path)
     lock.acquire()
@@ -136,7 +138,7 @@ time.sleep(600)
 """
 
 
-def test_a_process_that_was_believed_dead_ends_before_it_writes_again(tmp_path: Path) -> None:
+def test_a_process_that_lost_its_lock_ends_before_writing(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", LOSER, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as loser:
@@ -159,11 +161,11 @@ def contend(folder: Path, start: threading.Barrier) -> RunLock | None:
     return lock
 
 
-def test_of_many_that_take_over_one_wins(tmp_path: Path) -> None:
+def test_only_one_of_many_takes_over(tmp_path: Path) -> None:
     for trial in range(20):
         folder = tmp_path / str(trial)
         folder.mkdir()
-        lock_of(folder, pid=2**22 + 1)  # more than any process's number
+        lock_of(folder, pid=2**22 + 1)  # above any process ID
         start, won, refused = threading.Barrier(4), [], []
 
         def contend(
@@ -183,7 +185,7 @@ def test_of_many_that_take_over_one_wins(tmp_path: Path) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        assert len(won) <= 1  # two that meet may both give way
+        assert len(won) <= 1  # if two collide, both may give up
         assert len(won) + len(refused) == 4
         assert len(read_locks(folder)) == len(won)
         for lock in won:

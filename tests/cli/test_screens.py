@@ -1,4 +1,4 @@
-"""The first screen of help."""
+"""The short help of commands."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from inceptionnext_lit.cli.screens import SCREENS
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_keys_people_set_most_fit_on_a_screen(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_common_keys_fit_on_a_screen(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     main([command, "--help"])
     page = capsys.readouterr().out
     lines = page.splitlines()
@@ -20,7 +20,7 @@ def test_the_keys_people_set_most_fit_on_a_screen(command: str, capsys: pytest.C
     assert page.endswith(f"\npython cli.py {command} --help all lists every key.\n")
 
 
-def test_every_key_of_a_screen_is_on_the_page_of_all_keys(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_key_of_the_short_help_is_in_the_full_help(capsys: pytest.CaptureFixture[str]) -> None:
     for command, keys in SCREENS.items():
         with pytest.raises(SystemExit) as exit_:
             main([command, "--help", "all"])
@@ -32,7 +32,7 @@ def test_every_key_of_a_screen_is_on_the_page_of_all_keys(capsys: pytest.Capture
         assert ("\n  --find_lr   " in page) == (command == "fit")  # a flag, without a value
 
 
-def test_a_screen_loads_no_library() -> None:
+def test_the_short_help_imports_no_library() -> None:
     script = "import sys; from inceptionnext_lit.cli import main; main(['--help']); main(['fit', '--help'])"
     script += "; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)

@@ -1,4 +1,4 @@
-"""A checkpoint names classes; those of a stranger's are not imported unless the command line names them too."""
+"""Classes in an untrusted checkpoint are not imported unless the command line names them too."""
 
 import sys
 from collections.abc import Callable
@@ -20,7 +20,7 @@ FOREIGN = {"class_path": "stranger.Task", "init_args": {}}
 
 @pytest.fixture
 def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file that a module ``stranger`` writes when it is imported; it holds a task of somebody's own."""
+    """Return the file that a module ``stranger`` writes when imported; the module has a custom task."""
     marker = tmp_path / "ran"
     code = "from inceptionnext_lit.tasks import ClassificationTask\n\n\nclass Task(ClassificationTask):\n    pass\n"
     (tmp_path / "modules").mkdir()
@@ -48,7 +48,7 @@ def commands(path: Path) -> list[list[object]]:
     ]
 
 
-def test_a_class_that_nobody_has_named(
+def test_a_class_that_is_not_named(
     cli: Cli, stored: dict[str, Any], ran: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = changed(stored, tmp_path / "evil.ckpt", _class_path="stranger.Task")
@@ -62,7 +62,7 @@ def test_a_class_that_nobody_has_named(
         )
     with pytest.raises(UserError, match="not a checkpoint of a classifier"):
         load_classifier(path)
-    convert_checkpoint(path, tmp_path / "weights.safetensors")  # which makes the model alone
+    convert_checkpoint(path, tmp_path / "weights.safetensors")  # which only builds the model
     assert not ran.exists()
     assert not Path("runs").exists()
 
@@ -109,7 +109,7 @@ def test_a_class_that_the_command_line_names(
     assert ran.exists()
 
 
-def test_what_fit_itself_writes_is_taken(stored: dict[str, Any]) -> None:
+def test_checkpoints_of_fit_are_accepted(stored: dict[str, Any]) -> None:
     from jsonargparse import Namespace
 
     given = Namespace(class_path="inceptionnext_lit.tasks.ClassificationTask", init_args=Namespace())

@@ -1,4 +1,4 @@
-"""The commands without a trainer: their parser, and the first word of a command line."""
+"""Commands without the trainer: their parser, and the choice of the command."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ SentenceOf = Callable[..., str]
 
 @pytest.fixture
 def sentence_of(capsys: pytest.CaptureFixture[str]) -> SentenceOf:
-    """Runs a call that must exit with code 2; returns its one line of error."""
+    """Run a call that must exit with code 2; return its one-line error."""
 
     def run(call: Callable[[list[str]], object], *words: str) -> str:
         with pytest.raises(SystemExit) as exit_:
@@ -29,48 +29,48 @@ def sentence_of(capsys: pytest.CaptureFixture[str]) -> SentenceOf:
 
 @pytest.fixture
 def parser() -> ToolParser:
-    parser = ToolParser("paint", "colours for a house.")
+    parser = ToolParser("paint", "colors for a house.")
     parser.add_argument("house")
-    parser.add_argument("--colour", choices=["red", "blue"])
+    parser.add_argument("--color", choices=["red", "blue"])
     parser.add_argument("--coats", "-c", type=int, default=1)
     return parser
 
 
 def test_a_tools_arguments(parser: ToolParser) -> None:
-    options = parser.parse_args(["hut", "--colour", "red", "-c", "3"])
-    assert vars(options) == {"house": "hut", "colour": "red", "coats": 3}
+    options = parser.parse_args(["hut", "--color", "red", "-c", "3"])
+    assert vars(options) == {"house": "hut", "color": "red", "coats": 3}
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["hut", "--color", "red"], "There is no key '--color'; did you mean --colour?"),
-        (["hut", "--color=red"], "There is no key '--color=red'; did you mean --colour?"),
+        (["hut", "--colour", "red"], "There is no key '--colour'; did you mean --color?"),
+        (["hut", "--colour=red"], "There is no key '--colour=red'; did you mean --color?"),
         (["hut", "--zzz"], "There is no key '--zzz'; python cli.py paint --help lists all keys."),
-        (["hut", "--col", "red"], "There is no key '--col'; did you mean --colour or --coats?"),
+        (["hut", "--col", "red"], "There is no key '--col'; did you mean --color or --coats?"),
         (["hut", "--coat", "2"], "There is no key '--coat'; did you mean --coats?"),
-        (["hut", "--colour"], "--colour: expected one argument."),
+        (["hut", "--color"], "--color: expected one argument."),
         (["hut", "-c", "two"], "-c: invalid int value: 'two'."),
         ([], "python cli.py paint needs house; see its --help."),
     ],
 )
-def test_wrong_words_get_one_sentence(
+def test_wrong_arguments_get_one_sentence(
     parser: ToolParser, sentence_of: SentenceOf, words: list[str], message: str
 ) -> None:
     assert sentence_of(parser.parse_args, *words) == message
 
 
-def test_a_wrong_choice_names_the_right_ones(parser: ToolParser, sentence_of: SentenceOf) -> None:
-    message = sentence_of(parser.parse_args, "hut", "--colour", "rde")
-    # later releases of Python leave out the quotes around the choices
-    assert message.replace("'", "") == "--colour: invalid choice: rde (choose from red, blue)."
+def test_a_wrong_choice_lists_the_valid_ones(parser: ToolParser, sentence_of: SentenceOf) -> None:
+    message = sentence_of(parser.parse_args, "hut", "--color", "rde")
+    # later releases of Python omit the quotes around the choices
+    assert message.replace("'", "") == "--color: invalid choice: rde (choose from red, blue)."
 
 
 def test_help_keeps_the_lines_of_the_description(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
-        ToolParser("paint", "colours.\n\nexamples:\n  python cli.py paint hut").parse_args(["--help"])
+        ToolParser("paint", "colors.\n\nexamples:\n  python cli.py paint hut").parse_args(["--help"])
     assert exit_.value.code == 0
-    assert "usage: python cli.py paint [-h]\n\ncolours.\n\nexamples:\n  python cli.py paint hut\n" in (
+    assert "usage: python cli.py paint [-h]\n\ncolors.\n\nexamples:\n  python cli.py paint hut\n" in (
         capsys.readouterr().out
     )
 
@@ -93,13 +93,13 @@ def test_an_unknown_command(sentence_of: SentenceOf, words: list[str], message: 
     assert sentence_of(main, *words) == message
 
 
-def test_names_of_commands_are_taken_once() -> None:
+def test_names_of_commands_are_unique() -> None:
     with pytest.raises(ValueError, match="The command 'budget' already exists; choose another name"):
         add_command("budget", "something else", __name__)
     assert TOOLS["budget"].startswith("parameters, MACs")
 
 
-def test_a_misspelt_command_loads_nothing_heavy() -> None:
+def test_a_misspelled_command_imports_nothing_heavy() -> None:
     script = (
         "import sys; from inceptionnext_lit.cli import main\n"
         "try: main(['fitt'])\n"
