@@ -165,7 +165,7 @@ def test_schedules_that_cannot_be_created(name: str, kwargs: dict[str, Any] | No
         ({}, r"waits for the monitor 'None', which is not logged; did you mean"),
         ({"monitor": "val_loss"}, r"'val_loss', which is not logged; did you mean val/loss or"),
         ({"monitor": "val/acc1"}, r"waits for val/acc1 with mode min, which selects the worst value; .* mode: max"),
-        ({"monitor": "val/loss", "mode": "max"}, r"give it mode: min"),
+        ({"monitor": "val/loss", "mode": "max"}, r"set mode: min"),
     ],
 )
 def test_metrics_that_a_schedule_cannot_wait_for(kwargs: dict[str, Any], message: str) -> None:
