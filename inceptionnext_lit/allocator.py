@@ -2,9 +2,9 @@
 
 glibc returns a large buffer to the kernel when it is freed, so every new activation is faulted in again page by page,
 which can take longer than computing it. A process that keeps its memory reuses it at once, and stays near its peak
-(README, "Speed"). Forked loader processes inherit the setting.
+(docs/benchmarks.md). Forked loader processes inherit the setting.
 
-Huge pages are not requested: with kept memory they made no measurable difference (README, "Speed").
+Huge pages are not requested: with kept memory they made no measurable difference (docs/benchmarks.md).
 """
 
 import ctypes

@@ -5,7 +5,7 @@ The sources' values are in ``recipe_sources.yaml``; ours are read from the recip
 Usage: python scripts/compare_recipes.py [FILE]
 """
 
-import sys
+import argparse
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -247,7 +247,9 @@ def _row(cells: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else REPO / "docs/recipes.md"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("target", nargs="?", type=Path, default=REPO / "docs/recipes.md", metavar="FILE")
+    target: Path = parser.parse_args().target
     known = yaml.safe_load(SOURCES.read_text(encoding="utf-8"))
     names = [name for source in known["sources"] for name in source["recipes"]]
     target.write_text(page(known, {name: load(name) for name in names}), encoding="utf-8")

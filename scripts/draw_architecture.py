@@ -3,7 +3,7 @@
 Usage: python scripts/draw_architecture.py [TARGET.svg|TARGET.png]
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import matplotlib as mpl
@@ -107,7 +107,11 @@ def draw_block(axes: Axes) -> None:
 
 def main() -> None:
     """Draw the figure to the file named on the command line."""
-    target = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/architecture.svg")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "target", nargs="?", type=Path, default=Path("docs/architecture.svg"), metavar="TARGET.svg|TARGET.png"
+    )
+    target: Path = parser.parse_args().target
     plt.rcParams.update({"svg.hashsalt": "inceptionnext", "font.family": "DejaVu Sans"})
     figure, axes = plt.subplots(figsize=(15.6, 8.0))
     axes.set(xlim=(0.2, 15.6), ylim=(-0.05, 8.0), aspect="equal")

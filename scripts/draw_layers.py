@@ -3,8 +3,8 @@
 Usage: python scripts/draw_layers.py [TARGET.svg|TARGET.png]
 """
 
+import argparse
 import ast
-import sys
 from collections.abc import Mapping, Sequence
 from graphlib import TopologicalSorter
 from itertools import permutations, product
@@ -136,7 +136,11 @@ def box(axes: Axes, x: float, y: float, width: float, text: str, color: str) -> 
 
 def main() -> None:
     """Draw the figure to the file named on the command line."""
-    target = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/layers.svg")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "target", nargs="?", type=Path, default=Path("docs/layers.svg"), metavar="TARGET.svg|TARGET.png"
+    )
+    target: Path = parser.parse_args().target
     plt.rcParams.update({"svg.hashsalt": "inceptionnext", "font.family": "DejaVu Sans"})
     figure, axes = plt.subplots(figsize=(8.0, 6.4))
     axes.set_aspect("equal")

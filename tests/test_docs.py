@@ -9,22 +9,11 @@ from pathlib import Path
 import pytest
 
 from inceptionnext_lit.cli import COMMANDS, TOOLS
+from tests.pages import DOCS, SITE, toctree
 from tests.recipes import REPO
 
-DOCS = REPO / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 WRITTEN = [*PAGES, *sorted(REPO.glob("*.md")), *sorted((REPO / ".github").rglob("*.md"))]
-
-
-def toctrees(page: Path) -> list[Path]:
-    """Return the pages in a page's toctrees."""
-    found = []
-    for block in re.findall(r"```\{toctree\}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
-        for line in block.splitlines():
-            if line and not line.startswith(":"):
-                titled = re.fullmatch(r".*<(.+)>", line)
-                found.append(page.parent / f"{titled[1] if titled else line}.md")
-    return found
 
 
 def anchors(text: str) -> set[str]:
@@ -34,8 +23,9 @@ def anchors(text: str) -> set[str]:
 
 
 def test_every_page_is_in_one_toctree() -> None:
-    listed = [path.resolve() for page in PAGES for path in toctrees(page)]
+    listed = [path for page in PAGES for path in toctree(page)]
     assert sorted(listed) == [page for page in PAGES if page != DOCS / "index.md"]
+    assert sorted(SITE) == PAGES
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda page: str(page.relative_to(REPO)))

@@ -1,28 +1,25 @@
-"""Every command and number of the README that can be checked here is checked."""
+"""Every command of the README and of the pages of docs/ is run, as far as it can be here; tables are the code's."""
 
 import re
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from inceptionnext_lit.cli import main
 from inceptionnext_lit.cli.commands import benchmark
 from inceptionnext_lit.models import VARIANTS, check_model_name
 from tests.forked import run_script
+from tests.pages import DEVELOP, DOCS, READ, blocks, commands
 from tests.processes import running, wait_until
 from tests.recipes import REPO
 
-README = (REPO / "README.md").read_text(encoding="utf-8")
-COMMANDS = [
-    shlex.split(line, comments=True)
-    for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
-    for line in block.splitlines()
-    if not line.startswith("#")
-]
+COMMANDS = commands(*READ)
 WHOLE_REPORT = ["python", "cli.py", "budget"]  # takes a minute: tests/reports/test_budget.py runs it
 OVERLAYS = [words for words in COMMANDS if any("configs/trainer" in word for word in words) and words[0] == "python"]
 SMALL_SCALE = [words for words in COMMANDS if "--data.image_size" in words and words[2] == "fit"]
@@ -187,7 +184,7 @@ def test_every_command_is_covered() -> None:
 
 
 def test_python_blocks_run(place: Path, trained: Path, tmp_path: Path) -> None:
-    predict, create = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    predict, create = dict.fromkeys(blocks("python", *READ))
     output = start(["python", "-c", create + "\nprint(type(model).__name__, model.num_classes)"], place)
     assert output == "IsotropicMetaNeXt 10\n"
     (tmp_path / "best.ckpt").symlink_to(trained / "checkpoints/best.ckpt")
@@ -195,10 +192,69 @@ def test_python_blocks_run(place: Path, trained: Path, tmp_path: Path) -> None:
     assert re.fullmatch(r"\S+ 0\.\d+ \{'.*\}\n", start(["python", "-c", predict], tmp_path))
 
 
-def test_model_table_matches_the_code() -> None:
+def test_model_tables_match_the_code() -> None:
     rows = [
         f"| `{row.name}` | {row.image_size} | {row.params_m:.2f} | {row.macs_g:#.3g} | {row.top1 or '–'} | "
         f"{'yes' if row.url else '–'} |"
         for row in VARIANTS
     ]
-    assert "\n".join(rows) in README
+    assert "\n".join(rows) in (DOCS / "models.md").read_text(encoding="utf-8")
+    readme = (REPO / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\| `\w+` \| \d+ \|.*$", readme, re.MULTILINE)
+    assert len(shown) >= 10
+    assert set(shown) <= set(rows)
+    assert f"[All {len(rows)} models]" in readme
+
+
+def test_tables_of_the_readme_are_from_the_pages() -> None:
+    """What stands in the README's short tables stands in the longer ones, where the commands are."""
+    readme = (REPO / "README.md").read_text(encoding="utf-8")
+    [speed] = re.findall(r"^## Speed\n(.*?)^## ", readme, re.DOTALL | re.MULTILINE)
+    benchmarks = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
+    figures = re.findall(r"\| ([\d,.]+)(?= \|)", speed)
+    assert len(figures) == 13
+    for figure in figures:
+        assert re.search(rf"\| {re.escape(figure)} \|", benchmarks), figure
+    [results] = re.findall(r"^## Results\n(.*?)^## ", readme, re.DOTALL | re.MULTILINE)
+    digits = (DOCS / "guides/fine-tune.md").read_text(encoding="utf-8")
+    for way in re.findall(r"([\d.]+ ± [\d.]+)", results):
+        assert f"| {way} |" in digits
+    verdicts = Counter(row.rsplit("|", 2)[1].strip().partition(":")[0] for row in _rows_of_the_paper())
+    fine = sum(count for verdict, count in verdicts.items() if verdict.startswith("ok"))
+    known, absent, unprinted = (verdicts[name] for name in ("known difference", "not available", "no paper figure"))
+    assert (
+        f"| {verdicts.total()} rows of parameters and MACs | {fine} round to the printed figures, all of this "
+        f"family among them; {known} differ for a known reason, {absent} are not available, {unprinted} has no printed "
+        "figure |"
+    ) in results
+
+
+def test_keys_that_pages_name_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--help", "all"])
+    known = set(re.findall(r"--([\w.]+)", capsys.readouterr().out))
+    for page in [*READ, *DEVELOP, *sorted((REPO / "configs").rglob("*.yaml"))]:
+        text = page.read_text(encoding="utf-8")
+        named = re.findall(r"(?:--|`)((?:data|model|trainer|checkpoint)\.\w+(?:\.\w+)*)", text)
+        assert not ({key.partition(".init_args")[0] for key in named} - known), page
+
+
+def _rows_of_the_paper() -> list[str]:
+    page = (DOCS / "paper.md").read_text(encoding="utf-8")
+    return [line for line in page.splitlines() if re.match(r"\| (?!model|:--)", line)]
+
+
+@pytest.mark.parametrize("page", [page for page in DEVELOP if commands(page)], ids=lambda page: page.stem)
+def test_commands_for_developers_are_run_elsewhere(page: Path) -> None:
+    tests = ("tests/test_examples.py", "tests/cli/test_own_task.py")
+    assert any(page.name in (REPO / path).read_text(encoding="utf-8") for path in tests)
+
+
+def test_targets_for_contributors_are_in_the_makefile() -> None:
+    makefile = (REPO / "Makefile").read_text(encoding="utf-8")
+    written = commands(REPO / "CONTRIBUTING.md")
+    targets = [words[1] for words in written if words[0] == "make"]
+    assert targets == ["check", "test", "fix", "test-slow", "test-min", "docs"]
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+    assert {words[0] for words in written} - {"make"} <= {".venv/bin/pip", ".venv/bin/pre-commit", ".venv/bin/python"}

@@ -23,13 +23,13 @@ def test_committed_architecture_figure_is_current(tmp_path: Path) -> None:
     assert len(re.findall(r'<g id="text_\d+">', drawn)) > 30
 
 
-def test_readme_tables_are_between_their_markers() -> None:
-    fill = runpy.run_path(str(REPO / "scripts/fill_readme.py"))["fill"]
-    readme = (REPO / "README.md").read_text(encoding="utf-8")
-    before, tables, after = re.split(r"<!-- budget: (?:begin|end) -->\n", readme)
+def test_paper_tables_are_between_their_markers() -> None:
+    fill = runpy.run_path(str(REPO / "scripts/fill_tables.py"))["fill"]
+    page = (REPO / "docs/paper.md").read_text(encoding="utf-8")
+    before, tables, after = re.split(r"<!-- budget: (?:begin|end) -->\n", page)
     assert tables.startswith("\n### Table 1: ImageNet-1K\n")
-    assert fill(readme, tables.strip("\n") + "\n") == readme
-    filled = fill(readme, "new\n")
+    assert fill(page, tables.strip("\n") + "\n") == page
+    filled = fill(page, "new\n")
     assert filled == f"{before}<!-- budget: begin -->\n\nnew\n\n<!-- budget: end -->\n{after}"
     with pytest.raises(ValueError, match="does not have the markers"):
         fill("no markers", "new\n")

@@ -12,16 +12,16 @@ from sphinx.util.typing import ExtensionMetadata
 
 
 def module_names(package: str) -> list[str]:
-    """Full names of the public modules of a package, those of the packages within it included.
+    """Full names of the public modules of a package; below the top one, also those of the packages within it.
 
     Args:
         package: The package's full name.
     """
     names = []
     for found in iter_modules(import_module(package).__path__):
-        if found.name.startswith("_"):
-            continue
         name = f"{package}.{found.name}"
+        if found.name.startswith("_") or (found.ispkg and "." not in package):  # which have pages of their own
+            continue
         names += [name, *module_names(name)] if found.ispkg else [name]
     return names
 
@@ -35,19 +35,16 @@ def has_members(module: ModuleType) -> bool:
 
 
 class ApiPackage(SphinxDirective):
-    """The reference of one package; with modules after its name, of these alone."""
+    """The reference of one package."""
 
     required_arguments = 1
-    optional_arguments = 1
-    final_argument_whitespace = True
 
     def run(self) -> list[nodes.Node]:
         """The names to import from the package, then a section for each module."""
         package = self.arguments[0]
-        chosen = [f"{package}.{name}" for name in self.arguments[1].split()] if len(self.arguments) > 1 else None
         content = self._parse(f".. automodule:: {package}\n   :no-members:\n")
         content += self._exports(import_module(package))
-        for name in chosen or self._in_order(package):
+        for name in self._in_order(package):
             module = import_module(name)
             if has_members(module):
                 label = make_id(self.env, self.state.document, "", name)

@@ -1,4 +1,4 @@
-"""Counts of the paper's tables: verdicts, printed values, and the README's tables."""
+"""Counts of the paper's tables: verdicts, printed values, and the tables of docs/paper.md."""
 
 import subprocess
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from inceptionnext_lit.reports.budget.report import (
 )
 from tests.recipes import REPO
 
-README = (REPO / "README.md").read_text(encoding="utf-8")
+PAGE = (REPO / "docs/paper.md").read_text(encoding="utf-8")
 ISOTROPIC, ABLATIONS, TABLE10 = TABLES[1:4]
 
 # Parameters in millions and MACs in 10⁹ as the paper prints them.
@@ -198,11 +198,11 @@ def test_counts_round_to_the_printed_values(counted: list[BudgetRow]) -> None:
 
 
 @pytest.mark.parametrize("table", [ISOTROPIC, ABLATIONS, TABLE10], ids=lambda table: table.name)
-def test_the_readme_shows_these_tables(table: PaperTable, counted: list[BudgetRow]) -> None:
+def test_the_page_shows_these_tables(table: PaperTable, counted: list[BudgetRow]) -> None:
     text = render_report([row for row in counted if row.table == table.name], "markdown")
     assert text.startswith(f"### {table.name}\n\n| model | timm name | pixels | params (M) | paper | ")
     assert text.count("\n") == 4 + len(table.rows)
-    assert text in README
+    assert text in PAGE
 
 
 def changed(table: PaperTable, label: str, **values: str) -> PaperTable:
@@ -333,4 +333,4 @@ def test_the_readme_shows_the_whole_report(
     done = shell("budget", "--format", "markdown")
     assert done.returncode == 0, done.stderr
     assert done.stdout == render_report(whole, "markdown")
-    assert done.stdout in README
+    assert done.stdout in PAGE
