@@ -287,7 +287,7 @@ def test_plot_and_report(verdict: str, code: int, budget: Budget, pretend: Calla
     found, out, err = budget("--plot", "figure1.svg")
     assert found == code
     assert "inceptionnext_tiny" in out
-    assert "Picture: figure1.svg" in err
+    assert "Plot: figure1.svg" in err
     text = (tmp_path / "figure1.svg").read_text(encoding="utf-8")
     assert "<svg" in text
     assert "InceptionNeXt (this project)" in text
