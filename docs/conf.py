@@ -43,7 +43,8 @@ html_theme_options = {  # nothing that is fetched from the network
     "logo": {"text": project},
     "navbar_align": "left",
     "navbar_end": ["theme-switcher"],
-    "secondary_sidebar_items": {"**": ["page-toc"], "paper": [], "recipes": []},  # where tables need the width
+    # none where tables need the width
+    "secondary_sidebar_items": {"**": ["page-toc"], "benchmarks": [], "paper": [], "recipes": []},
     "show_toc_level": 2,
     "footer_start": ["copyright"],
     "footer_end": [],
