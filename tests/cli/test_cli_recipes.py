@@ -83,7 +83,7 @@ def test_a_folder_is_not_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=r"^--config is trainer, a folder; give a file in it, such as trainer/cpu_ddp"):
         recipes.find_config("trainer")
-    with pytest.raises(UsageError, match=r"^--config is \., a folder; name a YAML file\.$"):
+    with pytest.raises(UsageError, match=r"^--config is \., a folder; give a YAML file\.$"):
         recipes.find_config(".")
 
 

@@ -196,7 +196,7 @@ def test_named_columns(write: Write, tmp_path: Path) -> None:
         ("path,label,label", r"has 2 columns 'label'; rename or remove all but one"),
         (
             "photo,healthy,scab",
-            r"has no column label \(it has photo, healthy, scab\)\. .* Set other names with --data\.manifest\.label_c\w+\.$",
+            r"has no column label \(it has photo, healthy, scab\)\. .* Set other names with --data\.manifest\.la\w+\.$",
         ),
     ],
 )
