@@ -48,7 +48,7 @@ def test_a_tools_arguments(parser: ToolParser) -> None:
         (["hut", "--colour=red"], "There is no key '--colour=red'; did you mean --color?"),
         (["hut", "--zzz"], "There is no key '--zzz'; python cli.py paint --help lists all keys."),
         (["hut", "--col", "red"], "There is no key '--col'; did you mean --color or --coats?"),
-        (["hut", "--coat", "2"], "There is no key '--coat'; did you mean --coats?"),
+        (["hut", "--coat", "2"], "There is no key '--coat'; did you mean --coats or --color?"),
         (["hut", "--color"], "--color: expected one argument."),
         (["hut", "-c", "two"], "-c: invalid int value: 'two'."),
         ([], "python cli.py paint needs house; see its --help."),

@@ -125,7 +125,7 @@ def test_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(
         UserError,
         match=r"weights of 'inceptionnext_atto' .* from https://huggingface.co/timm/inception_next_atto.* or "
-        r"https://github.com/.*/inceptionnext_atto.pth \(no route to the hub\)\. Fetch .*--model.pretrained FILE",
+        r"https://github.com/.*/inceptionnext_atto.pth \(no route to the hub\)\. Download .*--model.pretrained FILE",
     ):
         ClassificationTask("inceptionnext_atto", data_spec=DataSpec(num_classes=3), pretrained=True)
     with pytest.raises(UserError, match=r"weights of 'resnet18' .*huggingface.co/timm/resnet18.*no route to the hub"):
