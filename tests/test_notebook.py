@@ -13,11 +13,12 @@ from tests.recipes import REPO, SMALL
 SETUP = """
 from lightning.pytorch import Trainer
 from inceptionnext_lit.data import ImageFolderDataModule
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.tasks import ClassificationTask
 
 def fit(**settings):
     data = ImageFolderDataModule({root!r}, image_size=28, batch_size=6, num_workers=0)
-    task = ClassificationTask("inceptionnext_iso_micro", num_classes=3)
+    task = ClassificationTask("inceptionnext_iso_micro", data_spec=DataSpec(num_classes=3))
     quiet = dict(logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
     trainer = Trainer(max_epochs=1, accelerator="cpu", **quiet, **settings)
     trainer.fit(task, data)
