@@ -244,7 +244,8 @@ def test_weights_may_come_from_anywhere(tmp_path: Path) -> None:
     trainer.save_checkpoint(checkpoint)
     torch.save(first.model.state_dict(), weights)
     stem = first.model.state_dict()["stem.weight"].clone()
-    probe: dict[str, Any] = {"num_classes": 3, "preprocessing": INPUT, "finetuning": Finetuning(freeze="backbone")}
+    spec = DataSpec(num_classes=3, preprocessing=INPUT)
+    probe: dict[str, Any] = {"data_spec": spec, "finetuning": Finetuning(freeze="backbone")}
     for task in (
         ClassificationTask(MICRO, pretrained=str(checkpoint), **probe),
         ClassificationTask(MICRO, pretrained=str(weights), **probe),
