@@ -10,13 +10,12 @@ import torch
 import yaml
 
 from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, known_keys
-from inceptionnext_lit.data.splitting.rules import SplitRules
+from inceptionnext_lit.data import BadImageOptions, BalanceOptions, ColumnNames, InputOptions, SplitRules
 from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.renamed import RENAMED, explain_renamed, new_key, update_checkpoint
 from inceptionnext_lit.safe_load import load_plain
 from inceptionnext_lit.tasks.classification.losses import LossOptions
 from inceptionnext_lit.tasks.classification.mixup import Mix
-from inceptionnext_lit.training.execution import Execution
 from tests.recipes import SMALL
 
 Cli = Callable[..., None]
@@ -73,7 +72,9 @@ def test_current_keys_are_not_renamed(cli: Cli) -> None:
 
 
 GROUPS: dict[str, type] = {
-    "data.split": SplitRules, "model.loss": LossOptions, "model.loss.mix": Mix, "model.execution": Execution,
+    "data.split": SplitRules, "data.input": InputOptions, "data.balance": BalanceOptions,
+    "data.bad_images": BadImageOptions, "data.manifest": ColumnNames, "model.loss": LossOptions,
+    "model.loss.mix": Mix,
 }  # fmt: skip
 RECIPE = """
 data:

@@ -83,12 +83,12 @@ class ClassificationTask(BaseTask):
         loss: LossOptions = LossOptions(),
         lr: float | Literal["auto"] = 1e-3,
         weight_decay: float = 0.05,
-        optimizer: OptimizerOptions = OptimizerOptions(),
-        schedule: Schedule = Schedule(),
+        optimizer: OptimizerOptions | None = None,
+        schedule: Schedule | None = None,
         ema_decay: float | None = None,
         ema_warmup: bool = True,
-        finetuning: Finetuning = Finetuning(),
-        execution: Execution = Execution(),
+        finetuning: Finetuning | None = None,
+        execution: Execution | None = None,
     ) -> None:
         check_shares(drop_path=drop_path)
         spec = data_spec or DataSpec()
