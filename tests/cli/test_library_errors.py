@@ -117,7 +117,7 @@ def test_errors_of_user_code_keep_their_traceback() -> None:
         assert explain_failure(error.value, 8) is None
     with pytest.raises(ValueError, match="batch_size") as error:
         DataLoader(TensorDataset(torch.zeros(1)), batch_size=0)
-    assert "(An error of torch; --debug shows" in str(explain_setting(error.value))
+    assert "(Raised by torch; --debug shows" in str(explain_setting(error.value))
     with pytest.raises(Exception, match="invalid accelerator name") as accelerator:
         Trainer(accelerator="gpuu")
     assert "(An error of lightning; --debug shows" in str(explain_setting(accelerator.value))
