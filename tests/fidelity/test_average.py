@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.training.optim import OptimizerOptions
 from tests.fidelity.sources import RECIPES, recipe
@@ -33,7 +34,7 @@ class Recorded(ClassificationTask):
 def train(folder: Path, *, decay: float, warmup: bool) -> LightningModule:
     torch.manual_seed(0)
     task = Recorded(
-        "inceptionnext_iso_micro", num_classes=3, lr=0.5, ema_decay=decay, ema_warmup=warmup,
+        "inceptionnext_iso_micro", data_spec=DataSpec(num_classes=3), lr=0.5, ema_decay=decay, ema_warmup=warmup,
         optimizer=OptimizerOptions("sgd"),
     )  # fmt: skip
     images = TensorDataset(torch.randn(4 * STEPS, 3, 28, 28), torch.arange(4 * STEPS) % 3)

@@ -86,7 +86,7 @@ def run(make_folder: Callable[..., Path], tmp_path: Path) -> Callable[[str], Wat
 
 def mixed(task: Watched, images: Tensor) -> Tensor:
     seed_generators(run_seed(), "step", 0, 0, 0)
-    return task.mix(images, task.batch[1], 3)[0]
+    return task.loss.mix(images, task.batch[1], 3)[0]
 
 
 def test_erasing_comes_last_or_first(run: Callable[[str], Watched]) -> None:
