@@ -120,4 +120,4 @@ def test_errors_of_user_code_keep_their_traceback() -> None:
     assert "(Raised by torch; --debug shows" in str(explain_setting(error.value))
     with pytest.raises(Exception, match="invalid accelerator name") as accelerator:
         Trainer(accelerator="gpuu")
-    assert "(An error of lightning; --debug shows" in str(explain_setting(accelerator.value))
+    assert "(Raised by lightning; --debug shows" in str(explain_setting(accelerator.value))
