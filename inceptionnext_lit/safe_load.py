@@ -129,7 +129,7 @@ def _check_readable(path: Path) -> None:
         if path.is_dir():
             raise UserError(f"{path} is a folder, not a checkpoint; give the path of a file in it.")
         if not path.is_file():
-            raise UserError(f"There is no checkpoint at {path}; check the path.")
+            raise UserError(f"No checkpoint at {path}; check the path.")
         if path.stat().st_size == 0:
             raise UserError(f"The checkpoint {path} is empty (0 bytes); use another one.")
         path.open("rb").close()

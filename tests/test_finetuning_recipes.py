@@ -202,7 +202,7 @@ def test_cross_validation(
         (
             ["--data.num_fold", "2"],
             2,
-            "There is no key 'data.num_fold'; did you mean data.split.num_folds?",
+            "Unknown key 'data.num_fold'; did you mean data.split.num_folds?",
         ),
     ],
 )

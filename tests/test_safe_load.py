@@ -138,7 +138,7 @@ def test_a_safetensors_file_that_was_cut_off(tmp_path: Path, left: int) -> None:
 
 def test_missing_folder_and_not_a_dictionary(tmp_path: Path) -> None:
     for read in (load_plain, read_metadata):
-        with pytest.raises(UserError, match=r"^There is no checkpoint at .*nope\.pth; check the path\.$"):
+        with pytest.raises(UserError, match=r"^No checkpoint at .*nope\.pth; check the path\.$"):
             read(tmp_path / "nope.pth")
         with pytest.raises(UserError, match="is a folder, not a checkpoint"):
             read(tmp_path)

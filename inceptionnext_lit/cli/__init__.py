@@ -118,7 +118,7 @@ def _answer(words: list[str], *, is_program: bool) -> int:
     if words[0] not in COMMANDS | TOOLS:
         known = COMMANDS | TOOLS
         hint = did_you_mean(words[0], known, most=1, otherwise=f"choose one of {', '.join(known)}.")
-        print_error(f"There is no command {words[0]!r}; {hint}")
+        print_error(f"Unknown command {words[0]!r}; {hint}")
         return 2
     if words[0] in COMMANDS and words[1:] in (["-h"], ["--help"]):
         print(import_module(f"{__name__}.screens").first_screen(words[0]), end="")

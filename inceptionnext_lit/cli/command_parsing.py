@@ -113,7 +113,7 @@ class CommandLineParsing(OpenLightningCLI):
             self.config[command].seed_everything = checkpoint["run"]["seed_everything"]
         given = self.config[command]
         if self._continued and (done := is_finished(checkpoint, given.trainer, given.checkpoint)):
-            say(f"There is nothing left to do: the checkpoint {path} {done}.")
+            say(f"Nothing left to do: the checkpoint {path} {done}.")
             sys.exit(0)
         check_continuation(checkpoint, self.config[command], is_training=command == "fit")
 
@@ -135,7 +135,7 @@ class CommandLineParsing(OpenLightningCLI):
         found, opened = find_continuation(root)
         if command != "fit":
             if opened is None:
-                raise UserError(f"There is no run with a checkpoint in {root}; name one with --ckpt_path.")
+                raise UserError(f"No run with a checkpoint in {root}; name one with --ckpt_path.")
             return opened
         config.ckpt_path = None
         if found is None:

@@ -128,7 +128,7 @@ def explain_setting(error: BaseException) -> UserError | None:
     if found := re.search(r"invalid strategy name: `strategy='(.*?)'`", text):
         known = StrategyRegistry.available_strategies()
         near = difflib.get_close_matches(found[1], known, n=3) or ["auto", *known]
-        return UserError(f"There is no trainer.strategy {found[1]!r}; choose {' or '.join(near)}.")
+        return UserError(f"Unknown trainer.strategy {found[1]!r}; choose {' or '.join(near)}.")
     innermost = [frame for frame, _ in traceback.walk_tb(error.__traceback__)][-1:]
     package = next((str(frame.f_globals.get("__name__")).partition(".")[0] for frame in innermost), "")
     if package not in _LIBRARIES or not text:

@@ -195,7 +195,7 @@ def _explain_unknown(key: str, known: list[str]) -> str:
         )
     near = nearest_keys(key, known)
     hint = f"did you mean {' or '.join(near)}?" if near else "the command's --help all lists every key."
-    return f"There is no key {key!r}; {hint}"
+    return f"Unknown key {key!r}; {hint}"
 
 
 def _reason(message: str, parent: BaseException | None, leaf: BaseException | None) -> str:

@@ -89,4 +89,4 @@ def _not_found(value: str, name: str) -> str:
         spellings[spelling] for spelling in difflib.get_close_matches(name, spellings, n=3, cutoff=0.75)
     )
     hint = f"did you mean {' or '.join(near)}?" if near else f"{usage_name()} recipes lists the recipes."
-    return f"There is no file {value}, and no recipe of that name; {hint}"
+    return f"No file {value}, and no recipe of that name; {hint}"

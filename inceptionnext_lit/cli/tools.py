@@ -42,7 +42,7 @@ class ToolParser(argparse.ArgumentParser):
         if found := re.match(r"unrecognized arguments: (\S+)", message):
             key, otherwise = found[1].partition("=")[0], f"{self.prog} --help lists all keys."
             hint = did_you_mean(key, self.keys, otherwise=otherwise)
-            message = f"There is no key {found[1]!r}; {hint}"
+            message = f"Unknown key {found[1]!r}; {hint}"
             if not found[1].startswith("-"):
                 message = f"Unexpected argument {found[1]!r}; see {self.prog} --help."
         elif found := re.match(r"argument (\S+): (.*)", message):

@@ -24,7 +24,7 @@ class Kind:
     remedy: str
 
 
-_LAYOUT = "Lay the images out as FOLDER/train/CLASS/*.jpg and FOLDER/val/CLASS/*.jpg, or as FOLDER/CLASS/*.jpg."
+_LAYOUT = "Arrange the images as FOLDER/train/CLASS/*.jpg and FOLDER/val/CLASS/*.jpg, or as FOLDER/CLASS/*.jpg."
 KINDS = {  # in the order of the report
     "unreadable": Kind(
         "problem",

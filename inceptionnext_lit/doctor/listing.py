@@ -118,7 +118,7 @@ def list_folder(root: Path) -> Listing:
             _list_split(listing, name, place, leave_out=set(splits) if place == root else set())
         if root not in splits.values():
             if not any(is_training(name) for name in splits):
-                listing.add("no_train", f"There is no train/ folder next to {listed(list(splits))}.")
+                listing.add("no_train", f"No train/ folder next to {listed(list(splits))}.")
             used = {Path(name).parts[0] for name in splits}
             _list_rest(listing, [name for name in folders if name not in used])
             visible_entries(root, scan)

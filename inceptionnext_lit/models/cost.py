@@ -103,7 +103,7 @@ def build_model(name: str, size: Size | None = None, **kwargs: Any) -> tuple[nn.
         The model in evaluation mode, and the size.
 
     Raises:
-        UserError: If there is no such model, or it cannot be built for this size.
+        UserError: If the model is unknown, or it cannot be built for this size.
     """
     check_model_name(name)
     config = timm.get_pretrained_cfg(name)
@@ -128,7 +128,7 @@ def count_model(name: str, size: Size | None = None) -> tuple[Count, Size]:
         The count, and its image size.
 
     Raises:
-        UserError: If there is no such model, or it cannot process images of this size.
+        UserError: If the model is unknown, or it cannot process images of this size.
     """
     model, size = build_model(name, size)
     channels = timm.get_pretrained_cfg(name).input_size[0]

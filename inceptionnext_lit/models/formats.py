@@ -76,11 +76,11 @@ def unwrap(
     found = {one.averaged: one for one in reversed(list(_weight_sets(content, averaged=False)))}
     if not found:
         keys = ", ".join(map(str, list(content)[:5])) or "nothing"
-        raise UserError(f"There are no weights in {source}; it contains {keys}.")
+        raise UserError(f"No weights in {source}; it contains {keys}.")
     averaged = True in found if weights is None else weights == "ema"
     if averaged not in found:
         asked, there = ("averaged", "raw") if averaged else ("raw", "averaged")
-        raise UserError(f"There are no {asked} weights in {source}, only {there} ones; ask for those.")
+        raise UserError(f"No {asked} weights in {source}, only {there} ones; ask for those.")
     return found[averaged]
 
 

@@ -43,11 +43,11 @@ def build_pretrained(
     overlay = overlay or {}
     if not (config.state_dict or config.file or config.hf_hub_id or config.url):
         raise UserError(
-            f"There are no public weights of {name!r}; train it from scratch with --model.pretrained false, "
+            f"No public weights of {name!r}; train it from scratch with --model.pretrained false, "
             "or give your own weights as --model.pretrained FILE."
         )
     if config.file and not Path(config.file).exists():
-        raise UserError(f"There is no checkpoint at {config.file}; check the path.")
+        raise UserError(f"No checkpoint at {config.file}; check the path.")
     if config.state_dict or config.file:
         return build(overlay)
     if overlay.get("url") and "hf_hub_id" not in overlay:  # timm would prefer the hub to a given URL

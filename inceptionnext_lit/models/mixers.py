@@ -55,7 +55,7 @@ class InceptionDWConv2d(nn.Module):
     ) -> None:
         super().__init__()
         if unknown := set(branches) - set(_BRANCHES):
-            raise ValueError(f"there is no branch {min(unknown)!r}; the branches are {', '.join(_BRANCHES)}")
+            raise ValueError(f"unknown branch {min(unknown)!r}; the branches are {', '.join(_BRANCHES)}")
         if sequential_bands and not {"horizontal", "vertical"} <= set(branches):
             raise ValueError("sequential_bands needs the branches horizontal and vertical")
         self.sequential_bands = sequential_bands

@@ -50,13 +50,13 @@ class Variant:
         args: Arguments of the class for this model.
         params_m: Parameters in millions, with 1000 classes.
         macs_g: Multiply-adds in units of 10⁹ for one image of ``image_size``, as counted by ``models.cost``.
-        top1: Published ImageNet-1K validation accuracy in percent; None if there is none.
+        top1: Published ImageNet-1K validation accuracy in percent, if any.
         source: Source of the architecture and the accuracy.
         image_size: Side of the square input in pixels.
         crop_pct: Fraction of the resized image's shorter side that evaluation keeps.
         tag: timm's tag for the origin of the weights; empty if there are none.
-        hub_id: Hugging Face repository of the weights; None if there are none.
-        url: URL of the weights published by their authors; None if there are none.
+        hub_id: Hugging Face repository of the weights, if any.
+        url: URL of the weights published by their authors, if any.
     """
 
     name: str
@@ -178,7 +178,7 @@ def check_model_name(name: str) -> None:
         name: For example ``"inceptionnext_iso_small"``, ``"resnet50"`` or ``"resnet50.a1_in1k"``.
 
     Raises:
-        UserError: If there is no such model, with the nearest names, or it has no weights with that tag.
+        UserError: If the model is unknown, with the nearest names, or it has no weights with that tag.
     """
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
@@ -186,7 +186,7 @@ def check_model_name(name: str) -> None:
         others = get_close_matches(architecture, sorted(set(timm.list_models()) - set(model_names())), n=3)
         nearest = ", ".join(ours + others)
         hint = f"The nearest names are: {nearest}." if nearest else "timm.list_models() lists all names."
-        raise UserError(f"There is no model named {architecture!r}. {hint}")
+        raise UserError(f"Unknown model {architecture!r}. {hint}")
     tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
         known = f"it has {', '.join(tags)}" if tags else "it has none"

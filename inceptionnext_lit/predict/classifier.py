@@ -169,7 +169,7 @@ def load_classifier(
     try:
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as error:
-        raise UserError(f"There is no device {device!r}; give 'cpu', or 'cuda' for a GPU.") from error
+        raise UserError(f"Unknown device {device!r}; give 'cpu', or 'cuda' for a GPU.") from error
     return Classifier(_load_task(path), chosen, compiles, max_pixels)
 
 

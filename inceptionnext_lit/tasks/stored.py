@@ -18,7 +18,7 @@ _PLAIN_TEXTS = (
 
 
 def own_class(path: str | None) -> type | None:
-    """Return this package's task for an import path, as stored in a checkpoint; None if there is none.
+    """Return this package's task for an import path, as stored in a checkpoint, if any.
 
     Args:
         path: Import path of the class, also of an earlier version of this package.

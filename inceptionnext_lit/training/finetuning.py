@@ -138,7 +138,7 @@ def frozen_parameters(model: nn.Module, upto: str) -> set[str]:
         upto: ``backbone`` for everything except the classifier, or the last module to freeze.
 
     Raises:
-        UserError: If there is no such module, or the model does not define the order of its layers.
+        UserError: If the module is unknown, or the model does not define the order of its layers.
     """
     names = [name for name, _ in model.named_parameters()]
     if upto == BACKBONE:

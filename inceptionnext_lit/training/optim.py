@@ -42,7 +42,7 @@ class OptimizerOptions:
             ``fused`` unless ``fused`` or ``foreach`` is given here.
 
     Raises:
-        UserError: If there is no such optimizer, or a factor is out of range.
+        UserError: If the optimizer is unknown, or a factor is out of range.
     """
 
     name: str = "adamw"

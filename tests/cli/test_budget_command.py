@@ -183,12 +183,12 @@ def test_a_model_against_another(budget: Budget) -> None:
         (
             ["inceptionnext_iso_nanno"],
             1,
-            r"There is no model named 'inceptionnext_iso_nanno'\. The nearest names are: inceptionnext_iso_nano, .+\.",
+            r"Unknown model 'inceptionnext_iso_nanno'\. The nearest names are: inceptionnext_iso_nano, .+\.",
         ),
         (
             ["inceptionnext_iso_nano", "--against", "nope"],
             1,
-            r"There is no model named 'nope'\. timm\.list_models\(\) lists all names\.",
+            r"Unknown model 'nope'\. timm\.list_models\(\) lists all names\.",
         ),
         (
             ["inceptionnext_iso_nano", "--image_size", "3"],
@@ -218,7 +218,7 @@ def test_a_model_against_another(budget: Budget) -> None:
         (["inceptionnext_iso_nano", "--by_module", "-1"], 2, r"--by_module: '-1' is not a depth; give 0 or more\."),
         (["inceptionnext_iso_nano", "--by_module", "all"], 2, r"--by_module: 'all' is not a depth; give 0 or more\."),
         (["--plot", "x.jpg"], 1, r"x\.jpg ends in neither \.png nor \.svg; give --plot a file name that does\."),
-        (["--plot", "no/x.svg"], 1, r"There is no folder no; create it, or give another file with --plot\."),
+        (["--plot", "no/x.svg"], 1, r"No folder no; create it, or give another file with --plot\."),
         (
             ["inceptionnext_iso_nano", "--plot", "x.png"],
             1,
@@ -232,8 +232,8 @@ def test_a_model_against_another(budget: Budget) -> None:
             )
             for key, value in (("image_size", "224"), ("by_module", "0"), ("against", "resnet50"))
         ),
-        (["--image-size", "28"], 2, r"There is no key '--image-size'; did you mean --image_size\?"),
-        (["--by", "1"], 2, r"There is no key '--by'; .+"),
+        (["--image-size", "28"], 2, r"Unknown key '--image-size'; did you mean --image_size\?"),
+        (["--by", "1"], 2, r"Unknown key '--by'; .+"),
     ],
 )
 def test_wrong_arguments_get_one_sentence(words: list[str], code: int, message: str, budget: Budget) -> None:

@@ -76,7 +76,7 @@ def test_a_wrong_name_lists_the_nearest(value: str, hint: str, tmp_path: Path, m
     (tmp_path / "mine/recipe.yml").touch()
     with pytest.raises(UsageError) as error:
         recipes.find_config(value)
-    assert str(error.value) == f"There is no file {value}, and no recipe of that name; {hint}"
+    assert str(error.value) == f"No file {value}, and no recipe of that name; {hint}"
 
 
 def test_a_folder_is_not_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +95,7 @@ def test_a_wrong_name_ends_the_command_with_code_2(
             cli(command, "--config", "nope.yaml")
         assert exit_.value.code == 2
         error = capsys.readouterr().err
-        assert error.startswith("error: There is no file nope.yaml, and no recipe of that name; ")
+        assert error.startswith("error: No file nope.yaml, and no recipe of that name; ")
         assert error.count("\n") == 1
 
 

@@ -158,9 +158,9 @@ def test_help(cli: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> N
         ([], "python cli.py convert needs CKPT, --output; see its --help."),
         (["x.ckpt"], "python cli.py convert needs --output; see its --help."),
         (["--output", "x.safetensors"], "python cli.py convert needs CKPT; see its --help."),
-        (["x.ckpt", "--outptu", "x.safetensors"], "There is no key '--outptu'; did you mean --output?"),
-        (["x.ckpt", "--out", "x.safetensors"], "There is no key '--out'; did you mean --output?"),
-        (["--detials"], "There is no key '--detials'; did you mean --details?"),
+        (["x.ckpt", "--outptu", "x.safetensors"], "Unknown key '--outptu'; did you mean --output?"),
+        (["x.ckpt", "--out", "x.safetensors"], "Unknown key '--out'; did you mean --output?"),
+        (["--detials"], "Unknown key '--detials'; did you mean --details?"),
         (["x.ckpt", "--output"], "--output: expected one argument."),
     ],
 )
@@ -212,7 +212,7 @@ def test_a_disk_that_fills_up(trained: Path, refused: Refused, tmp_path: Path, m
 
 
 def test_files_that_are_not_checkpoints_of_a_classifier(trained: Path, refused: Refused, tmp_path: Path) -> None:
-    assert refused("no.ckpt", "--output", "new/x.safetensors") == "There is no checkpoint at no.ckpt; check the path."
+    assert refused("no.ckpt", "--output", "new/x.safetensors") == "No checkpoint at no.ckpt; check the path."
     message = refused(trained, "--output", "x.safetensors")
     assert message == f"{trained} is a folder, not a checkpoint; give the path of a file in it."
     (tmp_path / "text.ckpt").write_text("weights, honestly")
@@ -242,7 +242,7 @@ def test_averages_that_were_not_kept(trained: Path, refused: Refused, tmp_path: 
     raw = {name: tensor for name, tensor in state.items() if not name.startswith("model_ema.")}
     torch.save(content | {"state_dict": raw}, tmp_path / "raw.ckpt")
     message = refused("raw.ckpt", "--output", "x.safetensors", "--weights", "ema")
-    assert message == "There are no averaged weights in raw.ckpt, only raw ones; ask for those."
+    assert message == "No averaged weights in raw.ckpt, only raw ones; ask for those."
 
 
 class TouchFile:
@@ -262,4 +262,4 @@ def test_an_unknown_model(trained: Path, refused: Refused, tmp_path: Path) -> No
     content["hyper_parameters"]["name"] = "inceptionnext_iso_mikro"
     torch.save(content, tmp_path / "x.ckpt")
     message = refused("x.ckpt", "--output", "x.safetensors")
-    assert message.startswith(f"There is no model named 'inceptionnext_iso_mikro'. The nearest names are: {MICRO}, ")
+    assert message.startswith(f"Unknown model 'inceptionnext_iso_mikro'. The nearest names are: {MICRO}, ")

@@ -203,7 +203,7 @@ def test_the_page_shows_duplicates_and_loads_nothing(tmp_path: Path, doctor: Doc
         (["data", "--output", "r.txt"], 1, "--output is r.txt; it must end in .json or .html."),
         (["none", "--output", "file/r.json"], 1, "The report file/r.json cannot be written: Not a directory;"),
         (["data", "--workers", "0"], 2, "--workers: '0' is not a number of 1 or more."),
-        (["data", "--out", "r.json"], 2, "There is no key '--out'; did you mean --output?"),
+        (["data", "--out", "r.json"], 2, "Unknown key '--out'; did you mean --output?"),
         ([], 2, "python cli.py doctor needs FOLDER; see its --help."),
     ],
 )

@@ -157,7 +157,7 @@ def test_misspelled_and_abbreviated_keys(
     refused: Callable[..., str], words: list[object], wrong: str, right: str
 ) -> None:
     message = refused("fit", *words, code=2)
-    found = re.fullmatch(r"There is no key '(.+)'; did you mean (\S+).*\?", message)
+    found = re.fullmatch(r"Unknown key '(.+)'; did you mean (\S+).*\?", message)
     assert found is not None, message
     assert (found[1], found[2].rstrip("?")) == (wrong, right)
 
@@ -188,7 +188,7 @@ def test_values_of_the_wrong_type(refused: Callable[..., str]) -> None:
     assert "data.augmentation.hflip is 7.0" in refused("fit", "--data.root", "sample", "--data.augmentation.hflip", 7)
     assert "model.lr is -1.0" in refused("fit", *SMALL, "--model.lr", -1)
     assert "'Foo'" in refused("fit", "--model", "Foo", code=2)
-    assert refused("ft", code=2) == "There is no command 'ft'; did you mean fit?"
+    assert refused("ft", code=2) == "Unknown command 'ft'; did you mean fit?"
     message = refused("fit", "--model.ema_decay", "x", code=2)
     assert message == "model.ema_decay: Expected float or null. Got value: x"
     assert "seed_everything is -1" in refused("fit", *SMALL, "--seed_everything", -1)
@@ -241,7 +241,7 @@ def test_strategies_that_fork_or_spawn(refused: Callable[..., str], folder: Path
 
 
 def test_files_that_are_not_checkpoints(refused: Callable[..., str], tmp_path: Path) -> None:
-    assert "There is no checkpoint at nope.ckpt" in refused("predict", "--ckpt_path", "nope.ckpt")
+    assert "No checkpoint at nope.ckpt" in refused("predict", "--ckpt_path", "nope.ckpt")
     assert "--ckpt_path" in refused("predict", "--data.root", "sample")
     (tmp_path / "empty.ckpt").touch()
     assert "empty.ckpt is empty (0 bytes)" in refused("validate", "--ckpt_path", "empty.ckpt")

@@ -56,11 +56,11 @@ def test_a_folder_without_splits(
     assert said("predict", "other", "--ckpt_path", BEST) == ["Ignored:    1 image in @eaDir (1)"]
     with pytest.raises(SystemExit):
         said("test", "--ckpt_path", BEST, "--data.root", "photos")
-    assert "There is no test split" in capsys.readouterr().err
+    assert "No test split" in capsys.readouterr().err
     shutil.copytree(tmp_path / "photos", tmp_path / "alone/train")
     with pytest.raises(SystemExit):
         said("validate", "--ckpt_path", BEST, "--data.root", "alone")
-    assert "There is no validation split: alone/val was not found" in capsys.readouterr().err
+    assert "No validation split: alone/val was not found" in capsys.readouterr().err
 
 
 def test_held_back_images_are_recognized_by_their_content(

@@ -84,7 +84,7 @@ def test_a_finished_run_is_not_changed(cli: Cli, words: list[object], capsys: py
     with pytest.raises(SystemExit) as exit_:
         cli(*words, "--ckpt_path", "last")
     assert exit_.value.code == 0
-    assert "There is nothing left to do" in capsys.readouterr().out
+    assert "Nothing left to do" in capsys.readouterr().out
     assert (RUN / "checkpoints/last.ckpt").read_bytes() == before
 
 
@@ -130,7 +130,7 @@ def test_other_commands_take_last_too(cli: Cli, words: list[object], capsys: pyt
     assert re.search(r"\n +acc1 +acc5 +macro_acc +loss\nval  0\.\d{4} ", capsys.readouterr().out)
     with pytest.raises(SystemExit):
         cli("validate", "--ckpt_path", "last", "--run_name", "other")
-    assert "There is no run with a checkpoint in runs/other" in capsys.readouterr().err
+    assert "No run with a checkpoint in runs/other" in capsys.readouterr().err
 
 
 def test_changes_are_printed_and_the_command_line_wins(

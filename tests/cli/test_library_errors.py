@@ -42,7 +42,7 @@ def error_of(cli: Cli, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]
             "The learning rate schedule needs the run's planned end; give --trainer.max_epochs or --trainer.max_steps. "
             "With trainer.max_time too, the run may end earlier.",
         ),
-        (["--trainer.strategy", "dpp"], "There is no trainer.strategy 'dpp'; choose ddp."),
+        (["--trainer.strategy", "dpp"], "Unknown trainer.strategy 'dpp'; choose ddp."),
         (
             ["--trainer.barebones", "true"],
             "trainer.barebones disables the logs, checkpoints and progress that every run here has; leave it out.",
@@ -104,7 +104,7 @@ def test_debug_shows_the_traceback(
     error = capsys.readouterr().err
     assert "Traceback (most recent call last):" in error
     assert "ValueError: You selected an invalid strategy name" in error
-    assert error.splitlines()[-1].startswith("error: There is no trainer.strategy 'dpp'; ")
+    assert error.splitlines()[-1].startswith("error: Unknown trainer.strategy 'dpp'; ")
 
 
 def test_errors_of_user_code_keep_their_traceback() -> None:

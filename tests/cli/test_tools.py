@@ -44,11 +44,11 @@ def test_a_tools_arguments(parser: ToolParser) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["hut", "--colour", "red"], "There is no key '--colour'; did you mean --color?"),
-        (["hut", "--colour=red"], "There is no key '--colour=red'; did you mean --color?"),
-        (["hut", "--zzz"], "There is no key '--zzz'; python cli.py paint --help lists all keys."),
-        (["hut", "--col", "red"], "There is no key '--col'; did you mean --color or --coats?"),
-        (["hut", "--coat", "2"], "There is no key '--coat'; did you mean --coats or --color?"),
+        (["hut", "--colour", "red"], "Unknown key '--colour'; did you mean --color?"),
+        (["hut", "--colour=red"], "Unknown key '--colour=red'; did you mean --color?"),
+        (["hut", "--zzz"], "Unknown key '--zzz'; python cli.py paint --help lists all keys."),
+        (["hut", "--col", "red"], "Unknown key '--col'; did you mean --color or --coats?"),
+        (["hut", "--coat", "2"], "Unknown key '--coat'; did you mean --coats or --color?"),
         (["hut", "--color"], "--color: expected one argument."),
         (["hut", "-c", "two"], "-c: invalid int value: 'two'."),
         ([], "python cli.py paint needs house; see its --help."),
@@ -78,12 +78,12 @@ def test_help_keeps_the_lines_of_the_description(capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["fitt"], "There is no command 'fitt'; did you mean fit?"),
-        (["budgt"], "There is no command 'budgt'; did you mean budget?"),
-        (["covnert", "best.ckpt"], "There is no command 'covnert'; did you mean convert?"),
+        (["fitt"], "Unknown command 'fitt'; did you mean fit?"),
+        (["budgt"], "Unknown command 'budgt'; did you mean budget?"),
+        (["covnert", "best.ckpt"], "Unknown command 'covnert'; did you mean convert?"),
         (
             ["--trainer.max_epochs", "3"],
-            "There is no command '--trainer.max_epochs'; "
+            "Unknown command '--trainer.max_epochs'; "
             "choose one of fit, validate, test, predict, cross_validate, benchmark, budget, convert, "
             "doctor, recipes.",
         ),

@@ -94,7 +94,7 @@ def test_class_folders_without_splits_are_split(tmp_path: Path) -> None:
     other = build(tmp_path, split=SplitRules(val_fraction=0.4, seed=1))
     other.setup("validate")
     assert other.val_set.samples != data.val_set.samples
-    with pytest.raises(UserError, match=r"There is no test split: .*test was not found.* subcommand validate"):
+    with pytest.raises(UserError, match=r"No test split: .*test was not found.* subcommand validate"):
         data.setup("test")
 
 
@@ -149,7 +149,7 @@ def test_predict_one_image_and_none(splits: Path) -> None:
     one.setup("predict")
     assert one.predict_set.paths == [str(splits / "val/white/1.png")]
     (splits / "empty").mkdir()
-    with pytest.raises(UserError, match=r"There are no images below .*empty\. Name another folder with --data\.root"):
+    with pytest.raises(UserError, match=r"No images below .*empty\. Name another folder with --data\.root"):
         build(splits / "empty").setup("predict")
     with pytest.raises(UserError, match=r"nowhere does not exist\. Name a folder of images, an image file"):
         build(splits / "nowhere").setup("predict")

@@ -91,9 +91,9 @@ def test_inputs_without_images_are_refused(place: Path) -> None:
     Path("empty").mkdir()
     Path("empty/list.csv").write_text("path\n")
     for name, message in [
-        ("photos/*.gif", r"^There are no images that match photos/\*\.gif\. Check the pattern\.$"),
-        ("empty", r"^There are no images below empty\. Name another folder"),
-        ("empty/list.csv", r"^There are no images in the manifest empty/list\.csv\. Fill in its column of paths\.$"),
+        ("photos/*.gif", r"^No images that match photos/\*\.gif\. Check the pattern\.$"),
+        ("empty", r"^No images below empty\. Name another folder"),
+        ("empty/list.csv", r"^No images in the manifest empty/list\.csv\. Fill in its column of paths\.$"),
         (
             "fotos",
             r"^fotos does not exist\. Name a folder of images, an image file, a pattern or a manifest, after",

@@ -135,7 +135,7 @@ def test_one_label_each_where_several_are_expected(write: Write) -> None:
 
 
 def test_a_missing_manifest(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"There is no manifest .*none\.csv"):
+    with pytest.raises(UserError, match=r"No manifest .*none\.csv"):
         read_manifest(tmp_path / "none.csv")
 
 

@@ -77,7 +77,7 @@ def test_a_manifest_without_splits_is_split_without_dividing_groups(tmp_path: Pa
     data.setup("fit")
     assert len(data.val_set) == 8
     assert not {s.group for s in data.train_set.samples} & {s.group for s in data.val_set.samples}
-    with pytest.raises(UserError, match=r"There is no test split: the split test in .*list\.csv was not found"):
+    with pytest.raises(UserError, match=r"No test split: the split test in .*list\.csv was not found"):
         data.setup("test")
 
 

@@ -117,7 +117,7 @@ def test_a_run_without_an_average_gives_raw_weights(tmp_path: Path) -> None:
         MICRO, data_spec=DataSpec(num_classes=3), kwargs={"depth": 2}, pretrained=str(tmp_path / "out.safetensors")
     )
     assert_same_logits(model, task)
-    with pytest.raises(UserError, match=r"^There are no averaged weights in .*last\.ckpt, only raw ones; ask for"):
+    with pytest.raises(UserError, match=r"^No averaged weights in .*last\.ckpt, only raw ones; ask for"):
         convert_checkpoint(tmp_path / "last.ckpt", tmp_path / "ema.safetensors", "ema")
     assert not (tmp_path / "ema.safetensors").exists()
 
@@ -226,7 +226,7 @@ def test_an_old_output_is_replaced_or_stays_whole(micro: tuple[Path, Classificat
     output = tmp_path / "out.safetensors"
     save_file({"old": torch.ones(1)}, output)
     before = output.read_bytes()
-    with pytest.raises(UserError, match="There is no checkpoint at"):
+    with pytest.raises(UserError, match="No checkpoint at"):
         convert_checkpoint(tmp_path / "gone.ckpt", output)
     assert output.read_bytes() == before
     convert_checkpoint(micro[0], output)
@@ -287,6 +287,6 @@ def test_a_missing_set_of_weights(micro: tuple[Path, ClassificationTask], tmp_pa
     content = torch.load(micro[0], weights_only=True)
     averaged = {name: value for name, value in content["state_dict"].items() if name.startswith("model_ema.")}
     torch.save(content | {"state_dict": averaged}, tmp_path / "ema.ckpt")
-    with pytest.raises(UserError, match=r"^There are no raw weights in .*ema\.ckpt, only averaged ones"):
+    with pytest.raises(UserError, match=r"^No raw weights in .*ema\.ckpt, only averaged ones"):
         convert_checkpoint(tmp_path / "ema.ckpt", tmp_path / "out.safetensors", "raw")
     assert [path.name for path in tmp_path.iterdir()] == ["ema.ckpt"]

@@ -67,10 +67,10 @@ def test_a_compiled_block_inside_a_model() -> None:
 @pytest.mark.parametrize(
     ("content", "weights", "message"),
     [
-        ({"model": RAW}, "ema", r"^There are no averaged weights in x\.pth, only raw ones; ask for those\.$"),
-        ({"model_ema": EMA}, "raw", r"^There are no raw weights in x\.pth, only averaged ones; ask for those\.$"),
-        ({"epoch": 3, "lr": 0.1}, None, r"^There are no weights in x\.pth; it contains epoch, lr\.$"),
-        ({"model": {}}, None, r"^There are no weights in x\.pth; it contains model\.$"),
+        ({"model": RAW}, "ema", r"^No averaged weights in x\.pth, only raw ones; ask for those\.$"),
+        ({"model_ema": EMA}, "raw", r"^No raw weights in x\.pth, only averaged ones; ask for those\.$"),
+        ({"epoch": 3, "lr": 0.1}, None, r"^No weights in x\.pth; it contains epoch, lr\.$"),
+        ({"model": {}}, None, r"^No weights in x\.pth; it contains model\.$"),
         ({}, None, r"it contains nothing\.$"),
         ({"model": RAW}, "EMA", r"^weights is 'EMA', but it must be 'ema' or 'raw'\.$"),
     ],

@@ -122,7 +122,7 @@ def test_the_callers_url_or_file_comes_first(tmp_path: Path, monkeypatch: pytest
         model = timm.create_model("inceptionnext_atto", pretrained=True, pretrained_cfg_overlay=overlay)
         for name, tensor in model.state_dict().items():
             torch.testing.assert_close(tensor, source[name], rtol=0, atol=0)
-    with pytest.raises(UserError, match=r"^There is no checkpoint at nope\.pth; check the path\.$"):
+    with pytest.raises(UserError, match=r"^No checkpoint at nope\.pth; check the path\.$"):
         timm.create_model("inceptionnext_atto", pretrained=True, pretrained_cfg_overlay={"file": "nope.pth"})
     overlay = {"url": (tmp_path / "nope.pth").as_uri()}
     with pytest.raises(UserError, match=re.escape(f"downloaded from {overlay['url']} ([Errno 2] No such")):
@@ -179,7 +179,7 @@ def test_models_without_public_weights(name: str) -> None:
     with pytest.raises(UserError) as error:
         timm.create_model(name, pretrained=True)
     assert str(error.value) == (
-        f"There are no public weights of '{name}'; train it from scratch with --model.pretrained false, "
+        f"No public weights of '{name}'; train it from scratch with --model.pretrained false, "
         "or give your own weights as --model.pretrained FILE."
     )
 

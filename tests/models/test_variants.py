@@ -82,10 +82,10 @@ def test_names_that_timm_can_build_pass(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("inceptionnext_tinny", r"^There is no model named 'inceptionnext_tinny'\. The nearest names are: "
+        ("inceptionnext_tinny", r"^Unknown model 'inceptionnext_tinny'\. The nearest names are: "
                                 r"inceptionnext_tiny, .*inception_next_tiny"),
         ("resnet5O", r"The nearest names are: resnet50, "),
-        ("zzzzqq", r"^There is no model named 'zzzzqq'\. timm.list_models\(\) lists all names\.$"),
+        ("zzzzqq", r"^Unknown model 'zzzzqq'\. timm.list_models\(\) lists all names\.$"),
         ("inceptionnext_iso_nano.x", r"^inceptionnext_iso_nano has no weights tagged 'x'; it has none\.$"),
         ("inceptionnext_tiny.x", r"^inceptionnext_tiny has no weights tagged 'x'; it has sail_in1k\.$"),
     ],

@@ -172,7 +172,7 @@ def test_our_lightning_checkpoints_by_hand(theirs: nn.Module, tmp_path: Path) ->
     torch.save({"state_dict": prefixed(raw, "model."), "hyper_parameters": {}}, tmp_path / "raw.ckpt")
     assert load_weights(ours, tmp_path / "raw.ckpt").format == "Lightning checkpoint"
     assert_same_state(ours.state_dict(), raw)
-    with pytest.raises(UserError, match=r"^There are no averaged weights in .*raw\.ckpt, only raw ones"):
+    with pytest.raises(UserError, match=r"^No averaged weights in .*raw\.ckpt, only raw ones"):
         load_weights(ours, tmp_path / "raw.ckpt", weights="ema")
 
 
@@ -355,7 +355,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     torch.save(model.state_dict(), "cut.pth")
     Path("cut.pth").write_bytes(Path("cut.pth").read_bytes()[:-300])
     assert "cut.pth is not a checkpoint, or is damaged" in refused(model, Path("cut.pth"))
-    assert refused(model, Path("nope.pth")) == "There is no checkpoint at nope.pth; check the path."
+    assert refused(model, Path("nope.pth")) == "No checkpoint at nope.pth; check the path."
 
 
 def test_saved_weights_are_public_ones(theirs: nn.Module, atto_file: Path, tmp_path: Path) -> None:

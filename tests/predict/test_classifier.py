@@ -161,7 +161,7 @@ def test_what_is_not_an_image(classifier: Classifier, images: object, error: typ
 
 
 def test_files_that_are_not_a_checkpoint(trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"There is no checkpoint at gone\.ckpt; check the path\."):
+    with pytest.raises(UserError, match=r"No checkpoint at gone\.ckpt; check the path\."):
         load_classifier("gone.ckpt")
     (tmp_path / "text.ckpt").write_text("weights, honestly")
     with pytest.raises(UserError, match=r"text\.ckpt is not a checkpoint"):
@@ -174,7 +174,7 @@ def test_files_that_are_not_a_checkpoint(trained: Path, tmp_path: Path) -> None:
     torch.save(checkpoint, tmp_path / "part.ckpt")
     with pytest.raises(UserError, match=r"The weights and arguments in .*part\.ckpt do not match each other"):
         load_classifier(tmp_path / "part.ckpt")
-    with pytest.raises(UserError, match=r"^There is no device 'gpu'; give 'cpu', or 'cuda' for a GPU\.$"):
+    with pytest.raises(UserError, match=r"^Unknown device 'gpu'; give 'cpu', or 'cuda' for a GPU\.$"):
         load_classifier(trained / "checkpoints/best.ckpt", device="gpu")
 
 

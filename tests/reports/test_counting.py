@@ -328,7 +328,7 @@ def test_a_segmenter_on_a_backbone_that_is_built_for_a_size() -> None:
         (
             "inceptionnext_iso_nanno",
             None,
-            "There is no model named 'inceptionnext_iso_nanno'. The nearest names are: inceptionnext_iso_nano, ",
+            "Unknown model 'inceptionnext_iso_nanno'. The nearest names are: inceptionnext_iso_nano, ",
         ),
         ("resnet50.x", None, "resnet50 has no weights tagged 'x'; it has a1_in1k, "),
         (

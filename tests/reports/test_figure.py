@@ -113,7 +113,7 @@ def test_another_suffix_is_refused(name: str, tmp_path: Path) -> None:
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         check_plot_path(tmp_path / "no" / "x.svg")
-    assert str(caught.value) == f"There is no folder {tmp_path / 'no'}; create it, or give another file with --plot."
+    assert str(caught.value) == f"No folder {tmp_path / 'no'}; create it, or give another file with --plot."
 
 
 def test_a_file_that_cannot_be_written_is_reported(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None
         ClassificationTask("inceptionnext_atto", data_spec=DataSpec(num_classes=3), pretrained=True)
     with pytest.raises(UserError, match=r"weights of 'resnet18' .*huggingface.co/timm/resnet18.*no route to the hub"):
         ClassificationTask("resnet18", data_spec=DataSpec(num_classes=3), kwargs={"pretrained": True})
-    with pytest.raises(UserError, match=f"There are no public weights of '{MICRO}'"):
+    with pytest.raises(UserError, match=f"No public weights of '{MICRO}'"):
         ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3), pretrained=True)
 
 
@@ -148,7 +148,7 @@ def test_pretrained_file_is_loaded_and_not_needed_again(tmp_path: Path) -> None:
     checkpoint: dict[str, Any] = {}
     task.on_save_checkpoint(checkpoint)
     assert checkpoint["hyper_parameters"]["pretrained"] is False
-    with pytest.raises(UserError, match=r"There is no checkpoint at nowhere.pth"):
+    with pytest.raises(UserError, match=r"No checkpoint at nowhere.pth"):
         ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3), pretrained="nowhere.pth")
 
 

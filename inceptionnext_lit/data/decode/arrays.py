@@ -159,7 +159,7 @@ def as_floats(stored: StoredArray, nodata: float | None = None, fill: Sequence[f
 
 
 def find_missing(values: NDArray[Any], nodata: float | None) -> NDArray[np.bool_] | None:
-    """Return a mask of the values without data; None if there are none.
+    """Return a mask of the values without data, if any.
 
     Args:
         values: The array.

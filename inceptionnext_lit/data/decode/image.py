@@ -137,7 +137,7 @@ def marks_nodata(image: Image.Image) -> bool:
 
 
 def _find_missing(image: Image.Image, nodata: float | None, *, apply_exif: bool = True) -> Image.Image | None:
-    """Return a mask of the pixels without data, oriented like the picture; None if there are none."""
+    """Return a mask of the pixels without data, oriented like the picture, if any."""
     nodata = stored_nodata(image) if nodata is None else nodata
     if nodata is None:
         return None

@@ -82,7 +82,7 @@ def _resolve(
             "predict or with --data.root."
         )
     if not found:
-        raise UserError(f"There are no images {where}. {advice}.")
+        raise UserError(f"No images {where}. {advice}.")
     return found
 
 

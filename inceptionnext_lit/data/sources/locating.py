@@ -27,7 +27,7 @@ class Locator:
 
     Attributes:
         folders: The folders to search, the manifest's first.
-        completed: The first path that was found elsewhere, and its location; None if there is none.
+        completed: The first path that was found elsewhere, and its location, if any.
         completions: The number of such paths.
     """
 
@@ -43,7 +43,7 @@ class Locator:
         return os.path.join(self.folders[0], os.path.expanduser(path))
 
     def locate(self, path: str) -> str | None:
-        """Return the file of a path; None if there is none.
+        """Return the file of a path, if any.
 
         Raises:
             UserError: If several files match.

@@ -103,7 +103,7 @@ class SplitRules:
             return self.training(source, classes)[1]
         if source.has_splits:
             raise UserError(
-                f"There is no validation split: {source.place('val')} was not found. Add it, or evaluate the test "
+                f"No validation split: {source.place('val')} was not found. Add it, or evaluate the test "
                 "split with the subcommand test, or name a folder of classes with --data.root."
             )
         return source.everything(classes)
@@ -121,6 +121,6 @@ class SplitRules:
         if not own and not source.has_splits:
             return source.everything(classes)
         raise UserError(
-            f"There is no test split: {source.place('test')} was not found. "
+            f"No test split: {source.place('test')} was not found. "
             "Add it, or evaluate the validation split with the subcommand validate."
         )

@@ -34,7 +34,7 @@ def open_table(path: Path, known: Callable[[Sequence[str]], int]) -> Table:
         UserError: If it cannot be read.
     """
     if not path.is_file():
-        raise UserError(f"There is no manifest {path}; check the path given as --data.root.")
+        raise UserError(f"No manifest {path}; check the path given as --data.root.")
     name = path.name.lower()
     if name.endswith(_PARQUET):
         return open_parquet(path)

@@ -53,7 +53,7 @@ def check_plot_path(path: Path) -> None:
     if path.is_dir():
         raise UserError(f"{path} is a folder; give --plot the name of a file.")
     if not path.parent.is_dir():
-        raise UserError(f"There is no folder {path.parent}; create it, or give another file with --plot.")
+        raise UserError(f"No folder {path.parent}; create it, or give another file with --plot.")
 
 
 def draw_tradeoff(rows: Sequence[BudgetRow], path: Path) -> None:

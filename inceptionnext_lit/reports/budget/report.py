@@ -30,7 +30,7 @@ class BudgetRow:
         table: Heading of the paper's table; None if it has none.
         verdict: ``ok``, ``ok (rounded twice)``, or a verdict with its reason: ``known difference: …``, ``off: …``,
             ``not counted: …``, ``not available: …``, ``no paper figure``.
-        against: Name of the reference model; None if there is none.
+        against: Name of the reference model, if any.
         reference: Cost of the reference model.
     """
 
@@ -162,7 +162,7 @@ def model_report(
         A row and its count for each name.
 
     Raises:
-        UserError: If there is no such model, or it cannot process images of this size.
+        UserError: If the model is unknown, or it cannot process images of this size.
     """
     report = []
     for name in names:

@@ -94,7 +94,7 @@ def _report(trainer: Trainer, step: _Step) -> str:
     place = f"step {step.number} (epoch {step.epoch + 1}, batch {step.batch_idx + 1}, lr {step.lr:.3g})"
     return (
         f"The training loss is {loss}{where} in {place}{_list_files(trainer, files)}. The checkpoints were written "
-        "before and are good. Look at these images; try a lower --model.lr, --trainer.gradient_clip_val 1.0 or "
+        "before and are good. Inspect these images, or try a lower --model.lr, --trainer.gradient_clip_val 1.0 or "
         "--trainer.precision 32-true."
     )
 

@@ -27,7 +27,7 @@ class Interrupted(SystemExit):
     Args:
         signum: The signal.
         saved: Path of the checkpoint saved on the signal; None if the run ended at once.
-        earlier: Path of the newest earlier checkpoint; None if there is none.
+        earlier: Path of the newest earlier checkpoint, if any.
     """
 
     def __init__(self, signum: int, saved: str | None = None, earlier: Path | None = None) -> None:
