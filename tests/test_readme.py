@@ -223,9 +223,8 @@ def test_tables_of_the_readme_are_from_the_pages() -> None:
     fine = sum(count for verdict, count in verdicts.items() if verdict.startswith("ok"))
     known, absent, unprinted = (verdicts[name] for name in ("known difference", "not available", "no paper figure"))
     assert (
-        f"| {verdicts.total()} rows of parameters and MACs | {fine} round to the printed figures, all of this "
-        f"family among them; {known} differ for a known reason, {absent} are not available, {unprinted} has no printed "
-        "figure |"
+        f"| {verdicts.total()} rows of parameters and MACs | {fine} round to the printed values, including all of this "
+        f"family; {known} differ for a known reason, {absent} are not available, {unprinted} has no printed value |"
     ) in results
 
 
