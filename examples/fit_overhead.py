@@ -3,10 +3,10 @@
 Usage: python examples/fit_overhead.py [--model NAME] [--batch_size N] [--image_size N] [--steps N] [--rounds N]
                                        [--precision fp32|bf16]
 
-Each round runs the two one after the other, each in its own process, with the bare loop first in every other round. A
-step's time is the time between two batch requests, averaged over --steps after a warm-up. fit is the full command, with
-its trainer, callbacks, loggers, metrics and checkpoints, but without validation and loading, since both repeat one
-batch from memory. Ratios are taken within a round.
+Each round runs both, each in its own process, with the bare loop first in every other round. The time of a step is the
+time between two batch requests, averaged over --steps after a warm-up. fit is the full command with its trainer,
+callbacks, loggers, metrics and checkpoints, but without validation and data loading, since both repeat one batch from
+memory. Ratios are taken within a round.
 """
 
 import argparse

@@ -3,11 +3,11 @@
     python examples/loader_speed.py
     python examples/loader_speed.py --images FOLDER --rounds 9
 
-Both read the same JPEG files in one single-threaded process, in turn and in rounds, up to what a loader process passes
-on: here bytes (3, 224, 224), for timm either the input of its own loader (bytes, with ``use_prefetcher``) or its
-default, a normalized tensor. The work that is left for the device is timed separately, here on the CPU; on a GPU it is
-a small part of a step. Times are CPU times, so other processes and a slow disk do not count. Without ``--images``,
-photo-like JPEGs are generated.
+Both read the same JPEG files in one single-threaded process, taking turns in rounds. The result is what a loader worker
+returns: uint8 (3, 224, 224) in this package; in timm, either uint8 (with ``use_prefetcher``) or, by default, a
+normalized tensor. The remaining work on the device is timed separately, on the CPU; on a GPU it is a small part of a
+step. The script measures CPU time, so other processes and slow disks have no effect. Without ``--images``, it generates
+photo-like JPEGs.
 """
 
 import argparse
