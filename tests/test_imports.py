@@ -40,7 +40,7 @@ ALLOWED = {
     "tasks": {"models", "training"},
     "predict": {"data", "models", "tasks", "training"},
     "export": {"models", "tasks", "training"},
-    "reports": {"models"},
+    "reports": {"data", "models", "tasks", "training"},
     "cli": {"data", "doctor", "export", "models", "predict", "reports", "tasks", "training"},
 }
 # what every package may import

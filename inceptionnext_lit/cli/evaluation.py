@@ -8,7 +8,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from inceptionnext_lit.cli.latest_run import say
 from inceptionnext_lit.data.base import BaseDataModule
-from inceptionnext_lit.reports.evaluation import evaluation_lines
+from inceptionnext_lit.reports.evaluation.lines import evaluation_lines
 from inceptionnext_lit.training.callbacks.same_data import KEY as DATA
 from inceptionnext_lit.training.callbacks.settings import KEY as RUN
 

@@ -1,15 +1,12 @@
 """A doctor's report as one self-contained HTML file."""
 
-import base64
 import html
-import io
 from itertools import groupby
 
-from inceptionnext_lit.data.decode.image import load_image
+from inceptionnext_lit.data.decode.thumbnail import thumbnail
 from inceptionnext_lit.doctor.findings import KINDS, Finding
 from inceptionnext_lit.doctor.report import Report
 from inceptionnext_lit.doctor.terminal import label_name, summary_lines
-from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.wording import count, printable
 
 _PICTURED = {"leak", "contradiction", "duplicate", "near_duplicate", "one_colour"}
@@ -101,16 +98,9 @@ class _Pictures:
         """Render the first images of a finding as HTML figures."""
         shown = []
         for path in finding.paths[: min(_PICTURES_EACH, self._left)]:
-            try:
-                image = load_image(self._root / path)
-            except UserError:
+            if (source := thumbnail(self._root / path, _SIDE)) is None:
                 continue
-            image.thumbnail((_SIDE, _SIDE))
-            file = io.BytesIO()
-            image.save(file, "JPEG", quality=80)
-            data = base64.b64encode(file.getvalue()).decode()
             name = html.escape(printable(path))
-            source = f"data:image/jpeg;base64,{data}"
             shown.append(f'<figure><img src="{source}" alt=""><figcaption>{name}</figcaption></figure>')
         self._left -= len(shown)
         return "".join(shown)

@@ -1,6 +1,5 @@
 """Label images with a trained checkpoint in Python."""
 
-import inspect
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jsonargparse import ArgumentError
-from lightning.pytorch.cli import instantiate_module
 from PIL import Image, ImageFile
 from torch import Tensor
 
@@ -24,11 +21,9 @@ from inceptionnext_lit.models.compiled import Compiled
 from inceptionnext_lit.models.deploy import deploy
 from inceptionnext_lit.models.fitting import listed
 from inceptionnext_lit.preprocessing import Preprocessing
-from inceptionnext_lit.safe_load import check_finite
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks.classification.predictions import labels, rank, top_labels
-from inceptionnext_lit.tasks.stored import check_stored, own_class
-from inceptionnext_lit.training.checkpoint_io import read_checkpoint
+from inceptionnext_lit.tasks.loading import load_task
 from inceptionnext_lit.wording import first_line
 
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
@@ -131,7 +126,9 @@ class Classifier:
         pixels = stack_pixels([self._transform(self._picture(image)) for image in images])
         with torch.inference_mode():
             scores = self._task.scores(self._task(self._to_input(pixels.to(self.device))))
-        predictions = rank(scores, paths=[], multi_label=self._task.data_spec.multi_label)
+        thresholds = self._task.calibration.thresholds
+        multi_label = self._task.data_spec.multi_label
+        predictions = rank(scores, paths=[], multi_label=multi_label, thresholds=thresholds)
         if lost := (~predictions["finite"]).nonzero()[:, 0].tolist():
             names = [_name(images[place], before + place) for place in lost]
             raise UserError(
@@ -170,24 +167,7 @@ def load_classifier(
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as error:
         raise UserError(f"Unknown device {device!r}; give 'cpu', or 'cuda' for a GPU.") from error
-    return Classifier(_load_task(path), chosen, compiles, max_pixels)
-
-
-def _load_task(path: Path) -> ClassificationTask:
-    content = read_checkpoint(path, mmap=True)
-    arguments = content.get("hyper_parameters")
-    if not isinstance(arguments, dict) or own_class(arguments.get("_class_path")) is not ClassificationTask:
-        raise UserError(f"{path} is not a checkpoint of a classifier trained by fit; use one of those.")
-    known = inspect.signature(ClassificationTask).parameters
-    check_stored(arguments, f"The checkpoint {path}")
-    plain = {key: value for key, value in arguments.items() if key in known or key == "_class_path"}
-    try:
-        task: ClassificationTask = instantiate_module(ClassificationTask, plain)
-        check_finite(content["state_dict"], path)
-        task.load_state_dict(content["state_dict"])
-    except (ArgumentError, RuntimeError) as error:  # arguments of another version, or tensors of another model
-        raise UserError(f"The weights and arguments in {path} do not match each other, or this version.") from error
-    return task
+    return Classifier(load_task(path)[0], chosen, compiles, max_pixels)
 
 
 def _batches(images: Iterator[ImageLike], size: int) -> Iterator[list[ImageLike]]:

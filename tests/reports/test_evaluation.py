@@ -1,4 +1,4 @@
-from inceptionnext_lit.reports.evaluation import evaluation_lines
+from inceptionnext_lit.reports.evaluation.lines import evaluation_lines
 
 
 def test_a_line_for_each_set_of_weights() -> None:

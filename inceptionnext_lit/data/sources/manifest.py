@@ -5,6 +5,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from inceptionnext_lit.data.sources.cells import (
     parse_groups,
     parse_labels,
@@ -137,6 +140,43 @@ def read_manifest(
         _check_groups(path, rows, groups, splits)
     notes = (*table.notes, *describe_columns(path, table.names, roles), *_completions(locator, len(paths)))
     return Manifest(path, rows, paths, labels, splits, weights, groups, notes)
+
+
+def extra_columns(
+    path: Path, images: Sequence[str], columns: ColumnNames = _USUAL, suffixes: Collection[str] = IMAGE_SUFFIXES
+) -> dict[str, Sequence[str] | NDArray[np.float64]]:
+    """Read the columns of a manifest that are neither paths nor labels, splits, weights and groups.
+
+    Args:
+        path: The table, valid for :func:`read_manifest`.
+        images: Paths of images in it, as :func:`read_manifest` returns them.
+        columns: Unusual names of its columns.
+        suffixes: Suffixes of image files.
+
+    Returns:
+        The columns by name, for each of the images: numbers with NaN for empty cells, or text.
+    """
+    table = open_table(path, lambda names: known_names(names, columns))
+    roles = find_columns(path, table.names, columns, needed=("path", "label"))
+    others = [place for place in range(len(table.names)) if place not in roles.values() and table.names[place]]
+    if not others:
+        return {}
+    rows, cells = table.read([roles["path"], *others])
+    locator = Locator(path, suffixes)
+    files = [_locate(path, row, text_of(cell), locator) for row, cell in zip(rows, cells[0], strict=True)]
+    place_of = {file: place for place, file in enumerate(files)}
+    places = [place_of[image] for image in images]
+    return {
+        table.names[other]: _numbers_or_text([text_of(values[place]) for place in places])
+        for other, values in zip(others, cells[1:], strict=True)
+    }
+
+
+def _numbers_or_text(texts: list[str]) -> list[str] | NDArray[np.float64]:
+    try:
+        return np.array([float(text) if text else np.nan for text in texts])
+    except ValueError:
+        return texts
 
 
 def _paths(

@@ -10,7 +10,7 @@ import numpy as np
 from inceptionnext_lit.data.checks import enumerate_names
 from inceptionnext_lit.data.sources.columns import ColumnNames
 from inceptionnext_lit.data.sources.files import IMAGE_SUFFIXES
-from inceptionnext_lit.data.sources.folder import find_layout, scan_split, training_classes
+from inceptionnext_lit.data.sources.folder import find_layout, list_classes, scan_split, training_classes
 from inceptionnext_lit.data.sources.manifest import Manifest, read_manifest
 from inceptionnext_lit.data.sources.packed_strings import PackedStrings
 from inceptionnext_lit.data.sources.sample_table import Samples
@@ -56,6 +56,22 @@ class Source(Protocol):
 
     def everything(self, classes: Sequence[str] | None) -> Samples:
         """Return all samples of a source without splits, for an evaluation; raises like :meth:`samples`."""
+        ...
+
+    def labels(self, split: SplitName) -> list[str] | None:
+        """Return the sorted labels in a split; None if there is no such split."""
+        ...
+
+    def evaluated(self, split: SplitName, classes: Sequence[str]) -> Samples | None:
+        """Return the samples of a split for an evaluation, which may lack classes; None if there is no such split.
+
+        Args:
+            split: The split.
+            classes: The class names in index order.
+
+        Raises:
+            UserError: If the split has labels that are not in ``classes``.
+        """
         ...
 
     def place(self, split: SplitName) -> str:
@@ -117,6 +133,15 @@ class FolderSource:
     def everything(self, classes: Sequence[str] | None) -> Samples:
         """Return the images of all class folders."""
         return self.samples("train", classes) or Samples.of([])
+
+    def labels(self, split: SplitName) -> list[str] | None:
+        """Return the sorted names of a split's class folders; None if there is no such folder."""
+        folder: Path | None = getattr(self._layout, split)
+        return None if folder is None else list_classes(folder)
+
+    def evaluated(self, split: SplitName, classes: Sequence[str]) -> Samples | None:
+        """Return the samples of a split folder; None if there is no such folder."""
+        return None if getattr(self._layout, split) is None else self.samples(split, classes)
 
     def place(self, split: SplitName) -> str:
         """Return the folder of a split."""
@@ -195,6 +220,14 @@ class ManifestSource:
     def everything(self, classes: Sequence[str] | None) -> Samples:
         """Return the images of all rows."""
         return self._labeled("train", self.classes() if classes is None else classes)
+
+    def labels(self, split: SplitName) -> list[str] | None:
+        """Return the sorted labels of a split's rows; None if no row names it."""
+        return sorted(self._used(split)) if len(self._parts[split]) else None
+
+    def evaluated(self, split: SplitName, classes: Sequence[str]) -> Samples | None:
+        """Return the samples of a split; None if no row names it."""
+        return self._labeled(split, classes) if len(self._parts[split]) else None
 
     def place(self, split: SplitName) -> str:
         """Describe the rows of a split."""

@@ -16,8 +16,8 @@ class Predictions(TypedDict):
         finite: Whether the logits were finite, shape (N,); if not, the other values are invalid.
         classes: Indices of the k most probable classes, shape (N, k), best first.
         probabilities: Their probabilities, shape (N, k).
-        present: If multi-label, whether each class has a probability of at least 0.5, shape (N, classes); otherwise
-            None.
+        present: If multi-label, whether the probability of each class reaches its threshold, shape (N, classes);
+            otherwise None.
     """
 
     paths: list[str]
@@ -27,16 +27,20 @@ class Predictions(TypedDict):
     present: Tensor | None
 
 
-def rank(scores: Tensor, paths: list[str], *, multi_label: bool = False) -> Predictions:
+def rank(
+    scores: Tensor, paths: list[str], *, multi_label: bool = False, thresholds: Sequence[float] | None = None
+) -> Predictions:
     """Select the best classes of each image.
 
     Args:
         scores: Probabilities, shape (N, classes); NaN where the logits were not finite.
         paths: The N files.
         multi_label: Whether an image may have several labels.
+        thresholds: The score from which on each label is present; one half by default.
     """
     top = scores.topk(min(_TOP, scores.shape[1]), dim=1)
-    present = scores >= 0.5 if multi_label else None
+    limits = scores.new_tensor(thresholds or [0.5])
+    present = scores >= limits if multi_label else None
     finite = scores.isfinite().all(dim=1)
     return {"paths": paths, "finite": finite, "classes": top.indices, "probabilities": top.values, "present": present}
 

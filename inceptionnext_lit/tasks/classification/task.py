@@ -14,7 +14,8 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.compiled import Compiled
 from inceptionnext_lit.models.deploy import deploy
 from inceptionnext_lit.tasks.backbone import create_backbone, has_weight_source
-from inceptionnext_lit.tasks.base import BaseTask, check_shares
+from inceptionnext_lit.tasks.base import check_shares
+from inceptionnext_lit.tasks.classification.calibration import CalibratedTask
 from inceptionnext_lit.tasks.classification.device_metrics import MeanLoss, exact_dtype
 from inceptionnext_lit.tasks.classification.losses import LossOptions, classification_loss
 from inceptionnext_lit.tasks.classification.metrics import ClassificationMetrics
@@ -28,7 +29,7 @@ from inceptionnext_lit.training.schedule import Schedule
 Stage = Literal["val", "test"]
 
 
-class ClassificationTask(BaseTask):
+class ClassificationTask(CalibratedTask):
     """Train and apply an image classifier.
 
     Metrics are fractions: ``acc1`` and ``acc5`` are over images, ``macro_acc`` is the mean of the classes' recalls.
@@ -140,9 +141,19 @@ class ClassificationTask(BaseTask):
         Returns:
             Logits of shape (N, num_classes).
         """
-        return self._classify(self.predictor or self.inference_model, self._lay_out(images))
+        return self.classify(self.predictor or self.inference_model, images)
 
-    def _classify(self, model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    def classify(self, model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        """Return the logits of a set of weights as :meth:`forward` does, averaged with mirrored images if configured.
+
+        Args:
+            model: One of :meth:`evaluated_models`, or another form of it.
+            images: Normalized images of shape (N, C, H, W).
+
+        Returns:
+            Logits of shape (N, num_classes).
+        """
+        images = self._lay_out(images)
         logits = model(images)
         if not self.execution.test_time_flip:
             return logits
@@ -179,7 +190,7 @@ class ClassificationTask(BaseTask):
     def _evaluate(self, batch: tuple[Tensor, Tensor], stage: Stage) -> None:
         images, labels = self._lay_out(batch[0]), batch[1]
         for name, model in self.evaluated_models(stage).items():
-            logits = model(images) if self.trainer.state.fn == TrainerFn.FITTING else self._classify(model, images)
+            logits = model(images) if self.trainer.state.fn == TrainerFn.FITTING else self.classify(model, images)
             self.metrics.evaluated(self, name, logits, labels)
 
     def on_train_epoch_start(self) -> None:
@@ -214,17 +225,19 @@ class ClassificationTask(BaseTask):
     def scores(self, logits: Tensor) -> Tensor:
         """Return class probabilities, float32 (N, num_classes), from logits of that shape.
 
-        All are NaN for an image with a NaN or infinite logit.
+        Logits are divided by the temperature of :attr:`calibration`. All probabilities are NaN for an image with a NaN
+        or infinite logit.
         """
         logits = logits.float()
         lost = ~logits.isfinite().all(dim=1, keepdim=True)
-        return self.targets.probabilities(logits).masked_fill(lost, torch.nan)
+        return self.targets.probabilities(logits / self.calibration.temperature).masked_fill(lost, torch.nan)
 
     def predict_step(self, batch: tuple[Tensor, list[str], Any], batch_idx: int) -> Predictions:
         """Return the most probable classes of a batch: images (N, C, H, W), their N paths, and the unreadable files."""
         images, paths, _ = batch
         scores = self.scores(self(images)) if paths else images.new_empty(0, self.num_classes)
-        return rank(scores, paths, multi_label=self.data_spec.multi_label)
+        thresholds = self.calibration.thresholds
+        return rank(scores, paths, multi_label=self.data_spec.multi_label, thresholds=thresholds)
 
     @property
     def num_classes(self) -> int:

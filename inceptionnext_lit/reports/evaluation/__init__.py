@@ -1,0 +1,1 @@
+"""How good a classifier is, where it is wrong, and how far its probabilities can be trusted."""
