@@ -3,12 +3,16 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch.utilities import rank_zero_info
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.safe_save import replacing
 from inceptionnext_lit.tasks.base import BaseTask
+from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 
 KEY = "calibration"
 
@@ -30,6 +34,13 @@ class StoredCalibration:
     def is_neutral(self) -> bool:
         """Whether it changes nothing."""
         return self == StoredCalibration()
+
+    def scaled(self, temperature: float) -> "StoredCalibration":
+        """Return the calibration for logits that are divided by a further temperature, with the same labels present."""
+        thresholds = self.thresholds
+        if thresholds is not None:
+            thresholds = [_sigmoid(_logit(threshold) / temperature) for threshold in thresholds]
+        return StoredCalibration(self.temperature * temperature, thresholds)
 
     def record(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -55,6 +66,36 @@ def read_calibration(checkpoint: Mapping[str, Any], classes: Sequence[str]) -> S
     if thresholds is not None and (len(thresholds) != len(classes) or not all(0 <= one <= 1 for one in thresholds)):
         raise UserError("The checkpoint's calibration.thresholds must be one probability per class.")
     return StoredCalibration(float(temperature), thresholds)
+
+
+def save_calibrated(source: Path, target: Path, calibration: StoredCalibration) -> None:
+    """Write a copy of a checkpoint with a calibration.
+
+    Args:
+        source: The checkpoint.
+        target: The copy.
+        calibration: The calibration.
+
+    Raises:
+        UserError: If the copy is the checkpoint itself, or cannot be written.
+    """
+    if target.exists() and target.samefile(source):
+        raise UserError(f"{target} is the checkpoint itself; give another file for its calibrated copy.")
+    content = read_checkpoint(source, mmap=True) | {KEY: calibration.record()}
+    try:
+        with replacing(target) as partial:
+            torch.save(content, partial)
+    except OSError as error:
+        raise UserError(f"The checkpoint {target} cannot be written: {error.strerror or error}.") from error
+
+
+def _logit(probability: float) -> float:
+    bounded = min(max(probability, 1e-12), 1 - 1e-12)
+    return math.log(bounded / (1 - bounded))
+
+
+def _sigmoid(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
 
 
 class CalibratedTask(BaseTask):

@@ -1,0 +1,242 @@
+"""Evaluate classifiers as the command line asks, and write the report."""
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from inceptionnext_lit.cli.models_to_evaluate import Candidate, class_names_of, load_candidates
+from inceptionnext_lit.console import progress_bar
+from inceptionnext_lit.data.evaluation_set import EvaluationSet, evaluation_set
+from inceptionnext_lit.data.sources.columns import ColumnNames
+from inceptionnext_lit.data.sources.image_root import ImageRoot
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.reports.evaluation.analysis import Analysis, MultiLabelDetails, analyze
+from inceptionnext_lit.reports.evaluation.bootstrap import Bootstrap
+from inceptionnext_lit.reports.evaluation.comparison import compare
+from inceptionnext_lit.reports.evaluation.cost import library_versions, measure_cost
+from inceptionnext_lit.reports.evaluation.inference import predict_images
+from inceptionnext_lit.reports.evaluation.page import Compared, render_page
+from inceptionnext_lit.reports.evaluation.predictions_file import default_suffix, read_predictions
+from inceptionnext_lit.reports.evaluation.record import Context, as_plain, compared
+from inceptionnext_lit.reports.evaluation.writing import write_report
+from inceptionnext_lit.tasks.classification.calibration import save_calibrated
+from inceptionnext_lit.wording import count, printable
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A model with its evaluation.
+
+    Attributes:
+        analysis: The evaluation.
+        context: Where it comes from.
+        candidate: The model; None for a table of predictions.
+    """
+
+    analysis: Analysis
+    context: Context
+    candidate: Candidate | None = None
+
+
+def evaluate_table(options: argparse.Namespace, command: str) -> list[Evaluated]:
+    """Evaluate a table of predictions.
+
+    Args:
+        options: The options of ``evaluate``.
+        command: The command, to be repeated.
+
+    Raises:
+        UserError: If a model is named too, or the table is not one of predictions.
+    """
+    if options.checkpoints or options.model_name or options.data_root:
+        raise UserError("--predictions is evaluated instead of a model; leave out the checkpoints, --model and --data.")
+    table = read_predictions(options.predictions)
+    line = f"{count(len(table), 'prediction')} for {count(len(table.class_names), 'class', 'classes')}"
+    print(f"Images:     {line} in {printable(str(options.predictions))}")
+    context = Context(
+        (f"{line} in {options.predictions}.",),
+        str(options.predictions),
+        "all",
+        str(options.predictions),
+        command,
+        versions=library_versions(),
+    )
+    return [Evaluated(analyze({"": table}, _bootstrap(options)), context)]
+
+
+def evaluate_models(options: argparse.Namespace, command: str) -> list[Evaluated]:
+    """Evaluate all models on the same images.
+
+    Args:
+        options: The options of ``evaluate``.
+        command: The command, to be repeated.
+
+    Raises:
+        UserError: If no model is named, one cannot be loaded or evaluated, or they have other classes or images.
+    """
+    candidates = load_candidates(options.checkpoints, options.model_name, options.model_pretrained)
+    if not candidates:
+        raise UserError("Name what to evaluate: a checkpoint of fit, --model.name NAME, or --predictions TABLE.")
+    evaluated: list[Evaluated] = []
+    images: EvaluationSet | None = None
+    for candidate in candidates:
+        spec, run = candidate.task.data_spec, candidate.run
+        place = options.data_root or run.settings.get("data.root")
+        if place is None:
+            raise UserError("No images were named; give a folder or a manifest with --data.root.")
+        channels = len(spec.preprocessing["mean"]) if spec.preprocessing else 3
+        columns = ColumnNames(options.path_column, options.label_column)
+        root = ImageRoot(place, channels, spec.multi_label, columns, None)
+        root.prepare()
+        root.given_classes = class_names_of(candidate.task, root)
+        found = evaluation_set(root, root.given_classes, options.split, run, common_classes=options.common_classes)
+        if images is not None and (found.class_names != images.class_names or found.samples != images.samples):
+            raise UserError(
+                f"{candidate.source} and {candidates[0].source} do not have the same classes and images, so they "
+                "cannot be compared; evaluate them one by one, or give --split all and --common_classes."
+            )
+        for line in found.description if images is None else ():
+            print(f"Images:     {printable(line)}")
+        images = images or found
+        evaluated.append(_evaluate_model(options, command, candidate, found, place))
+    return _on_common_images(evaluated, _bootstrap(options))
+
+
+def _evaluate_model(
+    options: argparse.Namespace, command: str, candidate: Candidate, images: EvaluationSet, place: str
+) -> Evaluated:
+    task, device = candidate.task, _device(options.device)
+    with progress_bar() as bar:
+        shown = bar.add_task("predicting", total=len(images.samples))
+        inference = predict_images(
+            task,
+            images,
+            device=device,
+            batch_size=options.batch_size,
+            num_workers=options.num_workers,
+            max_pixels=options.max_pixels,
+            tick=lambda done: bar.advance(shown, done),
+        )
+    assert task.preprocessing is not None
+    cost = measure_cost(
+        task.inference_model, task.preprocessing, device=device, batch_size=options.batch_size, path=candidate.path
+    )
+    cost["evaluated_images_per_second"] = round(len(images.samples) / inference.seconds, 1)
+    context = Context(
+        tuple(f"{line.rstrip('.')}." for line in images.description),
+        str(place),
+        options.split,
+        candidate.source,
+        command,
+        inference.unreadable,
+        candidate.record,
+        cost,
+        library_versions(),
+        candidate.curves,
+    )
+    return Evaluated(analyze(inference.tables, _bootstrap(options)), context, candidate)
+
+
+def _on_common_images(evaluated: list[Evaluated], bootstrap: Bootstrap) -> list[Evaluated]:
+    """Return the evaluations on the images that all models could be evaluated on."""
+    shared = set.intersection(*(set(one.analysis.table.paths) for one in evaluated))
+    results = []
+    for one in evaluated:
+        table = one.analysis.table
+        if len(shared) == len(table):
+            results.append(one)
+            continue
+        kept = table.take([index for index, path in enumerate(table.paths) if path in shared])
+        results.append(replace(one, analysis=analyze({one.analysis.weights: kept}, bootstrap)))
+    return results
+
+
+def write(options: argparse.Namespace, evaluated: list[Evaluated]) -> list[Path]:
+    """Print the metrics, and write the report and the calibrated checkpoint.
+
+    Args:
+        options: The options of ``evaluate``.
+        evaluated: The evaluations.
+
+    Returns:
+        The written files.
+
+    Raises:
+        UserError: If one cannot be written.
+    """
+    first, *others = evaluated
+    record: dict[str, Any] = as_plain(first.analysis, first.context)
+    further: list[Compared] = []
+    for one in others:
+        if first.analysis.table.multi_label:
+            raise UserError("Models with several labels per image cannot be compared yet; evaluate them one by one.")
+        comparison = compare(first.analysis.table, one.analysis.table, _bootstrap(options))
+        further.append(Compared(one.context.source, one.analysis, comparison))
+        record.setdefault("comparisons", []).append(compared(one.analysis, one.context, comparison))
+    page = render_page(first.analysis, first.context, options.output, others=further)
+    suffix = default_suffix() if options.table is None else f".{options.table}"
+    for name, metric in first.analysis.summary.metrics.items():
+        print(f"{name:<12}{metric.value:.4f}  ({metric.low:.4f} to {metric.high:.4f})")
+    paths = write_report(options.output, [one.analysis for one in evaluated], record, page, suffix)
+    return paths if first.candidate is None else paths + _save_calibration(options, first.candidate, first.analysis)
+
+
+def check_calibrated(options: argparse.Namespace) -> None:
+    """Refuse to save a calibration that cannot be, before anything is computed.
+
+    Args:
+        options: The options of ``evaluate``.
+
+    Raises:
+        UserError: If there is not exactly one checkpoint, or the file exists or is named differently by two options.
+    """
+    asked = [given for given in (options.save_temperature, options.save_thresholds) if given is not None]
+    if not asked:
+        return
+    if len(options.checkpoints) != 1:
+        raise UserError("--save_temperature and --save_thresholds store a calibration in a copy of one checkpoint.")
+    if len({*asked}) > 1:
+        raise UserError("--save_temperature and --save_thresholds name two files; a calibration is stored in one.")
+    target = _calibrated(options)
+    if target.exists() and not options.overwrite:
+        raise UserError(f"{target} already exists; add --overwrite to replace it, or name another file.")
+
+
+def _calibrated(options: argparse.Namespace) -> Path:
+    given = options.save_temperature if options.save_temperature is not None else options.save_thresholds
+    named = Path(given).expanduser() if given else None
+    return named or options.output / f"{Path(options.checkpoints[0]).stem}_calibrated.ckpt"
+
+
+def _save_calibration(options: argparse.Namespace, candidate: Candidate, analysis: Analysis) -> list[Path]:
+    if options.save_temperature is None and options.save_thresholds is None:
+        return []
+    calibration = candidate.task.calibration
+    if options.save_thresholds is not None:
+        if not isinstance(analysis.details, MultiLabelDetails) or analysis.details.thresholds is None:
+            raise UserError("--save_thresholds needs a model whose images may have several labels, and two images.")
+        calibration = replace(calibration, thresholds=analysis.details.thresholds.values.tolist())
+    if options.save_temperature is not None:
+        if analysis.scaling is None:
+            raise UserError("--save_temperature needs two images or more to fit a temperature.")
+        calibration = calibration.scaled(analysis.scaling.temperature)
+    assert candidate.path is not None
+    save_calibrated(candidate.path, target := _calibrated(options), calibration)
+    return [target]
+
+
+def _bootstrap(options: argparse.Namespace) -> Bootstrap:
+
+    return Bootstrap(options.resamples, options.seed)
+
+
+def _device(name: str | None) -> Any:
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:
+        raise UserError(f"The device {name!r} cannot be used here; leave out --device, or give cpu.") from error
+    return device
