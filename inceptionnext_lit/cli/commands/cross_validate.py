@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shlex
 import signal
 import statistics
 import sys
@@ -19,7 +20,7 @@ import yaml
 from rich.table import Table
 from rich.text import Text
 
-from inceptionnext_lit.cli import TOOLS
+from inceptionnext_lit.cli import TOOLS, import_heavy
 from inceptionnext_lit.cli.default_recipe import add_default_recipe, say_recipe
 from inceptionnext_lit.cli.relay import Relay
 from inceptionnext_lit.cli.run_folder import TELL, versions
@@ -27,7 +28,7 @@ from inceptionnext_lit.cli.tools import sentence
 from inceptionnext_lit.console import report_console
 from inceptionnext_lit.data.sources.embedded import SAMPLE
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.program import as_called, restart_command
+from inceptionnext_lit.program import as_called, exact_name, restart_command
 from inceptionnext_lit.renamed import new_key
 from inceptionnext_lit.safe_save import replacing
 from inceptionnext_lit.wording import printable
@@ -45,7 +46,8 @@ usage: python cli.py cross_validate [--config RECIPE] [--data.split.num_folds N]
 
 Takes every key of fit (python cli.py fit --help) except data.split.fold. --data.split.num_folds is {FOLDS} unless a
 recipe or the command line sets it. Each fold is a run of its own, NAME_fold0 and so on, with its own checkpoints, and
-reports the metrics of its best epoch. With --ckpt_path last, finished folds are kept and the others continue.
+reports the metrics of its best epoch. The predictions for the held-back images are kept in oof.parquet, which
+evaluate --predictions reads. With --ckpt_path last, finished folds are kept and the others continue.
 
 examples:
   python cli.py cross_validate --config finetune/small_data --data.root MY_IMAGES --data.split.num_folds 5
@@ -93,7 +95,22 @@ def run(words: list[str]) -> int:
         partial.write_text(json.dumps(_with_nulls(report), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     show(report)
     print(f"Written to {printable(str(path))}")
+    _keep_predictions([Path(result["run"]) for result in results], root / f"{name}_cross_validation")
     return 0
+
+
+def _keep_predictions(runs: list[Path], folder: Path) -> None:
+    """Write the predictions for the held-back images, and say how to evaluate them."""
+    import_heavy("inceptionnext_lit.cli.out_of_fold")
+    from inceptionnext_lit.cli.out_of_fold import write_out_of_fold
+
+    if not all((run / "checkpoints/best.ckpt").is_file() for run in runs):
+        print("The predictions for the held-back images are not kept: a fold has no best.ckpt.")
+        return
+    written = write_out_of_fold(runs, folder)
+    print(f"Predictions for the held-back images: {printable(str(written))}")
+    words = shlex.join(["evaluate", "--predictions", str(written), "--output", str(folder / "report")])
+    print(f"Evaluate:   {exact_name()} {words}")
 
 
 def continues(words: list[str]) -> bool:

@@ -5,6 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from inceptionnext_lit.allocator import keep_memory
 from inceptionnext_lit.cli import TOOLS, import_heavy
 from inceptionnext_lit.cli.tools import ToolParser, sentence
 from inceptionnext_lit.machine import usable_cores
@@ -48,6 +49,7 @@ def run(words: list[str]) -> int:
     from inceptionnext_lit.reports.evaluation.writing import check_folder
 
     silence_library_chatter()
+    keep_memory()
     check_folder(options.output, overwrite=options.overwrite)
     check_calibrated(options)
     command = f"{usage_name()} evaluate {shlex.join(words)}"

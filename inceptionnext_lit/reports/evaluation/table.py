@@ -124,6 +124,30 @@ class PredictionTable:
         return replace(self, logits=(logits if self.multi_label else log_softmax(logits)).astype(np.float32))
 
 
+def concatenate(tables: Sequence[PredictionTable]) -> PredictionTable:
+    """Return the predictions of several tables as one.
+
+    Args:
+        tables: Tables with the same classes and the same columns.
+    """
+    first = tables[0]
+    columns: dict[str, Sequence[str] | NDArray[np.float64]] = {}
+    for name in first.columns:
+        parts = [table.columns[name] for table in tables]
+        is_number = all(isinstance(part, np.ndarray) for part in parts)
+        columns[name] = np.concatenate(parts) if is_number else [str(one) for part in parts for one in part]
+    return replace(
+        first,
+        paths=[path for table in tables for path in table.paths],
+        labels=np.concatenate([table.labels for table in tables]),
+        logits=np.concatenate([table.logits for table in tables]),
+        splits=[split for table in tables for split in table.splits],
+        groups=None if first.groups is None else [group for table in tables for group in table.groups or ()],
+        folds=None if first.folds is None else np.concatenate([np.asarray(table.folds) for table in tables]),
+        columns=columns,
+    )
+
+
 def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the logarithms of the probabilities of logits (N, K)."""
     shifted = logits - logits.max(axis=1, keepdims=True)

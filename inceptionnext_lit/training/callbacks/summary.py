@@ -150,6 +150,9 @@ class RunSummary(Callback):
                 config = shlex.quote(str(Path(path).parents[1] / "config.yaml"))
                 words = f"validate --config {config} --ckpt_path {path}"
             self._out.print(f"Next:       {exact_name()} {words}")
+            if getattr(pl_module, "can_predict", False):
+                folder = shlex.quote(str(Path(relative(checkpoint)).parents[1] / "report"))
+                self._out.print(f"Evaluate:   {exact_name()} evaluate {path} --split val --output {folder}")
 
 
 def step_arithmetic(trainer: Trainer) -> str:
