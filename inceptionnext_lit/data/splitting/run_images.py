@@ -61,7 +61,10 @@ def _has_images(root: ImageRoot, images: Mapping[str, Fingerprint]) -> bool:
     """Return whether a folder without splits has the images of a run; warn if only some classes do."""
     if not images or root.source.has_splits:
         return False
-    here = root.fingerprint(root.source.everything(root.given_classes))
+    try:
+        here = root.fingerprint(root.source.everything(root.given_classes))
+    except UserError:  # it has labels that the run does not have
+        return False
     whole = together(images.values())
     if here == whole:
         return True
