@@ -51,6 +51,18 @@ def run_script(script: Path, words: Sequence[object], cwd: Path, **environment: 
     return run_function(as_script, script, *words, cwd=cwd, **environment)
 
 
+def run_code(code: str, words: Sequence[object], cwd: Path, **environment: str) -> Done:
+    """Run ``python -c CODE WORDS``, where modules that the code does not import may be imported already.
+
+    Args:
+        code: The code.
+        words: Its arguments.
+        cwd: The folder in which it runs.
+        environment: Variables beside this process's own.
+    """
+    return run_function(as_code, code, *words, cwd=cwd, **environment)
+
+
 def run_function(function: Callable[..., object], *arguments: Any, cwd: Path, **environment: str) -> Done:
     """Call a function in a process of its own; what it returns is lost.
 
@@ -117,6 +129,12 @@ def as_script(script: Path, *words: object) -> None:
     sys.argv = [str(script), *map(str, words)]
     sys.path[:0] = [str(script.parent), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     runpy.run_path(str(script), run_name="__main__")
+
+
+def as_code(code: str, *words: object) -> None:
+    """Do in this process what ``python -c CODE WORDS`` does."""
+    sys.argv = ["-c", *map(str, words)]
+    exec(code, {"__name__": "__main__"})
 
 
 def _begin(

@@ -14,7 +14,7 @@ import torch
 from inceptionnext_lit.cli import main
 from inceptionnext_lit.cli.commands import benchmark
 from inceptionnext_lit.models import VARIANTS, check_model_name
-from tests.forked import run_script
+from tests.forked import run_code, run_script
 from tests.pages import DEVELOP, DOCS, READ, blocks, commands
 from tests.processes import running, wait_until
 from tests.recipes import REPO
@@ -31,6 +31,7 @@ BENCHMARKS = [words for words in COMMANDS if words[2:3] == ["benchmark"]]
 TIMED = [words for words in COMMANDS if words[1].endswith(("loader_speed.py", "fit_overhead.py"))]
 ELSEWHERE = [WHOLE_REPORT, *OVERLAYS, *SMALL_SCALE, *ABLATION, *DOCTOR, *FOLDS, *BENCHMARKS, *TIMED]
 PYTHON = [words for words in COMMANDS if words[0] == "python" and words not in ELSEWHERE]
+FIRST_PAGE = [words for words in PYTHON if words in commands(READ[0])]
 
 # Shorter runs: given last, so that they override; the keys that the README's command is about stay.
 SHORT = ["--trainer.limit_train_batches", "3", "--trainer.limit_val_batches", "2"]
@@ -43,8 +44,12 @@ TWO = ["--data.batch_size", "2", "--trainer.devices", "2", "--trainer.accelerato
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, make_folder: Callable[..., Path]) -> Path:
-    """Create a folder that looks like a new clone, with data under the README's names."""
-    root = tmp_path_factory.mktemp("clone")
+    """The folder that most of these tests share."""
+    return make_place(tmp_path_factory.mktemp("clone"), make_folder)
+
+
+def make_place(root: Path, make_folder: Callable[..., Path]) -> Path:
+    """Make a folder look like a new clone, with data under the README's names."""
     for name in ("cli.py", "configs", "examples"):
         (root / name).symlink_to(REPO / name)
     for name in ("MY_IMAGES", "FOLDER"):
@@ -78,7 +83,22 @@ def test_timing_scripts_take_these_arguments(words: list[str], place: Path) -> N
 
 
 def test_every_python_command_in_order(place: Path) -> None:
-    for words in PYTHON:
+    """Run those of the README; a slow test runs those of the other pages after them."""
+    run_in_order(FIRST_PAGE, place)
+
+
+@pytest.mark.slow
+def test_every_python_command_of_all_pages_in_order(tmp_path: Path, make_folder: Callable[..., Path]) -> None:
+    place = make_place(tmp_path, make_folder)
+    run_in_order(PYTHON, place)
+    last = torch.load(place / "runs/iso_s/version_1/checkpoints/last.ckpt", weights_only=True)
+    assert last["global_step"] == 2
+    assert last["hyper_parameters"]["data_spec"]["class_names"] == ["bag", "coat"]
+
+
+def run_in_order(commands: list[list[str]], place: Path) -> None:
+    """Run commands, and check what they print and leave."""
+    for words in commands:
         extra: list[str] = []
         if words[1:3] == ["cli.py", "fit"] and "--help" not in words:
             needs_little = "sample" in words or any("quickstart" in word for word in words)
@@ -101,9 +121,9 @@ def test_every_python_command_in_order(place: Path) -> None:
     last = torch.load(place / "runs/quickstart/version_0/checkpoints/last.ckpt", weights_only=True)
     assert last["hyper_parameters"]["name"] == "inceptionnext_iso_nano"
     assert last["epoch"] == 14  # the continued run
-    last = torch.load(place / "runs/iso_s/version_1/checkpoints/last.ckpt", weights_only=True)
-    assert last["global_step"] == 2
-    assert last["hyper_parameters"]["data_spec"]["class_names"] == ["bag", "coat"]
+    last = torch.load(place / "runs/iso_s/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert last["global_step"] == 1
+    assert last["hyper_parameters"]["data_spec"]["class_names"] == ["bag", "coat", "sandal"]
 
 
 def test_the_doctor(place: Path) -> None:
@@ -140,6 +160,7 @@ def test_every_run_on_small_images(place: Path, words: list[str]) -> None:
     assert "64 a step = 64 × 1 device × 1 accumulated, lr 0.001" in output  # from the recipe, and 0.0015 for the first
 
 
+@pytest.mark.slow
 def test_torchrun_starts_the_ranks(place: Path) -> None:
     [words] = [words for words in COMMANDS if words[0] == "torchrun"]
     assert words[1:6] == ["--nnodes", "2", "--nproc_per_node", "8", "--rdzv_backend"]
@@ -189,7 +210,8 @@ def test_python_blocks_run(place: Path, trained: Path, tmp_path: Path) -> None:
     assert output == "IsotropicMetaNeXt 10\n"
     (tmp_path / "best.ckpt").symlink_to(trained / "checkpoints/best.ckpt")
     (tmp_path / "photo.jpg").symlink_to(place / "photo.jpg")
-    assert re.fullmatch(r"\S+ 0\.\d+ \{'.*\}\n", start(["python", "-c", predict], tmp_path))
+    done = run_code(predict, [], tmp_path)
+    assert re.fullmatch(r"\S+ 0\.\d+ \{'.*\}\n", done.stdout), done.stderr
 
 
 def test_model_tables_match_the_code() -> None:
