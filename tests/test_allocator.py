@@ -1,14 +1,13 @@
 """The allocator that keeps freed memory."""
 
-import os
 import platform
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 
 from inceptionnext_lit.allocator import VARIABLE, keep_memory
 from inceptionnext_lit.cli.commands import fit as command
+from tests.forked import run_code
 
 PROGRAM = """
 from pathlib import Path
@@ -25,11 +24,10 @@ print(told, resident() - before > 150_000)
 
 
 @pytest.mark.parametrize("value", ["1", "0"])
-def test_freed_memory_stays_with_the_process_unless_switched_off(value: str) -> None:
+def test_freed_memory_stays_with_the_process_unless_switched_off(value: str, tmp_path: Path) -> None:
     told = value == "1" and platform.libc_ver()[0] == "glibc"
-    environment = {**os.environ, VARIABLE: value}
-    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [str(told), str(told)]
+    done = run_code(PROGRAM, [], tmp_path, **{VARIABLE: value})
+    assert done.stdout.split() == [str(told), str(told)], done.stderr
 
 
 def test_without_glibc_it_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,7 @@
 
 import csv
 import json
-import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,9 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from inceptionnext_lit.cli.relay import Relay
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
+from tests.forked import run_script
 from tests.recipes import REPO
 
 pytestmark = [
@@ -57,7 +58,13 @@ def column(run: Path, name: str) -> list[float]:
         return [float(row[name]) for row in csv.DictReader(file) if row[name]]
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+TYPICAL = ("linear_probe", "lp_ft")  # frozen, and with a task's second phase
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem not in TYPICAL)) for path in RECIPES],
+)
 def test_a_short_run_resolves_its_defaults_and_can_be_repeated_exactly(
     recipe: Path, cli: Callable[..., None], digits: Path, trained: Path, tmp_path: Path
 ) -> None:
@@ -87,7 +94,9 @@ def channels_folder(root: Path, channels: int) -> Path:
     return root
 
 
-OTHER_CHANNELS = [(RECIPES[n % len(RECIPES)], (1, 4, 5)[n % 3]) for n in range(7)]
+OTHER_CHANNELS = [
+    pytest.param(RECIPES[n % len(RECIPES)], (1, 4, 5)[n % 3], marks=[pytest.mark.slow] * (n > 2)) for n in range(7)
+]
 
 
 @pytest.mark.parametrize(("recipe", "channels"), OTHER_CHANNELS, ids=lambda value: getattr(value, "stem", value))
@@ -176,18 +185,24 @@ def test_too_few_images_to_find_a_learning_rate(
 
 
 def test_cross_validation(
-    shell: Callable[..., subprocess.CompletedProcess[str]], digits: Path, trained: Path, tmp_path: Path
-) -> None:
+    cli: Callable[..., None], digits: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """The folds are forked; tests/cli/test_cross_validate.py starts one as a user does."""
+
+    def run_fold(_: Relay, command: Sequence[str], environment: Mapping[str, str]) -> int:
+        return run_script(REPO / command[1], command[2:], tmp_path, **environment).returncode
+
+    monkeypatch.setattr(Relay, "run", run_fold)
     given = [*words(REPO / "configs/finetune/linear_probe.yaml", digits, trained), "--trainer.max_epochs", "1"]
-    done = shell("cross_validate", *given, "--data.split.num_folds", 2)
-    assert done.returncode == 0, done.stderr
+    cli("cross_validate", *given, "--data.split.num_folds", 2)
     report: dict[str, Any] = json.loads((tmp_path / "runs/linear_probe_cross_validation.json").read_text())
     accuracies = [column(tmp_path / f"runs/linear_probe_fold{k}/version_0", "val/acc1")[-1] for k in (0, 1)]
     assert report["monitor"] == "val/acc1"
     assert [fold["figures"]["val/acc1"] for fold in report["folds"]] == accuracies
     assert report["mean"]["val/acc1"] == pytest.approx(sum(accuracies) / 2)
     assert report["std"]["val/acc1"] == pytest.approx(abs(accuracies[0] - accuracies[1]) / 2**0.5)
-    assert f"{report['mean']['val/acc1']:.4f} ± {report['std']['val/acc1']:.4f}" in done.stdout
+    assert f"{report['mean']['val/acc1']:.4f} ± {report['std']['val/acc1']:.4f}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

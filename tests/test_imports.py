@@ -12,21 +12,25 @@ import pytest
 from tests.recipes import REPO
 
 
-def loaded_after(statement: str) -> set[str]:
-    """Return the top-level packages that a new interpreter has imported after a statement."""
-    script = f"import sys; {statement}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+def loaded_after(*statements: str) -> list[set[str]]:
+    """Return the top-level packages that a new interpreter has imported after each of some statements."""
+    told = "print(*{name.partition('.')[0] for name in sys.modules})"
+    script = "\n".join(["import sys", *(line for statement in statements for line in (statement, told))])
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    return set(run.stdout.split())
+    return [set(line.split()) for line in run.stdout.splitlines()]
 
 
-def test_models_need_torch_and_timm_but_not_lightning() -> None:
-    loaded = loaded_after("import inceptionnext_lit.models")
-    assert {"torch", "timm"} <= loaded
-    assert not {"lightning", "lightning_fabric", "pytorch_lightning", "torchmetrics"} & loaded
+def test_importing_the_package_with_timm_costs_little_more_than_timm() -> None:
+    """In one interpreter, since starting one takes seconds; models need torch and timm, but not Lightning."""
+    statements = ["import timm", "import inceptionnext_lit", "import inceptionnext_lit.models"]
+    timm, package, models = loaded_after(*statements)
+    assert package - timm == {"inceptionnext_lit", "wrapt"}
+    assert {"torch", "timm"} <= models
+    assert not {"lightning", "lightning_fabric", "pytorch_lightning", "torchmetrics"} & models
 
 
 def test_the_doctor_needs_neither_lightning_nor_torch() -> None:
-    loaded = loaded_after("import inceptionnext_lit.cli.commands.doctor, inceptionnext_lit.doctor.page")
+    [loaded] = loaded_after("import inceptionnext_lit.cli.commands.doctor, inceptionnext_lit.doctor.page")
     assert {"PIL", "numpy", "rich"} <= loaded
     assert not {"torch", "torchvision", "timm", "lightning"} & loaded
 
@@ -88,14 +92,11 @@ def test_there_are_no_import_cycles() -> None:
 
 
 def test_the_package_alone_imports_nothing_heavy() -> None:
-    assert not {"torch", "timm", "lightning"} & loaded_after("import inceptionnext_lit.cli")
+    [loaded] = loaded_after("import inceptionnext_lit.cli")
+    assert not {"torch", "timm", "lightning"} & loaded
 
 
-def test_importing_the_package_with_timm_costs_little_more_than_timm() -> None:
-    more = loaded_after("import timm, inceptionnext_lit") - loaded_after("import timm")
-    assert more == {"inceptionnext_lit", "wrapt"}
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "statement",
     [

@@ -16,6 +16,7 @@ from tests.cli.test_commands import metrics_of
 from tests.recipes import SMALL
 
 Cli = Callable[..., None]
+WHOLE_AND_PART = ["--trainer.limit_train_batches", "1", "--trainer.val_check_interval=0.5"]
 SHORT = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1"]
 
 
@@ -76,15 +77,26 @@ def test_a_single_value_for_batch_norm(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["typing.Union[int, float]", "typing.Union[float, int]"])
 def test_one_batch_is_not_all_batches_for_any_order_of_imports(first: str, tmp_path: Path) -> None:
-    words = ["fit", "--config", "quickstart", "--trainer.limit_train_batches", "1", "--trainer.val_check_interval=0.5"]
+    words = ["fit", "--config", "quickstart", *WHOLE_AND_PART]
     script = (
         f"import typing; typing.Optional[{first}]\n"
         f"from inceptionnext_lit.cli import main; main({[*words, '--print_config']!r})"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    settings = yaml.safe_load(done.stdout)["trainer"]
+    assert_one_batch_is_not_all(done.stdout)
+
+
+def test_one_batch_is_not_all_batches(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli("fit", "--config", "quickstart", *WHOLE_AND_PART, "--print_config")
+    assert_one_batch_is_not_all(capsys.readouterr().out)
+
+
+def assert_one_batch_is_not_all(printed: str) -> None:
+    settings = yaml.safe_load(printed)["trainer"]
     assert repr(settings["limit_train_batches"]) == "1"
     assert repr(settings["val_check_interval"]) == "0.5"
 

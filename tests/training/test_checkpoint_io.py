@@ -1,7 +1,5 @@
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +7,7 @@ import torch
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO, open_checkpoint, read_checkpoint
+from tests.forked import run_code
 
 
 class Dangerous:
@@ -92,7 +91,7 @@ SafeCheckpointIO().save_checkpoint({"state_dict": {"a": torch.zeros(1_000_000)},
 """
     target = tmp_path / "last.ckpt"
     SafeCheckpointIO().save_checkpoint({"state_dict": {}, "epoch": 1}, target)
-    done = subprocess.run([sys.executable, "-c", script, str(target)], capture_output=True, text=True, timeout=120)
+    done = run_code(script, [target], tmp_path)
     assert done.returncode == 1
     message = done.stderr.splitlines()[-1]
     assert message.startswith(

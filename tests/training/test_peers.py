@@ -3,9 +3,9 @@
 import os
 import re
 import signal
-import subprocess
-import sys
+from contextlib import ExitStack
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,8 +15,8 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Sin
 from inceptionnext_lit.cli.errors import explain_failure
 from inceptionnext_lit.training.callbacks import peers
 from inceptionnext_lit.training.callbacks.peers import Peers, _Peer, set_timeout
+from tests.forked import forked
 from tests.ranks import free_port
-from tests.recipes import REPO
 
 TIMEOUT_S = 4.0
 
@@ -45,23 +45,12 @@ def take_part(rank: int, port: int, stopped: int) -> None:
 
 
 @pytest.mark.parametrize("stopped", [1, pytest.param(0, marks=pytest.mark.slow)])
-def test_a_stopped_rank_is_named(stopped: int) -> None:
+def test_a_stopped_rank_is_named(stopped: int, tmp_path: Path) -> None:
     port = free_port()
-    script = "import sys; from tests.training.test_peers import take_part; take_part(*map(int, sys.argv[1:]))"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, str(rank), str(port), str(stopped)],
-            cwd=REPO, stdout=subprocess.PIPE, text=True,
-        )
-        for rank in (0, 1)
-    ]  # fmt: skip
-    try:
-        printed, _ = processes[1 - stopped].communicate(timeout=240)
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-    pid, host = processes[stopped].pid, re.escape(os.uname().nodename)
+    with ExitStack() as stack:
+        ranks = [stack.enter_context(forked(take_part, rank, port, stopped, cwd=tmp_path)) for rank in (0, 1)]
+        printed = ranks[1 - stopped].wait(240).stdout
+    pid, host = ranks[stopped].pid, re.escape(os.uname().nodename)
     assert re.fullmatch(
         rf"Rank {stopped} of 2 \(pid {pid} on {host}\) has not answered for 0:0[3-9], so this run ends\. Check "
         r"whether it was stopped or its machine is down\. The run continues with --ckpt_path last; --strategy_timeout "

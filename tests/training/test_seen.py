@@ -27,7 +27,7 @@ INPUT = Preprocessing(image_size=28, crop_pct=1.0, interpolation="bicubic", mean
 
 class SlowValidation(Callback):
     def on_validation_batch_end(self, *args: Any) -> None:
-        time.sleep(0.3)
+        time.sleep(0.1)
 
 
 class SlowTraining(Callback):
@@ -145,7 +145,7 @@ def test_validation_is_not_counted_as_training(tmp_path: Path) -> None:
     )  # fmt: skip
     assert bar._clock.images == 40
     assert bar._clock.seconds >= 10 * 0.02
-    assert bar._clock.seconds + 2 * 4 * 0.3 <= watch.seconds  # two validations, the first in the middle of the epoch
+    assert bar._clock.seconds + 2 * 4 * 0.1 <= watch.seconds  # two validations, the first in the middle of the epoch
 
 
 def test_the_estimate_comes_after_fifty_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
