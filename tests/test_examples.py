@@ -60,6 +60,7 @@ def test_finetune_ablation(tmp_path: Path, sample: Path, trained: Path) -> None:
     assert "\t" not in again  # nothing is trained twice
 
 
+@pytest.mark.slow
 def test_fit_overhead(tmp_path: Path) -> None:
     words = ["--model", "inceptionnext_iso_micro", "--batch_size", 2, "--image_size", 28, "--steps", 3]
     lines = run("fit_overhead.py", *words, "--rounds", 1, cwd=tmp_path).splitlines()

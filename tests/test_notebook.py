@@ -55,6 +55,7 @@ def root(make_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.M
     return make_folder(tmp_path / "data", {"train": 8, "val": 3})
 
 
+@pytest.mark.slow
 def test_training_from_python_and_by_the_command_line(root: Path, tmp_path: Path) -> None:
     words = ["fit", *SMALL, "--data.root", str(root), "--data.batch_size", "6", "--trainer.max_epochs", "1"]
     words += ["--trainer.accelerator", "cpu"]

@@ -167,7 +167,16 @@ def test_options_that_take_effect(
     assert len(Seen.average or {}) == len(stored)
 
 
-@pytest.mark.parametrize(("key", "value", "message"), REFUSALS, ids=[f"{key} {value}" for key, value, _ in REFUSALS])
+TYPICAL = {"model.name", "model.optimizer.name", "model.schedule.name", "data.class_names", "model.finetuning.freeze"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        pytest.param(*row, id=f"{row[0]} {row[1]}", marks=[pytest.mark.slow] * (row[0] not in TYPICAL))
+        for row in REFUSALS
+    ],
+)
 def test_options_that_are_rejected(
     cli: Cli, words: list[object], capsys: pytest.CaptureFixture[str], tmp_path: Path, key: str, value: object,
     message: str,
@@ -222,7 +231,7 @@ def test_frozen_runs_resume(
     assert torch.load(path, weights_only=True)["epoch"] == 1
 
 
-@pytest.mark.parametrize("batch_size", [5, 15])
+@pytest.mark.parametrize("batch_size", [5, pytest.param(15, marks=pytest.mark.slow)])
 def test_the_schedule_continues_by_epochs(
     cli: Cli, words: list[object], tmp_path: Path, batch_size: int, caplog: pytest.LogCaptureFixture
 ) -> None:

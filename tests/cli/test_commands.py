@@ -64,6 +64,7 @@ def test_a_run_leaves_config_curves_and_checkpoints(trained: Path) -> None:
     assert [event.value for event in events.Scalars("val/acc1")] == pytest.approx(metrics["val/acc1"])
 
 
+@pytest.mark.slow
 def test_the_saved_config_repeats_the_run(trained: Path, cli: Cli, tmp_path: Path) -> None:
     cli("fit", "--config", trained / "config.yaml", "--trainer.default_root_dir", tmp_path)
     repeated, first = metrics_of(tmp_path / "quickstart/version_0"), metrics_of(trained)
@@ -162,6 +163,7 @@ def test_predict_takes_one_image(trained: Path, cli: Cli, sample: Path, tmp_path
     assert [record["path"] for record in records] == [str(image)]
 
 
+@pytest.mark.slow
 def test_resume_continues_where_the_run_stopped(trained: Path, cli: Cli, tmp_path: Path) -> None:
     cli(
         "fit", *SMALL, "--ckpt_path", trained / "checkpoints/last.ckpt", "--trainer.max_epochs", 3,

@@ -18,7 +18,7 @@ Shell = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.mark.parametrize(
     ("name", "code"),
-    [("SIGTERM", 143), ("SIGKILL", -9), pytest.param("SIGINT", 130, marks=pytest.mark.slow)],
+    [("SIGTERM", 143), *(pytest.param(*case, marks=pytest.mark.slow) for case in (("SIGKILL", -9), ("SIGINT", 130)))],
 )
 def test_fold_saves_and_stops_with_the_command(
     shell: Shell, make_folder: Callable[..., Path], tmp_path: Path, name: str, code: int

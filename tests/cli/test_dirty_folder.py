@@ -22,7 +22,7 @@ def listed(path: Path, root: Path) -> set[str]:
         return {str(Path(row["path"]).relative_to(root)) for row in csv.DictReader(file)}
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_fit_skips_what_predict_lists(
     cli: Callable[..., None], tmp_path: Path, workers: int, capfd: pytest.CaptureFixture[str]
 ) -> None:

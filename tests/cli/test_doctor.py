@@ -231,7 +231,9 @@ def children(process: int) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes in /proc")
-@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("sign", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow)]
+)
 def test_a_run_that_is_stopped_leaves_no_process(tmp_path: Path, sign: int, code: int) -> None:
     root = clean_folder(tmp_path / "data", train=2)
     for index in range(3000):

@@ -89,6 +89,7 @@ def test_held_back_images_are_recognized_by_their_content(
     assert lines == [f"Images:     24 images of 3 classes in {moved}/{trained_on}"]
 
 
+@pytest.mark.slow
 def test_weights_trained_on_the_validation_images(
     said: Callable[..., list[str]], tmp_path: Path, make_folder: Callable[..., Path]
 ) -> None:
@@ -111,6 +112,7 @@ def test_an_ignored_orientation_is_printed() -> None:
     )
 
 
+@pytest.mark.slow
 def test_splits_under_other_names(
     said: Callable[..., list[str]], tmp_path: Path, make_folder: Callable[..., Path]
 ) -> None:

@@ -233,7 +233,7 @@ class LateOnTheCpu(Pending):
         self.is_late = True
 
 
-@pytest.mark.parametrize("every_n_steps", [2, 100])
+@pytest.mark.parametrize("every_n_steps", [pytest.param(2, marks=pytest.mark.slow), 100])
 def test_a_nan_loss_that_is_read_a_batch_later_stops_the_run(
     root: Path, tmp_path: Path, cli: Cli, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     every_n_steps: int,

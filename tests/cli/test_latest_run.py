@@ -91,9 +91,9 @@ def test_a_finished_run_is_not_changed(cli: Cli, words: list[object], capsys: py
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "is empty (0 bytes)"),
+        pytest.param(b"", "is empty (0 bytes)", marks=pytest.mark.slow),
         (None, "is not a checkpoint, or is damaged"),  # truncated
-        (b"my holiday diary", "is not a checkpoint, or is damaged"),
+        pytest.param(b"my holiday diary", "is not a checkpoint, or is damaged", marks=pytest.mark.slow),
     ],
 )
 def test_a_damaged_last_checkpoint_is_reported_and_the_newest_good_one_used(
@@ -111,6 +111,7 @@ def test_a_damaged_last_checkpoint_is_reported_and_the_newest_good_one_used(
     assert read("last.ckpt")["global_step"] == 8
 
 
+@pytest.mark.slow
 def test_a_foreign_last_checkpoint(cli: Cli, words: list[object], capsys: pytest.CaptureFixture[str]) -> None:
     cli(*words)
     torch.save({"state_dict": {}, "loops": {}, "hyper_parameters": {"lr": 1}}, RUN / "checkpoints/last.ckpt")

@@ -24,6 +24,7 @@ def accuracy(run: Path) -> float:
     return float(value)
 
 
+@pytest.mark.slow
 def test_mlflow_by_one_line(
     shell: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,7 +46,9 @@ def photos(sample: Path, tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json", ".parquet"])
+@pytest.mark.parametrize(
+    "suffix", [".csv", ".parquet", *(pytest.param(x, marks=pytest.mark.slow) for x in (".jsonl", ".json"))]
+)
 def test_predict_lists_images_that_overflow(
     cli: Cli, overflowing: Path, photos: Path, suffix: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,8 +109,15 @@ def test_the_classifier_names_images_that_overflow(overflowing: Path, photos: Pa
         classifier.predict([b, torch.zeros_like(pixels), pixels], batch_size=2)
 
 
-@pytest.mark.parametrize("prefix", ["model.", "model_ema."])
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("value", "prefix"),
+    [
+        (float("nan"), "model."),
+        (float("inf"), "model_ema."),
+        pytest.param(float("nan"), "model_ema.", marks=pytest.mark.slow),
+        pytest.param(float("inf"), "model.", marks=pytest.mark.slow),
+    ],
+)
 def test_nan_weights(
     cli: Cli, trained: Path, tmp_path: Path, prefix: str, value: float, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -84,6 +84,7 @@ def test_both_in_a_recipe(cli: Cli, words: list[object], tmp_path: Path) -> None
     cli("validate", *words[1:-4], "--ckpt_path", run_folder(tmp_path) / "checkpoints/last.ckpt")
 
 
+@pytest.mark.slow
 def test_a_run_with_both_resumes(
     cli: Cli, words: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

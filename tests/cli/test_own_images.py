@@ -51,7 +51,7 @@ def channels_folder(root: Path, channels: int) -> Path:
     return root
 
 
-@pytest.mark.parametrize("channels", [1, 6])
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 6])
 def test_other_channels_from_training_to_labels(cli: Cli, tmp_path: Path, channels: int, trained: Path) -> None:
     root = channels_folder(tmp_path / "data", channels)
     mean = ["--data.input.mean", f"{[0.5] * channels}", "--data.input.std", f"{[0.5] * channels}"]
@@ -86,6 +86,7 @@ def test_a_wrong_manifest(
     assert "The class coat has a single image, of which none can be held back for validation" in message
 
 
+@pytest.mark.slow
 def test_a_checkpoint_with_other_classes(
     cli: Cli, make_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,7 +114,7 @@ class Hungry(ClassificationTask):
         return super().training_step(batch, batch_idx)
 
 
-@pytest.mark.parametrize(("most", "expected"), [(8, 8), (1000, 16)])
+@pytest.mark.parametrize(("most", "expected"), [(8, 8), pytest.param(1000, 16, marks=pytest.mark.slow)])
 def test_the_batch_is_reduced_to_fit_in_memory(
     make_folder: Callable[..., Path], tmp_path: Path, most: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,6 +122,7 @@ def test_the_commands_of_the_page(tmp_path: Path) -> None:
     assert "val_ema  0." in done.stdout
 
 
+@pytest.mark.slow
 def test_a_plain_module(make_folder: Callable[..., Path], tmp_path: Path) -> None:
     """Train a plain LightningModule, kill it, resume bitwise exactly, and validate."""
     root = make_folder(tmp_path / "data", {"train": 8, "val": 4})

@@ -81,7 +81,9 @@ def killed(*arguments: str) -> None:
     assert process.exitcode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json", ".parquet"])
+@pytest.mark.parametrize(
+    "suffix", [".csv", ".parquet", *(pytest.param(x, marks=pytest.mark.slow) for x in (".jsonl", ".json"))]
+)
 def test_killed_and_resumed(photos: Path, checkpoint: Path, cli: Cli, suffix: str) -> None:
     cli("predict", "photos", *words(checkpoint, f"whole{suffix}"))
     whole = rows(f"whole{suffix}")
@@ -188,6 +190,7 @@ def test_unreadable_images_are_listed(
     assert Path("out.csv").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_all_types_of_inputs_at_once(photos: Path, checkpoint: Path, cli: Cli) -> None:
     Path("lists").mkdir()
     Path("lists/some.csv").write_text("path,label\n../photos/12.png,coat\n../photos/13.png,coat\n")
@@ -217,6 +220,7 @@ def test_another_checkpoints_output(
     assert "error: out.csv has the label 'zebra', which this checkpoint does not know" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_compiled_output_is_the_same(
     photos: Path, checkpoint: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, backend: str
@@ -287,7 +291,7 @@ def test_killed_at_any_moment(checkpoint: Path, sample: Path, tmp_path: Path, su
     assert set(found) == {str(path) for path in (sample / "val").rglob("*.png")}
 
 
-@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("suffix", ["csv", pytest.param("parquet", marks=pytest.mark.slow)])
 def test_another_checkpoint_cannot_resume(
     photos: Path, checkpoint: Path, cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
 ) -> None:
@@ -307,6 +311,7 @@ def test_another_checkpoint_cannot_resume(
     assert len({row["path"] for row in rows(output)}) == len(rows(output)) == 10
 
 
+@pytest.mark.slow
 def test_validate_and_predict_agree(
     make_folder: Callable[..., Path], cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

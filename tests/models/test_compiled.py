@@ -1,5 +1,6 @@
 """Compiled inference: the same outputs, one compilation, other shapes uncompiled."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,20 +15,31 @@ from inceptionnext_lit.models.deploy import deploy
 from tests.forked import run_function
 
 
-@pytest.fixture
-def small() -> nn.Module:
+def convolution() -> nn.Module:
     """A model that compiles in seconds."""
-    torch.compiler.reset()
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU()).eval()
 
 
-def test_the_first_shape_that_comes_twice_is_compiled_and_all_have_the_models_outputs() -> None:
+@pytest.fixture
+def small() -> nn.Module:
     torch.compiler.reset()
+    return convolution()
+
+
+def isotropic() -> nn.Module:
     torch.manual_seed(0)
     model = timm.create_model("inceptionnext_iso_micro", num_classes=3, depth=1, dim=16)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
-    small = deploy(model)
+    return deploy(model)
+
+
+@pytest.mark.parametrize("build", [convolution, pytest.param(isotropic, marks=pytest.mark.slow)])
+def test_the_first_shape_that_comes_twice_is_compiled_and_all_have_the_models_outputs(
+    build: Callable[[], nn.Module],
+) -> None:
+    torch.compiler.reset()
+    small = build()
     compiled = Compiled(small)
     torch._dynamo.utils.counters.clear()
     for size in (3, 4, 2, 4, 3, 4, 1):
@@ -48,7 +60,7 @@ def test_threads_wait_for_one_compilation(small: nn.Module) -> None:
 
 def compile_without_a_compiler() -> None:
     torch._inductor.config.cpp.cxx = ("no-such-compiler",)  # as the variable CXX sets it
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU()).eval()
+    model = convolution()
     compiled, images = Compiled(model), torch.randn(1, 3, 8, 8)
     torch.testing.assert_close(compiled(images), model(images))  # nothing is compiled yet
     try:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from inceptionnext_lit.models import MetaNeXt, Variant
+from tests.models.rows import each_mixer
 
 Build = Callable[..., nn.Module]
 
@@ -21,6 +22,7 @@ def short(row: Variant, shrunk: Build) -> Build:
     return partial(shrunk, num_classes=4, **size)
 
 
+@each_mixer()
 def test_compiles_without_graph_breaks(short: Build) -> None:
     torch.compiler.reset()
     model = short().eval()
@@ -29,6 +31,7 @@ def test_compiles_without_graph_breaks(short: Build) -> None:
     torch.testing.assert_close(compiled(image), model(image))
 
 
+@each_mixer()
 def test_a_training_step_compiles_without_graph_breaks(short: Build) -> None:
     torch.compiler.reset()
     model, image = short(drop_path_rate=0.1).train(), torch.randn(2, 3, 64, 64)
@@ -36,6 +39,7 @@ def test_a_training_step_compiles_without_graph_breaks(short: Build) -> None:
     assert all(p.grad is not None for p in model.parameters())
 
 
+@each_mixer()
 def test_exports(short: Build) -> None:
     model, image = short().eval(), torch.randn(1, 3, 48, 40)
     exported = torch.export.export(model, (image,)).module()

@@ -94,6 +94,7 @@ def test_from_the_hub(server: ThreadingHTTPServer, create: Callable[..., str], t
     assert {path for path in server.paths if not path.startswith("/api/")} == {f"/{HUB_PATH}"}
 
 
+@pytest.mark.slow
 def test_where_the_hub_is_out_of_reach_the_authors_address_is_asked(
     server: ThreadingHTTPServer, create: Callable[..., str], tmp_path: Path
 ) -> None:

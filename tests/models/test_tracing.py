@@ -12,23 +12,16 @@ from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.models import VARIANTS, MetaNeXt, Variant
+from inceptionnext_lit.models import MetaNeXt, Variant
 from inceptionnext_lit.models.convolutions import ScaledConv2d
 from inceptionnext_lit.models.deploy import deploy
+from tests.models.rows import MIXERS, each_mixer, only
 
 Build = Callable[..., nn.Module]
 Randomise = Callable[[nn.Module], nn.Module]
 IMAGE = torch.linspace(-2, 2, 2 * 3 * 64 * 48).sin().reshape(2, 3, 64, 48)  # resamples a position embedding
-MIXERS = ("inceptionnext_nano", "inceptionnext_tiny_no_hband", "inceptionnext_tiny_sequential",
-          "inceptionnext_iso_micro", "metanext_attn_nano", "convnext_tiny_k3_par1_2")  # fmt: skip
 # torch deprecates both in favor of torch.export, but other tools still use them
 pytestmark = pytest.mark.filterwarnings("ignore:.*(torch.jit|torch.ao.quantization).* is deprecated")
-
-
-def only(*names: str) -> pytest.MarkDecorator:
-    """Run a test only for these rows."""
-    rows = [pytest.param(row, id=row.name) for row in VARIANTS if row.name in names]
-    return pytest.mark.parametrize("row", rows, indirect=True)
 
 
 def script(model: nn.Module) -> nn.Module:
@@ -89,6 +82,7 @@ def test_script_with_checkpointing_and_without_pooling(shrunk: Build, randomise:
     torch.testing.assert_close(script(model)(IMAGE), model(IMAGE))
 
 
+@each_mixer()
 def test_torchvisions_feature_extractor(model: nn.Module, row: Variant) -> None:
     node = "stages.1" if row.form is MetaNeXt else "blocks.1"
     maps = create_feature_extractor(model, {node: "map"})(IMAGE)
@@ -96,6 +90,7 @@ def test_torchvisions_feature_extractor(model: nn.Module, row: Variant) -> None:
     torch.testing.assert_close(maps["map"], level)
 
 
+@pytest.mark.slow
 @only("inceptionnext_nano", "inceptionnext_iso_micro")
 def test_quantization_sees_the_convolutions(model: nn.Module, expected: torch.Tensor) -> None:
     prepared = prepare_fx(copy.deepcopy(model), get_default_qconfig_mapping(), (IMAGE,))

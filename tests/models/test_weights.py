@@ -60,7 +60,13 @@ def atto_file(theirs: nn.Module, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("size", "ending"), [("atto", "pth"), ("atto", "bin"), ("atto", "safetensors"), ("tiny", "safetensors")]
+    ("size", "ending"),
+    [
+        ("atto", "pth"),
+        ("atto", "bin"),
+        ("atto", "safetensors"),
+        pytest.param("tiny", "safetensors", marks=pytest.mark.slow),
+    ],
 )
 def test_public_inceptionnext_files(size: str, ending: str, tmp_path: Path, randomise: Randomise) -> None:
     theirs = randomise(timm.create_model(f"inception_next_{size}"))
@@ -105,7 +111,7 @@ def test_raw_weights_on_request(theirs: nn.Module, tmp_path: Path) -> None:
     assert_same_state(ours.state_dict(), halved(raw))
 
 
-@pytest.mark.parametrize("depth", [3, 18])
+@pytest.mark.parametrize("depth", [3, pytest.param(18, marks=pytest.mark.slow)])
 def test_official_isotropic_convnext(depth: int, tmp_path: Path, randomise: Randomise) -> None:
     theirs = randomise(Isotropic(depth=depth))
     path = tmp_path / "convnext_iso_small_1k_224_ema.pth"
@@ -143,6 +149,7 @@ def test_official_four_stage_convnext(
     assert_close(logits(again), logits(theirs))
 
 
+@pytest.mark.slow
 def test_a_whole_convnext_tiny_agrees_with_timms_head(tmp_path: Path, randomise: Randomise) -> None:
     theirs = randomise(FourStages(3))
     torch.save(theirs.state_dict(), tmp_path / "x.pth")
@@ -275,7 +282,12 @@ def test_a_model_that_timm_did_not_build(tmp_path: Path, randomise: Randomise) -
 
 
 @pytest.mark.parametrize(
-    ("name", "args"), [("resnet18", {}), ("vit_tiny_patch16_224", {"depth": 2}), ("swin_tiny_patch4_window7_224", {})]
+    ("name", "args"),
+    [
+        ("resnet18", {}),
+        ("vit_tiny_patch16_224", {"depth": 2}),
+        pytest.param("swin_tiny_patch4_window7_224", {}, marks=pytest.mark.slow),
+    ],
 )
 def test_other_timm_models(name: str, args: dict[str, int], tmp_path: Path, randomise: Randomise) -> None:
     source = randomise(timm.create_model(name, **args))

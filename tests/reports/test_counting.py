@@ -110,7 +110,8 @@ def test_attention_costs_the_same_fused_and_not(unfused: None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "depth", "tokens"), [("deit_small_patch16_224", 12, 197), ("metanext_attn_small", 12, 196)]
+    ("name", "depth", "tokens"),
+    [pytest.param("deit_small_patch16_224", 12, 197, marks=pytest.mark.slow), ("metanext_attn_small", 12, 196)],
 )
 def test_without_its_handle_fused_attention_would_be_missed(name: str, depth: int, tokens: int) -> None:
     model, _ = build_model(name)
@@ -150,15 +151,15 @@ def counted_again(model: nn.Module, image: Tensor) -> int:
     "name",
     [
         "inceptionnext_tiny",
-        "inceptionnext_tiny_sequential",
+        pytest.param("inceptionnext_tiny_sequential", marks=pytest.mark.slow),
         "inceptionnext_iso_small",
-        "convnext_tiny_k3_par3_8",
+        pytest.param("convnext_tiny_k3_par3_8", marks=pytest.mark.slow),
         "metanext_attn_small",
         "deit_small_patch16_224",
-        "swin_tiny_patch4_window7_224",
+        pytest.param("swin_tiny_patch4_window7_224", marks=pytest.mark.slow),
         "resnet50",
-        "regnety_040",
-        "poolformer_s24",
+        pytest.param("regnety_040", marks=pytest.mark.slow),
+        pytest.param("poolformer_s24", marks=pytest.mark.slow),
         "pvt_v2_b0",
     ],
 )
@@ -295,11 +296,11 @@ def test_a_decoder_s_count_is_that_at_the_full_size(form: type[nn.Module], monke
     ("name", "levels"),
     [
         ("inceptionnext_nano", (0, 1, 2, 3)),
-        ("resnet18", (1, 2, 3, 4)),
-        ("poolformer_s12", (0, 1, 2, 3)),
+        pytest.param("resnet18", (1, 2, 3, 4), marks=pytest.mark.slow),
+        pytest.param("poolformer_s12", (0, 1, 2, 3), marks=pytest.mark.slow),
         # where not every position costs the same, a part of the image does not tell what the whole costs
         ("pvt_v2_b0", (0, 1, 2, 3)),  # attention
-        ("regnety_002", (1, 2, 3, 4)),  # squeeze and excitation
+        pytest.param("regnety_002", (1, 2, 3, 4), marks=pytest.mark.slow),  # squeeze and excitation
     ],
 )
 def test_a_segmenter_costs_what_its_parts_cost_in_one_run(name: str, levels: tuple[int, ...]) -> None:
@@ -313,6 +314,7 @@ def test_a_segmenter_costs_what_its_parts_cost_in_one_run(name: str, levels: tup
     assert found.uncounted == {}
 
 
+@pytest.mark.slow
 def test_a_segmenter_on_a_backbone_that_is_built_for_a_size() -> None:
     size = (256, 256)
     found = count_segmenter("swin_tiny_patch4_window7_224", "UperNet", size)

@@ -110,6 +110,7 @@ def test_metrics_are_the_same_on_two_ranks(manifest: Path, tmp_path: Path) -> No
         assert metrics == pytest.approx(single, abs=1e-7)
 
 
+@pytest.mark.slow
 def test_it_learns_and_mixes(manifest: Path) -> None:
     data = data_of(manifest, batch_size=7)
     run = trainer(manifest.parent, max_epochs=25)

@@ -112,7 +112,7 @@ def test_validation_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_loader_processes_that_are_too_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    [line] = lines(capsys, tmp_path, Sleepy(40, 0.1), workers=1)
+    [line] = lines(capsys, tmp_path, Sleepy(16, 0.1), workers=1)
     assert percent(line) >= 30  # in real time: 200 ms for a batch, and far less for a step of this model
     assert "which are loaded in the training process" not in line
 

@@ -45,7 +45,7 @@ def _not_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("variables", "then", "saves"),
     [
-        (["LOCAL_RANK=1"], "", False),
+        pytest.param(["LOCAL_RANK=1"], "", False, marks=pytest.mark.slow),
         (["LOCAL_RANK=1"], "os.kill(os.getpid(), signal.SIGSTOP)", False),
         (["INCEPTIONNEXT_LIT_PARENT=MY_PID"], "", True),
     ],

@@ -52,7 +52,7 @@ def evaluate(processes: int, root: Path) -> dict[str, float]:
     return metrics
 
 
-@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_metrics_of_101_images_equal_those_of_one_rank(
     make_folder: Callable[..., Path], tmp_path: Path, processes: int
 ) -> None:
