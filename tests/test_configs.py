@@ -13,7 +13,7 @@ from tests.recipes import REPO
 
 OVERLAYS = sorted((REPO / "configs/trainer").glob("*.yaml"))
 RECIPES = sorted(set((REPO / "configs").rglob("*.yaml")) - set(OVERLAYS))
-FAST = {"quickstart", "atto", "tiny", "iso_s", "linear_probe", "lp_ft"}
+FAST = {"quickstart", "atto", "tiny", "lp_ft"}
 PRETRAINING = [path for path in RECIPES if path.parent.name == "configs" and path.stem != "quickstart"]
 SLURM = {
     "SLURM_NTASKS": "2",

@@ -125,6 +125,7 @@ def test_a_clean_folder(tmp_path: Path, doctor: Doctor) -> None:
     assert lines[-1] == "No problems, 0 notes."
 
 
+@pytest.mark.slow
 def test_the_embedded_images_have_no_problems(doctor: Doctor) -> None:
     code, out, _ = doctor("sample")
     assert (code, out.splitlines()[-1]) == (0, "No problems, 1 note.")

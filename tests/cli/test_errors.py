@@ -113,7 +113,11 @@ def test_a_global_batch_that_cannot_be_divided(refused: Callable[..., str], fold
 
 @pytest.mark.parametrize(
     ("model", "size"),
-    [("inceptionnext_tiny", 16), ("inceptionnext_iso_small", 12), ("vit_tiny_patch16_224", 12)],
+    [
+        ("inceptionnext_tiny", 16),
+        pytest.param("inceptionnext_iso_small", 12, marks=pytest.mark.slow),
+        ("vit_tiny_patch16_224", 12),
+    ],
 )
 def test_an_image_size_that_the_model_cannot_take(
     refused: Callable[..., str], folder: Path, model: str, size: int

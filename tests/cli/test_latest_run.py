@@ -134,6 +134,7 @@ def test_other_commands_take_last_too(cli: Cli, words: list[object], capsys: pyt
     assert "No run with a checkpoint in runs/other" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_changes_are_printed_and_the_command_line_wins(
     cli: Cli, words: list[object], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,6 +161,7 @@ def test_a_random_seed_is_drawn_once(cli: Cli, words: list[object], monkeypatch:
     assert read("last.ckpt")["run"]["seed_everything"] == seed
 
 
+@pytest.mark.slow
 def test_partial_files_of_a_killed_save_are_removed(cli: Cli, words: list[object]) -> None:
     cli(*words)
     leftover = RUN / "checkpoints/.last.ckpt.abc.partial"

@@ -52,7 +52,10 @@ def test_weights_and_biases_by_one_line(
     content = record.read_bytes()
     for word in (b"quickstart", b"val/acc1", b"train/loss_step"):
         assert word in content
-    assert accuracy(tmp_path / "runs/quickstart/version_0") > 0
+    run = tmp_path / "runs/quickstart/version_0"
+    assert accuracy(run) > 0
+    saved = yaml.safe_load((run / "config.yaml").read_text())["trainer"]["logger"]["init_args"]
+    assert (saved["name"], saved["save_dir"]) == (None, ".")  # as given
     assert {path.name for path in tmp_path.iterdir()} == {"runs"}
 
 
@@ -108,6 +111,7 @@ def test_rows_of_a_continued_run_survive_a_second_kill(tmp_path: Path) -> None:
     assert path.read_text().split() == ["acc,loss,step", ",1.5,0", ",1.4,1", "0.5,1.2,2"]
 
 
+@pytest.mark.slow
 def test_a_saved_recipe_has_the_given_values_and_no_paths_of_its_run(
     cli: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

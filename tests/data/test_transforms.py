@@ -205,7 +205,7 @@ def test_timms_rand_augment_posterizes_to_0_bits(monkeypatch: pytest.MonkeyPatch
     assert 0 in kept  # 2% of posterize's draws
 
 
-@pytest.mark.parametrize("increasing", [True, False])
+@pytest.mark.parametrize("increasing", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_rand_augment_survives_ten_thousand_draws(increasing: bool) -> None:
     image = eval_transform(preprocessing(8, 1.0))(noise(8, 8))
     seed()

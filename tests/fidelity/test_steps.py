@@ -62,7 +62,9 @@ def by_hand(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
     return model, average
 
 
-@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "inceptionnext_iso_micro")) for name in NARROW]
+)
 def test_thirty_steps(tmp_path: Path, name: str) -> None:
     torch.manual_seed(0)
     task = ClassificationTask(

@@ -150,7 +150,7 @@ def test_gradient_reaches_every_parameter(build: Callable[[], nn.Module]) -> Non
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-@BUILDERS
+@pytest.mark.parametrize("build", [pytest.param(make_upernet, marks=pytest.mark.slow), make_fpn])
 def test_compiles_in_one_graph(build: Callable[[], nn.Module]) -> None:
     model, maps = randomise(build()), make_maps()
     with torch.no_grad():

@@ -131,7 +131,7 @@ def test_convolutions_alone_are_what_the_note_says(label: str, model: str, size:
     ("label", "model", "size", "alone", "printed"),
     [
         ("Swin-S", "swin_small_patch4_window7_224", 224, "8.74", "8.7"),
-        ("Swin-B", "swin_base_patch4_window12_384", 384, "47.08", "47.1"),
+        pytest.param("Swin-B", "swin_base_patch4_window12_384", 384, "47.08", "47.1", marks=pytest.mark.slow),
     ],
 )
 def test_swin_with_a_cheap_layer_norm_rounds_to_the_printed_value(
