@@ -46,6 +46,7 @@ def test_weights_and_cost(tmp_path: Path) -> None:
     assert "  head: 45.2% of the parameters" in lines
 
 
+@pytest.mark.slow
 def test_finetune_ablation(tmp_path: Path, sample: Path, trained: Path) -> None:
     words = [trained / "checkpoints/best.ckpt", sample / "val", "--shots", 4, "--seeds", 2, "--steps", 2]
     output = run("finetune_ablation.py", *words, "--output", tmp_path / "out", cwd=tmp_path)
@@ -120,6 +121,7 @@ def test_own_task(tmp_path: Path) -> None:
     assert run("own_task.py", cwd=tmp_path) == ""
 
 
+@pytest.mark.slow
 def test_own_mixer(tmp_path: Path) -> None:
     """Run the commands of the page on fewer batches."""
     page = (REPO / "docs/develop/add-a-mixer.md").read_text(encoding="utf-8")

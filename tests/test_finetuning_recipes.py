@@ -58,12 +58,8 @@ def column(run: Path, name: str) -> list[float]:
         return [float(row[name]) for row in csv.DictReader(file) if row[name]]
 
 
-TYPICAL = ("linear_probe", "lp_ft")  # frozen, and with a task's second phase
-
-
 @pytest.mark.parametrize(
-    "recipe",
-    [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem not in TYPICAL)) for path in RECIPES],
+    "recipe", [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem != "lp_ft")) for path in RECIPES]
 )
 def test_a_short_run_resolves_its_defaults_and_can_be_repeated_exactly(
     recipe: Path, cli: Callable[..., None], digits: Path, trained: Path, tmp_path: Path

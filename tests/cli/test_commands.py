@@ -176,6 +176,7 @@ def test_resume_continues_where_the_run_stopped(trained: Path, cli: Cli, tmp_pat
     assert len(metrics_of(run)["val/acc1"]) == 1
 
 
+@pytest.mark.slow
 def test_the_command_line_wins_over_the_checkpoint(trained: Path, cli: Cli, tmp_path: Path) -> None:
     cli(
         "fit", "--data.root", "sample", "--data.num_workers", 0, "--ckpt_path", trained / "checkpoints/last.ckpt",

@@ -114,9 +114,8 @@ KILLS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("moment", "number", "workers"), [KILLS[1], *(pytest.param(*kill, marks=pytest.mark.slow) for kill in KILLS)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("moment", "number", "workers"), KILLS)
 def test_killed_and_continued(root: Path, whole: Path, tmp_path: Path, moment: str, number: int, workers: int) -> None:
     run = [*words(root), *ONE_PROCESS, "--data.num_workers", workers]
     killed = start(tmp_path, *run, *at(moment, number, "SIGKILL"))

@@ -64,6 +64,7 @@ def test_both_become_options_of_the_task(
     assert all(torch.equal(value, second[key]) for key, value in first.items())
 
 
+@pytest.mark.slow
 def test_both_in_a_recipe(cli: Cli, words: list[object], tmp_path: Path) -> None:
     recipe = {
         "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.2, "momentum": 0.9, "weight_decay": 0.01}},

@@ -109,6 +109,7 @@ def test_killed_and_resumed(photos: Path, checkpoint: Path, cli: Cli, suffix: st
     assert not Path(f"{output}.partial.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_resume_without_and_with_nothing_left(
     photos: Path, checkpoint: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -155,6 +156,7 @@ def test_an_output_is_only_replaced_or_continued_on_request(
     assert not Path("out.unreadable.csv").exists()
 
 
+@pytest.mark.slow
 def test_the_output_of_a_killed_run_is_kept(photos: Path, checkpoint: Path, cli: Cli) -> None:
     leftover = Path("out.json.partial.jsonl")
     leftover.write_text('{"path"')

@@ -278,6 +278,7 @@ def test_an_error_in_a_worker_keeps_its_message(splits: Path) -> None:
         list(data.val_dataloader())
 
 
+@pytest.mark.slow
 def test_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     data = build("sample", image_size=28, input=InputOptions(crop_pct=1.0, mean=[0] * 3, std=[1] * 3))

@@ -85,6 +85,7 @@ def assert_loaded(tmp_path: Path, source: nn.Module) -> None:
         torch.testing.assert_close(loaded[name], tensor, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_from_the_hub(server: ThreadingHTTPServer, create: Callable[..., str], tmp_path: Path) -> None:
     source = timm.create_model("inception_next_atto")
     (server.folder / HUB_PATH).parent.mkdir(parents=True)

@@ -177,7 +177,7 @@ def test_a_case_that_cannot_run_is_named() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes in /proc")
-@pytest.mark.parametrize("moment", ["importing", "measuring"])
+@pytest.mark.parametrize("moment", ["importing", pytest.param("measuring", marks=pytest.mark.slow)])
 def test_interrupted_it_ends_at_once(tmp_path: Path, moment: str) -> None:
     with forked(long_benchmark, cwd=tmp_path) as run:
         needed = ["torch/lib/libtorch_cpu", "libgomp"][: 1 + (moment == "measuring")]

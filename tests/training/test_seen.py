@@ -148,6 +148,7 @@ def test_validation_is_not_counted_as_training(tmp_path: Path) -> None:
     assert bar._clock.seconds + 2 * 4 * 0.1 <= watch.seconds  # two validations, the first in the middle of the epoch
 
 
+@pytest.mark.slow
 def test_the_estimate_comes_after_fifty_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(tmp_path, RunSummary(), LastCheckpoint(), SlowTraining(), count=240, max_epochs=2, limit_val_batches=1)
     lines = capsys.readouterr().out.splitlines()
