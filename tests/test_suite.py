@@ -29,6 +29,7 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+@pytest.mark.slow
 def test_children_do_not_inherit_ignored_signals(tmp_path: Path) -> None:
     probe = tmp_path / "test_probe.py"
     probe.write_text(PROBE)

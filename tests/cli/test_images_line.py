@@ -63,6 +63,7 @@ def test_a_folder_without_splits(
     assert "No validation split: alone/val was not found" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_held_back_images_are_recognized_by_their_content(
     said: Callable[..., list[str]], tmp_path: Path, make_folder: Callable[..., Path]
 ) -> None:

@@ -51,7 +51,8 @@ def channels_folder(root: Path, channels: int) -> Path:
     return root
 
 
-@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 6])
+@pytest.mark.slow
+@pytest.mark.parametrize("channels", [1, 6])
 def test_other_channels_from_training_to_labels(cli: Cli, tmp_path: Path, channels: int, trained: Path) -> None:
     root = channels_folder(tmp_path / "data", channels)
     mean = ["--data.input.mean", f"{[0.5] * channels}", "--data.input.std", f"{[0.5] * channels}"]

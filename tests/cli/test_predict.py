@@ -168,6 +168,7 @@ def test_the_output_of_a_killed_run_is_kept(photos: Path, checkpoint: Path, cli:
     assert not leftover.exists()
 
 
+@pytest.mark.slow
 def test_unreadable_images_are_listed(
     photos: Path, checkpoint: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -43,7 +43,8 @@ def test_a_grid_of_the_right_size_is_not_touched() -> None:
     assert resample_grid(grid, 3, 5) is grid
 
 
-@pytest.mark.parametrize("size", [pytest.param(28, marks=pytest.mark.slow), 56])
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [28, 56])
 def test_a_model_with_a_position_embedding_is_exported_for_any_size(size: int) -> None:
     model = timm.create_model("metanext_attn_nano", num_classes=3).eval()  # made for 28 pixels
     sides = {number: 4 * torch.export.Dim(name, min=4, max=64) for number, name in ((2, "h"), (3, "w"))}
