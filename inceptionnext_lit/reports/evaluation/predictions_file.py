@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inceptionnext_lit.data.checks import enumerate_names
-from inceptionnext_lit.data.tables import open_table
+from inceptionnext_lit.data.tables import Table, open_table
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports.evaluation.table import Floats, PredictionTable
 from inceptionnext_lit.safe_save import replacing
@@ -22,6 +22,7 @@ _PATHS = ("path", "filename", "file", "image", "image_path", "filepath", "id")
 _TRUE = ("true_label", "true_labels", "label", "target", "given_label", "true", "y_true", "class")
 _TINY = np.finfo(np.float32).tiny
 _TOLERANCE = 0.01  # of a sum of probabilities
+_ROUNDING = 1e-6  # above 1
 
 
 def default_suffix() -> str:
@@ -132,8 +133,7 @@ def read_predictions(path: Path) -> PredictionTable:
     labels = [_labels(cell, several=several) for cell in cells]
     used = sorted({label for of_row in labels for label in of_row})
     prefix, classes = _classes(path, names, used, exclude={names[true]})
-    _, texts = table.read([names.index(f"{prefix}{name}") for name in classes])
-    values = _numbers(path, rows, texts, [f"{prefix}{name}" for name in classes])
+    values = _probabilities(path, table, rows, [names.index(f"{prefix}{name}") for name in classes])
     index = {name: k for k, name in enumerate(classes)}
     taken = {names[true], *(f"{prefix}{name}" for name in classes), "rank", "loss", "predicted_label"}
     others = _others(table, names, taken | {"predicted_labels"})
@@ -177,36 +177,65 @@ def _classes(path: Path, names: list[str], used: list[str], exclude: set[str]) -
     )
 
 
-def _numbers(path: Path, rows: Sequence[int], columns: list[list[Any]], names: list[str]) -> NDArray[np.float64]:
-    values = np.empty((len(rows), len(names)))
-    for k, (name, cells) in enumerate(zip(names, columns, strict=True)):
-        for i, cell in enumerate(cells):
-            try:
-                values[i, k] = float(cell)
-            except (TypeError, ValueError) as error:
-                raise UserError(f"Row {rows[i]} of {path} has {cell!r} in {name}, which is not a number.") from error
-        bad = np.flatnonzero(~((values[:, k] >= 0) & (values[:, k] <= 1 + 1e-6)))
+def _probabilities(path: Path, table: Table, rows: Sequence[int], places: list[int]) -> Floats:
+    """Return the probabilities in columns, float32 (N, K)."""
+    values = np.empty((len(rows), len(places)), dtype=np.float32)
+    for k, (place, column) in enumerate(zip(places, _columns_of_numbers(path, table, rows, places), strict=True)):
+        bad = np.flatnonzero(~((column >= 0) & (column <= 1 + _ROUNDING)))
         if len(bad):
             raise UserError(
-                f"Row {rows[bad[0]]} of {path} has {values[bad[0], k]:g} in {name}, which is not a probability from 0 "
-                "to 1; give probabilities, not logits or percent."
+                f"Row {rows[bad[0]]} of {path} has {column[bad[0]]:g} in {table.names[place]}, which is not a "
+                "probability from 0 to 1; give probabilities, not logits or percent."
             )
+        values[:, k] = column
     return values
 
 
-def _log_probabilities(path: Path, rows: Sequence[int], values: NDArray[np.float64]) -> Floats:
-    sums = values.sum(axis=1)
+def _columns_of_numbers(
+    path: Path, table: Table, rows: Sequence[int], places: list[int]
+) -> Iterator[NDArray[np.float64]]:
+    """Yield columns as numbers; those of Parquet are not turned into text, of which a large table has too much."""
+    if path.suffix.lower() == ".parquet":
+        from pyarrow import parquet  # the table has been opened with it
+
+        with parquet.ParquetFile(path) as file:
+            if all(_is_number(file.schema_arrow.field(place).type) for place in places):
+                for place in places:
+                    column = file.read(columns=[table.names[place]]).column(0)
+                    yield column.to_numpy().astype(np.float64)
+                return
+    _, columns = table.read(places)
+    for place, cells in zip(places, columns, strict=True):
+        values = np.empty(len(rows))
+        for i, cell in enumerate(cells):
+            try:
+                values[i] = float(cell)  # type: ignore[arg-type]  # a list is refused as well
+            except (TypeError, ValueError) as error:
+                raise UserError(
+                    f"Row {rows[i]} of {path} has {cell!r} in {table.names[place]}, which is not a number."
+                ) from error
+        yield values
+
+
+def _is_number(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_floating(kind) or types.is_integer(kind))
+
+
+def _log_probabilities(path: Path, rows: Sequence[int], values: Floats) -> Floats:
+    sums = values.sum(axis=1, dtype=np.float64)
     if len(bad := np.flatnonzero(np.abs(sums - 1) > _TOLERANCE)):
         raise UserError(
             f"The probabilities in row {rows[bad[0]]} of {path} add up to {sums[bad[0]]:.4g}, not 1; all classes need "
             "a column."
         )
-    return np.log(np.maximum(values, _TINY)).astype(np.float32)
+    return np.log(np.maximum(values, _TINY))
 
 
-def _log_odds(values: NDArray[np.float64]) -> Floats:
-    with np.errstate(divide="ignore"):
-        odds = np.log(np.maximum(values, _TINY)) - np.log(np.maximum(1 - values, _TINY))
+def _log_odds(values: Floats) -> Floats:
+    exact = values.astype(np.float64)
+    odds = np.log(np.maximum(exact, _TINY)) - np.log(np.maximum(1 - exact, _TINY))
     return odds.astype(np.float32)
 
 
@@ -243,10 +272,3 @@ def _numbers_or_text(texts: list[str]) -> list[str] | NDArray[np.float64]:
 
 def _few(names: Sequence[str]) -> str:
     return enumerate_names(list(names), 10)
-
-
-def rows_of(table: PredictionTable) -> Iterator[dict[str, Any]]:
-    """Yield the rows that :func:`write_predictions` writes, without probabilities."""
-    columns = _columns(table)
-    for values in zip(*columns.values(), strict=True):
-        yield dict(zip(columns, values, strict=True))

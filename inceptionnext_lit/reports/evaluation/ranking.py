@@ -27,7 +27,7 @@ class Ranking:
     @classmethod
     def of(cls, scores: NDArray[np.float32], positive: NDArray[np.bool_]) -> "Ranking":
         """Rank scores, float (N,)."""
-        order = np.argsort(scores, kind="stable")
+        order = np.argsort(scores)
         ranked = scores[order]
         first = np.concatenate([[True], ranked[1:] != ranked[:-1]])
         starts = np.flatnonzero(first)
