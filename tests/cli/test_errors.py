@@ -180,7 +180,7 @@ def test_misspelled_keys_in_a_recipe(
 ) -> None:
     (tmp_path / "recipe.yaml").write_text(text)
     message = refused("fit", "--config", "recipe.yaml", code=2)
-    assert f"no key {wrong!r}" in message
+    assert f"Unknown key {wrong!r}" in message
     assert right in message
 
 
@@ -270,7 +270,7 @@ def test_a_checkpoint_with_code(
 def test_predict_without_images_and_to_nowhere(refused: Callable[..., str], trained: Path, tmp_path: Path) -> None:
     checkpoint = trained / "checkpoints/best.ckpt"
     (tmp_path / "void").mkdir()
-    assert "no images below" in refused("predict", "--ckpt_path", checkpoint, "--data.root", tmp_path / "void")
+    assert "No images below" in refused("predict", "--ckpt_path", checkpoint, "--data.root", tmp_path / "void")
     assert "does not exist" in refused("predict", "--ckpt_path", checkpoint, "--data.root", "nowhere")
     message = refused("predict", "--ckpt_path", checkpoint, "--data.root", "sample", "--output", "labels.txt")
     assert message == "--output is labels.txt; it must end in .csv, .jsonl, .json or .parquet."
@@ -285,7 +285,7 @@ def test_arguments_that_are_not_keys(refused: Callable[..., str], trained: Path,
     assert message.endswith("images follow the command predict directly.")
     message = refused("predict", "photos", "--ckpt_path", checkpoint, "--data.root", "sample")
     assert message == "Images are given twice, by photos after predict and by --data.root; leave one out."
-    assert "no images that match *.png" in refused("predict", sample, "*.png", "--ckpt_path", checkpoint)
+    assert "No images that match *.png" in refused("predict", sample, "*.png", "--ckpt_path", checkpoint)
     message = refused("fit", "--data.root", "[a, b]")
     assert "a, b" in message
 

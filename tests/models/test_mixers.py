@@ -123,7 +123,7 @@ def test_attention_equals_a_softmax_written_by_hand() -> None:
         (lambda: InceptionDWConv2d(8, branches=()), "gives 0 branches of 1 channels"),
         (
             lambda: InceptionDWConv2d(8, branches=("diagonal",)),
-            "no branch 'diagonal'; the branches are square, horizontal",
+            "unknown branch 'diagonal'; the branches are square, horizontal",
         ),
         (lambda: InceptionDWConv2d(8, branches=("square", "vertical"), sequential_bands=True), "needs the branches"),
         (lambda: DepthwiseConv2d(8, conv_ratio=0.1), "convolves 0 of 8 channels"),

@@ -104,7 +104,7 @@ SafeCheckpointIO().save_checkpoint({"state_dict": {"a": torch.zeros(1_000_000)},
 
 
 def test_missing_folder_and_other_files(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no checkpoint at .*nope\.ckpt"):
+    with pytest.raises(UserError, match=r"No checkpoint at .*nope\.ckpt"):
         read_checkpoint(tmp_path / "nope.ckpt")
     with pytest.raises(UserError, match="is a folder"):
         read_checkpoint(tmp_path)
