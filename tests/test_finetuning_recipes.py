@@ -15,6 +15,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from inceptionnext_lit.cli.relay import Relay
+from inceptionnext_lit.reports.evaluation.predictions_file import read_predictions
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 from tests.forked import run_script
 from tests.recipes import REPO
@@ -199,7 +200,17 @@ def test_cross_validation(
     assert [fold["figures"]["val/acc1"] for fold in report["folds"]] == accuracies
     assert report["mean"]["val/acc1"] == pytest.approx(sum(accuracies) / 2)
     assert report["std"]["val/acc1"] == pytest.approx(abs(accuracies[0] - accuracies[1]) / 2**0.5)
-    assert f"{report['mean']['val/acc1']:.4f} ± {report['std']['val/acc1']:.4f}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{report['mean']['val/acc1']:.4f} ± {report['std']['val/acc1']:.4f}" in printed
+
+    kept = tmp_path / "runs/linear_probe_cross_validation/oof.parquet"
+    assert f"evaluate --predictions {kept.relative_to(tmp_path)}" in printed
+    table = read_predictions(kept)
+    assert len(set(table.paths)) == len(table)
+    assert table.folds is not None
+    for fold, accuracy in enumerate(accuracies):
+        held_back = table.folds == fold
+        assert (table.predicted == table.labels)[held_back].mean() == pytest.approx(accuracy)
 
 
 @pytest.mark.parametrize(

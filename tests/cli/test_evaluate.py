@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from inceptionnext_lit import load_classifier
+from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports.evaluation.predictions_file import read_predictions, write_predictions
 from inceptionnext_lit.reports.evaluation.table import PredictionTable
 from tests.recipes import SMALL
@@ -267,6 +268,27 @@ def test_tables_of_other_tools(cli: Cli, tmp_path: Path, capsys: pytest.CaptureF
     assert found["metrics"]["acc1"]["value"] == (table.predicted == table.labels).mean()
     assert {one["value"] for one in found["slices"] if one["column"] == "site"} == {"0 to 1"} or found["slices"]
     assert "Images:     60 predictions for 3 classes in other.csv" in capsys.readouterr().out
+
+
+def test_columns_of_classes_without_images(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,label,0,1,2,note\n7,1.0,0.2,0.7,0.1,x\n8,0,0.5,0.25,0.25,y\n9,,,,,\n")
+    with pytest.raises(UserError, match="Row 4"):
+        read_predictions(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text("id,label,0,1,2\n7,1,0.2,0.7,0.1\n8,0,0.5,0.25,0.25\n")
+    table = read_predictions(tmp_path / "t.csv")
+    assert table.class_names == ["0", "1", "2"]
+    assert table.labels.tolist() == [1, 0]
+    assert list(table.paths) == ["7", "8"]
+
+
+def test_a_table_of_pandas(tmp_path: Path) -> None:
+    columns = {"label": ["a", "b"], "p_a": [0.75, 0.5], "p_b": [0.25, 0.5], "__index_level_0__": [5, 6]}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+    table = read_predictions(tmp_path / "t.parquet")
+    assert table.class_names == ["a", "b"]
+    assert table.probabilities == pytest.approx(np.array([[0.75, 0.25], [0.5, 0.5]]))
+    assert dict(table.columns) == {}
+    assert list(table.paths) == ["row 1", "row 2"]
 
 
 @pytest.mark.parametrize(

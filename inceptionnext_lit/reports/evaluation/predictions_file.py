@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inceptionnext_lit.data.checks import enumerate_names
+from inceptionnext_lit.data.sources.cells import whole_numbers
 from inceptionnext_lit.data.tables import Table, open_table
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports.evaluation.table import Floats, PredictionTable
@@ -20,6 +21,7 @@ SUFFIXES = (".parquet", ".csv")
 _PREFIXES = (PREFIX, "p_", "probability_", "probability of ", "")
 _PATHS = ("path", "filename", "file", "image", "image_path", "filepath", "id")
 _TRUE = ("true_label", "true_labels", "label", "target", "given_label", "true", "y_true", "class")
+_KNOWN = ("rank", "loss", "predicted_label", "predicted_labels", "split", "group", "fold", "__index_level_0__")
 _TINY = np.finfo(np.float32).tiny
 _TOLERANCE = 0.01  # of a sum of probabilities
 _ROUNDING = 1e-6  # above 1
@@ -126,17 +128,24 @@ def read_predictions(path: Path) -> PredictionTable:
     true = _named(names, _TRUE)
     if true is None:
         raise UserError(f"{path} has no column of true labels; name it true_label. Its columns are {_few(names)}.")
-    rows, [cells] = table.read([true])
+    rows, [read] = table.read([true])
+    cells = whole_numbers(read)  # pandas writes 1.0 for 1 if a cell is empty
     if not rows:
         raise UserError(f"{path} has no rows.")
     several = names[true] == "true_labels" or any(isinstance(cell, tuple) for cell in cells)
     labels = [_labels(cell, several=several) for cell in cells]
+    if not several and (empty := [row for row, label in zip(rows, labels, strict=True) if not label[0]]):
+        raise UserError(f"Row {empty[0]} of {path} has no label in {names[true]}; fill it in, or remove the row.")
     used = sorted({label for of_row in labels for label in of_row})
     prefix, classes = _classes(path, names, used, exclude={names[true]})
     values = _probabilities(path, table, rows, [names.index(f"{prefix}{name}") for name in classes])
+    if not prefix and not several and not _add_up(values).all():  # classes without images cannot be told by a prefix
+        more = [name for name in names if name not in {*classes, *_KNOWN} and name.lower() not in _PATHS + _TRUE]
+        classes = [name for name in names if name in {*classes, *more}]
+        values = _probabilities(path, table, rows, [names.index(name) for name in classes])
     index = {name: k for k, name in enumerate(classes)}
-    taken = {names[true], *(f"{prefix}{name}" for name in classes), "rank", "loss", "predicted_label"}
-    others = _others(table, names, taken | {"predicted_labels"})
+    taken = {names[true], *(f"{prefix}{name}" for name in classes), *_KNOWN} - {"split", "group", "fold"}
+    others = _others(table, names, taken)
     split, group, fold = (others.pop(name, None) for name in ("split", "group", "fold"))
     place = _named(names, _PATHS)
     paths = [f"row {row}" for row in rows] if place is None else _resolved(path, others.pop(names[place]))
@@ -224,13 +233,18 @@ def _is_number(kind: Any) -> bool:
 
 
 def _log_probabilities(path: Path, rows: Sequence[int], values: Floats) -> Floats:
-    sums = values.sum(axis=1, dtype=np.float64)
-    if len(bad := np.flatnonzero(np.abs(sums - 1) > _TOLERANCE)):
+    if len(bad := np.flatnonzero(~_add_up(values))):
         raise UserError(
-            f"The probabilities in row {rows[bad[0]]} of {path} add up to {sums[bad[0]]:.4g}, not 1; all classes need "
-            "a column."
+            f"The probabilities in row {rows[bad[0]]} of {path} add up to {values[bad[0]].sum():.4g}, not 1; all "
+            "classes need a column."
         )
     return np.log(np.maximum(values, _TINY))
+
+
+def _add_up(values: Floats) -> NDArray[np.bool_]:
+    """Return whether the probabilities of each image add up to 1."""
+    right: NDArray[np.bool_] = np.abs(values.sum(axis=1, dtype=np.float64) - 1) <= _TOLERANCE
+    return right
 
 
 def _log_odds(values: Floats) -> Floats:
