@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import Preprocessing
 
+PROBABILITY_PREFIX = "prob_"  # of the columns with a class's probability in tables of predictions
 _IMAGENET_CLASSES = 1000
 
 

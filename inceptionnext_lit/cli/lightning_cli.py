@@ -200,7 +200,7 @@ class CommandLine(CommandLineParsing):
     def before_predict(self) -> None:
         """Reject several devices before their processes start, and skip images that the output already has."""
         check_single_process(self.trainer)
-        self._anything_left = leave_out_done(self.datamodule, self._writer, self.model.class_names)
+        self._anything_left = leave_out_done(self.datamodule, self._writer, self.model)
         announce(self.datamodule, "predict")
 
     def predict(self, **kwargs: Any) -> None:

@@ -1,7 +1,7 @@
 """Command-line options of ``predict``: positional images, the output, and resuming it."""
 
 import sys
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import ActionYesNo
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser
@@ -9,11 +9,16 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.predict.writer import PredictionWriter
 
-OUTPUT_KEYS = ("output", "resume", "overwrite")  # the arguments of PredictionWriter
+OUTPUT_KEYS = ("output", "resume", "overwrite", "probabilities", "unsure_below")  # the arguments of PredictionWriter
 _RESUME = (
     "Continue an existing output: images that it already has are skipped, and so are those in its list of unreadable "
     "ones, which are tried again if that list is deleted."
 )
+_PROBABILITIES = (
+    "all: write the probability of every class too, unrounded, as an object probabilities in JSON and as columns "
+    "prob_CLASS elsewhere; top5: only the five best."
+)
+_UNSURE = "Add a column unsure: whether the best probability is below this, such as 0.9; the label is kept."
 _COMPILE = (
     "Compile the model first, which takes ten seconds to minutes and needs a C++ compiler; useful for many images on a "
     "GPU. Batches of an uncommon size run uncompiled."
@@ -27,6 +32,8 @@ def add_arguments(parser: LightningArgumentParser) -> None:
     )
     add_switch(parser, "--resume", _RESUME)
     add_switch(parser, "--overwrite", "Replace the output if it exists.")
+    parser.add_argument("--probabilities", type=Literal["top5", "all"], default="top5", help=_PROBABILITIES)
+    parser.add_argument("--unsure_below", type=float | None, default=None, help=_UNSURE)
     add_switch(parser, "--compile", _COMPILE)
     parser.set_defaults({"trainer.devices": 1})
 
@@ -60,13 +67,13 @@ def take_inputs(args: ArgsType) -> tuple[list[str], ArgsType]:
     return inputs, others
 
 
-def leave_out_done(datamodule: Any, writer: PredictionWriter, class_names: list[str]) -> bool:
+def leave_out_done(datamodule: Any, writer: PredictionWriter, model: Any) -> bool:
     """Remove images from the data that the output already has.
 
     Args:
         datamodule: The data, whose images to predict are reduced.
         writer: The output.
-        class_names: The model's class names.
+        model: The classifier.
 
     Returns:
         Whether any images remain.
@@ -74,5 +81,5 @@ def leave_out_done(datamodule: Any, writer: PredictionWriter, class_names: list[
     datamodule.prepare_data()
     datamodule.setup("predict")
     images = datamodule.predict_set
-    images.keep(writer.remaining(images.paths, class_names))
+    images.keep(writer.remaining(images.paths, model.class_names, multi_label=model.data_spec.multi_label))
     return len(images) > 0

@@ -45,6 +45,8 @@ SCREENS = {
         "output FILE": "output file: .csv, .jsonl, .json or .parquet (default: predictions.csv)",
         "resume": "continue an existing output, skipping images that it has or lists as unreadable",
         "overwrite": "replace an existing output",
+        "probabilities all": "write the probability of every class too, as columns prob_CLASS or a JSON object",
+        "unsure_below P": "mark images whose best probability is below P, in a column unsure",
         "compile": "compile the model first (seconds to minutes); for many images on a GPU",
         "model.execution.test_time_flip": "average each image's probabilities with its mirror image's",
         "data.batch_size N": "images per batch (default: 64)",

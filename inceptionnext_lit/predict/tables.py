@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.wording import listed
 
+_NAMED = 6  # columns in a message
 Row = dict[str, Any]
 # json.dumps would create an encoder per row; NaN is not valid JSON
 as_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
@@ -54,6 +56,25 @@ class RowFile:
                 file.truncate(end)
         except OSError as error:
             raise UserError(f"{self.path} cannot be continued: {error.strerror}.") from error
+
+    def stored_columns(self) -> list[str]:
+        """Return the columns of the existing file, or of its first object; empty if it has no complete one.
+
+        Raises:
+            UserError: If the file cannot be read.
+        """
+        try:
+            with self.path.open("rb") as file:
+                record = next(self._records(file), b"")
+            if self._is_csv:
+                return next(csv.reader([record.decode("utf-8", "surrogateescape")], strict=True), [])
+            return list(json.loads(record)) if record else []
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be continued: {error.strerror}.") from error
+        except (ValueError, TypeError, csv.Error):  # not such a table
+            return []
 
     def append(self, rows: Sequence[Row]) -> None:
         """Write rows and flush them to the operating system; the first ones replace an older file.
@@ -102,9 +123,10 @@ class RowFile:
             if set(row) != set(self.columns) or (self._is_csv and number == 0 and tuple(cells) != self.columns):
                 raise ValueError("other columns")
         except (ValueError, TypeError, csv.Error) as error:
+            columns = listed(self.columns, _NAMED)
             raise UserError(
-                f"Line {number + 1} of {self.path} is not a row of {', '.join(self.columns)}; give another --output, "
-                "or leave out --resume to replace the file."
+                f"Line {number + 1} of {self.path} is not a row of {columns}; give another --output, or leave out "
+                "--resume to replace the file."
             ) from error
         return None if self._is_csv and number == 0 else row
 
@@ -115,12 +137,12 @@ def refuse_constant(constant: str) -> None:
 
 
 def csv_bytes(rows: Iterable[Row], columns: Sequence[str]) -> bytes:
-    """Encode rows as CSV; a dictionary in a cell becomes a JSON object."""
+    """Encode rows as CSV; a dictionary or a boolean in a cell is written as in JSON."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer)
     for row in rows:
         cells = (row[name] for name in columns)
-        writer.writerow([as_json(c) if isinstance(c, dict) else c for c in cells])
+        writer.writerow([as_json(c) if isinstance(c, dict | bool) else c for c in cells])
     return buffer.getvalue().encode("utf-8", "surrogateescape")
 
 
@@ -131,3 +153,8 @@ def json_lines(rows: Iterable[Row]) -> bytes:
         return "".join(f"{as_json(row)}\n" for row in rows).encode()
     except UnicodeEncodeError:  # a file name that is not UTF-8
         return "".join(f"{json.dumps(row, allow_nan=False)}\n" for row in rows).encode()
+
+
+def identity(text: str) -> str:
+    """Return a text in comparable form, also used in Parquet: bytes that are not UTF-8 are escaped."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

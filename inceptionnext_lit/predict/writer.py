@@ -1,15 +1,21 @@
 """Write predictions as they are made."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from inceptionnext_lit.console import LineConsole
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.predict.formats import PredictionFile, identity
-from inceptionnext_lit.predict.tables import Row, RowFile
-from inceptionnext_lit.tasks.classification.predictions import Predictions, labels, top_labels
+from inceptionnext_lit.predict.formats import PredictionFile
+from inceptionnext_lit.predict.layout import Layout
+from inceptionnext_lit.predict.tables import Row, RowFile, identity
+from inceptionnext_lit.tasks.classification.predictions import (
+    Predictions,
+    all_probabilities,
+    present_labels,
+    top_labels,
+)
 from inceptionnext_lit.wording import count
 
 _DIGITS = 6
@@ -20,8 +26,12 @@ NOT_FINITE = "the model's outputs for it are NaN or infinite"
 class PredictionWriter(Callback):
     """Write one row per image: ``path``, ``label``, ``probability``, and ``top5``, the best labels with theirs.
 
-    For multi-label models, ``label`` has all labels with a probability of at least one half, joined by ``|``, and
-    ``probability`` is that of the most probable one.
+    For multi-label models, ``label`` has all labels whose probability reaches their threshold, one half by default,
+    joined by ``|``, and ``probability`` is that of the most probable one.
+
+    The probabilities of all classes, if requested, are not rounded: JSON rows have them as an object
+    ``probabilities``, with a list ``labels`` for multi-label models, and other formats have a column ``prob_CLASS`` for
+    each class.
 
     Rows are in the file as soon as their batch and the next one are computed. Images that cannot be read, or with NaN
     or infinite outputs, are listed in ``OUTPUT_STEM.unreadable.csv``, with columns ``path`` and ``reason``.
@@ -30,14 +40,25 @@ class PredictionWriter(Callback):
         output: Target file, ``.csv``, ``.jsonl``, ``.json`` or ``.parquet``; see :class:`PredictionFile`.
         resume: Append to the existing file.
         overwrite: Replace the existing file, once the first rows are ready.
+        probabilities: ``all`` to write the probability of every class too.
+        unsure_below: If set, rows get a field ``unsure``: whether the best probability is below this.
 
     Raises:
-        UserError: If the file has another suffix or is a folder, or it exists and neither ``resume`` nor ``overwrite``
-            is set.
+        UserError: If the file has another suffix or is a folder, it exists and neither ``resume`` nor ``overwrite`` is
+            set, or ``unsure_below`` is out of its range.
     """
 
-    def __init__(self, output: str, resume: bool = False, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        output: str,
+        resume: bool = False,
+        overwrite: bool = False,
+        probabilities: Literal["top5", "all"] = "top5",
+        unsure_below: float | None = None,
+    ) -> None:
         self._file = PredictionFile(output)
+        if unsure_below is not None and not 0 < unsure_below <= 1:
+            raise UserError(f"--unsure_below is {unsure_below}; it must be a probability greater than 0, at most 1.")
         if resume and overwrite:
             raise UserError("--resume keeps the output and --overwrite replaces it; leave out one of them.")
         if (existing := self._file.existing) is not None and not (resume or overwrite):
@@ -46,6 +67,9 @@ class PredictionWriter(Callback):
                 "--output."
             )
         self._resume = resume
+        self._writes_all = probabilities == "all"
+        self._unsure_below = unsure_below
+        self._laid_out = False
         name = f"{self._file.output.stem}.unreadable.csv"
         self._unreadable = RowFile(self._file.output.with_name(name), ("path", "reason"))
         self._failed = 0
@@ -55,7 +79,7 @@ class PredictionWriter(Callback):
         self._waiting: tuple[Predictions, Sequence[str]] | None = None
         self._out = LineConsole()
 
-    def remaining(self, paths: Sequence[str], class_names: Sequence[str]) -> list[str]:
+    def remaining(self, paths: Sequence[str], class_names: Sequence[str], *, multi_label: bool = False) -> list[str]:
         """Return the images left to do; with ``resume``, those already written or listed are left out.
 
         The first few written ones are included again, to check that the model is the same.
@@ -63,13 +87,15 @@ class PredictionWriter(Callback):
         Args:
             paths: The images.
             class_names: The valid labels.
+            multi_label: Whether an image may have several labels.
 
         Raises:
             UserError: If the existing files cannot be continued.
         """
+        self._lay_out(class_names, multi_label=multi_label)
         if not self._resume:
             return list(paths)
-        done = self._file.resume(class_names)
+        done = self._file.resume(class_names, self._unsure_below)
         self._earlier = self._file.count
         listed = {identity(row["path"]) for row in self._unreadable.resume()}
         self._failed = len(listed)
@@ -84,6 +110,9 @@ class PredictionWriter(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse several ranks; see :func:`check_single_process`."""
         check_single_process(trainer)
+        if not self._laid_out:  # without the command line
+            model = cast(Any, pl_module)
+            self._lay_out(model.class_names, multi_label=model.data_spec.multi_label)
 
     def on_predict_batch_end(
         self,
@@ -115,6 +144,16 @@ class PredictionWriter(Callback):
         """Finish the file; see :meth:`finish`."""
         self.finish()
 
+    def _lay_out(self, class_names: Sequence[str], *, multi_label: bool) -> None:
+        self._laid_out = True
+        self._file.lay_out(
+            Layout(
+                tuple(class_names) if self._writes_all else None,
+                lists_labels=self._writes_all and multi_label,
+                flags_unsure=self._unsure_below is not None,
+            )
+        )
+
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Keep what is written when the run is stopped, and say how to continue."""
         if isinstance(exception, UserError):
@@ -137,12 +176,19 @@ class PredictionWriter(Callback):
             total = f" ({self._file.count:,} in all)" if self._earlier else ""
             new = count(self._file.count - self._earlier, "prediction")
             self._out.print(f"{new} written to {self._file.output}{total}")
+            self._describe_unsure()
         elif failed := self._failed + self._lost:
             outcome = "got a prediction" if self._lost else "could be read"
             raise UserError(f"None of {count(failed, 'image')} {outcome}; {self._unreadable.path} lists the reasons.")
         for number, outcome in ((self._failed, "could not be read"), (self._lost, "got NaN or infinite outputs")):
             if number:
                 self._out.print(f"{count(number, 'image')} {outcome}: see {self._unreadable.path}")
+
+    def _describe_unsure(self) -> None:
+        if (limit := self._unsure_below) is not None:
+            number, total = self._file.unsure, count(self._file.count, "image")
+            verb, whose = ("is", "its") if number == 1 else ("are", "their")
+            self._out.print(f"{number:,} of {total} {verb} unsure: {whose} best probability is below {limit}")
 
     def _flush(self) -> None:
         if self._waiting is None:
@@ -151,7 +197,7 @@ class PredictionWriter(Callback):
         self._waiting = None
         if predictions["paths"]:
             self._begin()
-            rows, known = _rows(predictions, class_names), self._file.first
+            rows, known = self._rows(predictions, class_names), self._file.first
             self._compare([row for row in rows if identity(row["path"]) in known])
             self._file.append([row for row in rows if identity(row["path"]) not in known])
             finite = predictions["finite"].tolist()
@@ -159,6 +205,29 @@ class PredictionWriter(Callback):
             if lost:
                 self._unreadable.append([{"path": path, "reason": NOT_FINITE} for path in lost])
                 self._lost += len(lost)
+
+    def _rows(self, predictions: Predictions, class_names: Sequence[str]) -> list[Row]:
+        """Return one row for each image that has a prediction."""
+        names, top = present_labels(predictions, class_names), top_labels(predictions, class_names)
+        every = all_probabilities(predictions, class_names) if self._writes_all else None
+        rows = []
+        for place, (path, is_finite) in enumerate(
+            zip(predictions["paths"], predictions["finite"].tolist(), strict=True)
+        ):
+            if not is_finite:
+                continue
+            best = next(iter(top[place].values()))
+            top5 = {name: round(value, _DIGITS) for name, value in top[place].items()}
+            row: Row = {"path": path, "label": "|".join(names[place])}
+            if every is not None and predictions["present"] is not None:
+                row["labels"] = names[place]
+            row |= {"probability": round(best, _DIGITS), "top5": top5}
+            if self._unsure_below is not None:
+                row["unsure"] = best < self._unsure_below
+            if every is not None:
+                row["probabilities"] = every[place]
+            rows.append(row)
+        return rows
 
     def _compare(self, rows: list[Row]) -> None:
         """Refuse to continue a file that another model has written."""
@@ -177,18 +246,6 @@ class PredictionWriter(Callback):
         if not self._begun:
             self._unreadable.path.unlink(missing_ok=True)
             self._begun = True
-
-
-def _rows(predictions: Predictions, class_names: Sequence[str]) -> list[Row]:
-    """Return one row for each image that has a prediction."""
-    rows = []
-    of_images = predictions["finite"].tolist(), labels(predictions, class_names), top_labels(predictions, class_names)
-    for path, is_finite, label, top in zip(predictions["paths"], *of_images, strict=True):
-        if not is_finite:
-            continue
-        top5 = {name: round(value, _DIGITS) for name, value in top.items()}
-        rows.append({"path": path, "label": label, "probability": next(iter(top5.values())), "top5": top5})
-    return rows
 
 
 def check_single_process(trainer: Trainer) -> None:

@@ -8,7 +8,7 @@ import pytest
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.predict import formats
 from inceptionnext_lit.predict.formats import PredictionFile
-from inceptionnext_lit.predict.tables import Row, RowFile
+from inceptionnext_lit.predict.tables import Row, RowFile, identity
 
 ODD = [
     "a,b.jpg",
@@ -40,7 +40,7 @@ def test_odd_names_come_back(tmp_path: Path, name: str) -> None:
     output = written(tmp_path, name, ODD)
     again = PredictionFile(str(output))
     done = again.resume(CLASSES)
-    assert [path in done or formats.identity(path) in done for path in ODD] == [True] * len(ODD)
+    assert [path in done or identity(path) in done for path in ODD] == [True] * len(ODD)
     assert len(done) == again.count == len(ODD)
     again.append([row("new.jpg")])
     again.finish()

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from inceptionnext_lit.data.checks import enumerate_names
 from inceptionnext_lit.data.sources.cells import whole_numbers
 from inceptionnext_lit.data.tables import Table, open_table
+from inceptionnext_lit.data_spec import PROBABILITY_PREFIX as PREFIX
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports.evaluation.table import Floats, PredictionTable
 from inceptionnext_lit.safe_save import replacing
 
-PREFIX = "prob_"
 SUFFIXES = (".parquet", ".csv")
 _PREFIXES = (PREFIX, "p_", "probability_", "probability of ", "")
 _PATHS = ("path", "filename", "file", "image", "image_path", "filepath", "id")

@@ -16,6 +16,7 @@ class Predictions(TypedDict):
         finite: Whether the logits were finite, shape (N,); if not, the other values are invalid.
         classes: Indices of the k most probable classes, shape (N, k), best first.
         probabilities: Their probabilities, shape (N, k).
+        scores: The probabilities of all classes in index order, float32 of shape (N, classes).
         present: If multi-label, whether the probability of each class reaches its threshold, shape (N, classes);
             otherwise None.
     """
@@ -24,6 +25,7 @@ class Predictions(TypedDict):
     finite: Tensor
     classes: Tensor
     probabilities: Tensor
+    scores: Tensor
     present: Tensor | None
 
 
@@ -42,7 +44,14 @@ def rank(
     limits = scores.new_tensor(thresholds or [0.5])
     present = scores >= limits if multi_label else None
     finite = scores.isfinite().all(dim=1)
-    return {"paths": paths, "finite": finite, "classes": top.indices, "probabilities": top.values, "present": present}
+    return {
+        "paths": paths,
+        "finite": finite,
+        "classes": top.indices,
+        "probabilities": top.values,
+        "scores": scores,
+        "present": present,
+    }
 
 
 def labels(predictions: Predictions, class_names: Sequence[str]) -> list[str]:
@@ -52,10 +61,20 @@ def labels(predictions: Predictions, class_names: Sequence[str]) -> list[str]:
         predictions: The result of :func:`rank`.
         class_names: Names in the order of the indices.
     """
+    return ["|".join(names) for names in present_labels(predictions, class_names)]
+
+
+def present_labels(predictions: Predictions, class_names: Sequence[str]) -> list[list[str]]:
+    """Return all present labels of each image, or the most probable class if there is one label per image.
+
+    Args:
+        predictions: The result of :func:`rank`.
+        class_names: Names in the order of the indices.
+    """
     if predictions["present"] is None:
-        return [class_names[index] for index in predictions["classes"][:, 0].tolist()]
+        return [[class_names[index]] for index in predictions["classes"][:, 0].tolist()]
     return [
-        "|".join(name for name, is_present in zip(class_names, image, strict=True) if is_present)
+        [name for name, is_present in zip(class_names, image, strict=True) if is_present]
         for image in predictions["present"].tolist()
     ]
 
@@ -72,3 +91,14 @@ def top_labels(predictions: Predictions, class_names: Sequence[str]) -> list[dic
         {class_names[index]: value for index, value in zip(*image, strict=True)}
         for image in zip(classes, values, strict=True)
     ]
+
+
+def all_probabilities(predictions: Predictions, class_names: Sequence[str]) -> list[dict[str, float]]:
+    """Return the probability of every class for each image, as the shortest decimal that is exact in single precision.
+
+    Args:
+        predictions: The result of :func:`rank`.
+        class_names: Names in the order of the indices.
+    """
+    shortest = predictions["scores"].float().cpu().numpy().astype(str).astype(float)
+    return [dict(zip(class_names, image, strict=True)) for image in shortest.tolist()]
