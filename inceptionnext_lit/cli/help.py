@@ -23,6 +23,8 @@ _FIRST = (
     "output",
     "resume",
     "overwrite",
+    "probabilities",
+    "unsure_below",
     "compile",
     "seed_everything",
     "find_lr",

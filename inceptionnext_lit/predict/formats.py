@@ -136,7 +136,9 @@ class PredictionFile:
     def append(self, rows: Sequence[Row]) -> None:
         """Write a batch's rows; raises as :meth:`RowFile.append`."""
         if rows:
-            self._rows.append([self._layout.cells(row) for row in rows] if self._is_csv else rows)
+            layout = self._layout
+            cells = layout.cells if self._is_csv else lambda row: {name: row[name] for name in layout.fields}
+            self._rows.append(list(map(cells, rows)))
             self.count += len(rows)
             self.unsure += sum(row.get("unsure", False) for row in rows)
 

@@ -3,11 +3,13 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.predict import formats
 from inceptionnext_lit.predict.formats import PredictionFile
+from inceptionnext_lit.predict.layout import Layout
 from inceptionnext_lit.predict.tables import Row, RowFile, identity
 
 ODD = [
@@ -64,6 +66,60 @@ def test_contents(tmp_path: Path) -> None:
     assert table.to_pylist() == as_text
     assert [str(column.type) for column in table.columns] == ["string", "string", "double", "string"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.csv", "p.json", "p.jsonl", "p.parquet"]
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.jsonl", "p.json", "p.parquet"])
+def test_odd_class_names_of_probabilities_come_back(tmp_path: Path, name: str) -> None:
+    classes = (*ODD, "label")
+    layout = Layout(classes, flags_unsure=True)
+    values = dict(zip(classes, (0.1, 1e-9, 0.3, 1.1754944e-38, 0.0, 1.0, 0.7635689, 0.5, 0.25), strict=True))
+    rows = [
+        {"path": f"{n}.jpg", "label": ODD[n], "probability": 0.25 * n, "top5": {ODD[n]: 0.25 * n}, "unsure": n == 0,
+         "probabilities": values} for n in range(3)
+    ]  # fmt: skip
+    file = PredictionFile(str(tmp_path / name))
+    file.lay_out(layout)
+    file.append(rows[:2])
+    file.finish()
+    again = PredictionFile(str(tmp_path / name))
+    again.lay_out(layout)
+    assert again.resume(classes, 0.25) == {"0.jpg", "1.jpg"}
+    assert (again.count, again.unsure) == (2, 1)
+    again.append(rows[2:])
+    again.finish()
+    if name == "p.csv":
+        with (tmp_path / name).open(newline="", encoding="utf-8", errors="surrogateescape") as csv_file:
+            header, *cells = csv.reader(csv_file)
+        assert header == ["path", "label", "probability", "top5", "unsure", *(f"prob_{one}" for one in classes)]
+        assert [row[4:] for row in cells] == [[one, *map(str, values.values())] for one in ("true", "false", "false")]
+    elif name == "p.parquet":
+        from pyarrow import parquet
+
+        table = parquet.read_table(tmp_path / name)
+        assert table.column_names[5:] == [f"prob_{identity(one)}" for one in classes]
+        assert [str(column.type) for column in table.columns] == ["string", "string", "double", "string", "bool",
+                                                                  *["float"] * 9]  # fmt: skip
+        assert [np.float32(table[column][2].as_py()) for column in table.column_names[5:]] == [
+            np.float32(value) for value in values.values()
+        ]
+    else:
+        text = (tmp_path / name).read_text()
+        assert (json.loads(text) if name == "p.json" else list(map(json.loads, text.split("\n")[:-1]))) == rows
+
+
+def test_parquet_with_many_classes_in_small_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pyarrow import parquet
+
+    monkeypatch.setattr(formats, "_CELLS", 30)
+    classes = tuple("abcdef")
+    file = PredictionFile(str(tmp_path / "p.parquet"))
+    file.lay_out(Layout(classes))
+    file.append([row(f"{n}.jpg") | {"probabilities": dict.fromkeys(classes, n / 8)} for n in range(7)])
+    file.finish()
+    with parquet.ParquetFile(tmp_path / "p.parquet") as written_file:
+        groups = [written_file.metadata.row_group(n).num_rows for n in range(written_file.num_row_groups)]
+        assert groups == [3, 3, 1]  # ten columns
+        assert written_file.read()["prob_f"].to_pylist() == [n / 8 for n in range(7)]
 
 
 def test_names_that_are_not_utf8_stay_readable(tmp_path: Path) -> None:
