@@ -19,6 +19,8 @@ from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.safe_load import check_finite, load_plain
 from inceptionnext_lit.safe_save import obstacle
 from inceptionnext_lit.tasks.backbone import WEIGHT_SOURCES, create_backbone
+from inceptionnext_lit.tasks.classification.calibration import KEY as CALIBRATION
+from inceptionnext_lit.tasks.classification.calibration import read_calibration
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ def convert_checkpoint(path: str | Path, output: str | Path, weights: WeightSet 
     """Save a checkpoint's weights under the names under which models of its kind are published.
 
     The file's metadata has ``model`` (timm's name), ``num_classes``, ``class_names``, ``preprocessing`` and ``kwargs``
-    (the model's own arguments) as JSON, and ``weights`` (``ema`` or ``raw``).
+    (the model's own arguments) as JSON, and ``weights`` (``ema`` or ``raw``). A ``calibration`` of the checkpoint is
+    stored too, as JSON, with the weights that it was fitted to, which are those that ``predict`` uses.
 
     Args:
         path: A checkpoint of ``fit``.
@@ -94,6 +97,10 @@ def convert_checkpoint(path: str | Path, output: str | Path, weights: WeightSet 
     chosen: WeightSet = "ema" if found.averaged else "raw"
     plain = {"class_names": spec.get("class_names"), "preprocessing": preprocessing, "kwargs": kwargs}
     metadata = {"model": name, "num_classes": str(num_classes), "weights": chosen}
+    calibration = read_calibration(content, num_classes, str(path))
+    used_by_predict = found.averaged == unwrap({"state_dict": content["state_dict"]}).averaged
+    if used_by_predict and not calibration.is_neutral:
+        plain[CALIBRATION] = calibration.record()
     save_weights(model, output, metadata | {key: json.dumps(value, default=str) for key, value in plain.items()})
     return ConversionReport(
         output=output,

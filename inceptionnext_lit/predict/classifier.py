@@ -38,8 +38,8 @@ class Prediction:
     """A model's prediction for one image.
 
     Attributes:
-        label: The most probable class; for a multi-label model, all classes with a probability of at least one half,
-            joined by ``|``.
+        label: The most probable class; for a multi-label model, all classes whose probability reaches their threshold,
+            one half unless the checkpoint has others, joined by ``|``.
         probability: Probability of the most probable class, in [0, 1].
         top5: The five most probable classes (or all, if there are fewer) with their probabilities, best first.
     """

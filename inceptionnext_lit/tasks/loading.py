@@ -17,7 +17,8 @@ from inceptionnext_lit.models.pretrained_input import pretrained_input
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.safe_load import check_finite, load_plain, read_metadata
 from inceptionnext_lit.tasks.classification import ClassificationTask
-from inceptionnext_lit.tasks.classification.calibration import read_calibration
+from inceptionnext_lit.tasks.classification.calibration import KEY as CALIBRATION
+from inceptionnext_lit.tasks.classification.calibration import StoredCalibration, read_calibration
 from inceptionnext_lit.tasks.stored import check_stored, own_class
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 
@@ -47,7 +48,7 @@ def load_task(path: Path) -> tuple[ClassificationTask, dict[str, Any]]:
         task: ClassificationTask = instantiate_module(ClassificationTask, plain)
         check_finite(content["state_dict"], path)
         task.load_state_dict(content["state_dict"])
-        task.calibration = read_calibration(content, task.class_names)
+        task.calibration = read_calibration(content, task.num_classes, str(path))
     except (ArgumentError, RuntimeError) as error:  # arguments of another version, or tensors of another model
         raise UserError(f"The weights and arguments in {path} do not match each other, or this version.") from error
     return task, content
@@ -99,7 +100,18 @@ def load_published(name: str, pretrained: str | bool) -> ClassificationTask:
             f"{pretrained} does not have a classifier of {count} classes for {name!r}; give a checkpoint of fit, or a "
             "file written by convert."
         )
+    task.calibration = _calibration(stored, task.num_classes, str(pretrained))
     return task
+
+
+def _calibration(metadata: dict[str, str], num_classes: int, source: str) -> StoredCalibration:
+    """Return the calibration in the metadata of a file written by ``convert``."""
+    text = metadata.get(CALIBRATION, "null")
+    try:
+        content = json.loads(text)
+    except ValueError:  # refused below
+        content = text
+    return read_calibration({CALIBRATION: content}, num_classes, source)
 
 
 def _side(config: Any) -> int | list[int]:

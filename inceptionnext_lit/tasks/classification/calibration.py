@@ -1,7 +1,7 @@
 """Corrections of a classifier's probabilities that ``evaluate`` finds, stored in its checkpoint."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from inceptionnext_lit.tasks.base import BaseTask
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 
 KEY = "calibration"
+_FIX = "store it again with evaluate --save_temperature, or use the original checkpoint."
 
 
 @dataclass(frozen=True)
@@ -47,25 +48,43 @@ class StoredCalibration:
         return {"temperature": self.temperature, "thresholds": self.thresholds}
 
 
-def read_calibration(checkpoint: Mapping[str, Any], classes: Sequence[str]) -> StoredCalibration:
+def read_calibration(content: Mapping[str, Any], num_classes: int, source: str = "the checkpoint") -> StoredCalibration:
     """Return the calibration in a checkpoint, which is neutral if there is none.
 
     Args:
-        checkpoint: Lightning's dictionary.
-        classes: The class names.
+        content: Lightning's dictionary.
+        num_classes: Number of classes.
+        source: What messages call it.
 
     Raises:
         UserError: If it is not valid.
     """
-    stored = checkpoint.get(KEY)
+    stored = content.get(KEY)
     if stored is None:
         return StoredCalibration()
+    if not isinstance(stored, Mapping):
+        raise UserError(f"The calibration in {source} is {stored!r}, not a temperature and thresholds; {_FIX}")
     temperature, thresholds = stored.get("temperature", 1.0), stored.get("thresholds")
-    if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
-        raise UserError(f"The checkpoint's calibration.temperature is {temperature!r}; it must be greater than 0.")
-    if thresholds is not None and (len(thresholds) != len(classes) or not all(0 <= one <= 1 for one in thresholds)):
-        raise UserError("The checkpoint's calibration.thresholds must be one probability per class.")
-    return StoredCalibration(float(temperature), thresholds)
+    if not _is_number(temperature) or not 0 < temperature < math.inf:
+        raise UserError(
+            f"The calibration.temperature in {source} is {temperature!r}; it must be greater than 0 and finite. "
+            f"{_FIX.capitalize()}"
+        )
+    if thresholds is not None and not _are_thresholds(thresholds, num_classes):
+        raise UserError(f"The calibration.thresholds in {source} are not {num_classes} numbers from 0 to 1; {_FIX}")
+    return StoredCalibration(float(temperature), None if thresholds is None else list(map(float, thresholds)))
+
+
+def _are_thresholds(value: Any, num_classes: int) -> bool:
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == num_classes
+        and all(_is_number(one) and 0 <= one <= 1 for one in value)
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def save_calibrated(source: Path, target: Path, calibration: StoredCalibration) -> None:
@@ -125,7 +144,7 @@ class CalibratedTask(BaseTask):
             checkpoint: Lightning's dictionary.
         """
         super().on_load_checkpoint(checkpoint)
-        self.calibration = read_calibration(checkpoint, self.class_names)
+        self.calibration = read_calibration(checkpoint, len(self.class_names))
 
     def on_train_start(self) -> None:
         """Drop the calibration of a resumed checkpoint, which further training makes invalid."""
