@@ -115,7 +115,7 @@ def run_in_order(commands: list[list[str]], place: Path) -> None:
             assert "inceptionnext_iso_nano" in output
             assert (place / "best.safetensors").stat().st_size > 1e6
         elif "--output" in words:
-            assert (place / words[words.index("--output") + 1]).read_text().startswith("path,label,probability,top5\n")
+            assert (place / words[words.index("--output") + 1]).read_text().startswith("path,label,probability,top5")
         if words[1:3] == ["cli.py", "fit"]:
             assert "Checkpoint: runs/" in output
     last = torch.load(place / "runs/quickstart/version_0/checkpoints/last.ckpt", weights_only=True)

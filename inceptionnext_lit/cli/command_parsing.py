@@ -8,6 +8,7 @@ from jsonargparse.typing import PositiveFloat
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from inceptionnext_lit.cli.latest_run import LAST, find_continuation, is_finished, run_name, say
+from inceptionnext_lit.cli.metrics_file import SPLITS, add_metrics_file
 from inceptionnext_lit.cli.optimizers import add_optimizers, is_left_to_lightning, take_optimizers
 from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, named_classes, other_classes, whole_numbers_first
 from inceptionnext_lit.cli.predict_options import add_arguments, add_switch, take_inputs
@@ -55,7 +56,7 @@ class CommandLineParsing(OpenLightningCLI):
         parser.link_arguments(f"data.{LINKED}", f"model.init_args.{LINKED}", apply_on="instantiate")
 
     def prepare_command(self, parser: LightningArgumentParser, command: str) -> None:
-        """Add the keys that all commands share, and those of ``predict``."""
+        """Add the keys that all commands share, and those for the output of a command."""
         # Recipes set these, so all commands accept them.
         parser.add_class_arguments(Checkpoints, "checkpoint")
         parser.add_argument("--strategy_timeout", type=PositiveFloat, default=TIMEOUT_S, help=TIMEOUT_HELP)
@@ -64,6 +65,8 @@ class CommandLineParsing(OpenLightningCLI):
         add_switch(parser, "--find_lr", "Find model.lr by a range test of 100 steps before training.")
         if command == "predict":
             add_arguments(parser)
+        elif command in SPLITS:
+            add_metrics_file(parser)
         whole_numbers_first(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:

@@ -1,7 +1,6 @@
 """Choose the images before an evaluation, and print the metrics after it."""
 
-from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -44,15 +43,16 @@ def begin_evaluation(
     announce(datamodule, stage)
 
 
-def print_metrics(model: LightningModule, results: Sequence[Mapping[str, float]]) -> None:
+def print_metrics(model: LightningModule, metrics: Mapping[str, float], images: int | None = None) -> None:
     """Print a line for the raw and the averaged weights, and which of them ``predict`` uses.
 
     Args:
         model: The task; ``predict`` is mentioned only if it can predict.
-        results: What Lightning's trainer returns.
+        metrics: Values by name.
+        images: Number of evaluated images, if known.
     """
     has_average = getattr(model, "model_ema", None) is not None if getattr(model, "can_predict", False) else None
     if getattr(getattr(model, "execution", None), "test_time_flip", False):
         say("Each image is averaged with its mirror image, as in predict (model.execution.test_time_flip).")
-    for line in evaluation_lines(ChainMap(*map(dict, results)), has_average=has_average):
+    for line in evaluation_lines(metrics, has_average=has_average, images=images):
         say(line)

@@ -1,6 +1,8 @@
 """LightningCLI with this toolkit's tasks, data, run folder and checkpoints."""
 
 import signal
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from pathlib import Path
@@ -15,6 +17,7 @@ from inceptionnext_lit.cli.errors import explain_failure, user_error_behind
 from inceptionnext_lit.cli.evaluation import announce, begin_evaluation, print_metrics
 from inceptionnext_lit.cli.latest_run import remove_leftovers, run_name, say
 from inceptionnext_lit.cli.loggers import all_loggers, folder_loggers, give_defaults
+from inceptionnext_lit.cli.metrics_file import SPLITS, MetricsFile, describe_images, evaluated_images
 from inceptionnext_lit.cli.optimizers import describe_schedule
 from inceptionnext_lit.cli.predict_options import OUTPUT_KEYS, leave_out_done
 from inceptionnext_lit.cli.preflight import check_end, check_modes, check_start_method, check_told
@@ -58,6 +61,8 @@ class CommandLine(CommandLineParsing):
         # Lightning's own handlers end a prediction after a batch at the other signals
         signals = (signal.SIGINT,) if self.subcommand == "predict" else SIGNALS
         self._peers = Peers()
+        if self.subcommand in SPLITS:
+            self._metrics_file = MetricsFile(self.parsed("output"), overwrite=self.parsed("overwrite"))
         if self.subcommand != "predict":  # predict runs on one device
             check_start_method(self.config[self.subcommand].trainer.strategy)
         self._signals = self._until_end.enter_context(SaveOnSignal(signals))
@@ -191,11 +196,21 @@ class CommandLine(CommandLineParsing):
 
     def validate(self, **kwargs: Any) -> None:
         """Validate, and print the metrics."""
-        print_metrics(self.model, self.trainer.validate(**kwargs, verbose=False))
+        self._report(self.trainer.validate(**kwargs, verbose=False), "validate")
 
     def test(self, **kwargs: Any) -> None:
         """Test, and print the metrics."""
-        print_metrics(self.model, self.trainer.test(**kwargs, verbose=False))
+        self._report(self.trainer.test(**kwargs, verbose=False), "test")
+
+    def _report(self, results: Sequence[Mapping[str, float]], stage: str) -> None:
+        """Print the metrics, and write them to ``--output`` if it is given."""
+        metrics = dict(ChainMap(*map(dict, results)))
+        images = evaluated_images(self.datamodule, self.trainer, stage)
+        print_metrics(self.model, metrics, images)
+        if self.trainer.is_global_zero:
+            about = {"images": images, **describe_images(self.datamodule, stage), "checkpoint": self.made("ckpt_path")}
+            if (line := self._metrics_file.write(metrics, about)) is not None:
+                say(line)
 
     def before_predict(self) -> None:
         """Reject several devices before their processes start, and skip images that the output already has."""

@@ -14,6 +14,8 @@ _EVALUATION = {
     "data.batch_size N": "images per batch (default: 64)",
     "data.num_workers N": "processes that load images (default: one per core, at most 8)",
     **_DEVICE,
+    "output FILE": "write the metrics, unrounded, to a .json file too",
+    "overwrite": "replace an existing output",
     "config RECIPE": "use the settings of a recipe too",
 }
 SCREENS = {

@@ -18,6 +18,18 @@ def test_a_line_for_each_set_of_weights() -> None:
     assert evaluation_lines({}, has_average=True) == []
 
 
+def test_the_number_of_images() -> None:
+    metrics = {"val/acc1": 0.5, "val_ema/acc1": 0.75, "val/f1/cat": 0.25}
+    assert evaluation_lines(metrics, has_average=None, images=50_000) == [
+        "         images    acc1",
+        "val      50,000  0.5000",
+        "val_ema  50,000  0.7500",
+        "",
+        "           val  val_ema",
+        "f1/cat  0.2500        –",
+    ]
+
+
 def test_labels_have_separate_lines() -> None:
     metrics = {"val/mAP": 0.5, "val/f1/cat": 0.25, "val/f1/red/\x1b[31mdog": 0.75, "val/loss": 2.0}
     assert evaluation_lines(metrics, has_average=None) == [

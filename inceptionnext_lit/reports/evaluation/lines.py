@@ -7,12 +7,13 @@ from inceptionnext_lit.wording import printable
 _AVERAGED = "_ema"
 
 
-def evaluation_lines(metrics: Mapping[str, float], *, has_average: bool | None) -> list[str]:
+def evaluation_lines(metrics: Mapping[str, float], *, has_average: bool | None, images: int | None = None) -> list[str]:
     """Format metrics as a table with four digits.
 
     Args:
         metrics: Values by name: ``val/acc1``, ``val_ema/acc1``; those of single labels as ``val/f1/cat``.
         has_average: Whether the model has averaged weights, which ``predict`` then uses; None if unknown.
+        images: Number of images, if known.
 
     Returns:
         The lines: a heading, one line per split, then one per label if there are such metrics.
@@ -22,7 +23,9 @@ def evaluation_lines(metrics: Mapping[str, float], *, has_average: bool | None) 
     if not stages:
         return []
     plain = sorted(dict.fromkeys(name[1] for name in named if len(name) == 2), key="loss".__eq__)  # the loss comes last
-    rows = [["", *plain], *([stage, *(_digits(named.get((stage, key))) for key in plain)] for stage in stages)]
+    title, number = ([], []) if images is None else (["images"], [f"{images:,}"])
+    rows = [["", *title, *plain]]
+    rows += [[stage, *number, *(_digits(named.get((stage, key))) for key in plain)] for stage in stages]
     of_labels = list(dict.fromkeys(name[1:] for name in named if len(name) == 3))
     per_label = [
         [f"{key}/{printable(label)}", *(_digits(named.get((stage, key, label))) for stage in stages)]
