@@ -171,7 +171,7 @@ def test_conversion_keeps_it(tmp_path: Path) -> None:
     ],
 )
 def test_a_broken_one_is_refused(tmp_path: Path, calibration: object, message: str) -> None:
-    fix = "tore it again with evaluate --save_temperature, or use the original checkpoint."
+    fix = "tore it again with evaluate, or use the original checkpoint."
     path = tmp_path / "x.ckpt"
     save_checkpoint(path, CLASSES, multi_label=True, calibration=calibration)
     for use in (load_classifier, lambda path: convert_checkpoint(path, tmp_path / "out.safetensors")):
@@ -191,7 +191,7 @@ def test_a_broken_one_is_refused_by_the_command_line(
     assert exit_.value.code == 1
     assert capsys.readouterr().err == (
         "error: The calibration.temperature in the checkpoint is 0; it must be greater than 0 and finite. Store it "
-        "again with evaluate --save_temperature, or use the original checkpoint.\n"
+        "again with evaluate, or use the original checkpoint.\n"
     )
 
 

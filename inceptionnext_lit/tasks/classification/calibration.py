@@ -15,7 +15,7 @@ from inceptionnext_lit.tasks.base import BaseTask
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 
 KEY = "calibration"
-_FIX = "store it again with evaluate --save_temperature, or use the original checkpoint."
+_FIX = "store it again with evaluate, or use the original checkpoint."
 
 
 @dataclass(frozen=True)
