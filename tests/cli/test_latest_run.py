@@ -128,7 +128,7 @@ def test_other_commands_take_last_too(cli: Cli, words: list[object], capsys: pyt
     cli(*words)
     capsys.readouterr()
     cli("validate", *words[1:9], "--ckpt_path", "last")
-    assert re.search(r"\n +acc1 +acc5 +macro_acc +loss\nval  0\.\d{4} ", capsys.readouterr().out)
+    assert re.search(r"\n +images +acc1 +acc5 +macro_acc +loss\nval +[\d,]+  0\.\d{4} ", capsys.readouterr().out)
     with pytest.raises(SystemExit):
         cli("validate", "--ckpt_path", "last", "--run_name", "other")
     assert "No run with a checkpoint in runs/other" in capsys.readouterr().err
