@@ -63,6 +63,7 @@ class CommandLineParsing(OpenLightningCLI):
         parser.add_argument("--run_name", type=str | None, help="Name below runs/; the recipe's if not given.")
         add_optimizers(parser)
         add_switch(parser, "--find_lr", "Find model.lr by a range test of 100 steps before training.")
+        add_switch(parser, "--report", "Evaluate the best checkpoint on the validation images after training.")
         if command == "predict":
             add_arguments(parser)
         elif command in SPLITS:

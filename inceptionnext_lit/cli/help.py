@@ -28,6 +28,7 @@ _FIRST = (
     "compile",
     "seed_everything",
     "find_lr",
+    "report",
 )
 _TITLES = {"checkpoint": "Which epoch is kept as best.ckpt", "trainer": "Lightning's Trainer"}
 # accepted but not listed: the toolkit handles these itself, or they make no sense on a command line
@@ -71,7 +72,7 @@ def _all_keys(parser: argparse.ArgumentParser, classes: dict[str, type], command
     """Return a page of every key of the command that a user may want to set."""
     page = ArgumentParser(prog=command, usage=usage(command), description=sentence(COMMANDS[command]), add_help=False)
     actions = {action.dest: action for action in options(parser)}
-    fit_only: set[str] = set() if command == "fit" else {"run_name", "checkpoint", "find_lr"}
+    fit_only: set[str] = set() if command == "fit" else {"run_name", "checkpoint", "find_lr", "report"}
     for key in _FIRST:
         if key in actions and key not in fit_only:
             _add(page, key, _HELP.get(key, actions[key].help), actions[key])

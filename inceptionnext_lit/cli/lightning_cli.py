@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, Trainer
 from inceptionnext_lit.cli.auto_values import derive, resolve_checkpoints, take_found_lr
 from inceptionnext_lit.cli.changes import check_fit, leave_out_pretrained
 from inceptionnext_lit.cli.command_parsing import CommandLineParsing
+from inceptionnext_lit.cli.commands.evaluate import run as evaluate
 from inceptionnext_lit.cli.errors import explain_failure, user_error_behind
 from inceptionnext_lit.cli.evaluation import announce, begin_evaluation, print_metrics
 from inceptionnext_lit.cli.latest_run import remove_leftovers, run_name, say
@@ -24,11 +25,14 @@ from inceptionnext_lit.cli.preflight import check_end, check_modes, check_start_
 from inceptionnext_lit.cli.pretrained import describe_input, settle_input, warn_of_shared_images
 from inceptionnext_lit.cli.run_folder import RunFolder
 from inceptionnext_lit.cli.stored_arguments import LINKED
+from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.lightning_compat import leave_batchnorm_alone
 from inceptionnext_lit.models.cost import image_macs
 from inceptionnext_lit.predict.writer import PredictionWriter, check_single_process
+from inceptionnext_lit.program import relative
 from inceptionnext_lit.tasks.base import BaseTask, run_callbacks
 from inceptionnext_lit.training.batchnorm import DeviceSyncBatchNorm
+from inceptionnext_lit.training.callbacks.checkpoints import BestCheckpoint
 from inceptionnext_lit.training.callbacks.learning_rate import LearningRateLogger
 from inceptionnext_lit.training.callbacks.peers import Peers, set_timeout
 from inceptionnext_lit.training.callbacks.progress import RunProgressBar
@@ -149,6 +153,8 @@ class CommandLine(CommandLineParsing):
     def before_fit(self) -> None:
         """Set up the data first, so that its errors are reported before the other ranks start."""
         resumes = self.made("ckpt_path") is not None
+        if self.made("report") and not getattr(self.model, "can_predict", False):
+            raise UserError(f"{type(self.model).__name__} is not a classifier, so --report cannot evaluate it.")
         if isinstance(self.model, BaseTask):
             self.model.has_weights |= resumes  # also for the trials before the checkpoint is loaded
             self.model.finetuning.check_weights(are_loaded=self.model.has_weights)
@@ -185,6 +191,18 @@ class CommandLine(CommandLineParsing):
             if known is None:
                 raise
             raise known from error
+
+    def after_fit(self) -> None:
+        """Evaluate the best checkpoint on the validation images if ``--report`` is given, on the first rank."""
+        if not self.made("report") or not self.trainer.is_global_zero:
+            return
+        kept = next((one for one in self.trainer.checkpoint_callbacks if isinstance(one, BestCheckpoint)), None)
+        best = Path(kept.best_model_path if kept is not None else "")
+        if not best.is_file():
+            say("No report: the run has no best checkpoint.")
+            return
+        folder = relative(str(best.parents[1] / "report"))
+        evaluate([relative(str(best)), "--split", "val", "--output", folder, "--overwrite", "--allow_unreadable"])
 
     def before_validate(self) -> None:
         """Choose the images to evaluate the checkpoint on."""

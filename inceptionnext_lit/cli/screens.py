@@ -36,6 +36,7 @@ SCREENS = {
         "ckpt_path last": "continue the newest run of the recipe; a file starts a new run from it",
         "run_name NAME": "folder below runs/ (default: the recipe's name)",
         "find_lr": "find model.lr by a range test of 100 steps first",
+        "report": "evaluate the best checkpoint on the validation images after training (command evaluate)",
         "seed_everything N": "seed of all random numbers; true draws one (default: 0)",
         "print_config": "print all settings as a recipe, and stop",
     },

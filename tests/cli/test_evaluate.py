@@ -359,3 +359,13 @@ def test_what_is_missing_is_said(
     assert message.endswith(
         "it has train and val. Give one of them with --split, or leave it out to evaluate all labeled images."
     )
+
+
+def test_fit_reports_on_its_best_checkpoint(
+    cli: Cli, tmp_path: Path, make_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_folder(tmp_path / "own", {"train": 6, "val": 4})
+    cli("fit", *SMALL, "--data.root", "own", "--data.batch_size", 6, "--trainer.max_epochs", 1, "--report")
+    run = tmp_path / "runs/quickstart/version_0"
+    assert report(run / "report")["data"]["splits"] == {"val": 12}
+    assert "Written to runs/quickstart/version_0/report/index.html" in capsys.readouterr().out
