@@ -136,10 +136,15 @@ def _data(analysis: Analysis, context: Context) -> dict[str, Any]:
     support = analysis.summary.classes.support
     names = analysis.table.class_names
     few, most = int(support.argmin()), int(support.argmax())
-    paragraph = (
-        f"{count(len(analysis.table), 'image')} evaluated. The smallest class is {printable(names[few])} with "
-        f"{count(int(support[few]), 'image')}, the largest {printable(names[most])} with {int(support[most]):,}."
-    )
+    word = "label" if analysis.table.multi_label else "class"
+    images = count(int(support[few]), "image")
+    paragraph = f"{count(len(analysis.table), 'image')} evaluated, {images} of each {word}."
+    if support[few] < support[most]:
+        paragraph = (
+            f"{count(len(analysis.table), 'image')} evaluated. The {word} with the fewest images is "
+            f"{printable(names[few])} with {images}, the one with the most {printable(names[most])} with "
+            f"{int(support[most]):,}."
+        )
     unreadable = [{"path": printable(path), "reason": reason} for path, reason in context.unreadable[:_UNREADABLE]]
     left = len(context.unreadable) - len(unreadable)
     text = f"Not counted, since they could not be evaluated: {count(len(context.unreadable), 'image')}"
