@@ -25,11 +25,13 @@ OVERLAYS = [words for words in COMMANDS if any("configs/trainer" in word for wor
 SMALL_SCALE = [words for words in COMMANDS if "--data.image_size" in words and words[2] == "fit"]
 # an hour of training; tests/test_examples.py runs the script
 ABLATION = [words for words in COMMANDS if {"examples/finetune_ablation.py", "CLOTHING"} & set(words)]
-DOCTOR, FOLDS = ([words for words in COMMANDS if words[2:3] == [name]] for name in ("doctor", "cross_validate"))
+DOCTOR, FOLDS, EXPLAIN = (
+    [words for words in COMMANDS if words[2:3] == [name]] for name in ("doctor", "cross_validate", "explain")
+)
 # minutes of measurement: tests/reports/test_benchmark.py and tests/test_examples.py run them on small models
 BENCHMARKS = [words for words in COMMANDS if words[2:3] == ["benchmark"]]
 TIMED = [words for words in COMMANDS if words[1].endswith(("loader_speed.py", "fit_overhead.py"))]
-ELSEWHERE = [WHOLE_REPORT, *OVERLAYS, *SMALL_SCALE, *ABLATION, *DOCTOR, *FOLDS, *BENCHMARKS, *TIMED]
+ELSEWHERE = [WHOLE_REPORT, *OVERLAYS, *SMALL_SCALE, *ABLATION, *DOCTOR, *FOLDS, *EXPLAIN, *BENCHMARKS, *TIMED]
 PYTHON = [words for words in COMMANDS if words[0] == "python" and words not in ELSEWHERE]
 FIRST_PAGE = [words for words in PYTHON if words in commands(READ[0])]
 
@@ -143,6 +145,17 @@ def test_five_folds(place: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("words", EXPLAIN, ids=shlex.join)
+def test_explanations(place: Path, trained: Path, tmp_path: Path, words: list[str]) -> None:
+    links = {"best.ckpt": trained / "checkpoints/best.ckpt", "cli.py": REPO / "cli.py"}
+    for name, target in (links | dict.fromkeys(("photo.jpg", "PHOTO"), (place / "photo.jpg").resolve())).items():
+        (tmp_path / name).symlink_to(target)
+    output = start(words, tmp_path)
+    assert f"Written to {words[-1]}\n" in output
+    assert (tmp_path / words[-1]).stat().st_size > 5000
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("words", OVERLAYS, ids=lambda words: Path(words[6]).stem)
 def test_every_overlay(place: Path, words: list[str]) -> None:
     extra = [*(SHORT if "configs/quickstart.yaml" in words else NANO)]
@@ -205,13 +218,15 @@ def test_every_command_is_covered() -> None:
 
 
 def test_python_blocks_run(place: Path, trained: Path, tmp_path: Path) -> None:
-    predict, create = dict.fromkeys(blocks("python", *READ))
+    predict, create, explain = dict.fromkeys(blocks("python", *READ))
     output = start(["python", "-c", create + "\nprint(type(model).__name__, model.num_classes)"], place)
     assert output == "IsotropicMetaNeXt 10\n"
     (tmp_path / "best.ckpt").symlink_to(trained / "checkpoints/best.ckpt")
     (tmp_path / "photo.jpg").symlink_to(place / "photo.jpg")
     done = run_code(predict, [], tmp_path)
     assert re.fullmatch(r"\S+ 0\.\d+ \{'.*\}\n", done.stdout), done.stderr
+    done = run_code(explain + "\nprint(heat.shape, heat.max())", [], tmp_path)
+    assert done.stdout == "(28, 28) 1.0\n", done.stderr
 
 
 def test_model_tables_match_the_code() -> None:

@@ -73,6 +73,7 @@ def add_command(name: str, meaning: str, module: str) -> None:
 
 for _name, _meaning in {
     "evaluate": "metrics with intervals, confusions, calibration, mistakes and label errors, as a page and JSON",
+    "explain": "heat maps of what models look at, their feature maps' spectra and receptive fields, as figures",
     "cross_validate": "train once per fold of a data set, and report the mean and spread of the metrics",
     "benchmark": "images per second of models in training or inference, compared",
     "budget": "parameters, MACs and activations of any model, or of the paper's tables",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from jsonargparse import ArgumentError
 from lightning.pytorch.cli import instantiate_module
 from timm.data import ImageNetInfo
@@ -102,6 +103,36 @@ def load_published(name: str, pretrained: str | bool) -> ClassificationTask:
         )
     task.calibration = _calibration(stored, task.num_classes, str(pretrained))
     return task
+
+
+def load_random(name: str, seed: int = 0) -> ClassificationTask:
+    """Build a model with random weights as a classifier, for the input and the classes of timm's entry.
+
+    Args:
+        name: Any timm model name, including this family's.
+        seed: Seed of the weights; torch's generator is left as it was.
+
+    Raises:
+        UserError: If the model is unknown.
+    """
+    check_model_name(name)
+    config = timm.get_pretrained_cfg(name)
+    found = pretrained_input(name, True)  # timm's entry; nothing is downloaded
+    if config is None or found is None:
+        raise UserError(f"timm does not say what images {name!r} takes; use a checkpoint of fit.")
+    count = getattr(config, "num_classes", None) or _IMAGENET
+    preprocessing: Preprocessing = {
+        "image_size": _side(config),
+        "crop_pct": found.crop_pct,
+        "interpolation": found.interpolation,
+        "mean": found.mean,
+        "std": found.std,
+        "crop_mode": found.crop_mode,
+    }
+    names = ImageNetInfo("imagenet-1k").label_names() if count == _IMAGENET else None
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return ClassificationTask(name, data_spec=DataSpec(names, count, preprocessing=preprocessing))
 
 
 def _calibration(metadata: dict[str, str], num_classes: int, source: str) -> StoredCalibration:

@@ -1,0 +1,75 @@
+"""The files that ``explain`` writes."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.reports.explain.figure import ENDINGS
+from inceptionnext_lit.safe_save import obstacle
+
+_GRID = "grid.png"
+MOST_ROWS = 50
+"""Maximum number of images in a grid; a taller one is not legible."""
+
+
+def grid_files(output: Path, paths: Sequence[str]) -> list[Path]:
+    """Return the files of heat maps: into a folder one per image, and the grid as the last one.
+
+    Args:
+        output: A file or a folder.
+        paths: The images.
+
+    Raises:
+        UserError: If the file has another ending, or there are too many images for one figure.
+    """
+    if output.suffix.lower() in ENDINGS and not output.is_dir():
+        if len(paths) > MOST_ROWS:
+            raise UserError(f"{len(paths):,} images do not fit into one figure; give a folder as --output.")
+        return [output]
+    if output.suffix and not output.is_dir():
+        raise UserError(f"--output is {output}; give a folder, or a file that ends in {' or '.join(ENDINGS)}.")
+    taken = {Path(_GRID).stem}
+    files = []
+    for path in paths:
+        stem = name = Path(path).stem
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{stem}_{number}"
+        taken.add(name)
+        files.append(output / f"{name}.png")
+    return [*files, output / _GRID]
+
+
+def spectrum_files(output: Path) -> list[Path]:
+    """Return the files of spectra and receptive fields, or the one with all numbers.
+
+    Args:
+        output: A file.
+
+    Raises:
+        UserError: If it has another ending.
+    """
+    if output.suffix.lower() == ".json":
+        return [output]
+    if output.suffix.lower() not in ENDINGS:
+        raise UserError(f"--output is {output}; with --spectrum give a file that ends in .png, .svg or .json.")
+    return [output, output.with_stem(f"{output.stem}_erf")]
+
+
+def check_files(files: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuse outputs that exist or cannot be written, before anything is computed.
+
+    Args:
+        files: The files.
+        overwrite: Whether they may exist.
+
+    Raises:
+        UserError: If one exists, or its folder cannot be written.
+    """
+    for file in files:
+        if file.exists() and not overwrite:
+            raise UserError(f"{file} already exists; add --overwrite to replace it, or give another --output.")
+    if (code := obstacle(files[0])) is not None:
+        raise UserError(f"{files[0]} cannot be written: {os.strerror(code)}; give another --output.")

@@ -1,0 +1,1 @@
+"""Heat maps of what a network looks at, and its frequencies and receptive field by depth."""

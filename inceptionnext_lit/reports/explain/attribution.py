@@ -1,0 +1,199 @@
+"""Heat maps: which parts of an image speak for a class.
+
+Grad-CAM (arXiv 1610.02391), integrated gradients (arXiv 1703.01365) and occlusion (arXiv 1311.2901) are captum's.
+Grad-CAM++ (arXiv 1710.11063) is computed here, since captum does not have it.
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+
+from inceptionnext_lit.data.device_batch import ToInput, stack_pixels
+from inceptionnext_lit.data.transforms.pipeline import eval_transform
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.reports.explain.layers import Tapped, default_layer
+from inceptionnext_lit.tasks.classification import ClassificationTask
+
+Method = Literal["gradcam", "gradcam++", "integrated_gradients", "occlusion"]
+METHODS: tuple[Method, ...] = get_args(Method)
+BY_LAYER: tuple[Method, ...] = ("gradcam", "gradcam++")
+_STEPS = 32  # of the integral
+_WINDOWS = 8  # occluding windows along a side, each moved by half its side
+_AT_ONCE = 16  # images per batch of the methods without a layer
+_BRIGHTEST = 99  # percentile of single pixels' gradients that is drawn as 1; the few above would hide the others
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A heat map of an image.
+
+    Attributes:
+        heat: The map, (H, W) of the model's input, in [0, 1]; all 0 if nothing speaks for the class.
+        pixels: The model's input before normalization, (C, H, W), uint8 or float32 in [0, 1].
+        target: Index of the class that the map is for.
+        probability: Its probability.
+        predicted: Index of the most probable class.
+        predicted_probability: Its probability.
+    """
+
+    heat: NDArray[np.float32]
+    pixels: Tensor
+    target: int
+    probability: float
+    predicted: int
+    predicted_probability: float
+
+
+def check_library() -> None:
+    """Raise a UserError if captum is not installed."""
+    if importlib.util.find_spec("captum") is None:
+        raise UserError("Heat maps need captum; install it with pip install 'inceptionnext-lit[explain]'.")
+
+
+def heat_map(
+    task: ClassificationTask,
+    image: Image.Image | Tensor,
+    method: Method = "gradcam",
+    target: int | None = None,
+    layer: str | None = None,
+) -> NDArray[np.float32]:
+    """Return the heat map of an image, (H, W) of the model's input, in [0, 1]; see :func:`explain`."""
+    return explain(task, image, method, target, layer).heat
+
+
+def explain(
+    task: ClassificationTask,
+    image: Image.Image | Tensor,
+    method: Method = "gradcam",
+    target: int | None = None,
+    layer: str | None = None,
+) -> Explanation:
+    """Compute a heat map of an image for a class, on the task's device.
+
+    Args:
+        task: A classifier with preprocessing; it is put in eval mode. Its averaged weights are used if there are any.
+        image: A picture of any size, or pixels as :func:`eval_transform` returns them, resized and cropped: (C, H, W),
+            uint8 or float32 in [0, 1].
+        method: The method. Integrated gradients and occlusion start from the data's mean color.
+        target: Index of the class; None for the predicted one.
+        layer: Name of the layer of ``gradcam`` and ``gradcam++``; None for the last map before the pooling.
+
+    Raises:
+        UserError: If captum is not installed, there is no such layer or class, or the logits are NaN or infinite.
+    """
+    check_library()
+    if (preprocessing := task.preprocessing) is None:
+        raise UserError("The checkpoint does not say how its images were prepared; use one written by fit.")
+    if target is not None and not 0 <= target < task.num_classes:
+        raise UserError(f"There is no class {target}; the model has {task.num_classes}, numbered from 0.")
+    if layer is not None and method not in BY_LAYER:
+        raise UserError(f"The method {method} explains the input and has no layer; leave out --layer.")
+    task.eval()
+    model = task.inference_model
+    pixels = image if isinstance(image, Tensor) else eval_transform(preprocessing)(image)
+    device = next(model.parameters()).device
+    images = ToInput(preprocessing)(stack_pixels([pixels]).to(device)).contiguous()
+    with torch.no_grad():
+        scores = task.scores(model(images))[0]
+    if not bool(scores.isfinite().all()):
+        raise UserError("The model's outputs are NaN or infinite; check the pixel values, or use another checkpoint.")
+    predicted = int(scores.argmax())
+    target = predicted if target is None else target
+    with torch.enable_grad():
+        raw = attribute(model, images, method, target, layer)
+    heat = functional.interpolate(raw[None, None], size=images.shape[-2:], mode="bilinear", align_corners=False)[0, 0]
+    probabilities = float(scores[target]), predicted, float(scores[predicted])
+    return Explanation(_normalized(heat.cpu().numpy(), method), pixels.cpu(), target, *probabilities)
+
+
+def attribute(model: nn.Module, images: Tensor, method: Method, target: int, layer: str | None = None) -> Tensor:
+    """Return the attribution of an image before it is scaled, not negative.
+
+    Args:
+        model: A network that returns logits, in eval mode.
+        images: One normalized image, (1, C, H, W).
+        method: The method.
+        target: Index of the class.
+        layer: Name of the layer of ``gradcam`` and ``gradcam++``; None for the last map before the pooling.
+
+    Returns:
+        Shape (h, w) of the layer's map, or (H, W) of the image for methods without a layer.
+
+    Raises:
+        UserError: If there is no such layer, or the class does not depend on it.
+    """
+    if method in BY_LAYER:
+        tapped = Tapped(model, default_layer(model, images) if layer is None else layer)
+        try:
+            return _by_layer(tapped, images.clone().requires_grad_(), method, target)
+        except RuntimeError as error:
+            if "not have been used in the graph" not in str(error):
+                raise
+            raise UserError(f"The logits do not depend on the layer {tapped.layer!r}; give another one.") from error
+    if method == "occlusion":
+        from captum.attr import Occlusion
+
+        window = [max(1, side // _WINDOWS) for side in images.shape[-2:]]
+        with torch.no_grad():
+            drop: Tensor = Occlusion(model).attribute(
+                images,
+                sliding_window_shapes=(images.shape[1], *window),
+                strides=(images.shape[1], *(max(1, side // 2) for side in window)),
+                baselines=0,
+                target=target,
+                perturbations_per_eval=_AT_ONCE,
+            )
+        return drop[0, 0].relu().detach()  # the same in all channels
+    from captum.attr import IntegratedGradients
+
+    integrated: Tensor = IntegratedGradients(model).attribute(
+        images, baselines=0, target=target, n_steps=_STEPS, internal_batch_size=_AT_ONCE
+    )
+    return integrated[0].sum(dim=0).abs().detach()  # (C, H, W) -> (H, W)
+
+
+def _by_layer(tapped: Tapped, images: Tensor, method: Method, target: int) -> Tensor:
+    if method == "gradcam":
+        from captum.attr import LayerGradCam
+
+        cam: Tensor = LayerGradCam(tapped, tapped.map).attribute(images, target=target, relu_attributions=True)
+        return cam[0, 0].detach()
+    maps: list[Tensor] = []
+    handle = tapped.map.register_forward_hook(lambda module, args, output: maps.append(output))
+    try:
+        logit = tapped(images)[0, target]
+    finally:
+        handle.remove()
+    [gradient] = torch.autograd.grad(logit, maps)
+    return grad_cam_plus_plus(maps[0].detach(), gradient)[0]
+
+
+def grad_cam_plus_plus(maps: Tensor, gradient: Tensor) -> Tensor:
+    """Combine a layer's maps by Grad-CAM++ (arXiv 1710.11063).
+
+    Args:
+        maps: The layer's maps, (N, C, H, W).
+        gradient: The logit's gradient with respect to them.
+
+    Returns:
+        Shape (N, H, W), not negative.
+    """
+    squared = gradient**2
+    divisor = 2 * squared + maps.sum(dim=(2, 3), keepdim=True) * gradient**3
+    alpha = torch.where(divisor == 0, 0, squared / divisor)
+    weights = (alpha * gradient.relu()).sum(dim=(2, 3), keepdim=True)  # (N, C, 1, 1)
+    return (weights * maps).sum(dim=1).relu()
+
+
+def _normalized(heat: NDArray[np.float32], method: Method) -> NDArray[np.float32]:
+    """Return the map divided by its maximum, or for single pixels' gradients by a high percentile."""
+    top = float(np.percentile(heat, _BRIGHTEST)) if method == "integrated_gradients" else float(heat.max())
+    scaled: NDArray[np.float32] = np.clip(heat / top, 0, 1) if top > 0 else np.zeros_like(heat)
+    return scaled.astype(np.float32)
