@@ -18,7 +18,7 @@ from inceptionnext_lit.reports.evaluation.bootstrap import Bootstrap
 from inceptionnext_lit.reports.evaluation.comparison import compare
 from inceptionnext_lit.reports.evaluation.cost import library_versions, measure_cost
 from inceptionnext_lit.reports.evaluation.inference import predict_images
-from inceptionnext_lit.reports.evaluation.page import Compared, render_page
+from inceptionnext_lit.reports.evaluation.page import Compared, Explained, render_page
 from inceptionnext_lit.reports.evaluation.predictions_file import default_suffix, read_predictions
 from inceptionnext_lit.reports.evaluation.record import Context, as_plain, compared
 from inceptionnext_lit.reports.evaluation.writing import write_report
@@ -176,12 +176,39 @@ def write(options: argparse.Namespace, evaluated: list[Evaluated]) -> list[Path]
         comparison = compare(first.analysis.table, one.analysis.table, _bootstrap(options))
         further.append(Compared(one.context.source, one.analysis, comparison))
         record.setdefault("comparisons", []).append(compared(one.analysis, one.context, comparison))
-    page = render_page(first.analysis, first.context, options.output, others=further)
+    explained = _explained(options, first) if options.explain else []
+    page = render_page(first.analysis, first.context, options.output, others=further, explained=explained)
     suffix = default_suffix() if options.table is None else f".{options.table}"
     for name, metric in first.analysis.summary.metrics.items():
         print(f"{name:<12}{metric.value:.4f}  ({metric.low:.4f} to {metric.high:.4f})")
     paths = write_report(options.output, [one.analysis for one in evaluated], record, page, suffix)
     return paths if first.candidate is None else paths + _save_calibration(options, first.candidate, first.analysis)
+
+
+def check_explainable(options: argparse.Namespace) -> None:
+    """Refuse ``--explain`` before anything is computed if it is not possible.
+
+    Args:
+        options: The options of ``evaluate``.
+
+    Raises:
+        UserError: Without a model, or without the libraries.
+    """
+    if options.predictions:
+        raise UserError("--explain needs a model; leave it out for a table of predictions.")
+    from inceptionnext_lit.reports.explain.attribution import check_library
+    from inceptionnext_lit.reports.explain.figure import check_matplotlib
+
+    check_library()
+    check_matplotlib()
+
+
+def _explained(options: argparse.Namespace, first: Evaluated) -> list[Explained]:
+    from inceptionnext_lit.reports.explain.pictures import explain_images  # optional dependencies
+
+    assert first.candidate is not None
+    wrong = first.analysis.mistakes[: options.explain].tolist()
+    return explain_images(first.candidate.task, first.analysis.table, wrong, options.method)
 
 
 def check_calibrated(options: argparse.Namespace) -> None:

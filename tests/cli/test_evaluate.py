@@ -369,3 +369,19 @@ def test_fit_reports_on_its_best_checkpoint(
     run = tmp_path / "runs/quickstart/version_0"
     assert report(run / "report")["data"]["splits"] == {"val": 12}
     assert "Written to runs/quickstart/version_0/report/index.html" in capsys.readouterr().out
+
+
+def test_mistakes_are_explained(
+    cli: Cli, checkpoint: Path, tmp_path: Path, make_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_folder(tmp_path / "new", {".": 12})
+    cli("evaluate", checkpoint, "--data.root", "new", *FAST, "--explain", 3)
+    page = (tmp_path / "report/index.html").read_text(encoding="utf-8")
+    mistakes = min(3, len(report(tmp_path / "report")["mistakes"]))
+    assert mistakes > 0
+    section = page[page.index('<section id="explanations">') : page.index('<section id="cost">')]
+    assert section.count("data:image/jpeg") == mistakes
+    assert "Heat maps for the predicted class, by gradcam." in section
+    capsys.readouterr()
+    message = refused(cli, capsys, "--predictions", "x.csv", "--explain", 3, "--output", "x")
+    assert message == "--explain needs a model; leave it out for a table of predictions."

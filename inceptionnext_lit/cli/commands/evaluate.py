@@ -44,7 +44,13 @@ def run(words: list[str]) -> int:
     """
     options = _parse(words)
     import_heavy("inceptionnext_lit.cli.evaluating")
-    from inceptionnext_lit.cli.evaluating import check_calibrated, evaluate_models, evaluate_table, write
+    from inceptionnext_lit.cli.evaluating import (
+        check_calibrated,
+        check_explainable,
+        evaluate_models,
+        evaluate_table,
+        write,
+    )
     from inceptionnext_lit.cli.quiet import silence_library_chatter
     from inceptionnext_lit.reports.evaluation.writing import check_folder
 
@@ -52,6 +58,8 @@ def run(words: list[str]) -> int:
     keep_memory()
     check_folder(options.output, overwrite=options.overwrite)
     check_calibrated(options)
+    if options.explain:
+        check_explainable(options)
     command = f"{usage_name()} evaluate {shlex.join(words)}"
     evaluated = evaluate_table(options, command) if options.predictions else evaluate_models(options, command)
     for path in write(options, evaluated):
@@ -95,6 +103,9 @@ def _parse(words: list[str]) -> argparse.Namespace:
         help="store the temperature in a copy of the checkpoint",
     )
     add("--save_thresholds", nargs="?", const="", metavar="FILE", help="store the threshold of each label in a copy")
+    add("--explain", type=_count, default=0, metavar="N", help="show heat maps of N mistakes; see explain (default: 0)")
+    methods = ("gradcam", "gradcam++", "integrated_gradients", "occlusion")
+    add("--method", choices=methods, default="gradcam", help="of the heat maps (default: gradcam)")
     add("--table", choices=("csv", "parquet"), help="format of the predictions (default: parquet if available)")
     add("--resamples", type=_positive, default=1000, metavar="N", help="bootstrap samples (default: 1000)")
     add("--seed", type=int, default=0, metavar="N", help="seed of bootstrap and halves (default: 0)")
