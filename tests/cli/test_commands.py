@@ -37,9 +37,9 @@ def metrics_of(run: Path) -> dict[str, list[float]]:
 def printed_metrics(output: str) -> dict[str, float]:
     """Return the metrics that validate and test print, by name: a heading, then a line for each split."""
     lines = output.splitlines()
-    [start] = [n for n, line in enumerate(lines) if line.split()[:1] == ["acc1"]]
+    [start] = [n for n, line in enumerate(lines) if line.split()[:2] == ["images", "acc1"]]
     names = lines[start].split()
-    rows = [line.split() for line in lines[start + 1 : start + 3]]
+    rows = [line.replace(",", "").split() for line in lines[start + 1 : start + 3]]
     return {f"{stage}/{name}": float(value) for stage, *row in rows for name, value in zip(names, row, strict=True)}
 
 
@@ -93,6 +93,7 @@ def test_validate_repeats_the_metrics_of_training(trained: Path, cli: Cli, capsy
     cli("validate", "--ckpt_path", trained / "checkpoints/last.ckpt", "--data.root", "sample", "--data.num_workers", 0)
     printed = printed_metrics(capsys.readouterr().out)
     metrics = metrics_of(trained)
+    assert printed["val/images"] == printed["val_ema/images"] == 1000
     for name in ("val/acc1", "val/loss", "val/macro_acc", "val_ema/acc1"):
         assert printed[name] == pytest.approx(metrics[name][-1], abs=6e-5)
 
