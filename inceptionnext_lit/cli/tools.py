@@ -3,6 +3,7 @@
 import argparse
 import re
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 from inceptionnext_lit.printing import print_error
@@ -56,3 +57,22 @@ class ToolParser(argparse.ArgumentParser):
 def sentence(meaning: str) -> str:
     """Turn a command's meaning, as in the overview, into a sentence."""
     return f"{meaning[0].upper()}{meaning[1:]}."
+
+
+def file_path(text: str) -> Path:
+    """Convert an argument to a path, with ``~`` expanded."""
+    return Path(text).expanduser()
+
+
+def positive(text: str) -> int:
+    """Convert an argument to a number of 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
+    return int(text)
+
+
+def whole_number(text: str) -> int:
+    """Convert an argument to a number of 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
+    return int(text)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inceptionnext_lit.cli import TOOLS, import_heavy
-from inceptionnext_lit.cli.tools import ToolParser, sentence
+from inceptionnext_lit.cli.tools import ToolParser, positive, sentence
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.machine import usable_cores
 from inceptionnext_lit.safe_save import replacing
@@ -79,8 +79,8 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="tf32: on a GPU (default: fp32)"
     )
-    parser.add_argument("--batch_size", type=_positive, default=16, metavar="N", help="images per step (default: 16)")
-    parser.add_argument("--image_size", type=_positive, default=224, metavar="N", help="pixels (default: 224)")
+    parser.add_argument("--batch_size", type=positive, default=16, metavar="N", help="images per step (default: 16)")
+    parser.add_argument("--image_size", type=positive, default=224, metavar="N", help="pixels (default: 224)")
     parser.add_argument(
         "--variants",
         type=partial(_names, allowed=_VARIANTS, what="variant"),
@@ -91,8 +91,8 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--layout", choices=("best", "channels_last", "contiguous"), default="best", help="best tries both"
     )
-    parser.add_argument("--threads", type=_positive, default=usable_cores(), metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--rounds", type=_positive, default=5, metavar="N", help="(default: 5)")
+    parser.add_argument("--threads", type=positive, default=usable_cores(), metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="(default: 5)")
     parser.add_argument("--seconds", type=float, default=2.0, help="minimum for each in a round (default: 2)")
     parser.add_argument(
         "--allocator",
@@ -164,9 +164,3 @@ def _names(text: str, allowed: tuple[str, ...], what: str) -> list[str]:
     if unknown := [name for name in names if name not in allowed]:
         raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not a known {what}; choose from {', '.join(allowed)}")
     return names
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
-    return int(text)

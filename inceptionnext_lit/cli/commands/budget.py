@@ -3,11 +3,10 @@
 import argparse
 import re
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from inceptionnext_lit.cli import TOOLS, import_heavy
-from inceptionnext_lit.cli.tools import ToolParser, sentence
+from inceptionnext_lit.cli.tools import ToolParser, file_path, sentence
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports import Format
 
@@ -64,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MODEL",
         help="compare each model with this one (isotropic: by default DeiT of its width); json: keys against, *_ratio",
     )
-    parser.add_argument("--plot", type=_path, metavar="FILE.png|svg", help="plot accuracy against cost")
+    parser.add_argument("--plot", type=file_path, metavar="FILE.png|svg", help="plot accuracy against cost")
     return parser
 
 
@@ -85,10 +84,6 @@ def parse_size(text: str) -> tuple[int, int]:
     if 0 in size:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size; give one side, such as 224, or a height,width")
     return size
-
-
-def _path(text: str) -> Path:
-    return Path(text).expanduser()
 
 
 def _depth(text: str) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.progress import TimeRemainingColumn
 
 from inceptionnext_lit.cli import TOOLS
-from inceptionnext_lit.cli.tools import ToolParser, sentence
+from inceptionnext_lit.cli.tools import ToolParser, file_path, positive, sentence
 from inceptionnext_lit.console import progress_bar, report_console
 from inceptionnext_lit.data.decode.opening import MAX_PIXELS
 from inceptionnext_lit.data.sources.columns import ColumnNames
@@ -70,17 +70,19 @@ def _parse(words: list[str]) -> argparse.Namespace:
         metavar="FOLDER",
         help="a folder of images, with or without splits and classes, or a manifest",
     )
-    parser.add_argument("--output", type=_path, metavar="FILE.json|html", help="also write the whole report to a file")
+    parser.add_argument(
+        "--output", type=file_path, metavar="FILE.json|html", help="also write the whole report to a file"
+    )
     parser.add_argument(
         "--workers",
-        type=_number,
+        type=positive,
         metavar="N",
         default=min(usable_cores(), _MOST_WORKERS),
         help="processes that read images (default: %(default)s)",
     )
     parser.add_argument(
         "--max_pixels",
-        type=_number,
+        type=positive,
         metavar="N",
         default=MAX_PIXELS,
         help="maximum pixels of an image, as data.bad_images.max_pixels of fit (default: %(default)s)",
@@ -93,16 +95,6 @@ def _parse(words: list[str]) -> argparse.Namespace:
         parser.error("the following arguments are required: FOLDER")
     options.folder = data_folder(options.folder)
     return options
-
-
-def _path(text: str) -> Path:
-    return Path(text).expanduser()
-
-
-def _number(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
-    return int(text)
 
 
 def _examine(folder: Path, names: ColumnNames, workers: int, max_pixels: int) -> Report:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from inceptionnext_lit.allocator import keep_memory
 from inceptionnext_lit.cli import TOOLS, import_heavy
-from inceptionnext_lit.cli.tools import ToolParser, sentence
+from inceptionnext_lit.cli.tools import ToolParser, file_path, positive, sentence, whole_number
 from inceptionnext_lit.machine import usable_cores
 from inceptionnext_lit.printing import print_error
 from inceptionnext_lit.program import usage_name
@@ -88,11 +88,11 @@ def _parse(words: list[str]) -> argparse.Namespace:
     add("checkpoints", nargs="*", metavar="CKPT", help="checkpoints of fit; further ones are compared with the first")
     add("--data.root", dest="data_root", metavar="FOLDER_OR_MANIFEST", help="labeled images (default: the run's own)")
     add("--split", choices=("all", "train", "val", "test"), default="all", help="(default: all)")
-    add("--output", type=_path, default=Path("report"), metavar="FOLDER", help="(default: report)")
+    add("--output", type=file_path, default=Path("report"), metavar="FOLDER", help="(default: report)")
     add("--overwrite", action="store_true", help="replace a report in the folder")
     add("--model.name", dest="model_name", metavar="NAME", help="evaluate published weights instead of a checkpoint")
     add("--model.pretrained", dest="model_pretrained", metavar="true|FILE", help="which weights (default: true)")
-    add("--predictions", type=_path, metavar="TABLE", help="evaluate a table of predictions instead of a model")
+    add("--predictions", type=file_path, metavar="TABLE", help="evaluate a table of predictions instead of a model")
     add("--common_classes", action="store_true", help="evaluate only the classes that images and model both have")
     add("--allow_unreadable", action="store_true", help="exit with code 0 although images could not be read")
     add(
@@ -103,19 +103,32 @@ def _parse(words: list[str]) -> argparse.Namespace:
         help="store the temperature in a copy of the checkpoint",
     )
     add("--save_thresholds", nargs="?", const="", metavar="FILE", help="store the threshold of each label in a copy")
-    add("--explain", type=_count, default=0, metavar="N", help="show heat maps of N mistakes; see explain (default: 0)")
+    add(
+        "--explain",
+        type=whole_number,
+        default=0,
+        metavar="N",
+        help="show heat maps of N mistakes (default: 0)",
+    )
     methods = ("gradcam", "gradcam++", "integrated_gradients", "occlusion")
     add("--method", choices=methods, default="gradcam", help="of the heat maps (default: gradcam)")
     add("--table", choices=("csv", "parquet"), help="format of the predictions (default: parquet if available)")
-    add("--resamples", type=_positive, default=1000, metavar="N", help="bootstrap samples (default: 1000)")
+    add("--resamples", type=positive, default=1000, metavar="N", help="bootstrap samples (default: 1000)")
     add("--seed", type=int, default=0, metavar="N", help="seed of bootstrap and halves (default: 0)")
-    add("--data.batch_size", dest="batch_size", type=_positive, default=_BATCH_SIZE, metavar="N", help="(default: 32)")
+    add("--data.batch_size", dest="batch_size", type=positive, default=_BATCH_SIZE, metavar="N", help="(default: 32)")
     workers = min(usable_cores(), _MOST_WORKERS)
-    add("--data.num_workers", dest="num_workers", type=_count, default=workers, metavar="N", help="loader processes")
+    add(
+        "--data.num_workers",
+        dest="num_workers",
+        type=whole_number,
+        default=workers,
+        metavar="N",
+        help="loader processes",
+    )
     add(
         "--data.bad_images.max_pixels",
         dest="max_pixels",
-        type=_positive,
+        type=positive,
         default=120_000_000,
         metavar="N",
         help="maximum pixels of an image",
@@ -129,19 +142,3 @@ def _parse(words: list[str]) -> argparse.Namespace:
         )
     add("--device", metavar="NAME", help="such as cpu or cuda:1 (default: a GPU if there is one)")
     return parser.parse_intermixed_args(words)
-
-
-def _path(text: str) -> Path:
-    return Path(text).expanduser()
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
-    return int(text)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inceptionnext_lit.cli import TOOLS, import_heavy
-from inceptionnext_lit.cli.tools import ToolParser, sentence
+from inceptionnext_lit.cli.tools import ToolParser, positive, sentence
 from inceptionnext_lit.console import progress_bar
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.printing import print_error
@@ -250,7 +250,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     add("--device", metavar="NAME", help="such as cpu or cuda:1 (default: a GPU if there is one)")
     add("--spectrum", action="store_true", help="spectra by depth and effective receptive fields instead of heat maps")
     add("--data.root", dest="data_root", metavar="FOLDER", help="images of --spectrum")
-    add("--images", type=_positive, metavar="N", help="how many of them, at even distances (default: 64)")
+    add("--images", type=positive, metavar="N", help="how many of them, at even distances (default: 64)")
     options = parser.parse_intermixed_args(words)
     if options.output is None:
         parser.error("the following arguments are required: --output FILE_OR_FOLDER")
@@ -264,12 +264,6 @@ def _parse(words: list[str]) -> argparse.Namespace:
     options.images = options.images or 64
     options.method = options.method or _METHODS[0]
     return options
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
-    return int(text)
 
 
 def _share(text: str) -> float:
