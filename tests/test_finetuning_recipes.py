@@ -15,7 +15,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from inceptionnext_lit.cli.relay import Relay
-from inceptionnext_lit.reports.evaluation.predictions_file import read_predictions
+from inceptionnext_lit.reports.evaluation.reading import read_predictions
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 from tests.forked import run_script
 from tests.recipes import REPO

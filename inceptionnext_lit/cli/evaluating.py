@@ -1,28 +1,32 @@
 """Evaluate classifiers as the command line asks, and write the report."""
 
 import argparse
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from inceptionnext_lit.cli.calibrated_copy import save_calibration
 from inceptionnext_lit.cli.models_to_evaluate import Candidate, class_names_of, load_candidates
 from inceptionnext_lit.console import progress_bar
 from inceptionnext_lit.data.evaluation_set import EvaluationSet, evaluation_set
 from inceptionnext_lit.data.sources.columns import ColumnNames
 from inceptionnext_lit.data.sources.image_root import ImageRoot
+from inceptionnext_lit.data.sources.split_names import split_named
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.reports.evaluation.analysis import Analysis, MultiLabelDetails, analyze
+from inceptionnext_lit.reports.evaluation.analysis import Analysis, analyze
 from inceptionnext_lit.reports.evaluation.bootstrap import Bootstrap
 from inceptionnext_lit.reports.evaluation.comparison import compare
 from inceptionnext_lit.reports.evaluation.cost import library_versions, measure_cost
 from inceptionnext_lit.reports.evaluation.inference import predict_images
+from inceptionnext_lit.reports.evaluation.metrics import Metric
 from inceptionnext_lit.reports.evaluation.page import Compared, Explained, render_page
-from inceptionnext_lit.reports.evaluation.predictions_file import default_suffix, read_predictions
+from inceptionnext_lit.reports.evaluation.predictions_file import default_suffix
+from inceptionnext_lit.reports.evaluation.reading import read_predictions
 from inceptionnext_lit.reports.evaluation.record import Context, as_plain, compared
-from inceptionnext_lit.reports.evaluation.writing import write_report
-from inceptionnext_lit.tasks.classification.calibration import save_calibrated
+from inceptionnext_lit.reports.evaluation.writing import check_folder, write_report
 from inceptionnext_lit.wording import count, printable
 
 
@@ -53,13 +57,20 @@ def evaluate_table(options: argparse.Namespace, command: str) -> list[Evaluated]
     """
     if options.checkpoints or options.model_name or options.data_root:
         raise UserError("--predictions is evaluated instead of a model; leave out the checkpoints, --model and --data.")
+    if options.common_classes:
+        raise UserError("--common_classes compares images and a model; leave it out for a table of predictions.")
     table = read_predictions(options.predictions)
+    if options.split != "all":
+        kept = [place for place, split in enumerate(table.splits) if split_named(split) == options.split]
+        if not kept:
+            raise UserError(f"No row of {options.predictions} has the split {options.split}; leave out --split.")
+        table = table.take(kept)
     line = f"{count(len(table), 'prediction')} for {count(len(table.class_names), 'class', 'classes')}"
     print(f"Images:     {line} in {printable(str(options.predictions))}")
     context = Context(
         (f"{line} in {options.predictions}.",),
         str(options.predictions),
-        "all",
+        options.split,
         str(options.predictions),
         command,
         versions=library_versions(),
@@ -180,9 +191,13 @@ def write(options: argparse.Namespace, evaluated: list[Evaluated]) -> list[Path]
     page = render_page(first.analysis, first.context, options.output, others=further, explained=explained)
     suffix = default_suffix() if options.table is None else f".{options.table}"
     for name, metric in first.analysis.summary.metrics.items():
-        print(f"{name:<12}{metric.value:.4f}  ({metric.low:.4f} to {metric.high:.4f})")
+        print(f"{name:<12}{_metric(metric)}")
+    for other in further:
+        accuracy = _metric(other.analysis.summary.metrics["acc1"])
+        print(f"{printable(other.name)}: acc1 {accuracy}, {_difference(other)}")
+    check_folder(options.output, overwrite=options.overwrite)  # another run may have written a report meanwhile
     paths = write_report(options.output, [one.analysis for one in evaluated], record, page, suffix)
-    return paths if first.candidate is None else paths + _save_calibration(options, first.candidate, first.analysis)
+    return paths if first.candidate is None else paths + save_calibration(options, first.candidate, first.analysis)
 
 
 def check_explainable(options: argparse.Namespace) -> None:
@@ -211,48 +226,16 @@ def _explained(options: argparse.Namespace, first: Evaluated) -> list[Explained]
     return explain_images(first.candidate.task, first.analysis.table, wrong, options.method)
 
 
-def check_calibrated(options: argparse.Namespace) -> None:
-    """Refuse to save a calibration that cannot be, before anything is computed.
-
-    Args:
-        options: The options of ``evaluate``.
-
-    Raises:
-        UserError: If there is not exactly one checkpoint, or the file exists or is named differently by two options.
-    """
-    asked = [given for given in (options.save_temperature, options.save_thresholds) if given is not None]
-    if not asked:
-        return
-    if len(options.checkpoints) != 1:
-        raise UserError("--save_temperature and --save_thresholds store a calibration in a copy of one checkpoint.")
-    if len({*asked}) > 1:
-        raise UserError("--save_temperature and --save_thresholds name two files; a calibration is stored in one.")
-    target = _calibrated(options)
-    if target.exists() and not options.overwrite:
-        raise UserError(f"{target} already exists; add --overwrite to replace it, or name another file.")
+def _metric(metric: Metric) -> str:
+    if not math.isfinite(metric.value):
+        return "undefined"
+    has_interval = math.isfinite(metric.low)
+    return f"{metric.value:.4f}" + (f"  ({metric.low:.4f} to {metric.high:.4f})" if has_interval else "")
 
 
-def _calibrated(options: argparse.Namespace) -> Path:
-    given = options.save_temperature if options.save_temperature is not None else options.save_thresholds
-    named = Path(given).expanduser() if given else None
-    return named or options.output / f"{Path(options.checkpoints[0]).stem}_calibrated.ckpt"
-
-
-def _save_calibration(options: argparse.Namespace, candidate: Candidate, analysis: Analysis) -> list[Path]:
-    if options.save_temperature is None and options.save_thresholds is None:
-        return []
-    calibration = candidate.task.calibration
-    if options.save_thresholds is not None:
-        if not isinstance(analysis.details, MultiLabelDetails) or analysis.details.thresholds is None:
-            raise UserError("--save_thresholds needs a model whose images may have several labels, and two images.")
-        calibration = replace(calibration, thresholds=analysis.details.thresholds.values.tolist())
-    if options.save_temperature is not None:
-        if analysis.scaling is None:
-            raise UserError("--save_temperature needs two images or more to fit a temperature.")
-        calibration = calibration.scaled(analysis.scaling.temperature)
-    assert candidate.path is not None
-    save_calibrated(candidate.path, target := _calibrated(options), calibration)
-    return [target]
+def _difference(one: Compared) -> str:
+    found = one.comparison
+    return f"{found.difference:+.4f} ({found.low:+.4f} to {found.high:+.4f}), McNemar's p {found.p_value:.3g}"
 
 
 def _bootstrap(options: argparse.Namespace) -> Bootstrap:

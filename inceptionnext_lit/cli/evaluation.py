@@ -54,5 +54,8 @@ def print_metrics(model: LightningModule, metrics: Mapping[str, float], images: 
     has_average = getattr(model, "model_ema", None) is not None if getattr(model, "can_predict", False) else None
     if getattr(getattr(model, "execution", None), "test_time_flip", False):
         say("Each image is averaged with its mirror image, as in predict (model.execution.test_time_flip).")
+    calibration = getattr(model, "calibration", None)
+    if calibration is not None and not calibration.is_neutral:
+        say("The checkpoint's calibration, which predict and evaluate use, does not apply to these metrics.")
     for line in evaluation_lines(metrics, has_average=has_average, images=images):
         say(line)

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from inceptionnext_lit.data.checks import enumerate_names
+from inceptionnext_lit.data.checks import enumerate_names, twin_key
 from inceptionnext_lit.data.decode.image import image_suffixes
 from inceptionnext_lit.data.sources.fingerprint import Fingerprint
 from inceptionnext_lit.data.sources.image_root import ImageRoot
@@ -81,10 +81,13 @@ def evaluation_set(
     found = sorted({label for part in parts for label in root.source.labels(part) or ()})
     unknown = [name for name in found if name not in set(names)]
     if unknown and not common_classes:
+        alike = {twin_key(name): name for name in names}
+        pairs = [f"{name!r} looks like {alike[twin_key(name)]!r}" for name in unknown if twin_key(name) in alike]
+        hint = f" {enumerate_names(pairs, 3)}." if pairs else ""
         raise UserError(
             f"{root.folder} has labels that the model does not have: {enumerate_names(unknown)}. The model has "
-            f"{enumerate_names(names)}. Rename the labels, or add --common_classes to evaluate only the labels that "
-            "both have."
+            f"{enumerate_names(names)}.{hint} Rename the labels, or add --common_classes to evaluate only the labels "
+            "that both have."
         )
     rules = rules_of_run(run.settings, run.images, root)[1]
     chosen = _choose(root, parts, [*names, *unknown], split, rules)
@@ -150,7 +153,7 @@ def _choose(
     if "train" not in listed or source.labels("val") is not None:
         return listed
     if rules is None:  # images that the run has not seen, or nothing is known of a run
-        if split in ("all", "test") or (source.has_splits and split == "train"):
+        if split == "all" or (source.has_splits and split == "train"):
             return {(part if source.has_splits else ""): samples for part, samples in listed.items()}
         raise UserError(
             f"{root.folder} has no {split} split, and the checkpoint's run has not divided it. Leave out --split to "

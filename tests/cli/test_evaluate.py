@@ -13,7 +13,8 @@ from PIL import Image
 
 from inceptionnext_lit import load_classifier
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.reports.evaluation.predictions_file import read_predictions, write_predictions
+from inceptionnext_lit.reports.evaluation.predictions_file import write_predictions
+from inceptionnext_lit.reports.evaluation.reading import read_predictions
 from inceptionnext_lit.reports.evaluation.table import PredictionTable
 from tests.recipes import SMALL
 from tests.reports.evaluation.tables import multi_label, single_label
@@ -139,7 +140,8 @@ def test_unreadable_images_are_listed(
     (tmp_path / "new/bag/broken.jpg").write_bytes(b"no image")
     message = refused(cli, capsys, checkpoint, "--data.root", "new", *FAST)
     assert message == (
-        "1 image could not be evaluated and not counted; report.json lists all. Add --allow_unreadable to accept that."
+        "1 image could not be evaluated; the metrics are of the others, and report.json lists all. Add "
+        "--allow_unreadable to accept that."
     )
     found = report(tmp_path / "report")
     assert found["data"]["images"] == 12
@@ -298,12 +300,15 @@ def test_a_table_of_pandas(tmp_path: Path) -> None:
         ("path,prob_a,prob_b\nx.png,0.5,0.5\n", "t.csv has no column of true labels; name it true_label."),
         (
             "path,label,prob_a\nx.png,a,1\ny.png,b,0\n",
-            "t.csv has no probability for the label b; it needs a column prob_LABEL",
+            "t.csv has no column 'prob_b' with the probability of the label 'b'; did you mean prob_a?",
         ),
         ("path,label,prob_a,prob_b\nx.png,a,80,20\n", "Row 2 of t.csv has 80 in prob_a, which is not a probability"),
         ("path,label,prob_a,prob_b\nx.png,a,0.5,0.1\n", "The probabilities in row 2 of t.csv add up to 0.6, not 1;"),
         ("path,label,prob_a,prob_b\nx.png,a,high,0.1\n", "Row 2 of t.csv has 'high' in prob_a, which is not a number."),
         ("path,label,prob_a,prob_b\n", "t.csv has no rows."),
+        ("path,label,probability,top5,prob_a\nx.png,a,1,{},1\n", "t.csv is a table of predict, whose labels are pred"),
+        ("path,label,prob_a,prob_b\nx.png,a,1,0\nx.png,b,0,1\n", "Rows 2 and 3 of t.csv both name x.png;"),
+        ("path,label,Cat,dog\nx.png,cat,1,0\ny.png,dog,0,1\n", "t.csv has no column 'cat' with the probability of"),
     ],
 )
 def test_tables_that_are_not_predictions(
@@ -385,3 +390,44 @@ def test_mistakes_are_explained(
     capsys.readouterr()
     message = refused(cli, capsys, "--predictions", "x.csv", "--explain", 3, "--output", "x")
     assert message == "--explain needs a model; leave it out for a table of predictions."
+
+
+def test_true_labels_before_predictions(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("label,target,prob_a,prob_b\na,b,0.9,0.1\nb,b,0.2,0.8\n")
+    assert read_predictions(tmp_path / "t.csv").labels.tolist() == [1, 1]
+
+
+def test_rounded_probabilities_and_decimal_commas(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("path;true_label;prob_a;prob_b;prob_c\nx.png;a;0,33;0,33;0,33\n")
+    assert read_predictions(tmp_path / "t.csv").probabilities == pytest.approx(1 / 3)
+
+
+def test_a_part_of_a_table(cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = replace(single_label(40, 2), splits=["train"] * 30 + ["val"] * 10)
+    write_predictions(table, tmp_path / "t.csv")
+    cli("evaluate", "--predictions", "t.csv", "--split", "val", "--resamples", 100)
+    assert report(tmp_path / "report")["data"]["images"] == 10
+    message = refused(cli, capsys, "--predictions", "t.csv", "--split", "test", "--output", "x")
+    assert message == "No row of t.csv has the split test; leave out --split."
+    message = refused(cli, capsys, "--predictions", "t.csv", "--common_classes", "--output", "x")
+    assert message == "--common_classes compares images and a model; leave it out for a table of predictions."
+    message = refused(cli, capsys, "--predictions", "none.csv", "--output", "x")
+    assert message == "No table of predictions at none.csv; check the path."
+
+
+def test_few_images(
+    cli: Cli, checkpoint: Path, tmp_path: Path, make_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_folder(tmp_path / "new", {".": 4})
+    message = refused(cli, capsys, checkpoint, "--data.root", "new", "--save_temperature", *FAST)
+    assert message.startswith("The temperature was fitted on 6 images, and --save_temperature needs 50 or more;")
+    assert (tmp_path / "report/index.html").is_file()
+    assert not (tmp_path / "report/best_calibrated.ckpt").exists()
+    message = refused(cli, capsys, checkpoint, "--data.root", "new", "--split", "test", "--output", "x", *FAST)
+    assert message.startswith("new has no test split, and the checkpoint's run has not divided it.")
+    message = refused(cli, capsys, checkpoint, "--data.root", "new", "--resamples", 5, "--output", "x", code=2)
+    assert message == "--resamples: '5' is not a number of 100 or more."
+    cli("validate", "--ckpt_path", checkpoint, "--data.root", "new", "--data.num_workers", 0, "--output", "v.json")
+    # classes without images have no recall, also if they are predicted
+    recall = report(tmp_path / "report")["weights"]["ema"]["macro_acc"]["value"]
+    assert json.loads((tmp_path / "v.json").read_text())["val_ema/macro_acc"] == pytest.approx(recall)

@@ -26,6 +26,7 @@ examples:
 """
 _MOST_WORKERS = 8
 _BATCH_SIZE = 32
+_FEWEST_RESAMPLES = 100  # for 95% intervals
 _SHOWN = 3  # images that could not be evaluated
 
 
@@ -44,13 +45,8 @@ def run(words: list[str]) -> int:
     """
     options = _parse(words)
     import_heavy("inceptionnext_lit.cli.evaluating")
-    from inceptionnext_lit.cli.evaluating import (
-        check_calibrated,
-        check_explainable,
-        evaluate_models,
-        evaluate_table,
-        write,
-    )
+    from inceptionnext_lit.cli.calibrated_copy import check_calibrated
+    from inceptionnext_lit.cli.evaluating import check_explainable, evaluate_models, evaluate_table, write
     from inceptionnext_lit.cli.quiet import silence_library_chatter
     from inceptionnext_lit.reports.evaluation.writing import check_folder
 
@@ -76,8 +72,8 @@ def _say_unreadable(unreadable: list[tuple[str, str]], *, allowed: bool) -> int:
     if allowed:
         return 0
     print_error(
-        f"{count(len(unreadable), 'image')} could not be evaluated and not counted; report.json lists all. Add "
-        "--allow_unreadable to accept that."
+        f"{count(len(unreadable), 'image')} could not be evaluated; the metrics are of the others, and "
+        "report.json lists all. Add --allow_unreadable to accept that."
     )
     return 1
 
@@ -113,7 +109,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     methods = ("gradcam", "gradcam++", "integrated_gradients", "occlusion")
     add("--method", choices=methods, default="gradcam", help="of the heat maps (default: gradcam)")
     add("--table", choices=("csv", "parquet"), help="format of the predictions (default: parquet if available)")
-    add("--resamples", type=positive, default=1000, metavar="N", help="bootstrap samples (default: 1000)")
+    add("--resamples", type=_resamples, default=1000, metavar="N", help="bootstrap samples (default: 1000)")
     add("--seed", type=int, default=0, metavar="N", help="seed of bootstrap and halves (default: 0)")
     add("--data.batch_size", dest="batch_size", type=positive, default=_BATCH_SIZE, metavar="N", help="(default: 32)")
     workers = min(usable_cores(), _MOST_WORKERS)
@@ -142,3 +138,9 @@ def _parse(words: list[str]) -> argparse.Namespace:
         )
     add("--device", metavar="NAME", help="such as cpu or cuda:1 (default: a GPU if there is one)")
     return parser.parse_intermixed_args(words)
+
+
+def _resamples(text: str) -> int:
+    if not text.isdecimal() or int(text) < _FEWEST_RESAMPLES:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of {_FEWEST_RESAMPLES} or more")
+    return int(text)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,13 +59,34 @@ class Bootstrap:
             The ends of the M intervals, NaN where most resamples are undefined.
         """
         values = np.concatenate([statistic(weights) for weights in self.weights(images, groups)])
-        return self.ends(values)
+        return self.ends(values, images if groups is None else len(set(groups)))
 
-    def ends(self, values: Array) -> tuple[Array, Array]:
-        """Return the ends of the intervals of resampled values (R, M)."""
-        mostly = np.isfinite(values).mean(axis=0) > 0.5
+    def ends(self, values: Array, units: int) -> tuple[Array, Array]:
+        """Return the ends of the intervals of resampled values (R, M); NaN with fewer than two units to resample.
+
+        Args:
+            values: The values.
+            units: Number of images or groups that were resampled.
+        """
+        mostly = (np.isfinite(values).mean(axis=0) > 0.5) & (units > 1)
         low, high = np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
         if mostly.any():
             tail = 50 * (1 - self.level)
             low[mostly], high[mostly] = np.nanpercentile(values[:, mostly], [tail, 100 - tail], axis=0)
         return low, high
+
+
+def wilson(share: Array, images: Array, level: float = 0.95) -> tuple[Array, Array]:
+    """Return the ends of Wilson's intervals of shares (Wilson, 1927), which also hold for shares of 0 and 1.
+
+    Args:
+        share: The shares, of any shape; NaN where undefined.
+        images: Number of images of each.
+        level: Confidence level.
+    """
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        center = share + z**2 / (2 * images)
+        spread = z * np.sqrt(share * (1 - share) / images + z**2 / (4 * images**2))
+        low, high = (center - spread) / (1 + z**2 / images), (center + spread) / (1 + z**2 / images)
+    return np.clip(low, 0, 1), np.clip(high, 0, 1)

@@ -12,6 +12,7 @@ from inceptionnext_lit.wording import count, printable
 
 _CURVES = 6  # labels with a precision-recall curve
 _EPOCHS = 10
+_FEW = 100  # images to fit a temperature on
 
 
 def labels(analysis: Analysis) -> Section | None:
@@ -58,7 +59,7 @@ def labels(analysis: Analysis) -> Section | None:
 def calibration(analysis: Analysis) -> Section:
     """Return the reliability diagrams before and after temperature scaling."""
     scaling = analysis.scaling
-    sets = [("all images", analysis.calibration)]
+    sets = [("all images, as they are", analysis.calibration)]
     text = "Too few images to fit a temperature."
     if scaling is not None:
         apart = (
@@ -66,10 +67,16 @@ def calibration(analysis: Analysis) -> Section:
             if scaling.source == "half"
             else "measured on each fold with the temperature of the other folds"
         )
-        text = f"Temperature {scaling.temperature:.3f}, {apart}: above 1, the model is too confident."
-        sets += [("measured images, as they are", scaling.before), ("with the temperature", scaling.after)]
+        verdict = "too confident" if scaling.temperature > 1 else "not confident enough"
+        text = f"Temperature {scaling.temperature:.3f}, {apart}: the model is {verdict}."
+        if scaling.fitted_on < _FEW:
+            text += " That is few images; the temperature may be off."
+        sets += [
+            ("measured images without the temperature", scaling.before),
+            ("measured images with the temperature", scaling.after),
+        ]
     charts = [
-        {"svg": _reliability(found, name), "caption": f"Reliability of {name}: ECE {found.ece:.4f}"}
+        {"svg": _reliability(found, name), "caption": f"{name[0].upper()}{name[1:]}: ECE {found.ece:.4f}"}
         for name, found in (sets[:1] if scaling is None else sets[1:])
     ]
     rows = [[name, f"{of.ece:.4f}", f"{of.brier:.4f}", f"{of.log_loss:.4f}"] for name, of in sets]
@@ -118,13 +125,14 @@ def coverage(analysis: Analysis) -> Section | None:
 
 def curves(logged: dict[str, list[tuple[float, float]]]) -> tuple[list[Section], Section | None]:
     """Return charts of a run's losses and other metrics, and a table of the last epochs."""
+    logged = {name: [(epoch + 1, value) for epoch, value in points] for name, points in logged.items()}
     charts = []
     by_metric: dict[str, list[str]] = {}
     for name in logged:
         by_metric.setdefault(name.partition("/")[2], []).append(name)
     for metric, names in by_metric.items():
         lines = [Line(name, logged[name], "abcd"[place % 4]) for place, name in enumerate(names)]
-        svg = chart(*lines, title=f"{metric} by epoch", x_label="epoch", y_label=metric)
+        svg = chart(*lines, title=f"{metric} by epoch", x_label="epoch", y_label=metric, whole_x=True)
         charts.append({"svg": svg, "caption": f"{metric} by epoch"})
     epochs = sorted({x for points in logged.values() for x, _ in points})[-_EPOCHS:]
     values = {name: dict(points) for name, points in logged.items()}

@@ -49,6 +49,7 @@ def chart(
     y_label: str,
     x_range: tuple[float, float] | None = None,
     y_range: tuple[float, float] | None = None,
+    whole_x: bool = False,
 ) -> str:
     """Draw a chart as SVG.
 
@@ -59,9 +60,10 @@ def chart(
         y_label: Label of the y axis.
         x_range: Ends of the x axis; those of the points by default.
         y_range: Ends of the y axis; those of the points by default.
+        whole_x: Whether only whole numbers are marked on the x axis.
     """
     xs, ys = _values(content)
-    axes = _Axes(x_range or _padded(xs), y_range or _padded(ys))
+    axes = _Axes(x_range or _padded(xs), y_range or _padded(ys), whole_x=whole_x)
     parts = [
         f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">',
         f"<title>{escape(title)}</title>",
@@ -85,7 +87,7 @@ def chart(
 
 
 def _legend(lines: Sequence[Line]) -> list[str]:
-    if len(lines) < 2:
+    if not lines:
         return []
     items = [
         f'<li><svg viewBox="0 0 34 10" width="34" height="10" aria-hidden="true"><line class="{line.role}" x1="1" '
@@ -115,8 +117,8 @@ def _padded(values: Sequence[float]) -> tuple[float, float]:
 class _Axes:
     """Axes with ticks, and shapes in their coordinates."""
 
-    def __init__(self, x_range: tuple[float, float], y_range: tuple[float, float]) -> None:
-        self._x, self._y = x_range, y_range
+    def __init__(self, x_range: tuple[float, float], y_range: tuple[float, float], *, whole_x: bool = False) -> None:
+        self._x, self._y, self._whole_x = x_range, y_range, whole_x
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         """Return the position of a point in the drawing."""
@@ -128,7 +130,7 @@ class _Axes:
     def grid(self) -> list[str]:
         """Return grid lines with their numbers."""
         parts = []
-        for x in _ticks(*self._x):
+        for x in (tick for tick in _ticks(*self._x) if not self._whole_x or tick.is_integer()):
             left, bottom = self.place(x, self._y[0])
             parts.append(f'<line class="grid" x1="{left}" x2="{left}" y1="{_TOP}" y2="{bottom}"/>')
             parts.append(f'<text x="{left}" y="{bottom + 15}" text-anchor="middle">{x:g}</text>')

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inceptionnext_lit.reports.evaluation.bootstrap import Array, Bootstrap
+from inceptionnext_lit.reports.evaluation.bootstrap import Array, Bootstrap, wilson
 from inceptionnext_lit.reports.evaluation.ranking import Ranking
 from inceptionnext_lit.reports.evaluation.table import PredictionTable
 
@@ -152,7 +152,8 @@ def summarize(table: PredictionTable, bootstrap: Bootstrap) -> Summary:
             columns.append(area + weights @ influence / weights.sum(axis=1))
         sampled.append(np.stack(columns, axis=1))
         recalls.append(ratio(numbers[2], numbers[0]))
-    low, high = bootstrap.ends(np.concatenate(sampled))
+    units = count if table.groups is None else len(set(table.groups))
+    low, high = bootstrap.ends(np.concatenate(sampled), units)
     names = [*statistics, "auroc"]
     values = [*whole, area]
     metrics = {
@@ -160,7 +161,8 @@ def summarize(table: PredictionTable, bootstrap: Bootstrap) -> Summary:
         for i, (name, value) in enumerate(zip(names, values, strict=True))
     }
     order = ("acc1", "acc5", "macro_acc", "macro_f1", "weighted_f1", "log_loss", "auroc", "mcc")
-    per_class = class_metrics(counts(ones), areas, precisions, bootstrap.ends(np.concatenate(recalls)))
+    recall = None if table.groups is None else bootstrap.ends(np.concatenate(recalls), units)
+    per_class = class_metrics(counts(ones), areas, precisions, recall)
     return Summary({name: metrics[name] for name in order}, per_class, RESAMPLED if exact else LINEARIZED)
 
 
@@ -217,16 +219,19 @@ def mean_of_defined(values: Array) -> Array:
     return ratio(total, defined.sum(axis=0).astype(np.float64))
 
 
-def class_metrics(numbers: Numbers, areas: Array, precisions: Array, recall: tuple[Array, Array]) -> ClassMetrics:
+def class_metrics(
+    numbers: Numbers, areas: Array, precisions: Array, recall: tuple[Array, Array] | None
+) -> ClassMetrics:
     """Combine the metrics of classes.
 
     Args:
         numbers: Numbers of images with a class, predicted as it, and both, each (1, K).
         areas: Areas under the ROC curves, (K,).
         precisions: Average precisions, (K,).
-        recall: Ends of the recalls' intervals, each (K,).
+        recall: Ends of the recalls' intervals, each (K,); None for Wilson's.
     """
     true, predicted, both = (of_classes[0] for of_classes in numbers)
+    recall = recall or wilson(ratio(both, true), true)
     single = true < 2
     return ClassMetrics(
         support=true,

@@ -83,12 +83,15 @@ def summarize_labels(table: PredictionTable, bootstrap: Bootstrap) -> Summary:
     ones = np.ones((1, count))
     whole = statistics(ones)[0][0].tolist()
     sampled = [statistics(weights) for weights in bootstrap.weights(count, table.groups)]
-    low, high = bootstrap.ends(np.concatenate([values for values, _ in sampled]))
+    units = count if table.groups is None else len(set(table.groups))
+    low, high = bootstrap.ends(np.concatenate([values for values, _ in sampled]), units)
     names = ("mAP", "f1", "micro_f1", "auroc", "subset_acc", "log_loss")
     metrics = {name: Metric(whole[i], float(low[i]), float(high[i])) for i, name in enumerate(names)}
     areas = np.array([float(ranking.auroc(ones)[0]) for ranking in rankings])
     precisions = np.array([float(ranking.average_precision(ones)[0]) for ranking in rankings])
-    recall = bootstrap.ends(np.concatenate([recalls for _, recalls in sampled]))
+    recall = None
+    if table.groups is not None:
+        recall = bootstrap.ends(np.concatenate([recalls for _, recalls in sampled]), units)
     return Summary(metrics, class_metrics(numbers(ones), areas, precisions, recall), RESAMPLED)
 
 

@@ -23,7 +23,6 @@ from inceptionnext_lit.wording import count, printable
 _SIDE = 112  # pixels of a thumbnail
 _SHEET, _SHEET_EACH = 60, 3  # images in the contact sheet, at most, and of each class
 _WRONG, _UNSURE, _SUSPECTED, _COMPARED = 48, 16, 32, 12  # images in the other lists
-_UNREADABLE = 50
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,8 @@ def render_page(
     single = isinstance(analysis.details, SingleLabelDetails)
     content: dict[str, Any] = {
         "title": f"Evaluation of {printable(context.model.get('name') or context.source)}",
-        "data": _data(analysis, context),
-        "sheet": pictures.items(_sheet(analysis.table), _class_line),
+        "data": sections.data(analysis, context),
+        "sheet": [one for one in pictures.items(_sheet(analysis.table), _class_line) if one["picture"]],
         "metrics": sections.metrics(analysis),
         "comparisons": _comparisons(analysis, context, others, pictures),
         "curves": charts,
@@ -129,31 +128,8 @@ _CONTENTS = {
 def _contents(content: dict[str, Any]) -> list[tuple[str, str]]:
     ids = {"comparisons": "comparison", "label_errors": "label-errors"}
     there = [(ids.get(key, key), name) for key, name in _CONTENTS.items() if content[key]]
-    return [*there, ("cost", "Cost and how to repeat")]
-
-
-def _data(analysis: Analysis, context: Context) -> dict[str, Any]:
-    support = analysis.summary.classes.support
-    names = analysis.table.class_names
-    few, most = int(support.argmin()), int(support.argmax())
-    word = "label" if analysis.table.multi_label else "class"
-    images = count(int(support[few]), "image")
-    paragraph = f"{count(len(analysis.table), 'image')} evaluated, {images} of each {word}."
-    if support[few] < support[most]:
-        paragraph = (
-            f"{count(len(analysis.table), 'image')} evaluated. The {word} with the fewest images is "
-            f"{printable(names[few])} with {images}, the one with the most {printable(names[most])} with "
-            f"{int(support[most]):,}."
-        )
-    unreadable = [{"path": printable(path), "reason": reason} for path, reason in context.unreadable[:_UNREADABLE]]
-    left = len(context.unreadable) - len(unreadable)
-    text = f"Not counted, since they could not be evaluated: {count(len(context.unreadable), 'image')}"
-    return {
-        "description": [printable(line) for line in context.data],
-        "paragraph": paragraph,
-        "unreadable": unreadable,
-        "unreadable_text": f"{text}{f'; the first {_UNREADABLE}' if left else ''}:",
-    }
+    names = {"classes": content["words"]["classes"]}
+    return [*((key, names.get(key, name)) for key, name in there), ("cost", "Cost and how to repeat")]
 
 
 def _sheet(table: PredictionTable) -> list[int]:
@@ -186,6 +162,8 @@ def _label_errors(analysis: Analysis, pictures: "_Pictures") -> dict[str, Any] |
     found = analysis.details.label_errors
     names = analysis.table.class_names
     suggested = dict(zip(found.images.tolist(), found.suggested.tolist(), strict=True))
+    if not len(found.images):
+        return None
     text = (
         f"{count(len(found.images), 'label')} may be wrong, by confident learning (Northcutt et al., 2021): another "
         "class is more probable than it usually is for its own images. They are "

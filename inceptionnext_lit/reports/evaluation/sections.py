@@ -7,7 +7,7 @@ import numpy as np
 
 from inceptionnext_lit.reports.evaluation.analysis import Analysis, SingleLabelDetails
 from inceptionnext_lit.reports.evaluation.metrics import LINEARIZED, Metric, Summary
-from inceptionnext_lit.reports.evaluation.record import worst_first
+from inceptionnext_lit.reports.evaluation.record import Context, worst_first
 from inceptionnext_lit.wording import count, printable
 
 DASH = "–"
@@ -28,7 +28,40 @@ _NAMES = {
 _WEIGHTS = {"raw": "raw weights", "ema": "averaged weights", "": "predictions"}
 _PAIRS = 20
 _SLICES = 100
+_UNREADABLE = 50
 Section = dict[str, Any]
+
+
+def data(analysis: Analysis, context: Context) -> Section:
+    """Return the description of the images, and those that could not be evaluated."""
+    support = analysis.summary.classes.support
+    names = analysis.table.class_names
+    few, most = int(support.argmin()), int(support.argmax())
+    word = "label" if analysis.table.multi_label else "class"
+    images = count(int(support[few]), "image")
+    paragraph = f"{count(len(analysis.table), 'image')} evaluated, {images} of each {word}."
+    empty = int((support == 0).sum())
+    if support[few] < support[most]:
+        paragraph = (
+            f"{count(len(analysis.table), 'image')} evaluated. The {word} with the fewest images is "
+            f"{printable(names[few])} with {images}, the one with the most {printable(names[most])} with "
+            f"{int(support[most]):,}."
+        )
+    if 0 < empty < len(names):
+        paragraph = (
+            f"{count(len(analysis.table), 'image')} evaluated, most of {printable(names[most])} "
+            f"({int(support[most]):,}). Without images: {empty:,} of "
+            f"{count(len(names), word, 'labels' if word == 'label' else 'classes')}."
+        )
+    unreadable = [{"path": printable(path), "reason": reason} for path, reason in context.unreadable[:_UNREADABLE]]
+    left = len(context.unreadable) - len(unreadable)
+    text = f"Not counted, since they could not be evaluated: {count(len(context.unreadable), 'image')}"
+    return {
+        "description": [printable(line) for line in context.data],
+        "paragraph": paragraph,
+        "unreadable": unreadable,
+        "unreadable_text": f"{text}{f'; the first {_UNREADABLE}' if left else ''}:",
+    }
 
 
 def metrics(analysis: Analysis) -> Section:
@@ -46,6 +79,8 @@ def metrics(analysis: Analysis) -> Section:
     note += "."
     if len(sets) > 1:
         note += f" predict uses the {_WEIGHTS[analysis.weights]}; the rest of this page is about them."
+    if not analysis.table.multi_label:
+        note += " F1 also counts classes that were predicted without having images, as scikit-learn does."
     if few := int((analysis.summary.classes.support < 2).sum()):
         note += f" {count(few, 'class has', 'classes have')} fewer than two images, so intervals of means over classes "
         note += "are too narrow."
@@ -70,7 +105,8 @@ def classes(analysis: Analysis) -> Section:
         else:
             row.append(share(found.average_precision[k]))
         rows.append(row)
-    note = "Worst F1 first. The interval is the recall's."
+    note = "Worst F1 first. The interval is the recall's"
+    note += ", Wilson's." if table.groups is None else "."
     if (found.support < 2).any():
         note += " * fewer than two images: no interval."
     return {"caption": "Metrics of each class against the rest", "head": head, "rows": rows, "note": note}

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from inceptionnext_lit.reports.evaluation.bootstrap import Array, Bootstrap
+from inceptionnext_lit.reports.evaluation.bootstrap import Array, Bootstrap, wilson
 from inceptionnext_lit.reports.evaluation.table import PredictionTable
 
 _QUANTILES = 4
@@ -57,7 +57,7 @@ def slice_images(table: PredictionTable, correct: NDArray[np.float64], bootstrap
     for name, values in properties.items():
         texts = _quarters(values) if isinstance(values, np.ndarray) else list(values)
         names, of_image = np.unique(np.array(texts, dtype=str), return_inverse=True)
-        if 1 < len(names) <= _MOST_VALUES:
+        if 1 < len(names) <= min(_MOST_VALUES, max(len(table) // 2, 2)):
             found += _of_property(name, [str(one) for one in names], of_image, correct, table, bootstrap)
     return sorted(found, key=lambda one: (one.accuracy, one.column, one.value))
 
@@ -76,7 +76,9 @@ def _of_property(
         values = correct[members]
         groups = None if table.groups is None else [table.groups[i] for i in members.tolist()]
         low, high = (np.full(1, np.nan),) * 2
-        if len(members) > 1:
+        if len(members) > 1 and groups is None and np.isin(values, (0, 1)).all():
+            low, high = wilson(values.mean(keepdims=True), np.full(1, len(members)), bootstrap.level)
+        elif len(members) > 1:
             low, high = bootstrap.intervals(partial(_mean, values), len(members), groups)
         slices.append(Slice(column, name, len(members), float(values.mean()), float(low[0]), float(high[0])))
     return slices

@@ -32,7 +32,7 @@ class CountedAccuracy(MulticlassAccuracy):
 
     Args:
         num_classes: Number of classes K.
-        average: ``micro`` is over images, ``macro`` is the mean of the classes' recalls.
+        average: ``micro`` is over images, ``macro`` is the mean of the recalls of the classes that have images.
         top_k: Number of most probable classes among which the target must be; more than one only with ``micro``.
     """
 
@@ -48,16 +48,13 @@ class CountedAccuracy(MulticlassAccuracy):
         hits = (best == target[:, None]).any(dim=1)
         misses = counted & ~hits
         label = target.clamp(min=0)
-        for state, classes, found in (
-            (self.tp, label, hits),
-            (self.fn, label, misses),
-            (self.fp, best[:, 0], misses),  # a class without images that was predicted counts in macro
-        ):
+        # without false positives, macro leaves out classes without images, also if they were predicted
+        for state, found in ((self.tp, hits), (self.fn, misses)):
             of_state = cast(Tensor, state)
             if of_state.numel() == 1:
                 of_state += found.sum()
             else:
-                of_state.index_add_(0, classes, found.to(of_state.dtype))
+                of_state.index_add_(0, label, found.to(of_state.dtype))
 
 
 class MeanLoss(Metric):
