@@ -105,7 +105,7 @@ def test_a_class_that_the_command_line_names(
     path = changed(stored, tmp_path / "own.ckpt", _class_path="stranger.Task")
     words = ["--data.root", "sample", "--trainer.limit_val_batches", 1]
     cli("validate", "--model", "stranger.Task", "--ckpt_path", path, *words)
-    assert "\nval_ema  0." in capsys.readouterr().out
+    assert "\nval_ema      64  0." in capsys.readouterr().out
     assert ran.exists()
 
 
