@@ -18,7 +18,7 @@ from inceptionnext_lit.data.sources.split_names import split_named
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports.evaluation.analysis import Analysis, analyze
 from inceptionnext_lit.reports.evaluation.bootstrap import Bootstrap
-from inceptionnext_lit.reports.evaluation.comparison import compare
+from inceptionnext_lit.reports.evaluation.comparison import accuracy_name, compare
 from inceptionnext_lit.reports.evaluation.cost import library_versions, measure_cost
 from inceptionnext_lit.reports.evaluation.inference import predict_images
 from inceptionnext_lit.reports.evaluation.metrics import Metric
@@ -109,8 +109,8 @@ def evaluate_models(options: argparse.Namespace, command: str) -> list[Evaluated
                 f"{candidate.source} and {candidates[0].source} do not have the same classes and images, so they "
                 "cannot be compared; evaluate them one by one, or give --split all and --common_classes."
             )
-        for line in found.description if images is None else ():
-            print(f"Images:     {printable(line)}")
+        for line in found.description if images is None else found.description[1:]:
+            print(f"Images:     {printable(line if images is None else f'{candidate.source}: {line}')}")
         images = images or found
         evaluated.append(_evaluate_model(options, command, candidate, found, place))
     return _on_common_images(evaluated, _bootstrap(options))
@@ -182,10 +182,8 @@ def write(options: argparse.Namespace, evaluated: list[Evaluated]) -> list[Path]
     record: dict[str, Any] = as_plain(first.analysis, first.context)
     further: list[Compared] = []
     for one in others:
-        if first.analysis.table.multi_label:
-            raise UserError("Models with several labels per image cannot be compared yet; evaluate them one by one.")
         comparison = compare(first.analysis.table, one.analysis.table, _bootstrap(options))
-        further.append(Compared(one.context.source, one.analysis, comparison))
+        further.append(Compared(one.context.source, one.analysis, comparison, one.context.data[1:]))
         record.setdefault("comparisons", []).append(compared(one.analysis, one.context, comparison))
     explained = _explained(options, first) if options.explain else []
     page = render_page(first.analysis, first.context, options.output, others=further, explained=explained)
@@ -193,8 +191,9 @@ def write(options: argparse.Namespace, evaluated: list[Evaluated]) -> list[Path]
     for name, metric in first.analysis.summary.metrics.items():
         print(f"{name:<12}{_metric(metric)}")
     for other in further:
-        accuracy = _metric(other.analysis.summary.metrics["acc1"])
-        print(f"{printable(other.name)}: acc1 {accuracy}, {_difference(other)}")
+        name = accuracy_name(other.analysis.table)
+        accuracy = _metric(other.analysis.summary.metrics[name])
+        print(f"{printable(other.name)}: {name} {accuracy}, {_difference(other)}")
     check_folder(options.output, overwrite=options.overwrite)  # another run may have written a report meanwhile
     paths = write_report(options.output, [one.analysis for one in evaluated], record, page, suffix)
     return paths if first.candidate is None else paths + save_calibration(options, first.candidate, first.analysis)

@@ -105,8 +105,10 @@ def test_a_folder_that_the_run_has_divided(
     assert "Images:     6 images of 3 classes in" in capsys.readouterr().out
     run = tmp_path / "runs/quickstart/version_0"
     assert report(run / "report")["data"]["splits"] == {"val": 6}
-    cli("evaluate", run / "checkpoints/best.ckpt", "--data.root", "own", "--output", "all", *FAST)
+    best = run / "checkpoints/best.ckpt"
+    cli("evaluate", best, best.with_name("last.ckpt"), "--data.root", "own", "--output", "all", *FAST)
     printed = capsys.readouterr().out
+    assert f"{best.with_name('last.ckpt')}: The model was trained on 24 of these 30 images" in printed
     assert "30 images of 3 classes in own (24 train, 6 val)" in printed
     assert "The model was trained on 24 of these 30 images, so the metrics are too high; --split val" in printed
     assert {one["value"]: one["images"] for one in report(tmp_path / "all")["slices"] if one["column"] == "split"} == {
@@ -251,6 +253,10 @@ def test_several_labels_from_training_to_thresholds(
     assert torch.load("t.ckpt", weights_only=True)["calibration"]["thresholds"] == thresholds
     cli("evaluate", "t.ckpt", "--split", "val", "--output", "again", *FAST)
     again = pyarrow.parquet.read_table(tmp_path / "again/predictions.parquet").to_pylist()
+    cli("evaluate", best, "t.ckpt", "--split", "val", "--output", "both", *FAST)
+    [compared] = report(tmp_path / "both")["comparisons"]
+    first, second = (report(tmp_path / name)["metrics"]["subset_acc"]["value"] for name in ("report", "again"))
+    assert compared["subset_acc_difference"]["value"] == pytest.approx(second - first)
     names = list(found["thresholds"]["values"])
     for row in again:
         expected = [name for name, limit in zip(names, thresholds, strict=True) if row[f"prob_{name}"] >= limit]

@@ -22,6 +22,11 @@ CLASSES = ["cat", 'dog, "big"', "été", "label", "probability", "a|b"]  # two a
 SUFFIXES = [".csv", ".jsonl", ".json", ".parquet"]
 
 
+def slow_except(fast: str) -> list[Any]:
+    """The file formats, of which all but one are slow: they share their code from the rows on."""
+    return [pytest.param(suffix, marks=[pytest.mark.slow] * (suffix != fast)) for suffix in SUFFIXES]
+
+
 @pytest.fixture
 def photos(tmp_path: Path, sample: Path) -> list[str]:
     """Copy twelve images into a folder; return their paths as the command writes them."""
@@ -105,7 +110,7 @@ def test_the_default_is_unchanged(photos: list[str], checkpoint: Path, cli: Cli)
     assert Path("a.csv").read_bytes().splitlines()[0] == b"path,label,probability,top5"
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", slow_except(".parquet"))
 def test_killed_and_resumed(photos: list[str], checkpoint: Path, cli: Cli, suffix: str) -> None:
     options = ["--probabilities", "all", "--unsure_below", "0.6"]
     cli("predict", "photos", *words(checkpoint, f"whole{suffix}", *options))
@@ -129,7 +134,7 @@ def test_killed_and_resumed(photos: list[str], checkpoint: Path, cli: Cli, suffi
     assert not Path(f"{output}.partial.jsonl").exists()
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", slow_except(".csv"))
 def test_other_options_cannot_resume(
     photos: list[str], checkpoint: Path, cli: Cli, suffix: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,7 +180,7 @@ def test_a_leftover_of_another_choice_is_refused_or_replaced(
     assert not Path("o.json.partial.jsonl").exists()
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", slow_except(".json"))
 def test_other_classes_cannot_resume(
     photos: list[str], tmp_path: Path, cli: Cli, suffix: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -241,7 +246,7 @@ def test_unsure_images_are_marked(
     assert parquet.read_table("out.parquet")["unsure"].to_pylist() == expected
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", slow_except(".jsonl"))
 def test_unsure_images_of_a_resumed_output(
     photos: list[str], checkpoint: Path, cli: Cli, suffix: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

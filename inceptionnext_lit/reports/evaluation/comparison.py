@@ -16,7 +16,7 @@ class Comparison:
     """A classifier compared with the first one, on the same images.
 
     Attributes:
-        difference: Its accuracy minus the first one's.
+        difference: Its accuracy, ``acc1`` or ``subset_acc``, minus the first one's.
         low: Lower end of the paired bootstrap interval.
         high: Upper end of it.
         only_first: Indices of the images that only the first classifier gets right.
@@ -34,8 +34,8 @@ class Comparison:
 
 
 def compare(first: PredictionTable, second: PredictionTable, bootstrap: Bootstrap) -> Comparison:
-    """Compare single-label predictions for the same images in the same order."""
-    right = [table.ranks == 1 for table in (first, second)]
+    """Compare predictions for the same images in the same order; see :func:`is_right`."""
+    right = [is_right(table) for table in (first, second)]
     gain = right[1].astype(np.float64) - right[0]
     low, high = bootstrap.intervals(
         lambda weights: (weights @ gain / weights.sum(axis=1))[:, None], len(first), first.groups
@@ -49,6 +49,17 @@ def compare(first: PredictionTable, second: PredictionTable, bootstrap: Bootstra
         only_second,
         mcnemar(len(only_first), len(only_second)),
     )
+
+
+def is_right(table: PredictionTable) -> NDArray[np.bool_]:
+    """Return whether the most probable class of each image is right, or all labels if it may have several, (N,)."""
+    right: NDArray[np.bool_] = (table.present == table.labels).all(axis=1) if table.multi_label else table.ranks == 1
+    return right
+
+
+def accuracy_name(table: PredictionTable) -> str:
+    """Return the name of the metric that classifiers are compared by: ``acc1``, or ``subset_acc``."""
+    return "subset_acc" if table.multi_label else "acc1"
 
 
 def mcnemar(one: int, other: int) -> float:

@@ -33,11 +33,13 @@ class Compared:
         name: Its name.
         analysis: Its evaluation.
         comparison: How it compares with the first.
+        notes: What else is to be known about its images, in sentences.
     """
 
     name: str
     analysis: Analysis
     comparison: Comparison
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -205,17 +207,18 @@ def _comparisons(
         ):
 
             def lines(first: PredictionTable, index: int, second: PredictionTable = table) -> list[str]:
-                names = (int(first.predicted[index]), int(second.predicted[index]))
                 return [
-                    f"true: {printable(first.class_names[int(first.labels[index])])}",
-                    f"first: {printable(first.class_names[names[0]])}",
-                    f"this: {printable(first.class_names[names[1]])}",
+                    f"true: {_class_line(first, index)[0]}",
+                    f"first: {_predicted(first, index)}",
+                    f"this: {_predicted(second, index)}",
                 ]
 
             if len(found):
                 shown = found[:_COMPARED].tolist()
                 images.append({"title": printable(title), "pictures": pictures.items(shown, lines)})
-    return sections.comparison_rows(rows) | {"images": images}
+    found_rows = sections.comparison_rows(rows)
+    notes = [f"{printable(one.name)}: {printable(note)}" for one in others for note in one.notes]
+    return found_rows | {"note": " ".join([found_rows["note"], *notes]), "images": images}
 
 
 def _class_line(table: PredictionTable, index: int) -> list[str]:
@@ -224,14 +227,16 @@ def _class_line(table: PredictionTable, index: int) -> list[str]:
 
 
 def _prediction_lines(table: PredictionTable, index: int) -> list[str]:
-    names = table.class_names
     if table.multi_label:
-        present = np.flatnonzero(table.present[index]).tolist()
-        predicted = ", ".join(names[k] for k in present) or "no label"
-        return [f"true: {_class_line(table, index)[0]}", f"predicted: {printable(predicted)}"]
-    predicted = f"{printable(names[int(table.predicted[index])])} ({table.confidences[index]:.3f})"
+        return [f"true: {_class_line(table, index)[0]}", f"predicted: {_predicted(table, index)}"]
     own = table.probabilities[index, table.labels[index]]
-    return [f"true: {printable(names[int(table.labels[index])])} ({own:.3f})", f"predicted: {predicted}"]
+    predicted = f"{_predicted(table, index)} ({table.confidences[index]:.3f})"
+    return [f"true: {_class_line(table, index)[0]} ({own:.3f})", f"predicted: {predicted}"]
+
+
+def _predicted(table: PredictionTable, index: int) -> str:
+    chosen = np.flatnonzero(table.present[index]).tolist() if table.multi_label else [int(table.predicted[index])]
+    return printable(", ".join(table.class_names[k] for k in chosen) or "no label")
 
 
 class _Pictures:

@@ -9,7 +9,7 @@ import numpy as np
 
 from inceptionnext_lit.reports.evaluation.analysis import Analysis, MultiLabelDetails, SingleLabelDetails
 from inceptionnext_lit.reports.evaluation.calibration import Calibration, Scaling
-from inceptionnext_lit.reports.evaluation.comparison import Comparison
+from inceptionnext_lit.reports.evaluation.comparison import Comparison, accuracy_name
 from inceptionnext_lit.reports.evaluation.label_errors import METHOD
 from inceptionnext_lit.reports.evaluation.metrics import ClassMetrics, Summary, as_record, defined
 from inceptionnext_lit.reports.evaluation.multi_label import precision_recall
@@ -115,7 +115,7 @@ def compared(analysis: Analysis, context: Context, comparison: Comparison) -> di
     return {
         "model": {"source": context.source, "weights": analysis.weights or None} | dict(context.model),
         "metrics": _metrics(analysis.summary),
-        "acc1_difference": {
+        f"{accuracy_name(table)}_difference": {
             "value": comparison.difference,
             "low": defined(comparison.low),
             "high": defined(comparison.high),

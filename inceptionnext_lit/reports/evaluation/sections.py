@@ -192,15 +192,16 @@ def comparison_rows(rows: Sequence[tuple[str, Summary, Any]]) -> Section:
     Args:
         rows: Name, metrics and comparison of each model; None for the first.
     """
+    accuracy = next(iter({"acc1", "subset_acc"} & rows[0][1].metrics.keys()))
     cells = []
     for name, summary, comparison in rows:
-        own = [printable(name), _interval(summary.metrics["acc1"])]
+        own = [printable(name), _interval(summary.metrics[accuracy])]
         if comparison is None:
             cells.append([*own, DASH, DASH, DASH, DASH])
             continue
         change = f"{comparison.difference:+.4f} ({comparison.low:+.4f} to {comparison.high:+.4f})"
         counts = [f"{len(comparison.only_first):,}", f"{len(comparison.only_second):,}"]
         cells.append([*own, change, *counts, f"{comparison.p_value:.3g}"])
-    head = ["model", "top-1 accuracy", "difference", "only the first right", "only this one right", "McNemar's p"]
+    head = ["model", _NAMES[accuracy], "difference", "only the first right", "only this one right", "McNemar's p"]
     note = "Differences are paired: both models are evaluated on the same bootstrap samples."
     return {"head": head, "rows": cells, "note": note}
