@@ -98,6 +98,24 @@ def test_every_python_command_of_all_pages_in_order(tmp_path: Path, make_folder:
     assert last["hyper_parameters"]["data_spec"]["class_names"] == ["bag", "coat"]
 
 
+def check_output(words: list[str], output: str, place: Path) -> None:
+    """Check what a command has printed and written."""
+    written = place / words[words.index("--output") + 1] if "--output" in words else None
+    command = words[2] if words[1] == "cli.py" else ""
+    if command == "budget":
+        assert words[3] in output
+    elif command == "convert":
+        assert "inceptionnext_iso_nano" in output
+        assert (place / "best.safetensors").stat().st_size > 1e6
+    elif command == "evaluate" and written is not None:
+        assert "<h1>Evaluation of " in (written / "index.html").read_text(encoding="utf-8")
+    elif command == "fit":
+        assert "Checkpoint: runs/" in output
+    elif written is not None:
+        start = "{" if written.suffix == ".json" else "path,label,probability,top5"
+        assert written.read_text(encoding="utf-8").startswith(start)
+
+
 def run_in_order(commands: list[list[str]], place: Path) -> None:
     """Run commands, and check what they print and leave."""
     for words in commands:
@@ -111,15 +129,7 @@ def run_in_order(commands: list[list[str]], place: Path) -> None:
         if words[1].endswith("predict_from_checkpoint.py"):
             (place / "best.ckpt").symlink_to(place / "runs/quickstart/version_0/checkpoints/best.ckpt")
         output = start([*words, *extra], place)
-        if words[1:3] == ["cli.py", "budget"]:
-            assert words[3] in output
-        if words[1:3] == ["cli.py", "convert"]:
-            assert "inceptionnext_iso_nano" in output
-            assert (place / "best.safetensors").stat().st_size > 1e6
-        elif "--output" in words:
-            assert (place / words[words.index("--output") + 1]).read_text().startswith("path,label,probability,top5")
-        if words[1:3] == ["cli.py", "fit"]:
-            assert "Checkpoint: runs/" in output
+        check_output(words, output, place)
     last = torch.load(place / "runs/quickstart/version_0/checkpoints/last.ckpt", weights_only=True)
     assert last["hyper_parameters"]["name"] == "inceptionnext_iso_nano"
     assert last["epoch"] == 14  # the continued run
