@@ -21,7 +21,7 @@ def did_you_mean(
         cutoff: Minimum similarity, from 0 to 1.
         otherwise: What to return if no name is similar; by default all valid names are suggested.
     """
-    known = list(known)
+    known = list(dict.fromkeys(known))
     near = get_close_matches(word, known, n=most, cutoff=cutoff)
     if not near and otherwise is not None:
         return otherwise
