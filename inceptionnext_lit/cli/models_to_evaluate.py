@@ -1,7 +1,6 @@
 """The classifiers that ``evaluate`` compares: checkpoints, published weights, or tables of predictions."""
 
 import csv
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,8 +114,3 @@ def _by_epoch(rows: list[dict[str, str]]) -> dict[str, list[tuple[float, float]]
                     found.setdefault(name, []).append((float(row["epoch"]), value))
     order = sorted(found, key=lambda name: (_SHOWN.index(name.partition("/")[2]), name))
     return {name: found[name] for name in order[:_MOST_CURVES]}
-
-
-def same_file(one: str, other: str) -> bool:
-    """Return whether two paths name the same file."""
-    return os.path.realpath(one) == os.path.realpath(other)
