@@ -5,6 +5,9 @@ from typing import Final, Literal, NotRequired, TypedDict
 NOT_COUNTED: Final = -1
 """Label of an image that pads a rank's share of an evaluation set; metrics ignore it."""
 
+Size = tuple[int, int]
+"""Height and width, in pixels."""
+
 Interpolation = Literal["bicubic", "bilinear"]
 Exif = Literal["apply", "ignore"]
 CropMode = Literal["center", "squash", "border"]
@@ -35,7 +38,7 @@ class Preprocessing(TypedDict):
     exif: NotRequired[Exif]
 
 
-def height_and_width(preprocessing: Preprocessing) -> tuple[int, int]:
+def height_and_width(preprocessing: Preprocessing) -> Size:
     """Return the height and width of the model input in pixels."""
     size = preprocessing["image_size"]
     if isinstance(size, int):
@@ -48,3 +51,9 @@ def size_text(preprocessing: Preprocessing) -> str:
     """Return the input size for messages: ``224`` for a square, otherwise ``224×320``."""
     height, width = height_and_width(preprocessing)
     return str(height) if height == width else f"{height}×{width}"
+
+
+def in_pixels(size: Size) -> str:
+    """Return a size for messages: ``160 px`` for a square, otherwise ``160 × 320 px``."""
+    height, width = size
+    return f"{height} px" if height == width else f"{height} × {width} px"

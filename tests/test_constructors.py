@@ -10,6 +10,8 @@ import pytest
 import inceptionnext_lit
 
 MOST = 14
+FLAT = {"inceptionnext_lit.data.classification.ImageFolderDataModule": 16}
+"""More keys that users expect at the top level of a group, such as ``data.progressive_size``."""
 
 
 def public_classes() -> Iterator[type]:
@@ -33,11 +35,11 @@ CLASSES = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in public_classes
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_no_constructor_takes_too_many_arguments(name: str) -> None:
-    assert len(arguments(CLASSES[name])) <= MOST, arguments(CLASSES[name])
+    assert len(arguments(CLASSES[name])) <= FLAT.get(name, MOST), arguments(CLASSES[name])
 
 
 def test_the_classes_are_found() -> None:
     names = {name.rpartition(".")[2] for name in CLASSES}
     assert {"ImageFolderDataModule", "ClassificationTask", "BaseTask", "SplitRules", "Schedule", "Classifier"} <= names
-    assert len(arguments(CLASSES["inceptionnext_lit.data.classification.ImageFolderDataModule"])) == 14
+    assert len(arguments(CLASSES["inceptionnext_lit.data.classification.ImageFolderDataModule"])) == 15
     assert len(arguments(CLASSES["inceptionnext_lit.tasks.classification.task.ClassificationTask"])) == 14

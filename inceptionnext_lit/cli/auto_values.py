@@ -101,7 +101,7 @@ def fit_memory(model: LightningModule, data: Any, trainer: Trainer) -> None:
         trainer: The trainer of the run; the trial uses its device and precision.
     """
     wanted = data.batch_size
-    with _trial(trainer) as trial:
+    with _trial(trainer) as trial, _one_batch_a_step(data):
         found = Tuner(trial).scale_batch_size(
             _without_callbacks(model),
             datamodule=data,
@@ -189,6 +189,17 @@ def _trial(trainer: Trainer) -> Iterator[Trainer]:
             enable_model_summary=False,
             default_root_dir=folder,
         )
+
+
+@contextmanager
+def _one_batch_a_step(data: Any) -> Iterator[None]:
+    """Do not accumulate batches, nor train on smaller images than those of the evaluation."""
+    before = data.global_batch_size, data.sizes
+    data.global_batch_size, data.sizes = None, ()
+    try:
+        yield
+    finally:
+        data.global_batch_size, data.sizes = before
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The base class of data modules: batches, steps, sharding across ranks, and loaders."""
 
 from collections.abc import Callable, Mapping, Sized
+from dataclasses import dataclass
 from typing import Any, cast
 
 from lightning.pytorch import LightningDataModule
@@ -49,6 +50,7 @@ class BaseDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.global_batch_size = global_batch_size
         self.num_workers = default_workers() if num_workers is None else num_workers
+        self._plan: _StepPlan | None = None
 
     def describe(self, stage: str) -> list[str]:
         """Return lines that the command line prints about the data before a stage begins; none by default.
@@ -86,28 +88,58 @@ class BaseDataModule(LightningDataModule):
     @property
     def step_size(self) -> int:
         """Samples per optimizer step over all devices."""
-        accumulated = self.trainer.accumulate_grad_batches if self.trainer else 1
-        return self.global_batch_size or self.batch_size * self._share["replicas"] * accumulated
+        return self.global_batch_size or self.batch_size * self._share["replicas"] * self.accumulated
 
-    def _plan_steps(self) -> None:
-        """Set the trainer's gradient accumulation to match the global batch.
+    @property
+    def accumulated(self) -> int:
+        """Batches of ``batch_size`` per optimizer step and device."""
+        if self._plan is not None and self._plan.trainer is self.trainer:
+            return self._plan.accumulated
+        return self.trainer.accumulate_grad_batches if self.trainer else 1
+
+    def batches_at_once(self, epoch: int) -> int:
+        """Return how many of a step's accumulated batches the loader joins into one in an epoch; 1 by default."""
+        return 1
+
+    def training_batch_size(self, epoch: int) -> int:
+        """Return the samples per training batch and device in an epoch."""
+        return self.batch_size * self.batches_at_once(epoch)
+
+    def resume_at(self, epoch: int) -> None:
+        """Start training at an epoch; called before the first training loader is built.
+
+        Args:
+            epoch: Finished epochs of the resumed run.
+        """
+        self._plan_steps().first_epoch = epoch
+
+    @property
+    def _epoch(self) -> int:
+        """The epoch that the next training loader is for."""
+        now = self.trainer.current_epoch if self.trainer else 0
+        return max(now, self._plan_steps().first_epoch)
+
+    def _plan_steps(self) -> "_StepPlan":
+        """Set the trainer's gradient accumulation to match the global batch, once per trainer.
 
         Raises:
             UserError: If a step has more samples than the training set, or is not a multiple of a batch.
         """
-        accumulated = plan_accumulation(
-            images=len(cast(Sized, self.train_set)),
-            batch_size=self.batch_size,
-            devices=self._share["replicas"],
-            global_batch=self.global_batch_size,
-            asked=self.trainer.accumulate_grad_batches if self.trainer else 1,
-        )
-        if self.trainer:
-            self.trainer.accumulate_grad_batches = accumulated
+        if self._plan is None or self._plan.trainer is not self.trainer:
+            accumulated = plan_accumulation(
+                images=len(cast(Sized, self.train_set)),
+                batch_size=self.batch_size,
+                devices=self._share["replicas"],
+                global_batch=self.global_batch_size,
+                asked=self.trainer.accumulate_grad_batches if self.trainer else 1,
+            )
+            self._plan = _StepPlan(self.trainer, accumulated)
+            if self.trainer:
+                self.trainer.accumulate_grad_batches = accumulated
+        return self._plan
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return shuffled batches of the training set, without the samples of an incomplete last step."""
-        self._plan_steps()
         return self._training_loader(_Seeded(self.train_set, run_seed()), default_collate)
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -129,19 +161,36 @@ class BaseDataModule(LightningDataModule):
         self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any], **options: Any
     ) -> DataLoader[Any]:
         """Build the loader of a data set indexed by :class:`Draw`; ``options`` are the sampler's."""
+        at_once = self.batches_at_once(self._epoch)
+        if self.trainer:
+            self.trainer.accumulate_grad_batches = self.accumulated // at_once
         shuffle = not getattr(self.trainer, "overfit_batches", 0)  # overfitting repeats the same images
         options |= {"seed": run_seed(), "shuffle": shuffle, **self._share}
         sampler = TrainingSampler(len(cast(Sized, dataset)), self.step_size, **options)
-        return self._loader(dataset, collate, sampler)
+        return self._loader(dataset, collate, sampler, batch_size=self.batch_size * at_once)
 
     def _evaluation_loader(self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any]) -> DataLoader[Any]:
         sampler = EvaluationSampler(len(cast(Sized, dataset)), self.batch_size, **self._share)
         return self._loader(dataset, collate, sampler)
 
     def _loader(
-        self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any], sampler: Sampler[Any] | None = None
+        self,
+        dataset: Dataset[Any],
+        collate: Callable[[list[Any]], Any],
+        sampler: Sampler[Any] | None = None,
+        batch_size: int | None = None,
     ) -> DataLoader[Any]:
-        return build_loader(dataset, collate, sampler, batch_size=self.batch_size, num_workers=self.num_workers)
+        size = batch_size or self.batch_size
+        return build_loader(dataset, collate, sampler, batch_size=size, num_workers=self.num_workers)
+
+
+@dataclass
+class _StepPlan:
+    """How a trainer's optimizer steps are made up, and the first epoch that it trains."""
+
+    trainer: Any
+    accumulated: int
+    first_epoch: int = 0
 
 
 class _Seeded(Dataset[Any]):

@@ -16,6 +16,7 @@ from inceptionnext_lit.data.defaults import default_batch_size
 from inceptionnext_lit.data.describing import describe_evaluation, describe_junk, describe_rest, describe_training
 from inceptionnext_lit.data.device_input import DeviceInput
 from inceptionnext_lit.data.input_format import InputOptions, input_format
+from inceptionnext_lit.data.progressive import StagedTransform, check_sizes
 from inceptionnext_lit.data.sources.columns import ColumnNames
 from inceptionnext_lit.data.sources.fingerprint import Fingerprint
 from inceptionnext_lit.data.sources.image_root import ImageRoot
@@ -60,6 +61,9 @@ class ImageFolderDataModule(DeviceInput):
             meant; the trainer accumulates batches to match. ``None``: one batch per device, or
             ``trainer.accumulate_grad_batches`` batches.
         num_workers: Loader processes; ``None``: the cores available to this process, at most 8.
+        progressive_size: Sizes of the training images, each for an equal share of the epochs, such as
+            ``[128, 160, 192, 224]``; evaluation keeps ``image_size``. While the images are small, accumulated batches
+            are joined; the images per step do not change. One size, such as ``[160]``, is for all epochs.
         augmentation: Random augmentation in training: ``none``, ``light``, ``medium``, ``strong``, or single keys of
             :class:`Augmentation`.
         multi_label: Whether an image may have several labels, which requires a manifest.
@@ -87,6 +91,7 @@ class ImageFolderDataModule(DeviceInput):
         batch_size: int | Literal["auto"] = 64,
         global_batch_size: int | None = None,
         num_workers: int | None = None,
+        progressive_size: list[int | list[int]] | None = None,
         augmentation: Level | Augmentation = "light",
         multi_label: bool = False,
         class_names: list[str] | None = None,
@@ -115,6 +120,7 @@ class ImageFolderDataModule(DeviceInput):
         self.rules = split
         self.balance = balance
         self.bad_images = bad_images
+        self.sizes = check_sizes(progressive_size)
         self.skipped = BadImages(bad_images.max_skipped)
         self._derive_batch_size = batch_size == "auto"
         self._has_statistics = input.has_statistics
@@ -155,6 +161,7 @@ class ImageFolderDataModule(DeviceInput):
             "manifest": asdict(self.images.columns),
             "split": asdict(self.rules),
             "augmentation": asdict(self.augmentation),
+            **({"progressive_size": [list(size) for size in self.sizes]} if self.sizes else {}),
             "image_size": preprocessing.pop("image_size"),
             "input": preprocessing,
         }
@@ -233,7 +240,7 @@ class ImageFolderDataModule(DeviceInput):
             text = describe_evaluation(self.images.source, "test", self.test_set.samples)
         if stage != "fit" and not self._own and self._trained_on is not None:
             text += f" (the checkpoint was trained on {self._trained_on})"
-        return [f"Images:     {text}", *describe_rest(self.images.source)]
+        return [f"Images:     {text}", *self.describe_sizes(stage), *describe_rest(self.images.source)]
 
     def fingerprint(self) -> dict[str, Fingerprint]:
         """Return the fingerprints of the training and validation images; requires the stage ``fit`` to be set up."""
@@ -248,6 +255,9 @@ class ImageFolderDataModule(DeviceInput):
     def train_dataloader(self) -> DataLoader[Any]:
         """Return shuffled batches of the training split, without the images of an incomplete last step."""
         self.train_set.seed = run_seed()  # only now have all ranks agreed on it
+        if (progressive := self.progressive) is not None:
+            options = self.augmentation, self.preprocessing, self.bad_images.max_pixels
+            self.train_set.by_epoch = StagedTransform.of(progressive, *options)
         if self.bad_images.skips:
             self.skipped.begin(Path((self.trainer.log_dir if self.trainer else None) or "."))
         is_balanced = self.balance.sampler == "balanced"

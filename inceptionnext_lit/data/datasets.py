@@ -1,6 +1,6 @@
 """Data sets of image files, and the collation of their items into batches."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -53,6 +53,9 @@ class LabeledImages(Dataset[Item]):
             and repeat.
         skip: Records images that cannot be read; the next image in the list is then used instead. None makes them an
             error.
+
+    Attributes:
+        by_epoch: Returns the transform of an epoch, if it is not the same in all.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class LabeledImages(Dataset[Item]):
         self.weights = weights
         self.seed = seed
         self.skip = skip
+        self.by_epoch: Callable[[int], Transform] | None = None
 
     def __len__(self) -> int:
         """The number of images."""
@@ -99,13 +103,14 @@ class LabeledImages(Dataset[Item]):
 
     def _read(self, draw: Draw) -> tuple[int, Tensor]:
         """Return the index and pixels of the requested image, or of the next one that can be read."""
+        transform = self.transform if self.by_epoch is None else self.by_epoch(draw.epoch)
         for following in range(draw.image, draw.image + len(self.samples)):
             place = following % len(self.samples)
             path = self.samples.paths[place]
             if self.seed is not None:
                 seed_generators(self.seed, "augmentation", draw.epoch, draw.image, draw.repeat)
             try:
-                return place, self.transform.read(path)
+                return place, transform.read(path)
             except UserError as error:
                 if self.skip is None:
                     raise

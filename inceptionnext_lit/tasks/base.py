@@ -17,6 +17,7 @@ from inceptionnext_lit.training.callbacks.checkpoints import Mode
 from inceptionnext_lit.training.callbacks.curve import ExactCurve
 from inceptionnext_lit.training.callbacks.nan_guard import NanGuard
 from inceptionnext_lit.training.callbacks.plateau import StepOnPlateau
+from inceptionnext_lit.training.callbacks.progressive import ProgressiveImages
 from inceptionnext_lit.training.callbacks.resume import ExactResume
 from inceptionnext_lit.training.callbacks.same_data import SameData
 from inceptionnext_lit.training.callbacks.settings import RunRecord
@@ -31,7 +32,7 @@ from inceptionnext_lit.training.sharding import shard
 
 def run_callbacks() -> list[Callback]:
     """Return the callbacks of every training run: seeds, NaN guard, exact resumption, records of settings and data."""
-    return [SeedSteps(), NanGuard(), ExactResume(), ExactCurve(), RunRecord(), SameData()]
+    return [SeedSteps(), NanGuard(), ExactResume(), ExactCurve(), RunRecord(), SameData(), ProgressiveImages()]
 
 
 class BaseTask(Optimized):

@@ -40,7 +40,7 @@ class Marked(Data):
 
 def on(data: BaseDataModule, world_size: int = 1, rank: int = 0) -> BaseDataModule:
     data.trainer = SimpleNamespace(  # type: ignore[assignment]
-        world_size=world_size, global_rank=rank, accumulate_grad_batches=1, overfit_batches=0
+        world_size=world_size, global_rank=rank, accumulate_grad_batches=1, overfit_batches=0, current_epoch=0
     )
     return data
 

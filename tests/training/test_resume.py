@@ -94,6 +94,7 @@ def train(
     mix: Mix = MIX,
     schedule: Schedule | None = None,
     lr: float = 5e-3,
+    data: dict[str, Any] | None = None,
     **kwargs: Any,
 ) -> tuple[dict[str, Tensor], Trainer]:
     """Train with all randomness enabled, and return the final state, including averaged weights."""
@@ -103,20 +104,21 @@ def train(
         kwargs={"drop_rate": 0.2, "depth": 2}, loss=LossOptions(mix=mix), lr=lr,
         schedule=schedule or Schedule(warmup_epochs=0.5), ema_decay=0.9,
     )  # fmt: skip
-    data = ImageFolderDataModule(
+    images = ImageFolderDataModule(
         str(root),
         image_size=28,
         batch_size=batch_size,
         num_workers=workers,
         augmentation=AUGMENTATION,
         input=InputOptions(crop_pct=1.0),
+        **(data or {}),
     )
     settings = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     settings |= {"num_sanity_val_steps": 0, "default_root_dir": folder}
     settings["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
     trainer = Trainer(callbacks=list(callbacks), **(settings | kwargs))
     trainer.strategy.checkpoint_io = SafeCheckpointIO()
-    trainer.fit(task, data, ckpt_path=ckpt_path, weights_only=True)
+    trainer.fit(task, images, ckpt_path=ckpt_path, weights_only=True)
     return {key: value.clone() for key, value in task.state_dict().items()}, trainer
 
 
@@ -152,6 +154,7 @@ RUNS = {
             kwargs={"monitor": "val/loss", "patience": 0, "threshold": 1.0, "factor": 0.5},
         ),
     },
+    "images that grow": {"max_epochs": 3, "data": {"progressive_size": [12, 24, 28], "global_batch_size": 6}},
     "part of the epoch": {"max_epochs": 2, "limit_train_batches": 3, "accumulate_grad_batches": 2},
 }  # fmt: skip
 
@@ -162,7 +165,7 @@ def four_batches(make_folder: Callable[..., Path], tmp_path: Path) -> Path:
     return make_folder(tmp_path / "data", {"train": 4, "val": 2}, classes=("bag", "coat", "sandal"))
 
 
-SHORT = {"few steps", "part of the epoch"}
+SHORT = {"few steps", "images that grow", "part of the epoch"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in SHORT)) for name in RUNS])

@@ -86,7 +86,9 @@ class ExactResume(Callback):
         if KEY not in checkpoint:
             return
         stored = Position(**checkpoint[KEY])
-        now = _images_per_batch(trainer) or stored.images_per_batch
+        if hasattr(data := getattr(trainer, "datamodule", None), "resume_at"):
+            cast(Any, data).resume_at(stored.epoch)
+        now = _images_per_batch(trainer, stored.epoch) or stored.images_per_batch
         batches = stored.batches * stored.images_per_batch // now
         self._start = Position(stored.epoch, batches, now, stored.validated)
         self._gradients = checkpoint.get(GRADIENTS, {}) if now == stored.images_per_batch else {}
@@ -117,7 +119,7 @@ class ExactResume(Callback):
         if begun == finished:  # between two epochs, unless the last one was cut short by max_steps
             cut_short = 0 < batches < trainer.num_training_batches
             finished, batches = (finished - 1, batches) if cut_short else (finished, 0)
-        return Position(finished, batches, _images_per_batch(trainer) or 1, self._validated)
+        return Position(finished, batches, _images_per_batch(trainer, finished) or 1, self._validated)
 
 
 def set_loops(state: dict[str, Any], start: Position) -> None:
@@ -143,6 +145,9 @@ def set_loops(state: dict[str, Any], start: Position) -> None:
     validation["is_last_batch"] = False
 
 
-def _images_per_batch(trainer: Trainer) -> int | None:
-    size = getattr(getattr(trainer, "datamodule", None), "batch_size", None)
+def _images_per_batch(trainer: Trainer, epoch: int) -> int | None:
+    data = getattr(trainer, "datamodule", None)
+    if hasattr(data, "training_batch_size"):
+        return int(cast(Any, data).training_batch_size(epoch)) * trainer.world_size
+    size = getattr(data, "batch_size", None)
     return None if size is None else size * trainer.world_size

@@ -38,10 +38,13 @@ class RunRecord(Callback):
 
 def settings(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
     """Return the settings of a run as plain values under the command line's keys."""
-    data = getattr(trainer.datamodule, "settings", {}) if hasattr(trainer, "datamodule") else {}
+    data_module = getattr(trainer, "datamodule", None)
+    data = getattr(data_module, "settings", {})
     plain: dict[str, Any] = cast(Any, pl_module).plain_hparams() if hasattr(pl_module, "plain_hparams") else {}
     model = {key: value for key, value in plain.items() if key not in _NOT_SETTINGS}
     limits = {key: getattr(trainer, key) for key in _TRAINER}
+    # of a whole step: progressive image sizes join accumulated batches in some epochs
+    limits["accumulate_grad_batches"] = getattr(data_module, "accumulated", trainer.accumulate_grad_batches)
     return flatten({"seed_everything": run_seed(), "data": data, "model": model, "trainer": limits})
 
 

@@ -92,7 +92,9 @@ class RunSummary(Callback):
         self._estimated = True
         steps = trainer.estimated_stepping_batches - self._first_step
         if trainer.is_global_zero and steps >= 2 * _ESTIMATE_AFTER and math.isfinite(steps):
-            duration = format_seconds(self._clock.seconds / done * steps)
+            progressive = getattr(getattr(trainer, "datamodule", None), "progressive", None)
+            growth = 1.0 if progressive is None else progressive.cost_of_rest(trainer.current_epoch)
+            duration = format_seconds(self._clock.seconds / done * steps * growth)
             speed = f"{self._clock.images_per_s:.0f} img/s"
             self._out.print(f"Estimate:   {duration} for {count(int(steps), 'step')} at {speed}")
             self._print_verdict(trainer)
