@@ -14,7 +14,7 @@ from tests.recipes import REPO
 OVERLAYS = sorted((REPO / "configs/trainer").glob("*.yaml"))
 RECIPES = sorted(set((REPO / "configs").rglob("*.yaml")) - set(OVERLAYS))
 FAST = {"quickstart", "atto", "tiny", "lp_ft"}
-PRETRAINING = [path for path in RECIPES if path.parent.name == "configs" and path.stem != "quickstart"]
+PRETRAINING = [path for path in RECIPES if path.parent.name in ("configs", "recipes") and path.stem != "quickstart"]
 SLURM = {
     "SLURM_NTASKS": "2",
     "SLURM_NTASKS_PER_NODE": "2",

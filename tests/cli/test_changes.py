@@ -65,6 +65,7 @@ EFFECTS: list[tuple[str, object, Callable[[], Any], Any]] = [
     ("data.balance.sampler", "balanced", lambda: len(Seen.trainer.train_dataloader.sampler.balanced), 3),
     ("data.balance.class_weights", "auto", lambda: Seen.trainer.datamodule.balance.class_weights, "auto"),
     ("data.global_batch_size", 30, lambda: Seen.trainer.datamodule.step_size, 30),
+    ("data.progressive_size", "[14, 28]", lambda: Seen.trainer.datamodule.sizes, ((14, 14), (28, 28))),
     ("data.num_workers", 1, lambda: Seen.trainer.train_dataloader.num_workers, 1),
     ("data.split.per_class", 10, lambda: Seen.trainer.datamodule.rules.per_class, 10),
     ("data.bad_images.action", "skip", lambda: Seen.trainer.datamodule.bad_images.skips, True),
