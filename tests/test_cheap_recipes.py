@@ -74,11 +74,10 @@ def test_progressive_recipe_is_tiny_with_growing_images() -> None:
 @pytest.mark.parametrize("stem", PARENTS)
 def test_header_matches_the_batch_sizes(stem: str) -> None:
     data = read(f"recipes/{stem}")["data"]
-    found = re.search(
-        r"Batch: (\d+) images per step \(data\.global_batch_size\) = (\d) devices? × (\d+) \(data\.batch_size\) × (\d+)",
-        header(stem),
-    )
+    start = r"Batch: (\d+) images per step \(data\.global_batch_size\) = "
+    batch = start + r"(\d) devices? × (\d+) \(data\.batch_size\) × (\d+)"
+    found = re.search(batch, header(stem))
     assert found is not None
-    total, devices, batch, accumulated = map(int, found.groups())
-    assert (total, batch) == (data["global_batch_size"], data["batch_size"])
-    assert devices * batch * accumulated == total
+    total, devices, size, accumulated = map(int, found.groups())
+    assert (total, size) == (data["global_batch_size"], data["batch_size"])
+    assert devices * size * accumulated == total
