@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from itertools import pairwise
 
@@ -39,8 +40,8 @@ class Slice:
 def slice_images(table: PredictionTable, correct: NDArray[np.float64], bootstrap: Bootstrap) -> list[Slice]:
     """Return the accuracy by split, group and every other property, worst first.
 
-    Numbers are divided into quarters. A property that all images share, or a text with more than 50 values, is left
-    out.
+    Numbers are divided into quarters, and dates in ISO form with more than 50 values into months, or years. A property
+    that all images share, or another text with more than 50 values, is left out.
 
     Args:
         table: The predictions.
@@ -55,7 +56,7 @@ def slice_images(table: PredictionTable, correct: NDArray[np.float64], bootstrap
         properties["group"] = table.groups
     found: list[Slice] = []
     for name, values in properties.items():
-        texts = _quarters(values) if isinstance(values, np.ndarray) else list(values)
+        texts = _quarters(values) if isinstance(values, np.ndarray) else _periods(list(values))
         names, of_image = np.unique(np.array(texts, dtype=str), return_inverse=True)
         if 1 < len(names) <= min(_MOST_VALUES, max(len(table) // 2, 2)):
             found += _of_property(name, [str(one) for one in names], of_image, correct, table, bootstrap)
@@ -87,6 +88,20 @@ def _of_property(
 def _mean(values: Array, weights: Array) -> Array:
     means: Array = (weights @ values / weights.sum(axis=1))[:, None]
     return means
+
+
+def _periods(texts: list[str]) -> list[str]:
+    """Return the month or the year of each text if they are many dates in ISO form; otherwise the texts."""
+    if len(set(texts)) <= _MOST_VALUES:
+        return texts
+    try:
+        dates = {text: datetime.fromisoformat(text.strip()) for text in set(texts) if text.strip()}
+    except ValueError:
+        return texts
+    months = {text: f"{date:%Y-%m}" for text, date in dates.items()}
+    years = {text: f"{date:%Y}" for text, date in dates.items()}
+    named = months if len(set(months.values())) <= _MOST_VALUES else years
+    return [named.get(text, "unknown") for text in texts]
 
 
 def _quarters(values: NDArray[np.float64]) -> list[str]:

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
@@ -152,6 +153,24 @@ def test_slices_are_worst_first_and_have_intervals() -> None:
     assert sum(one.images for one in quarters) == 299
     assert len(quarters) == 4
     assert all(one.low <= one.accuracy <= one.high for one in quarters)
+
+
+@pytest.mark.parametrize(
+    ("form", "step", "expected"),
+    [
+        ("%Y-%m-%d", 1, {"2024-01": 31, "2024-02": 29, "2024-03": 31, "2024-04": 30, "2024-05": 31, "2024-06": 28}),
+        ("%Y-%m-%dT%H:%M:%S", 40, {str(year): 9 for year in range(2024, 2044)}),
+        ("%d.%m.%Y", 1, {}),  # which may be the day or the month
+    ],
+)
+def test_many_dates_are_months_or_years(form: str, step: int, expected: dict[str, int]) -> None:
+    table = single_label(180, 3)
+    dates = [f"{datetime(2024, 1, 1) + timedelta(days=step * day):{form}}" for day in range(180)]
+    found = {one.value: one.images for one in slice_images(replace(table, columns={"taken": dates}), table.ranks, FEW)}
+    assert found.keys() == expected.keys()
+    assert sum(found.values()) == (180 if expected else 0)
+    if step == 1:
+        assert found == expected
 
 
 def test_a_comparison_is_paired() -> None:
