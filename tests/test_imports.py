@@ -40,12 +40,13 @@ ALLOWED = {
     "models": set(),
     "data": set(),
     "doctor": {"data"},
+    "prepare": {"data"},
     "training": set(),
     "tasks": {"models", "training"},
     "predict": {"data", "models", "tasks", "training"},
     "export": {"models", "tasks", "training"},
     "reports": {"data", "models", "tasks", "training"},
-    "cli": {"data", "doctor", "export", "models", "predict", "reports", "tasks", "training"},
+    "cli": {"data", "doctor", "export", "models", "predict", "prepare", "reports", "tasks", "training"},
 }
 # what every package may import
 FREE = {

@@ -78,6 +78,7 @@ for _name, _meaning in {
     "benchmark": "images per second of models in training or inference, compared",
     "budget": "parameters, MACs and activations of any model, or of the paper's tables",
     "convert": "save a checkpoint's weights as a .safetensors file with the published names",
+    "prepare": "turn a public data set, such as CIFAR-100 or ImageNet, into a folder or manifest to train on",
     "doctor": "find problems in a folder of images before you train on it",
     "recipes": "list the recipes that ship with the toolkit, for --config",
 }.items():

@@ -1,0 +1,47 @@
+"""Folders that ``prepare`` has written: their record says what to read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from inceptionnext_lit.errors import UserError
+
+FILE = "dataset.json"
+FORMAT = "inceptionnext_lit/dataset"  # marks our files; other tools also write files of this name
+MANIFEST = "manifest.csv"
+
+
+def read_fields(folder: Path) -> dict[str, Any] | None:
+    """Return the fields of a folder's record; None if ``prepare`` has not written the folder, or not finished.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        UserError: If the file cannot be read.
+    """
+    path = folder / FILE
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError:  # another program's file
+        return None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}. Check that it may be read.") from error
+    return fields if isinstance(fields, dict) and fields.get("format") == FORMAT else None
+
+
+def prepared_root(root: Path) -> Path:
+    """Return what to read for a data folder: the manifest in it if ``prepare`` has written one, or else the folder.
+
+    Args:
+        root: A data folder or a manifest.
+    """
+    fields = read_fields(root)
+    return root / MANIFEST if fields is not None and fields.get("root") == MANIFEST else root
+
+
+def is_prepared_manifest(path: Path) -> bool:
+    """Return whether ``prepare`` has written a manifest, whose labels are exact: ``NA`` is Namibia."""
+    return path.name == MANIFEST and prepared_root(path.parent) == path

@@ -1,0 +1,1 @@
+"""Turn public data sets into folders and manifests that all commands read."""
