@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inceptionnext_lit.data.public import PublicDataset, find_dataset
+from inceptionnext_lit.data.sources.embedded import cache_folder
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.machine import usable_cores
+from inceptionnext_lit.prepare.huggingface import PREFIX, prepare_huggingface
 from inceptionnext_lit.prepare.imagenet import Mode, prepare_imagenet
 from inceptionnext_lit.prepare.record import DatasetRecord, read_record, write_record
+from inceptionnext_lit.prepare.torchvision_sets import prepare_torchvision
 from inceptionnext_lit.prepare.workspace import claimed
 
 Tell = Callable[[str], object]
@@ -41,33 +44,77 @@ class Choices:
         return self.num_workers or min(usable_cores(), 8)
 
 
-def prepare_dataset(name: str, output: Path, choices: Choices, tell: Tell = lambda line: None) -> DatasetRecord:
+def prepare_dataset(
+    name: str,
+    output: Path,
+    choices: Choices,
+    tell: Tell = lambda line: None,
+    wait: Callable[[], object] | None = None,
+) -> DatasetRecord:
     """Prepare a data set in a folder; if it is complete already, only return its record.
 
     Args:
-        name: A data set of :data:`inceptionnext_lit.data.public.DATASETS`.
+        name: A data set of :data:`inceptionnext_lit.data.public.DATASETS`, or ``hf:OWNER/NAME``.
         output: The folder.
         choices: How to prepare it.
         tell: Called with lines on the progress.
+        wait: Called before waiting for another process that works in the folder; None to raise instead.
 
     Raises:
         UserError: If there is no such data set, or it cannot be prepared.
     """
-    row = find_dataset(name)
+    row = None if name.startswith(PREFIX) else find_dataset(name)
+    name = name if row is None else row.name
+    _check_choices(name, row, choices)
     try:
-        with claimed(output, row.name, choices.source, overwrite=choices.overwrite):
+        with claimed(output, name, choices.source, overwrite=choices.overwrite, wait=wait):
             if (done := read_record(output)) is not None:
                 tell(f"{output} is complete; --overwrite prepares it again.")
                 return done
-            record = _prepare(row, output, choices)
+            if row is None:
+                record = prepare_huggingface(name, choices.source, output, choices.label_column, tell)
+            else:
+                record = _prepare(row, output, choices, tell)
             write_record(output, record)
             return record
     except OSError as error:
         raise _explained(error, output) from error
 
 
-def _prepare(row: PublicDataset, output: Path, choices: Choices) -> DatasetRecord:
-    return prepare_imagenet(row.name, choices.source, output, choices.mode or "link", choices.subset, choices.workers)
+def cached(name: str, num_workers: int | None = None) -> Path:
+    """Return the prepared copy of a data set under the cache folder, which is prepared on first use.
+
+    Several processes may call this at once: the others wait for the first.
+
+    Args:
+        name: A data set of :data:`inceptionnext_lit.data.public.DATASETS`, or ``hf:OWNER/NAME``.
+        num_workers: Number of processes that write images; by default one for each core, at most 8.
+
+    Raises:
+        UserError: If there is no such data set, or it cannot be prepared.
+    """
+    name = name if name.startswith(PREFIX) else find_dataset(name).name
+    output = cache_folder() / "datasets" / name.replace("/", "--").replace(":", "-")
+    if read_record(output) is None:
+        prepare_dataset(name, output, Choices(num_workers=num_workers), wait=lambda: None)
+    return output
+
+
+def _check_choices(name: str, row: PublicDataset | None, choices: Choices) -> None:
+    if row is not None and choices.label_column is not None:
+        raise UserError(f"--label_column is for hf:OWNER/NAME only; leave it out for {name}.")
+    if row is None or row.loader != "imagenet":
+        for key in ("mode", "subset"):
+            if getattr(choices, key) is not None:
+                raise UserError(f"--{key} is for ImageNet only; leave it out for {name}.")
+
+
+def _prepare(row: PublicDataset, output: Path, choices: Choices, tell: Tell) -> DatasetRecord:
+    if row.loader == "imagenet":
+        return prepare_imagenet(
+            row.name, choices.source, output, choices.mode or "link", choices.subset, choices.workers
+        )
+    return prepare_torchvision(row, choices.source, output, choices.workers, tell)
 
 
 def _explained(error: OSError, output: Path) -> UserError:

@@ -50,7 +50,12 @@ def claimed(
         if read_state(output) is None:
             with replacing(output / STATE) as partial:
                 partial.write_text(json.dumps({"name": name}) + "\n", encoding="utf-8")
-        yield
+        try:
+            yield
+        except UserError:
+            if set(os.listdir(output)) <= {STATE, LOCK}:  # nothing to continue
+                (output / STATE).unlink(missing_ok=True)
+            raise
 
 
 def read_state(output: Path) -> str | None:

@@ -38,7 +38,12 @@ def whole_numbers(cells: list[Cell]) -> list[Cell]:
 
 
 def parse_labels(
-    path: Path, rows: Sequence[int], cells: list[Cell], multi_label: bool | None, may_be_single: bool = False
+    path: Path,
+    rows: Sequence[int],
+    cells: list[Cell],
+    multi_label: bool | None,
+    may_be_single: bool = False,
+    is_exact: bool = False,
 ) -> list[tuple[str, ...]]:
     """Parse the labels in each cell.
 
@@ -48,11 +53,14 @@ def parse_labels(
         cells: A column.
         multi_label: Whether a cell may have several labels; None to detect it.
         may_be_single: Whether all cells of a multi-label manifest may have one label each.
+        is_exact: Whether labels mean what they say, so that ``NA`` is a label, and only ``|`` separates labels.
 
     Raises:
         UserError: If a cell is empty, has several labels in a single-label manifest, or if no cell has several in a
             multi-label one.
     """
+    if is_exact:
+        return _exact_labels(path, rows, cells, multi_label)
     of_cell = _labels_of_cells(path, rows, cells, multi_label, may_be_single)
     return [of_cell[cell] for cell in cells]
 
@@ -125,10 +133,7 @@ def _labels_of_cells(
             "several labels in a cell with |."
         )
     if are_several and multi_label is False:
-        raise UserError(
-            f"Row {rows[cells.index(most)]} of {path} has several labels ({', '.join(parts[most])}), but the task "
-            "expects one per image; set --data.multi_label true."
-        )
+        raise UserError(_too_many(path, rows[cells.index(most)], parts[most]))
     if not (multi_label or are_several):
         parts = {cell: (text_of(cell).strip(),) for cell in distinct}
     for cell, labels in parts.items():
@@ -137,6 +142,25 @@ def _labels_of_cells(
             row = rows[cells.index(cell)]
             raise UserError(f"Row {row} of {path} has no label{written}; fill it in, or remove the row.")
     return parts
+
+
+def _exact_labels(
+    path: Path, rows: Sequence[int], cells: list[Cell], multi_label: bool | None
+) -> list[tuple[str, ...]]:
+    of_cell = {
+        cell: tuple(("|".join(cell) if isinstance(cell, tuple) else cell).split("|")) for cell in dict.fromkeys(cells)
+    }
+    for cell, labels in of_cell.items():
+        if multi_label is False and len(labels) > 1:
+            raise UserError(_too_many(path, rows[cells.index(cell)], labels))
+    return [of_cell[cell] for cell in cells]
+
+
+def _too_many(path: Path, row: int, labels: Sequence[str]) -> str:
+    return (
+        f"Row {row} of {path} has several labels ({', '.join(labels)}), but the task expects one per image; set "
+        "--data.multi_label true."
+    )
 
 
 def _several(cell: Cell, separators: str) -> bool:

@@ -10,6 +10,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from inceptionnext_lit.data.sources.prepared import prepared_root
 from inceptionnext_lit.errors import UserError
 
 ARCHIVE = Path(__file__).parents[1] / "fashion_mnist_sample.zip"
@@ -20,13 +21,15 @@ SAMPLE = "sample"
 def data_folder(name: str) -> Path:
     """Return the folder or manifest of a given name; ``sample`` stands for the embedded images.
 
+    A folder that ``prepare`` has written may stand for the manifest in it.
+
     Args:
         name: A path; write ``./sample`` for a folder called sample.
 
     Raises:
         UserError: If they cannot be unpacked.
     """
-    return unpack_sample() if name == SAMPLE else Path(name).expanduser()
+    return unpack_sample() if name == SAMPLE else prepared_root(Path(name).expanduser())
 
 
 def unpack_sample(cache_dir: str | Path | None = None, archive: Path = ARCHIVE) -> Path:
@@ -46,7 +49,7 @@ def unpack_sample(cache_dir: str | Path | None = None, archive: Path = ARCHIVE) 
     Raises:
         UserError: If the cache folder cannot be written.
     """
-    cache = _cache_folder(cache_dir)
+    cache = cache_folder(cache_dir)
     version = hashlib.sha256(archive.read_bytes()).hexdigest()[:12]
     target = cache / f"{archive.stem}-{version}"
     if target.is_dir():
@@ -74,7 +77,12 @@ def _publish(content: Path, target: Path) -> None:
             raise
 
 
-def _cache_folder(cache_dir: str | Path | None) -> Path:
+def cache_folder(cache_dir: str | Path | None = None) -> Path:
+    """Return the folder for what is unpacked or prepared once: the given one, the variable's, or the user's.
+
+    Args:
+        cache_dir: The folder, if given.
+    """
     if cache_dir is not None:
         return Path(cache_dir).expanduser()
     if named := os.environ.get(CACHE_VARIABLE):

@@ -14,6 +14,7 @@ from inceptionnext_lit.data.sources.columns import ColumnNames
 from inceptionnext_lit.data.sources.embedded import SAMPLE, data_folder, unpack_sample
 from inceptionnext_lit.data.sources.fingerprint import Fingerprint, fingerprint
 from inceptionnext_lit.data.sources.inputs import resolve_inputs
+from inceptionnext_lit.data.sources.prepared import prepared_root
 from inceptionnext_lit.data.sources.sample_table import Samples
 from inceptionnext_lit.data.sources.splits import Source, open_source
 from inceptionnext_lit.errors import UserError
@@ -99,6 +100,6 @@ class ImageRoot:
             UserError: If a name does not match any image.
         """
         inputs = self.named if isinstance(self.named, list) else [str(self.folder)]
-        named = [str(unpack_sample()) if name == SAMPLE else name for name in inputs]
+        named = [str(unpack_sample()) if name == SAMPLE else str(prepared_root(Path(name))) for name in inputs]
         suffixes = image_suffixes(self.in_chans)
         return resolve_inputs(named, suffixes, self.columns, note=rank_zero_info, ignored=self.ignored)

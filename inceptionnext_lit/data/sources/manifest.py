@@ -27,6 +27,7 @@ from inceptionnext_lit.data.sources.columns import (
 )
 from inceptionnext_lit.data.sources.files import IMAGE_SUFFIXES
 from inceptionnext_lit.data.sources.locating import Locator
+from inceptionnext_lit.data.sources.prepared import is_prepared_manifest
 from inceptionnext_lit.data.sources.split_names import SPLIT_NAMES, SplitName, split_named
 from inceptionnext_lit.data.tables import Cell, Table, open_table
 from inceptionnext_lit.errors import UserError
@@ -129,7 +130,9 @@ def read_manifest(
     del cells, of_candidate
 
     locator = Locator(path, suffixes)
-    labels = parse_labels(path, rows, whole_numbers(of_role.pop("label")), multi_label, may_be_single)
+    label_cells, is_exact = of_role.pop("label"), is_prepared_manifest(path)
+    label_cells = label_cells if is_exact else whole_numbers(label_cells)
+    labels = parse_labels(path, rows, label_cells, multi_label, may_be_single, is_exact)
     paths = _paths(path, rows, whole_numbers(of_role.pop("path")), labels, locator)
     splits = parse_splits(path, rows, of_role["split"]) if "split" in roles else None
     if splits is not None:

@@ -1,0 +1,105 @@
+"""Unpack archives; an interrupted unpacking is repeated, and the archive itself is never changed."""
+
+import gzip
+import lzma
+import os
+import shutil
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.prepare.layout import Archive
+from inceptionnext_lit.safe_save import replacing
+from inceptionnext_lit.wording import first_line
+
+_BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError)
+_TAR = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+
+
+def is_archive(path: str | Path) -> bool:
+    """Return whether a file is named like an archive."""
+    return str(path).lower().endswith((*_TAR, ".zip"))
+
+
+def check_sum(path: Path, archive: Archive) -> None:
+    """Compare a file with its checksum.
+
+    Args:
+        path: The file.
+        archive: What it should be.
+
+    Raises:
+        UserError: If it differs.
+    """
+    from torchvision.datasets.utils import check_integrity
+
+    if archive.md5 is not None and not check_integrity(str(path), archive.md5):
+        raise UserError(f"{path} is incomplete or another version (its MD5 is not {archive.md5}); download it again.")
+
+
+def unpack(path: Path, archive: Archive, root: Path) -> None:
+    """Unpack an archive once; a marker file shows that it is complete.
+
+    Args:
+        path: The archive.
+        archive: What it should be.
+        root: The folder that ``archive.into`` is relative to.
+
+    Raises:
+        UserError: If it differs from its checksum, or is broken.
+    """
+    marker = root / f".{archive.name}.unpacked"
+    if marker.exists():
+        return
+    check_sum(path, archive)
+    into = root / archive.into
+    into.mkdir(parents=True, exist_ok=True)
+    try:
+        if path.name.lower().endswith(".zip"):
+            with zipfile.ZipFile(path) as bundle:
+                bundle.extractall(into)
+        else:
+            with tarfile.open(path) as bundle:
+                bundle.extractall(into, filter="data")
+    except _BROKEN as error:
+        raise _broken(path, error) from error
+    marker.touch()
+
+
+def gunzip(path: Path, target: Path) -> None:
+    """Decompress a file in pieces, unless that is done already.
+
+    Args:
+        path: The file, which ends in ``.gz``.
+        target: Where to write the content.
+
+    Raises:
+        UserError: If the file is broken.
+    """
+    if target.exists():
+        return
+    try:
+        with replacing(target) as partial, gzip.open(path, "rb") as source, partial.open("wb") as file:
+            shutil.copyfileobj(source, file, 2**20)
+    except _BROKEN as error:
+        raise _broken(path, error) from error
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what an interrupted download has unpacked, since torchvision would take it for complete; archives stay."""
+    for current, folders, files in os.walk(folder, topdown=False):
+        for name in files:
+            if not is_archive(name) and not name.endswith((".gz", ".mat")):
+                os.unlink(os.path.join(current, name))
+        for name in folders:
+            place = os.path.join(current, name)
+            if os.path.islink(place):
+                os.unlink(place)
+            elif not os.listdir(place):
+                os.rmdir(place)
+
+
+def _broken(path: Path, error: Exception) -> UserError:
+    return UserError(f"The archive {path} is broken ({first_line(error)}); download it again.")
