@@ -3,7 +3,7 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,7 +87,7 @@ def _find(layout: Layout, source: Path, staging: Path) -> dict[str, Path]:
     for _ in range(2):  # some archives contain archives
         if len(items) == len(layout.tree):
             break
-        found = [(archive, path) for archive, path in _archives(layout, places) if archive.name not in unpacked]
+        found = _archives(layout, places, unpacked)
         if not found:
             break
         for archive, path in found:
@@ -102,13 +102,17 @@ def _places(source: Path, base: str) -> list[Path]:
     """Return the folders to search: the source, folders in it, and the layout's base in them, best first."""
     if not source.is_dir():
         return []
-    with os.scandir(source) as entries:
-        below = sorted(Path(entry.path) for entry in entries if not is_skipped(entry.name) and entry.is_dir())
-    folders = [source, *below[:_MOST_FOLDERS]]
+    folders = [source, *_below(source)]
     parts = base.split("/")
     tails = ["/".join(parts[start:]) for start in range(len(parts))] if base else []
     found = [folder / tail for folder in folders for tail in tails if (folder / tail).is_dir()]
-    return [*found, *folders]
+    return [*found, *(below for folder in found for below in _below(folder)), *folders]
+
+
+def _below(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        found = sorted(Path(entry.path) for entry in entries if not is_skipped(entry.name) and entry.is_dir())
+    return found[:_MOST_FOLDERS]
 
 
 def _items(layout: Layout, places: Sequence[Path]) -> dict[str, Path]:
@@ -131,18 +135,19 @@ def _item(layout: Layout, item: str, place: Path) -> Path | None:
     return None
 
 
-def _archives(layout: Layout, places: Sequence[Path]) -> list[tuple[Archive, Path]]:
-    """Return the archives that exist, of the first set of which all exist, or else of all sets."""
+def _archives(layout: Layout, places: Sequence[Path], unpacked: Collection[str]) -> list[tuple[Archive, Path]]:
+    """Return the archives to unpack: of the first set of which all exist, or else those that exist."""
     found: list[tuple[Archive, Path]] = []
     for archives in layout.archives:
         paths = {
             archive: path
             for archive in archives
+            if archive.name not in unpacked
             for place in reversed(places)
             for name in (archive.name, *archive.other_names)
             if (path := place / name).is_file()
         }
-        if len(paths) == len(archives):
+        if paths and len(paths) == len(archives):
             return [(archive, path) for archive, path in paths.items() if is_archive(path)]
         found += [(archive, path) for archive, path in paths.items() if is_archive(path)]
     return found
