@@ -17,12 +17,13 @@ COMPLETE = ".complete"
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
 
 
-def download(row: PublicDataset, root: Path) -> None:
+def download(row: PublicDataset, root: Path, tell: Callable[[str], object]) -> None:
     """Download a data set, unless that is done already; complete archives of an earlier attempt are used.
 
     Args:
         row: The data set.
         root: The root for torchvision's class.
+        tell: Called with a line before the download.
 
     Raises:
         UserError: If it cannot be downloaded.
@@ -30,16 +31,17 @@ def download(row: PublicDataset, root: Path) -> None:
     layout = layout_of(row.name)
     if not layout.can_download:
         raise UserError(
-            f"{row.title} cannot be downloaded any more: its address is gone. Fetch {layout.expected} as "
+            f"{row.title} cannot be downloaded any more: its address is gone. Fetch {layout.downloads} as "
             f"{layout.web} describes, and name their folder with --source."
         )
     if missing := [name for name in layout.download_packages if find_spec(name) is None]:
         raise UserError(
             f"Downloading {row.title} needs {missing[0]}; install it with pip install 'inceptionnext-lit[prepare]', or "
-            f"fetch {layout.expected} from {layout.web} and name their folder with --source."
+            f"fetch {layout.downloads} from {layout.web} and name their folder with --source."
         )
     if (root / COMPLETE).exists():
         return
+    tell(f"Downloading {row.title} from {layout.web}")
     root.mkdir(parents=True, exist_ok=True)
     clear_unfinished(root)
     try:
@@ -48,8 +50,8 @@ def download(row: PublicDataset, root: Path) -> None:
         if getattr(error, "errno", None) in _OF_THE_DISK:
             raise
         raise UserError(
-            f"{row.title} could not be downloaded ({first_line(error)}): {layout.expected}, from {layout.web}. What is "
-            "complete is kept: give the same command again, or fetch the files in another way and name their folder "
+            f"{row.title} could not be downloaded ({first_line(error)}): {layout.downloads}, from {layout.web}. What "
+            "is complete is kept: give the same command again, or fetch the files in another way and name their folder "
             "with --source."
         ) from error
     (root / COMPLETE).touch()

@@ -1,5 +1,6 @@
 """Prepare a data set of Hugging Face with their package ``datasets``; image files are written as they are stored."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -115,6 +116,7 @@ def _load(repository: str, config: str | None, source: Path | None, output: Path
     """Return the splits under their own names."""
     import datasets
 
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every attempt to connect
     cache = str(output / HIDDEN_DOWNLOADS)
     if source is not None and not source.is_dir():
         raise UserError(f"The source {source} is not a folder; name the folder with the downloaded files.")

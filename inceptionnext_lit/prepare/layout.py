@@ -50,10 +50,15 @@ class Layout:
     can_download: bool = True
 
     @property
+    def downloads(self) -> str:
+        """What must be downloaded, for messages."""
+        names = [archive.name for archive in self.archives[0]] if self.archives else self.tree
+        suffix = ".gz" if self.may_be_gzipped and not self.archives else ""
+        return ", ".join(f"{name}{suffix}" for name in names)
+
+    @property
     def expected(self) -> str:
         """What a source must contain, for messages."""
-        files = ", ".join(self.tree)
-        alternatives = [" and ".join(archive.name for archive in archives) for archives in self.archives]
-        if self.may_be_gzipped:
-            files += " (or each as .gz)"
+        alternatives = [" with ".join(archive.name for archive in archives) for archives in self.archives]
+        files = f"{', '.join(self.tree)}{' (or each as .gz)' * self.may_be_gzipped}"
         return " or ".join([*alternatives, f"the extracted {files}" if alternatives else files])

@@ -178,9 +178,9 @@ def _refusal(row: PublicDataset, layout: Layout, source: Path, missing: Sequence
             f"{source} has only a part of {row.title}: {listed(missing)} missing. Expected {layout.expected}, from "
             f"{layout.web}."
         )
-    for name in names():
-        if name != row.name and _is_complete(layout_of(name), source):
-            return f"{source} is {DATASETS[name].title}, not {row.title}: expected {layout.expected}."
+    others = [name for name in names() if name != row.name and _is_complete(layout_of(name), source)]
+    if len(others) == 1:  # MNIST and others have files of the same names
+        return f"{source} is {DATASETS[others[0]].title}, not {row.title}: expected {layout.expected}."
     entries = sorted(entry for entry in os.listdir(source) if not is_skipped(entry))
     content = f"found {printable(listed(entries))}" if entries else "found nothing"
     return f"{need}, from {layout.web}; {content}."

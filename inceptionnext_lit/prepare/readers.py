@@ -50,8 +50,7 @@ def _mnist(root: Path, split: str, kind: str, name: str, classes: Sequence[str])
     digest = hashlib.md5((root / kind / "raw/train-labels-idx1-ubyte").read_bytes(), usedforsecurity=False).hexdigest()
     others = [other for other, known in LABEL_DIGESTS.items() if known == digest and other != name]
     if others or digest != LABEL_DIGESTS.get(name, digest):
-        found = f"those of {others[0]}" if others else "others"
-        raise UserError(f"The labels in {root / kind / 'raw'} are not those of {name}, but {found}.")
+        raise ValueError(f"its labels are those of {others[0]}" if others else f"its labels are not those of {name}")
     data = getattr(tv, kind)(root, train=split == "train")
     pixels = data.data.numpy()
     return Arrays(classes, _indices(data.targets), lambda start, stop: pixels[start:stop])

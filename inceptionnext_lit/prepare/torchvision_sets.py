@@ -1,5 +1,6 @@
 """Prepare the data sets of the table that torchvision knows, and scikit-learn's digits."""
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
@@ -46,9 +47,10 @@ def prepare_torchvision(
         raise UserError(f"{row.title} needs {missing[0]}; install it with pip install 'inceptionnext-lit[prepare]'.")
     staging = output / (HIDDEN_DOWNLOADS if layout.is_arrays else DOWNLOADS)
     if source is None:
-        tell(f"Downloading {row.title} from {layout.web}")
-        download(row, staging)
+        download(row, staging, tell)
     origin = str(source.absolute()) if source is not None else layout.web
+    if source is not None:  # of another source, other files are unpacked
+        staging /= hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:8]
     with located(row, source or staging, staging) as place:
         splits = _read(row, place, origin)
         return _write(row, splits, output, workers, origin)

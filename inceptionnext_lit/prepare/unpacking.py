@@ -40,7 +40,7 @@ def check_sum(path: Path, archive: Archive) -> None:
 
 
 def unpack(path: Path, archive: Archive, root: Path) -> None:
-    """Unpack an archive once; a marker file shows that it is complete.
+    """Unpack an archive once; a marker file shows that it is complete, and which file it was.
 
     Args:
         path: The archive.
@@ -51,7 +51,7 @@ def unpack(path: Path, archive: Archive, root: Path) -> None:
         UserError: If it differs from its checksum, or is broken.
     """
     marker = root / f".{archive.name}.unpacked"
-    if marker.exists():
+    if _is_marked(marker, path):
         return
     check_sum(path, archive)
     into = root / archive.into
@@ -65,7 +65,7 @@ def unpack(path: Path, archive: Archive, root: Path) -> None:
                 bundle.extractall(into, filter="data")
     except _BROKEN as error:
         raise _broken(path, error) from error
-    marker.touch()
+    _mark(marker, path)
 
 
 def gunzip(path: Path, target: Path) -> None:
@@ -78,13 +78,15 @@ def gunzip(path: Path, target: Path) -> None:
     Raises:
         UserError: If the file is broken.
     """
-    if target.exists():
+    marker = target.with_name(f".{target.name}.unpacked")
+    if target.exists() and _is_marked(marker, path):
         return
     try:
         with replacing(target) as partial, gzip.open(path, "rb") as source, partial.open("wb") as file:
             shutil.copyfileobj(source, file, 2**20)
     except _BROKEN as error:
         raise _broken(path, error) from error
+    _mark(marker, path)
 
 
 def clear_unfinished(folder: Path) -> None:
@@ -99,6 +101,19 @@ def clear_unfinished(folder: Path) -> None:
                 os.unlink(place)
             elif not os.listdir(place):
                 os.rmdir(place)
+
+
+def _identity(path: Path) -> str:
+    status = path.stat()
+    return f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
+
+
+def _is_marked(marker: Path, path: Path) -> bool:
+    return marker.is_file() and marker.read_text(encoding="utf-8") == _identity(path)
+
+
+def _mark(marker: Path, path: Path) -> None:
+    marker.write_text(_identity(path), encoding="utf-8")
 
 
 def _broken(path: Path, error: Exception) -> UserError:

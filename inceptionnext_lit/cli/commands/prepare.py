@@ -7,7 +7,7 @@ from pathlib import Path
 from inceptionnext_lit.cli import TOOLS
 from inceptionnext_lit.cli.tools import ToolParser, file_path, positive, sentence
 from inceptionnext_lit.console import plain_table, rendered
-from inceptionnext_lit.data.public import DATASETS
+from inceptionnext_lit.data.public import DATASETS, PublicDataset, find_dataset
 from inceptionnext_lit.machine import usable_cores
 from inceptionnext_lit.prepare.record import DatasetRecord
 from inceptionnext_lit.program import exact_name
@@ -40,7 +40,7 @@ def run(words: list[str]) -> None:
     """
     options = _parse(words)
     if options.list:
-        print(_listing(), end="")
+        print(_listing() if options.name is None else _details(find_dataset(options.name)), end="")
         return
     from inceptionnext_lit.prepare.prepare import Choices, prepare_dataset
 
@@ -55,7 +55,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser = ToolParser("prepare", f"{sentence(TOOLS['prepare'])}\n\n{EXAMPLES}")
     parser.usage = (
         f"{parser.prog} NAME --output FOLDER [--source DOWNLOADED] [--num_workers N] [--overwrite]\n"
-        f"       {parser.prog} --list"
+        f"       {parser.prog} [NAME] --list"
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="a name of --list, or hf:OWNER/NAME of Hugging Face")
     parser.add_argument("--output", type=file_path, metavar="FOLDER", help="where to write the prepared data set")
@@ -69,7 +69,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
         default=min(usable_cores(), 8),
         help="processes that write images (default: %(default)s)",
     )
-    parser.add_argument("--list", action="store_true", help="list the data sets with their splits, metric and license")
+    parser.add_argument("--list", action="store_true", help="list the data sets, or all that is known of one")
     parser.add_argument("--mode", choices=MODES, help="ImageNet only: how files get into class folders (default: link)")
     parser.add_argument(
         "--subset",
@@ -102,6 +102,21 @@ def _listing() -> str:
         sizes = [f"{row.splits[split]:,}" if split in row.splits else "" for split in ("train", "val", "test")]
         table.add_row(row.name, row.title, f"{row.num_classes:,}", *sizes, row.metric, row.license)
     return rendered(table)
+
+
+def _details(row: PublicDataset) -> str:
+    parts = ", ".join(f"{images:,} {split}" for split, images in row.splits.items())
+    lines = {
+        "data set": row.title,
+        "images": f"{parts}; {count(row.num_classes, 'class', 'classes')}",
+        "splits": row.official,
+        "metric": row.metric,
+        "license": row.license,
+        "page": row.url,
+        "citation": row.citation,
+        "note": " ".join(row.notes),
+    }
+    return "".join(f"{key:<10}{text}\n" for key, text in lines.items() if text)
 
 
 def _tell(line: str) -> None:
