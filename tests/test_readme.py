@@ -25,13 +25,13 @@ OVERLAYS = [words for words in COMMANDS if any("configs/trainer" in word for wor
 SMALL_SCALE = [words for words in COMMANDS if "--data.image_size" in words and words[2] == "fit"]
 # an hour of training; tests/test_examples.py runs the script
 ABLATION = [words for words in COMMANDS if {"examples/finetune_ablation.py", "CLOTHING"} & set(words)]
-DOCTOR, FOLDS, EXPLAIN = (
-    [words for words in COMMANDS if words[2:3] == [name]] for name in ("doctor", "cross_validate", "explain")
-)
+DOCTOR, FOLDS, EXPLAIN, PREPARE = (
+    [words for words in COMMANDS if words[2:3] == [name]] for name in ("doctor", "cross_validate", "explain", "prepare")
+)  # those of prepare need data sets: tests/prepare/test_prepare_guide.py runs them on small copies
 # minutes of measurement: tests/reports/test_benchmark.py and tests/test_examples.py run them on small models
 BENCHMARKS = [words for words in COMMANDS if words[2:3] == ["benchmark"]]
 TIMED = [words for words in COMMANDS if words[1].endswith(("loader_speed.py", "fit_overhead.py"))]
-ELSEWHERE = [WHOLE_REPORT, *OVERLAYS, *SMALL_SCALE, *ABLATION, *DOCTOR, *FOLDS, *EXPLAIN, *BENCHMARKS, *TIMED]
+ELSEWHERE = [WHOLE_REPORT, *OVERLAYS, *SMALL_SCALE, *ABLATION, *DOCTOR, *FOLDS, *EXPLAIN, *PREPARE, *BENCHMARKS, *TIMED]
 PYTHON = [words for words in COMMANDS if words[0] == "python" and words not in ELSEWHERE]
 FIRST_PAGE = [words for words in PYTHON if words in commands(READ[0])]
 
@@ -54,7 +54,7 @@ def make_place(root: Path, make_folder: Callable[..., Path]) -> Path:
     """Make a folder look like a new clone, with data under the README's names."""
     for name in ("cli.py", "configs", "examples"):
         (root / name).symlink_to(REPO / name)
-    for name in ("MY_IMAGES", "FOLDER"):
+    for name in ("MY_IMAGES", "FOLDER", "FLOWERS"):
         make_folder(root / name, {".": 40}, classes=("bag", "coat"))
     make_folder(root / "IMAGENET", {"train": 6, "val": 2})
     (root / "FOLDER_OR_IMAGE").symlink_to(root / "IMAGENET" / "val" / "bag")
