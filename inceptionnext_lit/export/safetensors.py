@@ -68,8 +68,9 @@ def convert_checkpoint(path: str | Path, output: str | Path, weights: WeightSet 
     """Save a checkpoint's weights under the names under which models of its kind are published.
 
     The file's metadata has ``model`` (timm's name), ``num_classes``, ``class_names``, ``preprocessing`` and ``kwargs``
-    (the model's own arguments) as JSON, and ``weights`` (``ema`` or ``raw``). A ``calibration`` of the checkpoint is
-    stored too, as JSON, with the weights that it was fitted to, which are those that ``predict`` uses.
+    (the model's own arguments) as JSON, and ``weights`` (``ema`` or ``raw``); that of a multi-label model has
+    ``multi_label``, true. A ``calibration`` of the checkpoint is stored too, as JSON, with the weights that it was
+    fitted to, which are those that ``predict`` uses.
 
     Args:
         path: A checkpoint of ``fit``.
@@ -96,6 +97,8 @@ def convert_checkpoint(path: str | Path, output: str | Path, weights: WeightSet 
     loaded = _load(model, found, path, name)
     chosen: WeightSet = "ema" if found.averaged else "raw"
     plain = {"class_names": spec.get("class_names"), "preprocessing": preprocessing, "kwargs": kwargs}
+    if spec.get("multi_label"):
+        plain["multi_label"] = True
     metadata = {"model": name, "num_classes": str(num_classes), "weights": chosen}
     calibration = read_calibration(content, num_classes, str(path))
     used_by_predict = found.averaged == unwrap({"state_dict": content["state_dict"]}).averaged

@@ -24,6 +24,7 @@ class PretrainedInput:
         crop_mode: How to crop images that are not square.
         origin: Where these values come from.
         averaged: Whether mean and std are averages over another number of channels.
+        image_size: Side of the test images in pixels, or height and width; None unless it was asked for.
     """
 
     mean: list[float]
@@ -33,6 +34,7 @@ class PretrainedInput:
     crop_mode: CropMode
     origin: str
     averaged: bool = False
+    image_size: int | list[int] | None = None
 
     def for_channels(self, channels: int) -> "PretrainedInput":
         """Return the same for another number of channels, with the average of mean and std."""
@@ -43,7 +45,7 @@ class PretrainedInput:
 
 
 def pretrained_input(
-    name: str, pretrained: bool | str, overlay: Mapping[str, Any] | None = None
+    name: str, pretrained: bool | str, overlay: Mapping[str, Any] | None = None, *, for_testing: bool = False
 ) -> PretrainedInput | None:
     """Find the preprocessing of the images that a model's weights were trained on.
 
@@ -54,6 +56,8 @@ def pretrained_input(
         name: The model.
         pretrained: Whether its published weights are used, or the file of its weights.
         overlay: Changes to timm's entry, as for ``timm.create_model``.
+        for_testing: Whether to use the size and crop at which the weights are tested, as timm's ``validate.py`` does:
+            ``test_input_size`` and ``test_crop_pct`` of the entry, if it has them.
 
     Returns:
         The preprocessing; None without weights, or if it is unknown.
@@ -66,18 +70,19 @@ def pretrained_input(
     if isinstance(pretrained, str):
         path = Path(pretrained).expanduser()
         if (stored := _stored(path)) is not None:
-            return _from(stored, str(path))
+            return _from(stored, str(path), for_testing=for_testing)
         if (listed := _hub_entry(path, name)) is not None:
-            return _from(listed, str(path.with_name("config.json")))
+            return _from(listed, str(path.with_name("config.json")), for_testing=for_testing)
     entry = timm.get_pretrained_cfg(name)
     if entry is None:
         return None
-    return _from(entry.to_dict() | dict(overlay or {}), f"timm's entry of {name}")
+    return _from(entry.to_dict() | dict(overlay or {}), f"timm's entry of {name}", for_testing=for_testing)
 
 
-def _from(found: Mapping[str, Any], origin: str) -> PretrainedInput | None:
+def _from(found: Mapping[str, Any], origin: str, *, for_testing: bool) -> PretrainedInput | None:
     """Read a dictionary under timm's or our keys; None if a value is missing or invalid."""
     mean, std, crop_pct = found.get("mean"), found.get("std"), found.get("crop_pct")
+    crop_pct = (found.get("test_crop_pct") if for_testing else None) or crop_pct
     interpolation, crop_mode = found.get("interpolation"), found.get("crop_mode") or "center"
     if not isinstance(mean, list | tuple) or not isinstance(std, list | tuple) or not len(mean) == len(std) > 0:
         return None
@@ -92,7 +97,19 @@ def _from(found: Mapping[str, Any], origin: str) -> PretrainedInput | None:
         crop_pct=float(crop_pct),
         crop_mode=cast(CropMode, crop_mode),
         origin=origin,
+        image_size=_tested_size(found) if for_testing else None,
     )
+
+
+def _tested_size(found: Mapping[str, Any]) -> int | list[int] | None:
+    """Return the size of the test images, from our key or timm's ``(channels, height, width)``."""
+    if isinstance(own := found.get("image_size"), int | list):
+        return own
+    size = found.get("test_input_size") or found.get("input_size")
+    if not isinstance(size, list | tuple) or len(size) != 3:
+        return None
+    _, height, width = map(int, size)
+    return height if height == width else [height, width]
 
 
 def _stored(path: Path) -> Mapping[str, Any] | None:

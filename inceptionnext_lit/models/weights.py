@@ -32,6 +32,7 @@ class LoadReport:
         skipped: The file's tensors that the model has no use for.
         adapted: Loaded tensors that were adapted: a stem for other channels, a resampled position embedding.
         kept: The model's BatchNorm counters that the file lacks; inference does not use them.
+        classes: The number of classes in the file, if it has others than the model; None if it has no classifier.
     """
 
     path: Path
@@ -41,6 +42,7 @@ class LoadReport:
     skipped: tuple[str, ...] = ()
     adapted: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    classes: int | None = None
 
     def __str__(self) -> str:
         tensors = "tensor" if len(self.loaded) == 1 else "tensors"
@@ -104,6 +106,14 @@ def load_weights(model: nn.Module, path: str | Path, *, weights: WeightSet | Non
         skipped=matched.skipped + found.others,
         adapted=tuple(n for n, t in matched.copies.items() if n in names and t.numel() != names[n].numel()),
         kept=matched.kept,
+        classes=next(
+            (
+                len(names[name])
+                for name in matched.reinitialized
+                if name in names and names[name].ndim and len(names[name]) != len(own[name])
+            ),
+            None,
+        ),
     )
 
 

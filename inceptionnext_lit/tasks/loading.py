@@ -1,7 +1,7 @@
-"""Load a trained classifier from a file."""
+"""Load a trained classifier from a file, or with published weights."""
 
 import inspect
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models import check_model_name
 from inceptionnext_lit.models.pretrained_input import pretrained_input
 from inceptionnext_lit.preprocessing import Preprocessing
-from inceptionnext_lit.safe_load import check_finite, load_plain, read_metadata
+from inceptionnext_lit.safe_load import check_finite, load_plain
 from inceptionnext_lit.tasks.classification import ClassificationTask
-from inceptionnext_lit.tasks.classification.calibration import KEY as CALIBRATION
-from inceptionnext_lit.tasks.classification.calibration import StoredCalibration, read_calibration
+from inceptionnext_lit.tasks.classification.calibration import read_calibration
+from inceptionnext_lit.tasks.published import describe_published
 from inceptionnext_lit.tasks.stored import check_stored, own_class
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 
@@ -55,54 +55,39 @@ def load_task(path: Path) -> tuple[ClassificationTask, dict[str, Any]]:
     return task, content
 
 
-def load_published(name: str, pretrained: str | bool) -> ClassificationTask:
+def load_published(name: str, pretrained: str | bool, class_names: Sequence[str] | None = None) -> ClassificationTask:
     """Load a model with published weights, or with the weights in a file, as a classifier.
 
-    Images are prepared as the weights expect, and EXIF orientations are ignored, as timm does. The class names are the
-    file's, or the WordNet IDs of ImageNet-1K's folders.
+    Images are prepared as :func:`describe_published` says. The class names are the file's, or the WordNet IDs of
+    ImageNet's folders, or the indices of the classes.
 
     Args:
         name: Any timm model name, including this family's.
-        pretrained: Whether to download the published weights, or a file with weights.
+        pretrained: True to download the published weights, or a file with weights.
+        class_names: The names of the classes, if they are given.
 
     Raises:
         UserError: If there are no such weights, or they do not contain a classifier or the model's input.
     """
-    if isinstance(pretrained, str):
-        path = Path(pretrained).expanduser()
-        stored = read_metadata(path)
-        if "hyper_parameters" in load_plain(path, mmap=True):
-            return load_task(path)[0]
-    else:
-        stored = {}
-    check_model_name(name)
-    found = pretrained_input(name, pretrained)
-    if found is None:
-        raise UserError(f"The weights of {name!r} do not say how their images were prepared; use a checkpoint of fit.")
-    names = json.loads(stored.get("class_names", "null"))
-    config = timm.get_pretrained_cfg(name)
-    count = int(stored.get("num_classes", getattr(config, "num_classes", None) or len(names or ())))
-    names = names or (ImageNetInfo("imagenet-1k").label_names() if count == _IMAGENET else None)
-    own_size = json.loads(stored.get("preprocessing", "{}")) or {}
-    size = own_size.get("image_size") or _side(config)
-    preprocessing: Preprocessing = {
-        "image_size": size,
-        "crop_pct": found.crop_pct,
-        "interpolation": found.interpolation,
-        "mean": found.mean,
-        "std": found.std,
-        "crop_mode": found.crop_mode,
-        "exif": "ignore",
-    }
-    spec = DataSpec(names, count, preprocessing=preprocessing)
-    task = ClassificationTask(name, pretrained, json.loads(stored.get("kwargs", "null")), spec)
-    if task.loaded is not None and task.loaded.reinitialized:
-        raise UserError(
-            f"{pretrained} does not have a classifier of {count} classes for {name!r}; give a checkpoint of fit, or a "
-            "file written by convert."
-        )
-    task.calibration = _calibration(stored, task.num_classes, str(pretrained))
+    if isinstance(pretrained, str) and is_checkpoint(pretrained):
+        return load_task(Path(pretrained).expanduser())[0]
+    published = describe_published(name, pretrained, class_names)
+    task = ClassificationTask(name, pretrained, published.kwargs, published.spec)
+    published.check(task.num_classes, task.loaded)
+    task.calibration = published.calibration
     return task
+
+
+def is_checkpoint(path: str | Path) -> bool:
+    """Return whether a file is a checkpoint of a training run, and not only weights.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    return "hyper_parameters" in load_plain(Path(path).expanduser(), mmap=True)
 
 
 def load_random(name: str, seed: int = 0) -> ClassificationTask:
@@ -133,16 +118,6 @@ def load_random(name: str, seed: int = 0) -> ClassificationTask:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return ClassificationTask(name, data_spec=DataSpec(names, count, preprocessing=preprocessing))
-
-
-def _calibration(metadata: dict[str, str], num_classes: int, source: str) -> StoredCalibration:
-    """Return the calibration in the metadata of a file written by ``convert``."""
-    text = metadata.get(CALIBRATION, "null")
-    try:
-        content = json.loads(text)
-    except ValueError:  # refused below
-        content = text
-    return read_calibration({CALIBRATION: content}, num_classes, source)
 
 
 def _side(config: Any) -> int | list[int]:
