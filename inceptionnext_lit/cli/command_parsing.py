@@ -17,11 +17,13 @@ from inceptionnext_lit.cli.preflight import (
     check_images,
     check_prediction,
 )
+from inceptionnext_lit.cli.published_weights import asked_weights, describe, names_checkpoint, published_defaults
 from inceptionnext_lit.cli.run_folder import RunFolder
 from inceptionnext_lit.cli.stored_arguments import LINKED, checkpoint_defaults
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.lightning_compat import OpenLightningCLI
 from inceptionnext_lit.seeding import run_seed
+from inceptionnext_lit.tasks.published import Published
 from inceptionnext_lit.training.callbacks.checkpoints import Checkpoints
 from inceptionnext_lit.training.callbacks.peers import TIMEOUT_HELP, TIMEOUT_S
 from inceptionnext_lit.training.checkpoint_io import OpenCheckpoint, open_checkpoint
@@ -73,6 +75,7 @@ class CommandLineParsing(OpenLightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; if a checkpoint is given, parse again with its arguments as the defaults."""
         self._opened: OpenCheckpoint | None = None
+        self._published: Published | None = None
         inputs, args = take_inputs(args)
         words = [word for word in cast(list[str], args) if not word.startswith("--print_config")]  # which would exit
         self.set_command_defaults(words[0], named_classes(words))
@@ -89,17 +92,31 @@ class CommandLineParsing(OpenLightningCLI):
         seed = self.config[command].seed_everything
         if not 0 <= seed < 2**32:  # includes true and false
             raise UserError(f"seed_everything is {seed}; it must be 0 to {2**32 - 1}, or true for a random one.")
-        self._opened = self._open_checkpoint(command)
-        if self._opened is None and command != "fit":
-            raise UserError(f"{command} needs a checkpoint: --ckpt_path runs/…/checkpoints/best.ckpt.")
-        if self._opened is not None:
-            self._parse_with_defaults_of(self._opened, command, parser, args)
+        self._take_weights(command, words, parser, args)
         if command == "predict":
             check_prediction(self.config.predict.model.class_path)
         if inputs:
             self.config[command].data.init_args.root = inputs
         if self.config[command].seed_everything is True:  # Lightning would take 0
             self.config[command].seed_everything = run_seed()
+
+    def _take_weights(self, command: str, words: list[str], parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Open the checkpoint, or describe the published weights, and parse again with what follows from them."""
+        weights = None if command == "fit" else asked_weights(words, self.config[command])
+        if weights is not None and names_checkpoint(weights):
+            self.config[command].ckpt_path = weights
+        self._opened = self._open_checkpoint(command)
+        if self._opened is not None:
+            self._parse_with_defaults_of(self._opened, command, parser, args)
+            if weights is not None:  # they are the checkpoint's
+                self.config[command].model.init_args.pretrained = False
+        elif weights is not None:
+            self._parse_with_defaults_of_weights(weights, command, parser, args)
+        elif command != "fit":
+            raise UserError(
+                f"{command} needs a checkpoint, --ckpt_path runs/…/checkpoints/best.ckpt, or published weights, "
+                "--model.name NAME --model.pretrained true."
+            )
 
     def _parse_with_defaults_of(
         self, opened: OpenCheckpoint, command: str, parser: LightningArgumentParser, args: ArgsType
@@ -120,6 +137,18 @@ class CommandLineParsing(OpenLightningCLI):
             say(f"Nothing left to do: the checkpoint {path} {done}.")
             sys.exit(0)
         check_continuation(checkpoint, self.config[command], is_training=command == "fit")
+
+    def _parse_with_defaults_of_weights(
+        self, weights: bool | str, command: str, parser: LightningArgumentParser, args: ArgsType
+    ) -> None:
+        self._published = describe(weights, self.config[command])
+        defaults = published_defaults(self._published)
+        if command == "predict":
+            self._published.check_names()
+            defaults["data"]["init_args"]["input"].pop("exif", None)  # new photos are rotated upright
+        self.set_command_defaults(command, defaults)
+        super().parse_arguments(parser, args)
+        self._take_optimizers(command)
 
     def _take_optimizers(self, command: str) -> None:
         """Convert LightningCLI's optimizer and scheduler into task options, or leave them to LightningCLI."""

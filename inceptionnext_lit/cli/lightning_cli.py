@@ -18,11 +18,12 @@ from inceptionnext_lit.cli.errors import explain_failure, user_error_behind
 from inceptionnext_lit.cli.evaluation import announce, begin_evaluation, print_metrics
 from inceptionnext_lit.cli.latest_run import remove_leftovers, run_name, say
 from inceptionnext_lit.cli.loggers import all_loggers, folder_loggers, give_defaults
-from inceptionnext_lit.cli.metrics_file import SPLITS, MetricsFile, describe_images, evaluated_images
+from inceptionnext_lit.cli.metrics_file import SPLITS, MetricsFile, describe_images, evaluated_images, only_defined
 from inceptionnext_lit.cli.optimizers import describe_schedule
 from inceptionnext_lit.cli.predict_options import OUTPUT_KEYS, leave_out_done
 from inceptionnext_lit.cli.preflight import check_end, check_modes, check_start_method, check_told
 from inceptionnext_lit.cli.pretrained import describe_input, settle_input, warn_of_shared_images
+from inceptionnext_lit.cli.published_weights import apply_published, describe_weights
 from inceptionnext_lit.cli.run_folder import RunFolder
 from inceptionnext_lit.cli.stored_arguments import LINKED
 from inceptionnext_lit.errors import UserError
@@ -93,6 +94,8 @@ class CommandLine(CommandLineParsing):
                 give_defaults(config.trainer.logger, str(config.trainer.default_root_dir), config.run_name)
             super().instantiate_classes()
             check_told(told, self.datamodule)
+            if self._published is not None:
+                apply_published(self._published, self.model)
             if self.subcommand == "fit":
                 # the saved config repeats the run, so it has neither this run's paths nor its checkpoint
                 config.trainer.logger = as_given
@@ -205,12 +208,19 @@ class CommandLine(CommandLineParsing):
         evaluate([relative(str(best)), "--split", "val", "--output", folder, "--overwrite", "--allow_unreadable"])
 
     def before_validate(self) -> None:
-        """Choose the images to evaluate the checkpoint on."""
+        """Choose the images to evaluate the weights on."""
+        self._say_weights()
         begin_evaluation(self.datamodule, self.trainer, self._stored or {}, "validate")
 
     def before_test(self) -> None:
-        """Choose the images to evaluate the checkpoint on."""
+        """Choose the images to evaluate the weights on."""
+        self._say_weights()
         begin_evaluation(self.datamodule, self.trainer, self._stored or {}, "test")
+
+    def _say_weights(self) -> None:
+        """Print which weights are used if they are not a checkpoint's."""
+        for line in () if self._published is None else describe_weights(self._published, self.model.preprocessing):
+            say(line)
 
     def validate(self, **kwargs: Any) -> None:
         """Validate, and print the metrics."""
@@ -222,16 +232,18 @@ class CommandLine(CommandLineParsing):
 
     def _report(self, results: Sequence[Mapping[str, float]], stage: str) -> None:
         """Print the metrics, and write them to ``--output`` if it is given."""
-        metrics = dict(ChainMap(*map(dict, results)))
+        metrics = only_defined(dict(ChainMap(*map(dict, results))), self.datamodule)
         images = evaluated_images(self.datamodule, self.trainer, stage)
         print_metrics(self.model, metrics, images)
         if self.trainer.is_global_zero:
             about = {"images": images, **describe_images(self.datamodule, stage), "checkpoint": self.made("ckpt_path")}
+            about |= {} if self._published is None else {"weights": str(self._published)}
             if (line := self._metrics_file.write(metrics, about)) is not None:
                 say(line)
 
     def before_predict(self) -> None:
         """Reject several devices before their processes start, and skip images that the output already has."""
+        self._say_weights()
         check_single_process(self.trainer)
         self._anything_left = leave_out_done(self.datamodule, self._writer, self.model)
         announce(self.datamodule, "predict")

@@ -26,7 +26,7 @@ def add_metrics_file(parser: LightningArgumentParser) -> None:
 
 
 class MetricsFile:
-    """A JSON file with metrics under their names, ``images``, ``root``, ``split`` and ``checkpoint``.
+    """A JSON file with metrics under their names, ``images``, ``root``, ``split`` and ``checkpoint`` or ``weights``.
 
     Args:
         output: The file; None to write none.
@@ -89,6 +89,9 @@ def evaluated_images(datamodule: LightningDataModule, trainer: Trainer, stage: s
 def describe_images(datamodule: LightningDataModule, stage: str) -> dict[str, Any]:
     """Return the ``root`` of the evaluated images, and their ``split``: ``val``, ``test``, or ``all`` without splits.
 
+    If only some of the model's outputs count, ``classes`` is their number. If there are ReaL labels, ``real_labels`` is
+    their file.
+
     Args:
         datamodule: The data, set up for the stage.
         stage: ``validate`` or ``test``.
@@ -97,4 +100,21 @@ def describe_images(datamodule: LightningDataModule, stage: str) -> dict[str, An
         return {"root": None, "split": SPLITS[stage]}
     held_back = stage == "validate" and datamodule.holds_back
     whole = not datamodule.images.source.has_splits and not held_back
-    return {"root": datamodule.settings["root"], "split": "all" if whole else SPLITS[stage]}
+    found = {"root": datamodule.settings["root"], "split": "all" if whole else SPLITS[stage]}
+    if datamodule.evaluated is not None and datamodule.evaluated.outputs is not None:
+        found["classes"] = len(datamodule.evaluated.outputs)
+    if datamodule.real_labels is not None:
+        found["real_labels"] = datamodule.real_labels
+    return found
+
+
+def only_defined(metrics: dict[str, float], datamodule: LightningDataModule) -> dict[str, float]:
+    """Return the metrics that are defined for the labels: with ReaL labels, only accuracies over images.
+
+    Args:
+        metrics: Values by name.
+        datamodule: The data.
+    """
+    if getattr(datamodule, "real_labels", None) is None:
+        return metrics
+    return {name: value for name, value in metrics.items() if name.rpartition("/")[2] in ("acc1", "acc5")}

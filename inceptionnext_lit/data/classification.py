@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from torch.utils.data import DataLoader
 
@@ -15,6 +15,7 @@ from inceptionnext_lit.data.decode.bad_images import BadImageOptions, BadImages,
 from inceptionnext_lit.data.defaults import default_batch_size
 from inceptionnext_lit.data.describing import describe_evaluation, describe_junk, describe_rest, describe_training
 from inceptionnext_lit.data.device_input import DeviceInput
+from inceptionnext_lit.data.evaluated import Evaluated, evaluated_images
 from inceptionnext_lit.data.input_format import InputOptions, input_format
 from inceptionnext_lit.data.progressive import StagedTransform, check_sizes
 from inceptionnext_lit.data.sources.columns import ColumnNames
@@ -73,6 +74,7 @@ class ImageFolderDataModule(DeviceInput):
         balance: How to compensate for classes of unequal size.
         bad_images: What to do about images that cannot be read.
         manifest: Names of a manifest's columns.
+        real_labels: For ``validate``: the file ``real.json`` of ReaL labels for ImageNet's validation images.
 
     Raises:
         UserError: If a value is out of its range.
@@ -100,6 +102,7 @@ class ImageFolderDataModule(DeviceInput):
         balance: BalanceOptions = BalanceOptions(),
         bad_images: BadImageOptions = BadImageOptions(),
         manifest: ColumnNames = ColumnNames(),
+        real_labels: str | None = None,
     ) -> None:
         super().__init__(
             input_format(image_size, in_chans, input),
@@ -125,7 +128,8 @@ class ImageFolderDataModule(DeviceInput):
         self._derive_batch_size = batch_size == "auto"
         self._has_statistics = input.has_statistics
         self._scanned: set[str] = set()
-        self._own = True  # whether evaluation uses the images that this data module would train on
+        self.real_labels, self.evaluated = real_labels, cast(Evaluated | None, None)
+        self._own = real_labels is None  # whether evaluation uses the images that this data module would train on
         self._trained_on: str | None = None
         self._held_back: Fingerprint | None = None
 
@@ -193,14 +197,15 @@ class ImageFolderDataModule(DeviceInput):
             if self._derive_batch_size:
                 self.batch_size = default_batch_size(len(train))
             self._plan_steps()
-        elif stage == "validate":
-            val = self.rules.validation(self.images.source, self.images.given_classes, own=self._own)
-            self.val_set = self._labeled(self._readable(Samples.of([]), val)[1], evaluation)
-            self._check_arrays(val.paths)
-        elif stage == "test":
-            test = self.rules.test(self.images.source, self.images.given_classes, own=self._own)
-            self.test_set = self._labeled(test, evaluation)
-            self._check_arrays(test.paths)
+        elif stage in ("validate", "test"):
+            split: Literal["val", "test"] = "val" if stage == "validate" else "test"
+            found = evaluated_images(self.images, self.rules, split, own=self._own, real_labels=self.real_labels)
+            self._check_arrays(found.samples.paths)
+            if split == "val":
+                self.val_set = self._labeled(self._readable(Samples.of([]), found.samples)[1], evaluation)
+            else:
+                self.test_set = self._labeled(found.samples, evaluation)
+            self.evaluated = found
         self._scanned.add(stage)
 
     def evaluates_run(self, run: Mapping[str, Any], images: Mapping[str, Fingerprint]) -> None:
@@ -214,7 +219,7 @@ class ImageFolderDataModule(DeviceInput):
             images: The fingerprints of its training and validation images.
         """
         self._trained_on, rules = rules_of_run(run, images, self.images)
-        self._own = rules is not None
+        self._own = rules is not None and self.real_labels is None
         self._held_back = images.get("val")
         self.rules = rules or self.rules
 
@@ -240,7 +245,8 @@ class ImageFolderDataModule(DeviceInput):
             text = describe_evaluation(self.images.source, "test", self.test_set.samples)
         if stage != "fit" and not self._own and self._trained_on is not None:
             text += f" (the checkpoint was trained on {self._trained_on})"
-        return [f"Images:     {text}", *self.describe_sizes(stage), *describe_rest(self.images.source)]
+        notes = self.evaluated.lines if stage != "fit" and self.evaluated is not None else []
+        return [f"Images:     {text}", *notes, *self.describe_sizes(stage), *describe_rest(self.images.source)]
 
     def fingerprint(self) -> dict[str, Fingerprint]:
         """Return the fingerprints of the training and validation images; requires the stage ``fit`` to be set up."""
@@ -250,7 +256,11 @@ class ImageFolderDataModule(DeviceInput):
     @property
     def holds_back(self) -> bool:
         """Whether the validation images are held back from the training split."""
-        return self._own and self.rules.hold_back(self.images.source, self.images.given_classes)
+        return (
+            self._own
+            and self.real_labels is None
+            and self.rules.hold_back(self.images.source, self.images.given_classes)
+        )
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return shuffled batches of the training split, without the images of an incomplete last step."""
@@ -296,5 +306,5 @@ class ImageFolderDataModule(DeviceInput):
         check_arrays(paths, self.preprocessing, self.bad_images.max_pixels, has_statistics=self._has_statistics)
 
     def _labeled(self, samples: Samples, transform: Transform) -> LabeledImages:
-        num_labels = self.num_classes if self.multi_label else None
+        num_labels = self.num_classes if self.multi_label or samples.counts is not None else None
         return LabeledImages(samples, transform, num_labels=num_labels)

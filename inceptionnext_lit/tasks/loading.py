@@ -41,7 +41,10 @@ def load_task(path: Path) -> tuple[ClassificationTask, dict[str, Any]]:
     content = read_checkpoint(path, mmap=True)
     arguments = content.get("hyper_parameters")
     if not isinstance(arguments, dict) or own_class(arguments.get("_class_path")) is not ClassificationTask:
-        raise UserError(f"{path} is not a checkpoint of a classifier trained by fit; use one of those.")
+        raise UserError(
+            f"{path} is not a checkpoint of a classifier trained by fit; use one of those. If it is a file of weights, "
+            f"give it with its model: --model.name NAME --model.pretrained {path}."
+        )
     known = inspect.signature(ClassificationTask).parameters
     check_stored(arguments, f"The checkpoint {path}")
     plain = {key: value for key, value in arguments.items() if key in known or key == "_class_path"}

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.safe_load import check_finite, load_plain
+from inceptionnext_lit.safe_load import check_finite, load_plain, read_metadata
 from inceptionnext_lit.safe_save import replacing
 
 
@@ -32,7 +32,11 @@ def read_checkpoint(path: str | Path, *, mmap: bool = False) -> dict[str, Any]:
     """
     content = load_plain(path, mmap=mmap)
     if "state_dict" not in content:
-        raise UserError(f"The file {path} is not a Lightning checkpoint: it has no 'state_dict' entry.")
+        name = read_metadata(path).get("model", "NAME")
+        raise UserError(
+            f"The file {path} is not a Lightning checkpoint: it has no 'state_dict' entry. If it is a file of weights, "
+            f"give it with its model: --model.name {name} --model.pretrained {path}."
+        )
     return content
 
 

@@ -2,6 +2,7 @@
 
 from typing import cast
 
+import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
@@ -14,6 +15,9 @@ from inceptionnext_lit.training.callbacks.checkpoints import Mode
 
 class ClassificationMetrics(nn.Module):
     """Metrics and losses under the names of their stages: ``train``, ``val``, ``val_ema``, ``test`` and ``test_ema``.
+
+    Attributes:
+        outputs: The outputs that count in an evaluation; the others are ignored. None for all.
 
     Args:
         targets: The label type, which defines metrics and loss.
@@ -29,6 +33,7 @@ class ClassificationMetrics(nn.Module):
         self.losses = nn.ModuleDict({f"of_{stage}": MeanLoss() for stage in ("train", *EVALUATED)})
         self._unlogged: set[str] = set()
         self._guard = LogitGuard()
+        self.outputs: list[int] | None = None
 
     def directions(self, *stages: str) -> dict[str, Mode]:
         """Return whether the ``max`` or ``min`` of each metric is the best, by torchmetrics' ``higher_is_better``.
@@ -81,10 +86,16 @@ class ClassificationMetrics(nn.Module):
             task: The task that logs.
             stage: Prefix of the metrics.
             logits: Shape (N, K).
-            labels: Class indices (N,), or multi-hot vectors (N, K).
+            labels: Class indices (N,), or multi-hot vectors (N, K): all labels of an image, or those of which one is
+                enough if the targets have a single label.
         """
-        logits, counted = logits.float(), self._targets.counted(labels)
+        logits, labels = logits.float(), self._targets.single(logits, labels)
+        counted = self._targets.counted(labels)
         self._guard.note(stage, logits, counted)
+        if self.outputs is not None:
+            restricted = torch.full_like(logits, -torch.inf)
+            restricted[:, self.outputs] = logits[:, self.outputs]
+            logits = restricted
         losses = self._targets.losses(logits, labels)
         cast(MeanLoss, self.losses[f"of_{stage}"]).update(losses * counted, counted.sum())
         self._score(stage, *self._targets.for_metrics(logits, labels))

@@ -35,6 +35,10 @@ class Targets(Protocol):
         """Return metrics with a value per class, under the same keys; may be empty."""
         ...
 
+    def single(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the labels of an evaluation batch in the form of the other methods."""
+        ...
+
     def counted(self, labels: Tensor) -> Tensor:
         """Return whether each image of an evaluation batch counts, shape (N,)."""
         ...
@@ -89,6 +93,20 @@ class SingleLabel:
         """Return no metrics."""
         return nn.ModuleDict()
 
+    def single(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Choose a class for images with several labels, any of which is right: the one with the largest logit.
+
+        It is the top-1 prediction, or among the top 5, if and only if one of the labels is.
+
+        Args:
+            logits: Shape (N, K).
+            labels: Class indices (N,), returned unchanged, or multi-hot vectors (N, K).
+        """
+        if labels.ndim == 1:
+            return labels
+        best = logits.masked_fill(labels <= 0, -torch.inf).argmax(dim=1)
+        return torch.where(labels[:, 0] == NOT_COUNTED, NOT_COUNTED, best)
+
     def counted(self, labels: Tensor) -> Tensor:
         """Compare the class index with ``NOT_COUNTED``."""
         return labels != NOT_COUNTED
@@ -137,6 +155,10 @@ class MultiLabel:
         """Return F1 per label."""
         count = len(self._names)
         return nn.ModuleDict({f"of_{stage}": MultilabelF1Score(count, average="none") for stage in EVALUATED})
+
+    def single(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the labels unchanged."""
+        return labels
 
     def counted(self, labels: Tensor) -> Tensor:
         """Compare the vector's first element with ``NOT_COUNTED``."""

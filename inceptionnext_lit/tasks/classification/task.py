@@ -280,11 +280,14 @@ class ClassificationTask(CalibratedTask):
         return images | {"input": given} | {key: spec[key] for key in ("class_names", "multi_label")}
 
     def setup(self, stage: str) -> None:
-        """Prepare the metrics for their device, and tell the data module when to erase images."""
+        """Prepare the metrics for their device and the evaluated images, and tell the data module when to erase."""
         # in double precision, sums of single-precision losses are exact, in any order of the ranks
         dtype = exact_dtype(self.trainer.strategy.root_device)
         for metric in self.metrics.losses.values():
             cast(MeanLoss, metric).set_dtype(dtype)
-        if stage == "fit" and hasattr(data := cast(Any, self.trainer).datamodule, "erases_mixed"):
-            data.erases_mixed = self.loss.mix.order == "before_erasing"
+        data = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and hasattr(data, "erases_mixed"):
+            cast(Any, data).erases_mixed = self.loss.mix.order == "before_erasing"
+        evaluated = getattr(data, "evaluated", None) if stage in ("validate", "test") else None
+        self.metrics.outputs = None if evaluated is None else evaluated.outputs
         super().setup(stage)
