@@ -1,12 +1,46 @@
 """Properties of a data set that a model depends on."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Self, overload
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import Preprocessing
 
 PROBABILITY_PREFIX = "prob_"  # of the columns with a class's probability in tables of predictions
 _IMAGENET_CLASSES = 1000
+
+
+class ClassNames(Sequence[str]):
+    """Class names that the command line takes as they are, and as one value.
+
+    jsonargparse would check a list name by name, with a copy of all names for each, which takes minutes for a thousand,
+    and would read a name as YAML.
+
+    Args:
+        names: The names.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = tuple(names)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        """Return a name, or some."""
+        return self._names[index]
+
+    def __len__(self) -> int:
+        """The number of names."""
+        return len(self._names)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return the names themselves, which cannot be changed."""
+        return self
 
 
 @dataclass(frozen=True)

@@ -13,18 +13,35 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 import yaml
+from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
 from inceptionnext_lit.cli.help import command_page
 from inceptionnext_lit.cli.optimizers import explain_class
 from inceptionnext_lit.cli.recipe_yaml import install, load_recipe
 from inceptionnext_lit.data import ImageFolderDataModule
+from inceptionnext_lit.data_spec import ClassNames
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.lightning_compat import command_parsers, options, set_type, type_of
 from inceptionnext_lit.printing import print_error
 from inceptionnext_lit.renamed import explain_renamed
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks.self_contained import nested_options
+
+
+def _as_it_is(names: Any) -> ClassNames:
+    if not isinstance(names, ClassNames):
+        raise ValueError("Expected names that were read before.")
+    return names
+
+
+def _as_yaml(dumper: yaml.SafeDumper, names: ClassNames) -> yaml.Node:
+    # YAML cannot hold bytes that are not UTF-8, which Python has as surrogates
+    return dumper.represent_list(name.encode("utf-8", "backslashreplace").decode() for name in names)
+
+
+register_type(ClassNames, serializer=_as_it_is, deserializer=_as_it_is)
+yaml.SafeDumper.add_representer(ClassNames, _as_yaml)
 
 DEFAULT_CLASSES: dict[str, type] = {"data": ImageFolderDataModule, "model": ClassificationTask}
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from inceptionnext_lit.cli.parser import DEFAULT_CLASSES
 from inceptionnext_lit.cli.pretrained import describe_input
+from inceptionnext_lit.data_spec import ClassNames
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
@@ -76,6 +77,8 @@ def published_defaults(published: Published) -> dict[str, Any]:
     if published.kwargs:
         model["kwargs"] = published.kwargs
     data = ClassificationTask.data_defaults({"data_spec": asdict(published.spec)})
+    if data["class_names"] is not None:
+        data["class_names"] = ClassNames(data["class_names"])
     return {
         key: {"class_path": DEFAULT_CLASSES[key].__name__, "init_args": arguments}
         for key, arguments in (("model", model), ("data", data))

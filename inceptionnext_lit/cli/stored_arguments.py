@@ -4,6 +4,7 @@ import pkgutil
 from typing import Any
 
 from inceptionnext_lit.cli.parser import DEFAULT_CLASSES
+from inceptionnext_lit.data_spec import ClassNames
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks import BaseTask
 from inceptionnext_lit.tasks.stored import check_stored
@@ -38,6 +39,8 @@ def checkpoint_defaults(checkpoint: dict[str, Any], path: str, model: Any) -> di
     init_args = {key: value for key, value in arguments.items() if not key.startswith("_") and key != LINKED}
     defaults: dict[str, Any] = {"model": {"class_path": arguments["_class_path"], "init_args": init_args}}
     if issubclass(task, BaseTask) and (data := task.data_defaults(arguments)):
+        if (names := data.get("class_names")) is not None:
+            data["class_names"] = ClassNames(names)
         defaults["data"] = {"class_path": DEFAULT_CLASSES["data"].__name__, "init_args": data}
     return defaults
 

@@ -28,7 +28,7 @@ from inceptionnext_lit.data.splitting.run_images import rules_of_run
 from inceptionnext_lit.data.splitting.selection import Split
 from inceptionnext_lit.data.transforms.augmentation import LEVELS, Augmentation, Level
 from inceptionnext_lit.data.transforms.pipeline import Transform, eval_transform, reader, train_transform
-from inceptionnext_lit.data_spec import DataSpec
+from inceptionnext_lit.data_spec import ClassNames, DataSpec
 from inceptionnext_lit.seeding import run_seed
 
 _BATCH_SIZE = 64  # for batch_size auto outside training
@@ -96,7 +96,7 @@ class ImageFolderDataModule(DeviceInput):
         progressive_size: list[int | list[int]] | None = None,
         augmentation: Level | Augmentation = "light",
         multi_label: bool = False,
-        class_names: list[str] | None = None,
+        class_names: ClassNames | list[str] | None = None,
         split: SplitRules = SplitRules(),
         input: InputOptions = InputOptions(),
         balance: BalanceOptions = BalanceOptions(),
@@ -117,7 +117,9 @@ class ImageFolderDataModule(DeviceInput):
         split.warn_of_unused()
         balance.warn_of_both()
 
-        self.images = ImageRoot(root, in_chans, multi_label, manifest, class_names)
+        self.images = ImageRoot(
+            root, in_chans, multi_label, manifest, None if class_names is None else list(class_names)
+        )
         self.augmentation = augmentation if isinstance(augmentation, Augmentation) else LEVELS[augmentation]
         self.multi_label = multi_label
         self.rules = split
