@@ -41,5 +41,5 @@ def test_no_constructor_takes_too_many_arguments(name: str) -> None:
 def test_the_classes_are_found() -> None:
     names = {name.rpartition(".")[2] for name in CLASSES}
     assert {"ImageFolderDataModule", "ClassificationTask", "BaseTask", "SplitRules", "Schedule", "Classifier"} <= names
-    assert len(arguments(CLASSES["inceptionnext_lit.data.classification.ImageFolderDataModule"])) == 15
+    assert len(arguments(CLASSES["inceptionnext_lit.data.classification.ImageFolderDataModule"])) == 16
     assert len(arguments(CLASSES["inceptionnext_lit.tasks.classification.task.ClassificationTask"])) == 14

@@ -112,14 +112,13 @@ class ImageFolderDataModule(DeviceInput):
         )
         known_level = isinstance(augmentation, Augmentation) or augmentation in LEVELS
         check("augmentation", augmentation, known_level, f"one of {', '.join(LEVELS)}, or an Augmentation")
-        is_mapping = class_names is None or 0 < len(class_names) == len(set(class_names))
-        check("class_names", class_names, is_mapping, "one name per class, each once")
+        names = None if class_names is None else list(class_names)
+        is_mapping = names is None or 0 < len(names) == len(set(names))
+        check("class_names", names, is_mapping, "one name per class, each once")
         split.warn_of_unused()
         balance.warn_of_both()
 
-        self.images = ImageRoot(
-            root, in_chans, multi_label, manifest, None if class_names is None else list(class_names)
-        )
+        self.images = ImageRoot(root, in_chans, multi_label, manifest, names)
         self.augmentation = augmentation if isinstance(augmentation, Augmentation) else LEVELS[augmentation]
         self.multi_label = multi_label
         self.rules = split
@@ -131,9 +130,8 @@ class ImageFolderDataModule(DeviceInput):
         self._has_statistics = input.has_statistics
         self._scanned: set[str] = set()
         self.real_labels, self.evaluated = real_labels, cast(Evaluated | None, None)
+        self._trained_on, self._held_back = cast(str | None, None), cast(Fingerprint | None, None)
         self._own = real_labels is None  # whether evaluation uses the images that this data module would train on
-        self._trained_on: str | None = None
-        self._held_back: Fingerprint | None = None
 
     @property
     def classes(self) -> list[str]:
@@ -203,10 +201,8 @@ class ImageFolderDataModule(DeviceInput):
             split: Literal["val", "test"] = "val" if stage == "validate" else "test"
             found = evaluated_images(self.images, self.rules, split, own=self._own, real_labels=self.real_labels)
             self._check_arrays(found.samples.paths)
-            if split == "val":
-                self.val_set = self._labeled(self._readable(Samples.of([]), found.samples)[1], evaluation)
-            else:
-                self.test_set = self._labeled(found.samples, evaluation)
+            samples = self._readable(Samples.of([]), found.samples)[1] if split == "val" else found.samples
+            setattr(self, f"{split}_set", self._labeled(samples, evaluation))
             self.evaluated = found
         self._scanned.add(stage)
 
@@ -237,16 +233,13 @@ class ImageFolderDataModule(DeviceInput):
         if stage == "fit":
             train, val = self.train_set.samples, self.val_set.samples
             text = describe_training(self.images.source, self.rules, train, val, held_back=held_back)
-        elif stage == "validate":
-            now = self.images.fingerprint(self.val_set.samples) if held_back else None
-            changed = self._held_back is not None and now != self._held_back
-            text = describe_evaluation(
-                self.images.source, "val", self.val_set.samples, held_back=held_back, changed=held_back and changed
-            )
         else:
-            text = describe_evaluation(self.images.source, "test", self.test_set.samples)
-        if stage != "fit" and not self._own and self._trained_on is not None:
-            text += f" (the checkpoint was trained on {self._trained_on})"
+            split: Literal["val", "test"] = "val" if stage == "validate" else "test"
+            samples = (self.val_set if split == "val" else self.test_set).samples
+            changed = held_back and self._held_back not in (None, self.images.fingerprint(samples))
+            text = describe_evaluation(self.images.source, split, samples, held_back=held_back, changed=changed)
+            if not self._own and self._trained_on is not None:
+                text += f" (the checkpoint was trained on {self._trained_on})"
         notes = self.evaluated.lines if stage != "fit" and self.evaluated is not None else []
         return [f"Images:     {text}", *notes, *self.describe_sizes(stage), *describe_rest(self.images.source)]
 
@@ -258,11 +251,7 @@ class ImageFolderDataModule(DeviceInput):
     @property
     def holds_back(self) -> bool:
         """Whether the validation images are held back from the training split."""
-        return (
-            self._own
-            and self.real_labels is None
-            and self.rules.hold_back(self.images.source, self.images.given_classes)
-        )
+        return self._own and self.rules.hold_back(self.images.source, self.images.given_classes)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return shuffled batches of the training split, without the images of an incomplete last step."""
@@ -272,9 +261,8 @@ class ImageFolderDataModule(DeviceInput):
             self.train_set.by_epoch = StagedTransform.of(progressive, *options)
         if self.bad_images.skips:
             self.skipped.begin(Path((self.trainer.log_dir if self.trainer else None) or "."))
-        is_balanced = self.balance.sampler == "balanced"
+        repeats, is_balanced = self.augmentation.repeats, self.balance.sampler == "balanced"
         balanced = images_by_class(self.train_set.samples, self.num_classes) if is_balanced else None
-        repeats = self.augmentation.repeats
         return self._training_loader(self.train_set, collate_labeled, repeats=repeats, balanced=balanced)
 
     def val_dataloader(self) -> DataLoader[Any]:
