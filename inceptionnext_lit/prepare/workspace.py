@@ -18,6 +18,8 @@ LOCK = ".prepare.lock"
 DOWNLOADS = "source"  # of image files, which stay there
 HIDDEN_DOWNLOADS = ".source"  # of arrays, next to class folders
 SPLITS = ("train", "val", "test")
+UNFINISHED = ".unfinished"  # of ImageNet: images that are not checked yet
+MOVED = ".moved"  # the images were moved there, so they may be the only copy
 
 
 @contextlib.contextmanager
@@ -92,9 +94,14 @@ def _clear(output: Path, name: str) -> None:
     """Remove what an earlier run has written; downloads of the same data set stay."""
     if (earlier := read_state(output)) is None:
         return
+    if (output / MOVED).exists():
+        raise UserError(
+            f"{output} has images that were moved there (--mode move) and may be the only copy; --overwrite does not "
+            "delete them; move them elsewhere, or name another folder with --output."
+        )
     (output / FILE).unlink(missing_ok=True)
     (output / MANIFEST).unlink(missing_ok=True)
-    for folder in (*SPLITS, *((DOWNLOADS, HIDDEN_DOWNLOADS) if earlier != name else ())):
+    for folder in (*SPLITS, UNFINISHED, *((DOWNLOADS, HIDDEN_DOWNLOADS) if earlier != name else ())):
         if (output / folder).is_symlink():
             (output / folder).unlink()
         elif (output / folder).is_dir():

@@ -1,0 +1,100 @@
+"""The unfinished part of a prepared folder, which has its final names only when it is complete and checked."""
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.prepare.record import DatasetRecord, write_record
+from inceptionnext_lit.prepare.workspace import MOVED, UNFINISHED
+from inceptionnext_lit.safe_save import replacing
+from inceptionnext_lit.wording import printable
+
+MISSING = "missing.txt"
+_PLAN, _DONE, _CHECKED = "plan.json", "done.txt", "checked"
+_SPLITS = ("val", "train")  # without train/ the folder is not a data set
+
+
+class Staging:
+    """The hidden folder inside the output folder where images are put first.
+
+    Args:
+        output: The output folder.
+        plan: What is prepared and how; a later run must have the same plan.
+
+    Attributes:
+        folder: Where ``train/`` and ``val/`` are written.
+        done: The parts that are written.
+
+    Raises:
+        UserError: If an earlier run had another plan.
+    """
+
+    def __init__(self, output: Path, plan: Mapping[str, str]) -> None:
+        self._output = output
+        self.folder = output / UNFINISHED
+        self._check_plan(plan)
+        if plan["mode"] == "move":
+            (output / MOVED).touch()
+        self._mutex = threading.Lock()
+        done = self.folder / _DONE
+        self.done = set(done.read_text(encoding="utf-8").splitlines()) if done.is_file() else set()
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether an earlier run was killed after the check."""
+        return (self.folder / _CHECKED).is_file()
+
+    def finish(self, part: str) -> None:
+        """Note that a part is written."""
+        with self._mutex, (self.folder / _DONE).open("a", encoding="utf-8") as file:
+            file.write(f"{part}\n")
+        self.done.add(part)
+
+    def forget(self) -> None:
+        """Examine all parts again in the next run."""
+        (self.folder / _DONE).unlink(missing_ok=True)
+
+    def list_missing(self, names: list[str]) -> Path:
+        """Write what is missing to a file, one name per line, and return the file."""
+        file = self._output / MISSING
+        with replacing(file) as partial:
+            partial.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        return file
+
+    def publish(self, record: DatasetRecord) -> None:
+        """Give the images their final names, and write the record; a killed run continues here."""
+        (self.folder / _CHECKED).touch()
+        (self._output / MISSING).unlink(missing_ok=True)
+        for entry in sorted(self.folder.iterdir()):
+            if entry.suffix == ".csv":
+                os.replace(entry, self._output / entry.name)
+        for split in _SPLITS:
+            if (self.folder / split).is_dir():
+                os.rename(self.folder / split, self._output / split)
+        write_record(self._output, record)
+        shutil.rmtree(self.folder)
+
+    def _check_plan(self, plan: Mapping[str, str]) -> None:
+        file = self.folder / _PLAN
+        try:
+            earlier = json.loads(file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            earlier = None
+        if earlier is None:
+            with replacing(file) as partial:
+                partial.write_text(json.dumps(plan), encoding="utf-8")
+            return
+        for key, value in plan.items():
+            if (before := earlier.get(key)) != value:
+                raise UserError(
+                    f"{self._output} was begun {_option(key, before)}, and not {_option(key, value)}; give the same "
+                    "command again, or begin again with --overwrite."
+                )
+
+
+def _option(key: str, value: str | None) -> str:
+    return f"with --{key} {printable(value)}" if value else f"without --{key}"
