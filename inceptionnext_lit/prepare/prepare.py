@@ -10,7 +10,7 @@ from inceptionnext_lit.data.sources.embedded import cache_folder
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.machine import usable_cores
 from inceptionnext_lit.prepare.huggingface import PREFIX, prepare_huggingface
-from inceptionnext_lit.prepare.imagenet import Mode, prepare_imagenet
+from inceptionnext_lit.prepare.imagenet import Mode, check_same, prepare_imagenet
 from inceptionnext_lit.prepare.record import DatasetRecord, read_record, write_record
 from inceptionnext_lit.prepare.torchvision_sets import prepare_torchvision
 from inceptionnext_lit.prepare.workspace import claimed
@@ -69,6 +69,8 @@ def prepare_dataset(
     try:
         with claimed(output, name, choices.source, overwrite=choices.overwrite, wait=wait):
             if (done := read_record(output)) is not None:
+                if row is not None and row.loader == "imagenet":
+                    check_same(done, choices.subset, output)
                 tell(f"{output} is complete; --overwrite prepares it again.")
                 return done
             if row is None:

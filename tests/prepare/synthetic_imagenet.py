@@ -36,6 +36,16 @@ def synthetic_images() -> Images:
     return images
 
 
+def tree(folder: Path) -> Images:
+    """Return the bytes of all images below a folder, by their place."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for split in ("train", "val")
+        for wnid in (folder / split).iterdir()
+        for path in wnid.iterdir()
+    }
+
+
 def _jpeg(draw: np.random.Generator) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(draw.integers(0, 256, (12, 10, 3), dtype=np.uint8)).save(buffer, "JPEG")

@@ -4,22 +4,12 @@ import pytest
 
 from inceptionnext_lit.prepare.imagenet import Mode, prepare_imagenet
 from inceptionnext_lit.prepare.record import read_record
-from tests.prepare.synthetic_imagenet import LAYOUTS, ROW, Images, synthetic_images
+from tests.prepare.synthetic_imagenet import LAYOUTS, ROW, Images, synthetic_images, tree
 
 
 @pytest.fixture(scope="module")
 def images() -> Images:
     return synthetic_images()
-
-
-def tree(folder: Path) -> Images:
-    """Return the bytes of all images below a folder, by their place."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for split in ("train", "val")
-        for wnid in (folder / split).iterdir()
-        for path in wnid.iterdir()
-    }
 
 
 @pytest.mark.parametrize("mode", ["link", "copy"])

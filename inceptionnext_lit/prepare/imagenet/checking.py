@@ -10,7 +10,7 @@ from inceptionnext_lit.prepare.imagenet.folders import val_numbers
 from inceptionnext_lit.prepare.imagenet.source import Source, Wanted
 from inceptionnext_lit.prepare.imagenet.target import is_partial
 from inceptionnext_lit.prepare.imagenet.variants import Counts
-from inceptionnext_lit.wording import listed
+from inceptionnext_lit.wording import count, listed
 
 _NAMED = 10  # names in a message; the others are in the list
 
@@ -136,7 +136,8 @@ def shortage(found: Inventory, wanted: Wanted, source: Source) -> Shortage:
             phrases.append(f"{split} has {number:,} {'of' if number < total else 'instead of'} {total:,} images{where}")
             names += [f"{split}/{name}" for name in lost or wrong]
     if found.empty:
-        phrases.append(f"{len(found.empty):,} images are empty or cannot be found ({_some(found.empty)})")
+        verb = "is" if len(found.empty) == 1 else "are"
+        phrases.append(f"{count(len(found.empty), 'image')} {verb} empty or cannot be found ({_some(found.empty)})")
         names += found.empty
     return Shortage(phrases, names)
 

@@ -1,5 +1,6 @@
 """Arrange ImageNet in class folders: open the source, write what is missing, check it, and publish it."""
 
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -30,6 +31,7 @@ from inceptionnext_lit.prepare.workspace import UNFINISHED
 
 _LISTED = 10  # names of missing images that a message has
 _SPARE = 64 * 2**20  # bytes that stay free
+_SUBSET = "A subset: {} classes, at most {} training images of each."
 
 
 def prepare_imagenet(
@@ -83,6 +85,28 @@ def prepare_imagenet(
         staging.forget()
         _refuse(short, after, wanted, staging, source)
     return _finish(staging, output, wanted, found.described, num_workers)
+
+
+def check_same(done: DatasetRecord, subset: tuple[int, int] | None, output: Path) -> None:
+    """Refuse to take a finished folder for another subset.
+
+    Args:
+        done: The folder's record.
+        subset: The subset that is asked for; None for all.
+        output: The folder.
+
+    Raises:
+        UserError: If it has another subset.
+    """
+    numbers = [re.findall(r"\d+", note) for note in done.notes if note.startswith(_SUBSET[:8])]
+    before = ",".join(numbers[0]) if numbers else ""
+    now = "" if subset is None else str(Subset(*subset))
+    if before != now:
+        was, wish = (f"with --subset {text}" if text else "without --subset" for text in (before, now))
+        raise UserError(
+            f"{output} was prepared {was}, and not {wish}; name another folder with --output, or replace it with "
+            "--overwrite."
+        )
 
 
 def _where_to_get(row: Variant) -> str:
@@ -167,7 +191,7 @@ def _finish(staging: Staging, output: Path, wanted: Wanted, source: str, workers
     row = find_dataset(wanted.variant.name)
     notes = list(row.notes) + fewer_than_asked(found, wanted)
     if not wanted.is_whole:
-        notes.append(f"A subset: {len(wanted.classes):,} classes, at most {wanted.images:,} training images of each.")
+        notes.append(_SUBSET.format(len(wanted.classes), wanted.images))
     elif wanted.variant.from_imagenet is not None and found.counts == wanted.variant.from_imagenet:
         notes.append(
             "It has ImageNet's own split, as version 1 of the data set; fast.ai's version 2 has "
