@@ -8,9 +8,9 @@ import pytest
 
 from inceptionnext_lit.data.class_words import class_words, imagenet_classes
 from inceptionnext_lit.data.public import DATASETS
+from inceptionnext_lit.data.sources.imagenet_names import official_name
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.prepare.imagenet import prepare_imagenet
-from inceptionnext_lit.prepare.imagenet.names import official_name
 from inceptionnext_lit.prepare.imagenet.selection import Subset
 from inceptionnext_lit.prepare.imagenet.variants import Counts, Variant, variant
 from inceptionnext_lit.prepare.prepare import Choices, prepare_dataset

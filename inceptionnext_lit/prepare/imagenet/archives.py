@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
+from inceptionnext_lit.data.sources.imagenet_names import OfficialName, is_junk, official_name
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.prepare.imagenet.folders import labeled, val_numbers
 from inceptionnext_lit.prepare.imagenet.labels import ValLabels
-from inceptionnext_lit.prepare.imagenet.names import OfficialName, is_junk, official_name
 from inceptionnext_lit.prepare.imagenet.source import Part, Split, Wanted
 from inceptionnext_lit.prepare.imagenet.target import Target
 from inceptionnext_lit.wording import first_line, printable

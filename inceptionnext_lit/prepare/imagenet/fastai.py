@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from inceptionnext_lit.data.sources.imagenet_names import is_junk, official_name
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.prepare.imagenet.archives import reading
 from inceptionnext_lit.prepare.imagenet.folders import val_numbers
-from inceptionnext_lit.prepare.imagenet.names import is_junk, official_name
 from inceptionnext_lit.prepare.imagenet.source import Part, Source, Split, Wanted
 from inceptionnext_lit.prepare.imagenet.target import Target
 from inceptionnext_lit.wording import printable

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from inceptionnext_lit.data.class_words import is_wnid
 from inceptionnext_lit.data.sources.files import has_image_suffix, is_skipped, visible_entries
+from inceptionnext_lit.data.sources.imagenet_names import OfficialName, official_name
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.prepare.imagenet.labels import ValLabels
-from inceptionnext_lit.prepare.imagenet.names import OfficialName, official_name
 from inceptionnext_lit.prepare.imagenet.source import Part, Split, SplitName, Wanted
 from inceptionnext_lit.prepare.imagenet.target import Target
 from inceptionnext_lit.wording import count, printable

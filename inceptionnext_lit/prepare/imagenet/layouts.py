@@ -9,6 +9,7 @@ from pathlib import Path
 
 from inceptionnext_lit.data.sources.files import has_image_suffix, visible_entries
 from inceptionnext_lit.data.sources.folder import unwrap
+from inceptionnext_lit.data.sources.imagenet_names import CLASS_TAR, OF_KAGGLE, TRAIN_TAR, VAL_TAR
 from inceptionnext_lit.data.sources.split_names import split_named
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.prepare.imagenet.archives import (
@@ -24,9 +25,6 @@ from inceptionnext_lit.prepare.imagenet.parquet import find_shards, open_parquet
 from inceptionnext_lit.prepare.imagenet.source import Source, Split, SplitName, Wanted
 from inceptionnext_lit.wording import listed
 
-TRAIN_TAR, VAL_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
-_CLASS_TAR = re.compile(r"n\d{8}\.tar")
-_OF_KAGGLE = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC")
 _UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".aria2", ".tmp", ".!qb", ".!ut", ".opdownload")
 _LAYOUTS = (
     f"the tar files of ILSVRC 2012 ({TRAIN_TAR}, {VAL_TAR}, {DEVKIT}.tar.gz), Kaggle's ILSVRC/ with {CSV}, train/ in "
@@ -93,7 +91,7 @@ def _folder_of(path: Path) -> Path:
 
 def _image_root(path: Path) -> Path:
     """Return the folder with the folders of the splits."""
-    for below in _OF_KAGGLE:
+    for below in OF_KAGGLE:
         if (path / below).is_dir():
             return path / below
     return unwrap(path)
@@ -143,7 +141,7 @@ def _open_val(
 
 
 def _class_archives(folder: Path) -> list[ClassArchive]:
-    files = [entry for entry in visible_entries(folder) if _CLASS_TAR.fullmatch(entry.name) and entry.is_file()]
+    files = [entry for entry in visible_entries(folder) if CLASS_TAR.fullmatch(entry.name) and entry.is_file()]
     return [ClassArchive(entry.name[:9], Path(entry.path), 0, entry.stat().st_size) for entry in files]
 
 

@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,15 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from inceptionnext_lit.data.sources.imagenet_names import SHARD, OfficialName, official_name
 from inceptionnext_lit.data.sources.split_names import split_named
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.prepare.imagenet.folders import val_numbers
-from inceptionnext_lit.prepare.imagenet.names import OfficialName, official_name
 from inceptionnext_lit.prepare.imagenet.source import Part, Source, Split, SplitName, Wanted
 from inceptionnext_lit.prepare.imagenet.target import Target
 from inceptionnext_lit.wording import count, first_line, listed, printable
 
-SHARD = re.compile(r"(?P<split>[a-z]+)-(?P<number>\d{5})-of-(?P<total>\d{5})(?:-[0-9a-f]+)?\.parquet")
 _ROWS = 64  # held in memory at a time
 _DEPTH = 4  # of folders; the hub's cache has snapshots/COMMIT/data
 

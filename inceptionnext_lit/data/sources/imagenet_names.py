@@ -1,4 +1,4 @@
-"""The official names of ImageNet's image files, which other distributions vary."""
+"""The names of ImageNet's files: archives, shards, and images, whose official names some distributions vary."""
 
 import os
 import re
@@ -6,6 +6,12 @@ from typing import NamedTuple
 
 from inceptionnext_lit.data.sources.files import is_skipped
 
+TRAIN_TAR, VAL_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
+CLASS_TAR = re.compile(r"n\d{8}\.tar")
+OF_KAGGLE = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC")
+"""Where the folders of the splits are in what Kaggle has, and in parts of it."""
+SHARD = re.compile(r"(?P<split>[a-z]+)-(?P<number>\d{5})-of-(?P<total>\d{5})(?:-[0-9a-f]+)?\.parquet")
+"""A file of Hugging Face, with its split, its number and the number of files of the split."""
 _STEM = re.compile(r"(?:(?P<train>n\d{8})_\d+|ILSVRC2012_val_\d{8})(?P<added>_n\d{8})?")
 _SUFFIXES = (".jpeg", ".jpg")
 
