@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+from inceptionnext_lit.data.sources.prepared import STATE
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.prepare.record import FILE, MANIFEST
 from inceptionnext_lit.safe_save import replacing
 from inceptionnext_lit.wording import printable
 
-STATE = ".prepare.json"  # written first; says which data set an unfinished folder belongs to
 LOCK = ".prepare.lock"
 DOWNLOADS = "source"  # of image files, which stay there
 HIDDEN_DOWNLOADS = ".source"  # of arrays, next to class folders

@@ -12,6 +12,8 @@ from inceptionnext_lit.console import progress_bar, report_console
 from inceptionnext_lit.data.decode.opening import MAX_PIXELS
 from inceptionnext_lit.data.sources.columns import ColumnNames
 from inceptionnext_lit.data.sources.embedded import data_folder
+from inceptionnext_lit.data.sources.prepared import refuse_unfinished
+from inceptionnext_lit.data.sources.raw_imagenet import refuse_raw_imagenet
 from inceptionnext_lit.data.tables import is_table
 from inceptionnext_lit.doctor.listing import list_folder, list_manifest
 from inceptionnext_lit.doctor.report import Report, examine_listing
@@ -100,6 +102,8 @@ def _parse(words: list[str]) -> argparse.Namespace:
 def _examine(folder: Path, names: ColumnNames, workers: int, max_pixels: int) -> Report:
     with progress_bar(TimeRemainingColumn()) as bar:
         task = bar.add_task("listing", total=None)
+        refuse_unfinished(folder)
+        refuse_raw_imagenet(folder)
         listing = list_manifest(folder, names) if is_table(folder) else list_folder(folder)
         bar.update(task, description="reading", total=len(listing.items))
 

@@ -9,6 +9,7 @@ from inceptionnext_lit.errors import UserError
 FILE = "dataset.json"
 FORMAT = "inceptionnext_lit/dataset"  # marks our files; other tools also write files of this name
 MANIFEST = "manifest.csv"
+STATE = ".prepare.json"  # written first; says which data set an unfinished folder belongs to
 
 
 def read_fields(folder: Path) -> dict[str, Any] | None:
@@ -30,6 +31,19 @@ def read_fields(folder: Path) -> dict[str, Any] | None:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}. Check that it may be read.") from error
     return fields if isinstance(fields, dict) and fields.get("format") == FORMAT else None
+
+
+def refuse_unfinished(root: Path) -> None:
+    """Stop on a folder that ``prepare`` has begun, and not finished.
+
+    Args:
+        root: A data folder.
+
+    Raises:
+        UserError: If it is such a folder.
+    """
+    if (root / STATE).is_file() and read_fields(root) is None:
+        raise UserError(f"{root} is not completely prepared; give the prepare command that began it again.")
 
 
 def prepared_root(root: Path) -> Path:

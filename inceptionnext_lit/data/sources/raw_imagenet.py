@@ -25,6 +25,7 @@ from inceptionnext_lit.wording import printable
 
 _FASTAI = re.compile(r"(?P<name>imagenette|imagewoof)[\w-]*\.tgz")
 _OF_HUGGING_FACE = {"train": 294, "validation": 14}  # shards of ILSVRC/imagenet-1k
+_TARS, _PARQUET = "in tar files", "in Hugging Face's Parquet files"
 _SEEN = 100  # entries of a folder that are looked at
 
 
@@ -39,15 +40,15 @@ def refuse_raw_imagenet(root: Path) -> None:
             Parquet; the message has the command that prepares it.
     """
     name, what = "imagenet", _raw_layout(root)
-    if root.is_file() and (found := _FASTAI.fullmatch(root.name)):
-        name, what = found["name"], "an archive of fast.ai"
+    if (found := _FASTAI.fullmatch(root.name)) and root.is_file():
+        name, what = found["name"], "in an archive of fast.ai"
     if what is None:
         return
     output = next(folder for folder in _free_names(name) if not os.path.lexists(folder))
     command = f"{exact_name()} prepare {name} --source {shlex.quote(str(root))} --output {output}"
     raise UserError(
-        f"{printable(str(root))} has {what}, which are not in class folders yet; first give: {command}, and then "
-        f"{output} instead of it."
+        f"{printable(str(root))} has ImageNet as it is distributed, {what}, and not in class folders. First run: "
+        f"{command} and then use {output} instead."
     )
 
 
@@ -55,29 +56,30 @@ def _raw_layout(root: Path) -> str | None:
     """Return a description of a raw layout, or None."""
     if root.is_file():
         if root.name in (TRAIN_TAR, VAL_TAR):
-            return "the tar files of ILSVRC 2012"
-        return "Hugging Face's Parquet files of ImageNet" if _is_shard(root) else None
+            return _TARS
+        return _PARQUET if _is_shard(root) else None
     if not root.is_dir():
         return None
     try:
         with os.scandir(root) as entries:
-            files = [entry.name for entry in entries if not is_skipped(entry.name)]
-        folders = [name for name in files if (root / name).is_dir()] if len(files) <= _SEEN else []
+            visible = [(entry.name, entry.is_dir()) for entry in entries if not is_skipped(entry.name)]
     except OSError:  # the scan reports it
         return None
+    files = [name for name, is_folder in visible if not is_folder]
+    folders = [name for name, is_folder in visible if is_folder]
     train = _first(root, folders, "train")
     if train is None:
-        if {TRAIN_TAR, VAL_TAR} & set(files) or any(map(CLASS_TAR.fullmatch, files[:_SEEN])):
-            return "the tar files of ILSVRC 2012"
-        if next((root / below for below in OF_KAGGLE if (root / below / "train").is_dir()), None) is not None:
-            return "Kaggle's folders of ImageNet"
-        return "Hugging Face's Parquet files of ImageNet" if _has_shards(root, files, folders) else None
+        if {TRAIN_TAR, VAL_TAR} & set(files) or any(map(CLASS_TAR.fullmatch, files)):
+            return _TARS
+        if any((root / below / "train").is_dir() for below in OF_KAGGLE):
+            return "in Kaggle's folders"
+        return _PARQUET if _has_shards(root, folders) else None
     if any(CLASS_TAR.fullmatch(name) for name in _names(train)):
-        return "the tar files of ILSVRC 2012"
+        return _TARS
     val = _first(root, folders, "val")
     is_flat = val is not None and (names := list(_names(val))) and all(map(_is_val_image, names))
     if is_flat and any(map(is_wnid, _names(train))):
-        return "ImageNet's validation images in a folder"
+        return "with the validation images in one folder"
     return None
 
 
@@ -100,7 +102,7 @@ def _is_val_image(name: str) -> bool:
     return official is not None and official.name.startswith("ILSVRC2012_val_")
 
 
-def _has_shards(root: Path, files: list[str], folders: list[str]) -> bool:
+def _has_shards(root: Path, folders: list[str]) -> bool:
     """Return whether there is nothing but shards, as in a download of ILSVRC/imagenet-1k or the hub's cache."""
     if set(folders) <= {"data"}:
         places = [root, root / "data"]

@@ -13,6 +13,8 @@ from inceptionnext_lit.data.sources.files import IMAGE_SUFFIXES
 from inceptionnext_lit.data.sources.folder import find_layout, list_classes, scan_split, training_classes
 from inceptionnext_lit.data.sources.manifest import Manifest, read_manifest
 from inceptionnext_lit.data.sources.packed_strings import PackedStrings
+from inceptionnext_lit.data.sources.prepared import refuse_unfinished
+from inceptionnext_lit.data.sources.raw_imagenet import refuse_raw_imagenet
 from inceptionnext_lit.data.sources.sample_table import Samples
 from inceptionnext_lit.data.sources.split_names import SPLIT_NAMES, SplitName
 from inceptionnext_lit.data.tables import is_table
@@ -281,8 +283,10 @@ def open_source(
         classes: The class names, if given.
 
     Raises:
-        UserError: If it is neither, or is invalid.
+        UserError: If it is neither, is invalid, or is ImageNet as it is distributed.
     """
+    refuse_unfinished(root)
+    refuse_raw_imagenet(root)
     if is_table(root):
         known = classes is not None  # a few images for a checkpoint may have one label each
         return ManifestSource(root, multi_label, columns or ColumnNames(), suffixes, may_be_single=known)

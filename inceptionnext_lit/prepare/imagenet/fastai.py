@@ -1,10 +1,12 @@
 """Imagenette and Imagewoof as fast.ai ships them: a compressed tar file with train/, val/ and noisy labels."""
 
+import errno
 import gzip
 import os
 import tarfile
 from collections.abc import Iterator
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 
 from inceptionnext_lit.data.sources.imagenet_names import is_junk, official_name
@@ -13,10 +15,47 @@ from inceptionnext_lit.prepare.imagenet.archives import reading
 from inceptionnext_lit.prepare.imagenet.folders import val_numbers
 from inceptionnext_lit.prepare.imagenet.source import Part, Source, Split, Wanted
 from inceptionnext_lit.prepare.imagenet.target import Target
-from inceptionnext_lit.wording import printable
+from inceptionnext_lit.wording import first_line, printable
 
 SUFFIXES = (".tgz", ".tar.gz")
+_ADDRESS = "https://s3.amazonaws.com/fast-ai-imageclas"
 _BLOCK = 2**20
+
+
+def download(name: str, folder: Path) -> Path:
+    """Download the archive of full-size images, unless that is done already.
+
+    Args:
+        name: ``imagenette`` or ``imagewoof``.
+        folder: Where to put it.
+
+    Returns:
+        The archive.
+
+    Raises:
+        UserError: If it cannot be downloaded.
+    """
+    address = f"{_ADDRESS}/{name}2.tgz"
+    archive = folder / f"{name}2.tgz"
+    if archive.is_file():
+        return archive
+    from torchvision.datasets import Imagenette
+    from torchvision.datasets.utils import download_url
+
+    unfinished = archive.with_name(f"{archive.name}.partial")
+    unfinished.unlink(missing_ok=True)  # torchvision would take it for complete
+    sums = dict(Imagenette._ARCHIVES.values())
+    try:
+        download_url(address, folder, unfinished.name, sums.get(address))
+    except (RuntimeError, HTTPException, EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        raise UserError(
+            f"{address} could not be downloaded ({first_line(error)}); give the same command again, or download it in "
+            "another way and name it with --source."
+        ) from error
+    unfinished.rename(archive)
+    return archive
 
 
 def open_fastai_archive(path: Path, wanted: Wanted) -> Source:

@@ -20,6 +20,7 @@ from inceptionnext_lit.prepare.imagenet.checking import (
     shortage,
     take_inventory,
 )
+from inceptionnext_lit.prepare.imagenet.fastai import download
 from inceptionnext_lit.prepare.imagenet.layouts import open_source
 from inceptionnext_lit.prepare.imagenet.selection import Subset
 from inceptionnext_lit.prepare.imagenet.source import Part, Source, Wanted
@@ -27,7 +28,7 @@ from inceptionnext_lit.prepare.imagenet.staging import Staging
 from inceptionnext_lit.prepare.imagenet.target import Mode, Target
 from inceptionnext_lit.prepare.imagenet.variants import Variant, variant
 from inceptionnext_lit.prepare.record import DatasetRecord
-from inceptionnext_lit.prepare.workspace import UNFINISHED
+from inceptionnext_lit.prepare.workspace import HIDDEN_DOWNLOADS, UNFINISHED
 
 _LISTED = 10  # names of missing images that a message has
 _SPARE = 64 * 2**20  # bytes that stay free
@@ -50,7 +51,7 @@ def prepare_imagenet(
 
     Args:
         name: ``imagenet``, ``imagenet-100``, ``imagenette`` or ``imagewoof``.
-        source: What was downloaded: a folder, or one of its files.
+        source: What was downloaded: a folder, or one of its files. None to download Imagenette or Imagewoof.
         output: Where to write ``train/`` and ``val/``, and the record.
         mode: How image files get there: as symbolic links to their absolute paths (of class folders as a whole where
             possible), as copies, or moved. Images in archives are written as files.
@@ -67,11 +68,18 @@ def prepare_imagenet(
     """
     row = row or variant(name)
     if source is None:
-        raise UserError(_where_to_get(row))
+        source = download(row.name, output / HIDDEN_DOWNLOADS) if row.from_imagenet else None
+    if source is None:
+        raise UserError(
+            f"{row.title} cannot be downloaded without an account and agreeing to its terms: get it from "
+            "https://image-net.org/download, Kaggle (imagenet-object-localization-challenge) or Hugging Face "
+            "(ILSVRC/imagenet-1k), and name its folder with --source."
+        )
     chosen = None if subset is None else Subset(*subset)
     classes = row.classes if chosen is None else chosen.choose_classes(row.classes)
     plan = {"source": str(source.absolute()), "mode": mode, "subset": "" if chosen is None else str(chosen)}
     _check_place(source, output)
+    output.mkdir(parents=True, exist_ok=True)
     staging = Staging(output, plan)
     wanted = Wanted(row, classes, chosen.images if chosen else None, mode, staging.folder)
     if staging.is_checked:
@@ -109,17 +117,6 @@ def check_same(done: DatasetRecord, subset: tuple[int, int] | None, output: Path
         )
 
 
-def _where_to_get(row: Variant) -> str:
-    if row.from_imagenet is not None:
-        url = f"https://s3.amazonaws.com/fast-ai-imageclas/{row.name}2.tgz"
-        return f"{row.title} needs --source: the archive {url}, or ImageNet in any layout."
-    return (
-        f"{row.title} cannot be downloaded without an account and agreeing to its terms: get it from "
-        "https://image-net.org/download, Kaggle (imagenet-object-localization-challenge) or Hugging Face "
-        "(ILSVRC/imagenet-1k), and name its folder with --source."
-    )
-
-
 def _check_place(source: Path, output: Path) -> None:
     for split in ("train", "val"):
         if (output / split).exists() and not (output / UNFINISHED).exists():
@@ -134,6 +131,7 @@ def _write(found: Source, staging: Staging, target: Target, workers: int) -> Non
     every = [*found.val.parts, *found.train.parts]
     parts = [part for part in every if part.name not in staging.done]
     _check_space(parts, staging.folder)
+    staging.begin()
     for name, path in found.extras.items():
         shutil.copyfile(path, staging.folder / name)
     with progress_bar(TimeRemainingColumn()) as bar, ThreadPoolExecutor(workers) as pool:
@@ -152,7 +150,7 @@ def _write(found: Source, staging: Staging, target: Target, workers: int) -> Non
 
 def _check_space(parts: list[Part], folder: Path) -> None:
     """Refuse to begin what the disk has no space for; parts that are begun count as a whole only if others are too."""
-    needed, free = sum(part.size for part in parts), shutil.disk_usage(folder).free
+    needed, free = sum(part.size for part in parts), shutil.disk_usage(folder.parent).free
     begun = max((part.size for part in parts), default=0)
     if needed - begun > free - _SPARE:
         raise UserError(

@@ -36,9 +36,8 @@ class Staging:
     def __init__(self, output: Path, plan: Mapping[str, str]) -> None:
         self._output = output
         self.folder = output / UNFINISHED
-        self._check_plan(plan)
-        if plan["mode"] == "move":
-            (output / MOVED).touch()
+        self._plan = plan
+        self._check_plan()
         self._mutex = threading.Lock()
         done = self.folder / _DONE
         self.done = set(done.read_text(encoding="utf-8").splitlines()) if done.is_file() else set()
@@ -47,6 +46,18 @@ class Staging:
     def is_checked(self) -> bool:
         """Whether an earlier run was killed after the check."""
         return (self.folder / _CHECKED).is_file()
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether an earlier run has put images here."""
+        return self.is_checked or any((self.folder / split).is_dir() for split in _SPLITS)
+
+    def begin(self) -> None:
+        """Note the plan, before the first image."""
+        with replacing(self.folder / _PLAN) as partial:
+            partial.write_text(json.dumps(self._plan), encoding="utf-8")
+        if self._plan["mode"] == "move":
+            (self._output / MOVED).touch()
 
     def finish(self, part: str) -> None:
         """Note that a part is written."""
@@ -78,17 +89,14 @@ class Staging:
         write_record(self._output, record)
         shutil.rmtree(self.folder)
 
-    def _check_plan(self, plan: Mapping[str, str]) -> None:
-        file = self.folder / _PLAN
-        try:
-            earlier = json.loads(file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            earlier = None
-        if earlier is None:
-            with replacing(file) as partial:
-                partial.write_text(json.dumps(plan), encoding="utf-8")
+    def _check_plan(self) -> None:
+        if not self.is_begun:
             return
-        for key, value in plan.items():
+        try:
+            earlier = json.loads((self.folder / _PLAN).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return
+        for key, value in self._plan.items():
             if (before := earlier.get(key)) != value:
                 raise UserError(
                     f"{self._output} was begun {_option(key, before)}, and not {_option(key, value)}; give the same "
