@@ -13,7 +13,8 @@ def main(checkpoint: str, paths: list[str]) -> None:
     """Print the most probable class of each image."""
     classifier = load_classifier(checkpoint)
     for path, prediction in zip(paths, classifier.predict(paths), strict=True):
-        print(f"{path}: {prediction.label} ({prediction.probability:.1%})")
+        words = f", {prediction.words}" if prediction.words else ""  # of ImageNet's classes
+        print(f"{path}: {prediction.label}{words} ({prediction.probability:.1%})")
 
 
 if __name__ == "__main__":

@@ -4,12 +4,11 @@ import glob
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import timm
-from timm.data import ImageNetInfo
 
+from inceptionnext_lit.data.class_words import first_word, with_words
 from inceptionnext_lit.data.sources.embedded import SAMPLE
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models import model_names
@@ -44,7 +43,7 @@ class Model:
             UserError: If there is no such class, with the nearest names.
         """
         names = self.task.class_names
-        readable = [class_title(name) for name in names]
+        readable = [first_word(name) for name in names]
         for known in (names, readable):
             if wanted in known:
                 return known.index(wanted)
@@ -58,23 +57,8 @@ class Model:
         raise UserError(f"{self.title} has no class {wanted!r}; {hint}")
 
     def class_title(self, index: int) -> str:
-        """Return the readable name of a class."""
-        return class_title(self.task.class_names[index])
-
-
-def class_title(name: str) -> str:
-    """Return a class's name for a title: of a WordNet ID of ImageNet, its first word.
-
-    Args:
-        name: The class's name.
-    """
-    return _imagenet().get(name, name)
-
-
-@cache
-def _imagenet() -> dict[str, str]:
-    info = ImageNetInfo("imagenet-1k")
-    return {name: info.label_name_to_description(name).partition(",")[0] for name in info.label_names()}
+        """Return the name of a class for a title, with its word: ``n02123045 (tabby)``."""
+        return with_words(self.task.class_names[index])
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

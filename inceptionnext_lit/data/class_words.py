@@ -6,6 +6,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from inceptionnext_lit.wording import printable
+
 _WNID = re.compile(r"n\d{8}")
 _INFO = ("data", "_info")  # where timm keeps its tables
 _LEMMAS, _CLASSES = "imagenet_synset_to_lemma.txt", "imagenet_synsets.txt"
@@ -33,14 +35,24 @@ def joined_words(label: str) -> str | None:
     return "|".join(word or "" for word in words) if any(words) else None
 
 
+def first_word(name: str) -> str:
+    """Return the first of a class's words, such as ``tabby``; the name itself if it has none."""
+    return (class_words(name) or name).partition(",")[0] if is_wnid(name) else name
+
+
 def with_words(name: str) -> str:
     """Return the name of a class for display, followed by its first word: ``n02123045 (tabby)``.
 
     Args:
         name: Name of a class; one without words is returned unchanged.
     """
-    words = class_words(name)
-    return name if words is None else f"{name} ({words.partition(',')[0]})"
+    word = first_word(name)
+    return name if word == name else f"{name} ({word})"
+
+
+def display_name(name: str) -> str:
+    """Return the name of a class with its first word, and with control characters escaped."""
+    return printable(with_words(name))
 
 
 @cache

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from inceptionnext_lit.data.checks import twin_key
+from inceptionnext_lit.data.class_words import display_name, with_words
 from inceptionnext_lit.doctor.duplicates import duplicate_groups
 from inceptionnext_lit.doctor.examine import Examination
 from inceptionnext_lit.doctor.findings import KINDS, Finding, below
@@ -87,7 +88,8 @@ def _missing(names: set[str], missing_from: str, there: str) -> list[Finding]:
     if not names:
         return []
     found = sorted(names)
-    message = f"{missing_from} lacks {count(len(found), 'class', 'classes')} of {there}: {listed(found, 10)}."
+    shown = [with_words(name) for name in found]
+    message = f"{missing_from} lacks {count(len(found), 'class', 'classes')} of {there}: {listed(shown, 10)}."
     return [Finding("missing_class", message, tuple(f"{there}/{name}" for name in found))]
 
 
@@ -98,13 +100,13 @@ def _judge_counts(counts: Counts) -> list[Finding]:
         prefix = "" if split == WHOLE else f"{split}/"
         if len(classes) == 1:
             (only,) = classes
-            findings.append(Finding("one_class", f"{printable(only)} is the only class.", (prefix + only,)))
+            findings.append(Finding("one_class", f"{display_name(only)} is the only class.", (prefix + only,)))
         ratio = imbalance(classes)
         if ratio is not None and ratio >= _IMBALANCE:
             filled = {name: number for name, number in classes.items() if number}
             large, small = max(filled, key=lambda name: filled[name]), min(filled, key=lambda name: filled[name])
             message = (
-                f"{printable(large)} has {count(filled[large], 'image')}, {printable(small)} has "
+                f"{display_name(large)} has {count(filled[large], 'image')}, {display_name(small)} has "
                 f"{filled[small]:,}: {ratio:,.0f} times as many."
             )
             findings.append(Finding("imbalance", message, (prefix + large, prefix + small)))
@@ -189,7 +191,8 @@ def _judge_duplicates(listing: Listing, examinations: Sequence[Examination]) -> 
         if len(splits) > 1:
             findings.append(_group("leak", listing, items, f"{how}, in the splits {listed(list(splits))}"))
         if len(labels) > 1:
-            findings.append(_group("contradiction", listing, items, f"{how}, with the labels {listed(list(labels))}"))
+            shown = listed([with_words(name) for name in labels])
+            findings.append(_group("contradiction", listing, items, f"{how}, with the labels {shown}"))
         if len(splits) > 1 or len(labels) > 1:
             continue
         findings += [

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inceptionnext_lit.data.class_words import class_words
 from inceptionnext_lit.data.decode.opening import MAX_PIXELS
 from inceptionnext_lit.doctor.diagnosis import Counts, count_images, diagnose, imbalance
 from inceptionnext_lit.doctor.examine import Examination
@@ -51,7 +52,8 @@ class Report:
     def record(self) -> dict[str, Any]:
         """Return the report as plain data, with the keys of the JSON file.
 
-        Bytes of file names that are not UTF-8 become lone surrogates, as with :func:`os.fsdecode`.
+        ``words`` has the words of the classes that are WordNet IDs. Bytes of file names that are not UTF-8 become lone
+        surrogates, as with :func:`os.fsdecode`.
         """
         return {
             "root": str(self.root),
@@ -63,6 +65,7 @@ class Report:
             "sizes": self.sizes,
             "modes": self.modes,
             "formats": self.formats,
+            "words": self._words(),
             "findings": [
                 {
                     "kind": finding.kind,
@@ -74,6 +77,10 @@ class Report:
                 for finding in self.findings
             ],
         }
+
+    def _words(self) -> dict[str, str]:
+        names = dict.fromkeys(name for classes in self.splits.values() for name in classes)
+        return {name: words for name in names if (words := class_words(name)) is not None}
 
 
 def examine_listing(

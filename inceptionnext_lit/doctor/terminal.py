@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from inceptionnext_lit.data.class_words import display_name
 from inceptionnext_lit.doctor.diagnosis import imbalance
 from inceptionnext_lit.doctor.findings import KINDS, Finding
 from inceptionnext_lit.doctor.listing import NO_LABEL
@@ -50,8 +51,8 @@ def summary_lines(report: Report) -> list[str]:
 
 
 def label_name(label: str) -> str:
-    """Return a printable class name."""
-    return "(no class)" if label == NO_LABEL else printable(label)
+    """Return a printable class name, with its word."""
+    return "(no class)" if label == NO_LABEL else display_name(label)
 
 
 def _print_classes(split: str, classes: dict[str, int], console: Console) -> None:

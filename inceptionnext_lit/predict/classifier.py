@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageFile
 from torch import Tensor
 
+from inceptionnext_lit.data.class_words import joined_words
 from inceptionnext_lit.data.decode.arrays import StoredArray, as_floats, channels_first
 from inceptionnext_lit.data.decode.image import upright
 from inceptionnext_lit.data.decode.opening import FORMATS, HEIF, MAX_PIXELS, check_size
@@ -47,6 +48,11 @@ class Prediction:
     label: str
     probability: float
     top5: dict[str, float]
+
+    @property
+    def words(self) -> str | None:
+        """The words of the label if it is a WordNet ID, such as ``tabby, tabby cat`` for ``n02123045``."""
+        return joined_words(self.label)
 
 
 class Classifier:

@@ -103,6 +103,7 @@ class PredictionFile:
     def _read_rows(self, known: set[str], unsure_below: float | None) -> set[str]:
         done = set()
         found = self._rows.stored_columns()
+        self.lay_out(self._layout.of_file(found))
         if set(COLUMNS) <= set(found):
             self._layout.check(found, str(self.output))
         for row in self._rows.resume():
@@ -191,6 +192,7 @@ def _read(path: Path, layout: Layout) -> Iterator[Row]:
 
         with parquet.ParquetFile(path) as file:
             found = file.schema_arrow.names
+            layout = layout.of_file(found)
             if set(COLUMNS) <= set(found):
                 layout.check(found, str(path))
             names = {identity(name): name for name in layout.columns}
@@ -218,7 +220,8 @@ def _write_parquet(rows: Iterable[Row], layout: Layout, target: Path) -> None:
     from pyarrow import parquet
 
     text = pyarrow.string()
-    types = {"path": text, "label": text, "probability": pyarrow.float64(), "top5": text, "unsure": pyarrow.bool_()}
+    types = {"path": text, "label": text, "probability": pyarrow.float64(), "top5": text, "words": text}
+    types["unsure"] = pyarrow.bool_()
     schema = pyarrow.schema([(identity(name), types.get(name, pyarrow.float32())) for name in layout.columns])
     with parquet.ParquetWriter(target, schema) as writer:
         for chunk in _chunks(rows, _chunk(layout)):

@@ -1,7 +1,7 @@
 """The fields of a row of predictions, and how they become the columns of a table."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from inceptionnext_lit.data_spec import PROBABILITY_PREFIX
@@ -19,11 +19,13 @@ class Layout:
         classes: The class names in index order if rows have ``probabilities``, a number for every class; else None.
         lists_labels: Whether rows have ``labels``, a list.
         flags_unsure: Whether rows have ``unsure``, a boolean.
+        has_words: Whether rows have ``words``, those of the label.
     """
 
     classes: tuple[str, ...] | None = None
     lists_labels: bool = False
     flags_unsure: bool = False
+    has_words: bool = False
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -31,7 +33,8 @@ class Layout:
         labels = ("labels",) if self.lists_labels else ()
         unsure = ("unsure",) if self.flags_unsure else ()
         probabilities = () if self.classes is None else ("probabilities",)
-        return ("path", "label", *labels, "probability", "top5", *unsure, *probabilities)
+        words = ("words",) if self.has_words else ()
+        return ("path", "label", *labels, "probability", "top5", *unsure, *words, *probabilities)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -50,6 +53,14 @@ class Layout:
         if self.classes is not None:
             row["probabilities"] = {name: cells[f"{PROBABILITY_PREFIX}{name}"] for name in self.classes}
         return row
+
+    def of_file(self, found: Sequence[str]) -> "Layout":
+        """Return the layout for continuing a file, which may be of a version that did not write ``words``.
+
+        Args:
+            found: Names of its fields or columns; empty if it has no row.
+        """
+        return replace(self, has_words=False) if found and "words" not in found else self
 
     def check(self, found: Sequence[str], file: str) -> None:
         """Refuse to continue a file whose rows have other fields, or columns.

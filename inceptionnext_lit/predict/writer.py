@@ -6,6 +6,7 @@ from typing import Any, Literal, cast
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from inceptionnext_lit.console import LineConsole
+from inceptionnext_lit.data.class_words import class_words, joined_words
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.predict.formats import PredictionFile
 from inceptionnext_lit.predict.layout import Layout
@@ -25,6 +26,8 @@ NOT_FINITE = "the model's outputs for it are NaN or infinite"
 
 class PredictionWriter(Callback):
     """Write one row per image: ``path``, ``label``, ``probability``, and ``top5``, the best labels with theirs.
+
+    If classes are named by WordNet IDs, such as ImageNet's, rows also have ``words``, those of the label.
 
     For multi-label models, ``label`` has all labels whose probability reaches their threshold, one half by default,
     joined by ``|``, and ``probability`` is that of the most probable one.
@@ -151,6 +154,7 @@ class PredictionWriter(Callback):
                 tuple(class_names) if self._writes_all else None,
                 lists_labels=self._writes_all and multi_label,
                 flags_unsure=self._unsure_below is not None,
+                has_words=any(map(class_words, class_names)),
             )
         )
 
@@ -224,6 +228,7 @@ class PredictionWriter(Callback):
             row |= {"probability": round(best, _DIGITS), "top5": top5}
             if self._unsure_below is not None:
                 row["unsure"] = best < self._unsure_below
+            row["words"] = joined_words(row["label"]) or ""
             if every is not None:
                 row["probabilities"] = every[place]
             rows.append(row)

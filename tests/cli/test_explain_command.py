@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from inceptionnext_lit.cli.commands.explain import _METHODS, EXAMPLES
-from inceptionnext_lit.cli.models_to_explain import class_title, split_arguments
+from inceptionnext_lit.cli.models_to_explain import split_arguments
+from inceptionnext_lit.data.class_words import with_words
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports.explain.attribution import METHODS
 from inceptionnext_lit.reports.explain.figure import overlay
@@ -76,7 +77,7 @@ def test_every_method_into_a_folder(photos: Path, cli: Cli, capsys: Captured, me
     sizes = [Image.open(f"maps/{name}.png").size for name in ("0", "grid")]
     assert sizes[0][0] == sizes[1][0] == 340  # 2 columns of 1.7 inches at 100 pixels
     assert sizes[1][1] > 2.5 * sizes[0][1] - 100
-    assert f", map for {class_title(load_random(NANO).class_names[3])} 0.00" in capsys.readouterr().out
+    assert f", map for {with_words(load_random(NANO).class_names[3])} 0.00" in capsys.readouterr().out
     assert "maps/0.png already exists" in error_of(cli, capsys, "photos/0.png", NANO, "--output", "maps")
 
 

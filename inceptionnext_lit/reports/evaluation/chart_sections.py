@@ -2,13 +2,14 @@
 
 import numpy as np
 
+from inceptionnext_lit.data.class_words import display_name
 from inceptionnext_lit.reports.evaluation.analysis import Analysis, MultiLabelDetails, SingleLabelDetails
 from inceptionnext_lit.reports.evaluation.calibration import Calibration
 from inceptionnext_lit.reports.evaluation.charts import Bars, Line, chart
 from inceptionnext_lit.reports.evaluation.multi_label import precision_recall
 from inceptionnext_lit.reports.evaluation.record import worst_first
 from inceptionnext_lit.reports.evaluation.sections import DASH, Section, share
-from inceptionnext_lit.wording import count, printable
+from inceptionnext_lit.wording import count
 
 _CURVES = 6  # labels with a precision-recall curve
 _EPOCHS = 10
@@ -20,7 +21,7 @@ def labels(analysis: Analysis) -> Section | None:
     details, table = analysis.details, analysis.table
     if not isinstance(details, MultiLabelDetails):
         return None
-    names = [printable(name) for name in table.class_names]
+    names = [display_name(name) for name in table.class_names]
     chosen, rows = details.thresholds, []
     for k, name in enumerate(names):
         together = details.errors_together[k].copy()

@@ -12,6 +12,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from inceptionnext_lit.data.class_words import display_name
 from inceptionnext_lit.data.decode.thumbnail import thumbnail
 from inceptionnext_lit.reports.evaluation import chart_sections, sections
 from inceptionnext_lit.reports.evaluation.analysis import Analysis, SingleLabelDetails
@@ -175,8 +176,8 @@ def _label_errors(analysis: Analysis, pictures: "_Pictures") -> dict[str, Any] |
 
     def lines(table: PredictionTable, index: int) -> list[str]:
         own = table.probabilities[index, table.labels[index]]
-        label = f"labeled {printable(names[int(table.labels[index])])} ({own:.3f})"
-        return [label, f"perhaps {printable(names[suggested[index]])}"]
+        label = f"labeled {display_name(names[int(table.labels[index])])} ({own:.3f})"
+        return [label, f"perhaps {display_name(names[suggested[index]])}"]
 
     return {"text": text, "pictures": pictures.items(found.images[:_SUSPECTED].tolist(), lines)}
 
@@ -223,7 +224,7 @@ def _comparisons(
 
 def _class_line(table: PredictionTable, index: int) -> list[str]:
     labels = np.flatnonzero(table.labels[index]).tolist() if table.multi_label else [int(table.labels[index])]
-    return [printable(", ".join(table.class_names[k] for k in labels) or "no label")]
+    return [", ".join(display_name(table.class_names[k]) for k in labels) or "no label"]
 
 
 def _prediction_lines(table: PredictionTable, index: int) -> list[str]:
@@ -236,7 +237,7 @@ def _prediction_lines(table: PredictionTable, index: int) -> list[str]:
 
 def _predicted(table: PredictionTable, index: int) -> str:
     chosen = np.flatnonzero(table.present[index]).tolist() if table.multi_label else [int(table.predicted[index])]
-    return printable(", ".join(table.class_names[k] for k in chosen) or "no label")
+    return ", ".join(display_name(table.class_names[k]) for k in chosen) or "no label"
 
 
 class _Pictures:

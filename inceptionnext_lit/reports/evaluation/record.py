@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from inceptionnext_lit.data.class_words import class_words
 from inceptionnext_lit.reports.evaluation.analysis import Analysis, MultiLabelDetails, SingleLabelDetails
 from inceptionnext_lit.reports.evaluation.calibration import Calibration, Scaling
 from inceptionnext_lit.reports.evaluation.comparison import Comparison, accuracy_name
@@ -146,6 +147,8 @@ def _per_class(analysis: Analysis) -> list[dict[str, Any]]:
     rows = []
     for k, name in enumerate(table.class_names):
         row = {"class": name, "support": int(classes.support[k]), "predicted": int(classes.predicted[k])}
+        if (words := class_words(name)) is not None:
+            row["words"] = words
         row |= {key: defined(float(getattr(classes, key)[k])) for key in _CLASS_KEYS}
         if isinstance(analysis.details, SingleLabelDetails):
             other = analysis.details.confusion.most_confused(k)

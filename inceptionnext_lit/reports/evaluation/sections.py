@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from inceptionnext_lit.data.class_words import display_name
 from inceptionnext_lit.reports.evaluation.analysis import Analysis, SingleLabelDetails
 from inceptionnext_lit.reports.evaluation.metrics import LINEARIZED, Metric, Summary
 from inceptionnext_lit.reports.evaluation.record import Context, worst_first
@@ -44,12 +45,12 @@ def data(analysis: Analysis, context: Context) -> Section:
     if support[few] < support[most]:
         paragraph = (
             f"{count(len(analysis.table), 'image')} evaluated. The {word} with the fewest images is "
-            f"{printable(names[few])} with {images}, the one with the most {printable(names[most])} with "
+            f"{display_name(names[few])} with {images}, the one with the most {display_name(names[most])} with "
             f"{int(support[most]):,}."
         )
     if 0 < empty < len(names):
         paragraph = (
-            f"{count(len(analysis.table), 'image')} evaluated, most of {printable(names[most])} "
+            f"{count(len(analysis.table), 'image')} evaluated, most of {display_name(names[most])} "
             f"({int(support[most]):,}). Without images: {empty:,} of "
             f"{count(len(names), word, 'labels' if word == 'label' else 'classes')}."
         )
@@ -97,11 +98,11 @@ def classes(analysis: Analysis) -> Section:
     for k in worst_first(found):
         interval = _range(found.recall_low[k], found.recall_high[k])
         marked = interval if found.support[k] > 1 else f"{DASH} *"
-        row = [printable(table.class_names[k]), f"{int(found.support[k]):,}", *map(share, (found.precision[k],))]
+        row = [display_name(table.class_names[k]), f"{int(found.support[k]):,}", *map(share, (found.precision[k],))]
         row += [share(found.recall[k]), marked, share(found.f1[k]), share(found.auroc[k])]
         if isinstance(analysis.details, SingleLabelDetails):
             other = analysis.details.confusion.most_confused(k)
-            row.append(DASH if other is None else f"{printable(table.class_names[other[0]])} ({other[1]:,})")
+            row.append(DASH if other is None else f"{display_name(table.class_names[other[0]])} ({other[1]:,})")
         else:
             row.append(share(found.average_precision[k]))
         rows.append(row)
@@ -116,7 +117,7 @@ def confusion(analysis: Analysis) -> Section | None:
     """Return the confusion matrix, or its most confused part."""
     if not isinstance(analysis.details, SingleLabelDetails):
         return None
-    found, names = analysis.details.confusion, [printable(name) for name in analysis.table.class_names]
+    found, names = analysis.details.confusion, [display_name(name) for name in analysis.table.class_names]
     shown = found.shown
     totals = found.matrix.sum(axis=1)
     rows = []

@@ -122,5 +122,5 @@ def two_lines(title: str) -> str:
     return title.replace(" (", "\n(", 1)
 
 
-def _shortened(text: str, most: int = 28) -> str:
+def _shortened(text: str, most: int = 34) -> str:
     return text if len(text) <= most else f"{text[: most // 2 - 1]}…{text[-(most // 2) :]}"
