@@ -107,7 +107,7 @@ def test_evaluate(images: Path, cli: Cli, tmp_path: Path) -> None:
     for wnid in CLASSES:
         assert f"true: {with_words(wnid)}" in page
         assert re.search(rf"<t[hd][^>]*>{re.escape(with_words(wnid))}<", page)
-    classes = json.loads((tmp_path / "report" / "report.json").read_text())["classes"]
+    classes = json.loads((tmp_path / "report" / "report.json").read_text())["per_class"]
     assert {row["class"]: row["words"] for row in classes} == {name: class_words(name) for name in CLASSES}
 
 
