@@ -9,8 +9,9 @@ from typing import Any
 
 from inceptionnext_lit.data.public import PublicDataset
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.prepare.layout import Layout
 from inceptionnext_lit.prepare.layouts import INAT_VAL, SUN397_PARTITIONS, layout_of
-from inceptionnext_lit.prepare.unpacking import clear_unfinished
+from inceptionnext_lit.prepare.unpacking import BROKEN, clear_unfinished
 from inceptionnext_lit.wording import first_line
 
 COMPLETE = ".complete"
@@ -43,18 +44,27 @@ def download(row: PublicDataset, root: Path, tell: Callable[[str], object]) -> N
         return
     tell(f"Downloading {row.title} from {layout.web}")
     root.mkdir(parents=True, exist_ok=True)
-    clear_unfinished(root)
+    clear_unfinished(root, layout)
     try:
         _DOWNLOADS[row.name](str(root))
-    except (RuntimeError, HTTPException, EOFError, OSError) as error:
+    except (RuntimeError, HTTPException, OSError, *BROKEN) as error:
         if getattr(error, "errno", None) in _OF_THE_DISK:
             raise
+        if isinstance(error, BROKEN):
+            _remove_unchecked(root, layout)
         raise UserError(
             f"{row.title} could not be downloaded ({first_line(error)}): {layout.downloads}, from {layout.web}. What "
             "is complete is kept: give the same command again, or fetch the files in another way and name their folder "
             "with --source."
         ) from error
     (root / COMPLETE).touch()
+
+
+def _remove_unchecked(root: Path, layout: Layout) -> None:
+    """Remove broken archives without a checksum, which torchvision would use again."""
+    for archive in (archive for archives in layout.archives for archive in archives if archive.md5 is None):
+        for path in root.rglob(archive.name):
+            path.unlink()
 
 
 def _all(kind: str, *options: dict[str, Any]) -> Callable[[str], None]:

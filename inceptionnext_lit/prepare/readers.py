@@ -228,7 +228,7 @@ def _drawn(names: Sequence[str], labels: Sequence[str], size: float) -> set[str]
 
 
 def _hash(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()
+    return hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
 
 
 def _part(files: Files, train: set[str], split: str) -> Files:

@@ -40,6 +40,8 @@ def prepare_torchvision(
         UserError: If it cannot be prepared.
     """
     if row.loader == "digits":
+        if source is not None:
+            raise UserError("The digits come with scikit-learn; leave out --source.")
         place = Place(output, {})
         return _write(row, _read(row, place, "scikit-learn"), output, workers, "scikit-learn")
     layout = layout_of(row.name)

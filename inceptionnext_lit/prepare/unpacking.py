@@ -10,11 +10,11 @@ import zlib
 from pathlib import Path
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.prepare.layout import Archive
+from inceptionnext_lit.prepare.layout import Archive, Layout
 from inceptionnext_lit.safe_save import replacing
 from inceptionnext_lit.wording import first_line
 
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError)
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError)
 _TAR = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 
 
@@ -63,7 +63,7 @@ def unpack(path: Path, archive: Archive, root: Path) -> None:
         else:
             with tarfile.open(path) as bundle:
                 bundle.extractall(into, filter="data")
-    except _BROKEN as error:
+    except BROKEN as error:
         raise _broken(path, error) from error
     _mark(marker, path)
 
@@ -84,16 +84,24 @@ def gunzip(path: Path, target: Path) -> None:
     try:
         with replacing(target) as partial, gzip.open(path, "rb") as source, partial.open("wb") as file:
             shutil.copyfileobj(source, file, 2**20)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise _broken(path, error) from error
     _mark(marker, path)
 
 
-def clear_unfinished(folder: Path) -> None:
-    """Remove what an interrupted download has unpacked, since torchvision would take it for complete; archives stay."""
+def clear_unfinished(folder: Path, layout: Layout) -> None:
+    """Remove what an interrupted download has unpacked, since torchvision would take it for complete.
+
+    Args:
+        folder: The root of torchvision's class.
+        layout: The data set's layout; its downloads stay.
+    """
+    kept = {f"{item}.gz" for item in layout.tree} | ({*layout.tree} if not layout.archives else set())
+    for archives in layout.archives:
+        kept.update(name for archive in archives for name in (archive.name, *archive.other_names))
     for current, folders, files in os.walk(folder, topdown=False):
         for name in files:
-            if not is_archive(name) and not name.endswith((".gz", ".mat")):
+            if name not in kept:
                 os.unlink(os.path.join(current, name))
         for name in folders:
             place = os.path.join(current, name)

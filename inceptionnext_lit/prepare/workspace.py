@@ -55,7 +55,8 @@ def claimed(
         try:
             yield
         except UserError:
-            if set(os.listdir(output)) <= {STATE, LOCK}:  # nothing to continue
+            begun = (*SPLITS, MANIFEST, DOWNLOADS, HIDDEN_DOWNLOADS)
+            if not any((output / name).exists() for name in begun):  # nothing to continue
                 (output / STATE).unlink(missing_ok=True)
             raise
 

@@ -18,6 +18,7 @@ from PIL import Image
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.prepare.samples import Arrays, Files, Pixels
 from inceptionnext_lit.safe_save import replacing
+from inceptionnext_lit.wording import printable
 
 Tick = Callable[[int], object]
 _CHUNK = 256  # images per task
@@ -92,6 +93,8 @@ def write_manifest(path: Path, splits: Mapping[str, Files]) -> None:
             extra = itertools.repeat(()) if groups is None else ((group,) for group in groups)
             for image, label, group in zip(files.paths, files.labels, extra, strict=False):
                 absolute = os.path.abspath(image)
+                if not _is_utf_8(absolute):
+                    raise UserError(f"The path {printable(absolute)} is not UTF-8, which a manifest is; rename it.")
                 writer.writerow([absolute.removeprefix(below), label, split, *group])
 
 
@@ -133,6 +136,14 @@ def _write_pngs(paths: Sequence[str], pixels: Pixels) -> None:
         buffer = BytesIO()
         Image.fromarray(image).save(buffer, "PNG")
         write_bytes(path, buffer.getvalue())
+
+
+def _is_utf_8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _collect(running: dict[Future[None], int], tick: Tick) -> None:

@@ -3,12 +3,14 @@
 import errno
 import os
 import shutil
+import sys
 from pathlib import Path
 from urllib.error import URLError
 
 import pytest
 
 from inceptionnext_lit.data.public import find_dataset
+from inceptionnext_lit.data.sources.embedded import data_folder
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.prepare import prepared_folder, readers, writing
 from inceptionnext_lit.prepare.prepare import Choices, prepare_dataset
@@ -154,12 +156,15 @@ def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         prepare_dataset("cars", tmp_path / "cars", Choices())
 
 
+@pytest.mark.parametrize(
+    ("name", "half"), [("dtd", "dtd/dtd/images/a/a.jpg"), ("pets", "oxford-iiit-pet/images/a.mat")]
+)
 def test_an_interrupted_download_is_not_taken_for_complete(
-    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, half: str
 ) -> None:
-    root = build("dtd", tmp_path / "in")
+    root = build(name, tmp_path / "in")
     (tmp_path / "archives").mkdir()
-    SMALL["dtd"].pack(root, tmp_path / "archives")
+    SMALL[name].pack(root, tmp_path / "archives")
     fetched: list[str] = []
 
     def retrieve(url: str, filename: str, chunk_size: int = 1024) -> None:
@@ -167,7 +172,8 @@ def test_an_interrupted_download_is_not_taken_for_complete(
         shutil.copy(tmp_path / "archives" / Path(filename).name, filename)
 
     def stop(*args: object) -> None:
-        picture(tmp_path / "out/source/dtd/dtd/images/banded/half.jpg")
+        picture((tmp_path / "out/source" / half).with_suffix(".jpg"))
+        (tmp_path / "out/source" / half).touch()
         raise KeyboardInterrupt
 
     monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, **options: url)
@@ -175,11 +181,33 @@ def test_an_interrupted_download_is_not_taken_for_complete(
     with monkeypatch.context() as context:
         context.setattr("torchvision.datasets.utils.extract_archive", stop)
         with pytest.raises(KeyboardInterrupt):
-            prepare_dataset("dtd", tmp_path / "out", Choices())
-    record = prepare_dataset("dtd", tmp_path / "out", Choices())
-    assert len(fetched) == 1
-    assert read_back(tmp_path / "out", record) == SMALL["dtd"].counts
-    assert not (tmp_path / "out/source/dtd/dtd/images/banded/half.jpg").exists()
+            prepare_dataset(name, tmp_path / "out", Choices())
+    with pytest.raises(UserError, match="is incomplete: prepare was stopped there"):
+        data_folder(str(tmp_path / "out"))
+    record = prepare_dataset(name, tmp_path / "out", Choices())
+    assert len(fetched) == len(set(fetched))
+    assert read_back(tmp_path / "out", record) == SMALL[name].counts
+    assert not (tmp_path / "out/source" / half).exists()
+
+
+def test_a_broken_download_without_a_checksum_is_fetched_again(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = build("aircraft", tmp_path / "in")
+    (tmp_path / "archives").mkdir()
+    SMALL["aircraft"].pack(root, tmp_path / "archives")
+    whole = (tmp_path / "archives/fgvc-aircraft-2013b.tar.gz").read_bytes()
+    sizes = [len(whole) - 200, len(whole)]
+
+    def retrieve(url: str, filename: str, chunk_size: int = 1024) -> None:
+        Path(filename).write_bytes(whole[: sizes.pop(0)])
+
+    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, **options: url)
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", retrieve)
+    with pytest.raises(UserError, match=r"could not be downloaded .*: fgvc-aircraft-2013b.tar.gz, from https"):
+        prepare_dataset("aircraft", tmp_path / "out", Choices())
+    record = prepare_dataset("aircraft", tmp_path / "out", Choices())
+    assert read_back(tmp_path / "out", record) == SMALL["aircraft"].counts
 
 
 @pytest.mark.parametrize("stopped", [KeyboardInterrupt(), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))])
@@ -273,3 +301,12 @@ def test_cached_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     written = (folder / "dataset.json").stat().st_mtime_ns
     assert prepared_folder("DIGITS") == folder
     assert (folder / "dataset.json").stat().st_mtime_ns == written
+
+
+@pytest.mark.skipif(os.name != "posix" or sys.platform == "darwin", reason="file names are Unicode there")
+def test_names_that_are_not_utf_8(build: Build, tmp_path: Path) -> None:
+    source = build("eurosat", tmp_path / "in")
+    folder = os.fsencode(source / "eurosat/2750/Forest")
+    os.rename(folder + b"/Forest_1.jpg", folder + b"/for\xeat.jpg")
+    with pytest.raises(UserError, match=r"for.udcea.*is not UTF-8, which a manifest is; rename it"):
+        prepare_dataset("eurosat", tmp_path / "out", Choices(source))

@@ -7,6 +7,7 @@ from typing import Any
 from inceptionnext_lit.errors import UserError
 
 FILE = "dataset.json"
+STATE = ".prepare.json"  # written first; says which data set an unfinished folder belongs to
 FORMAT = "inceptionnext_lit/dataset"  # marks our files; other tools also write files of this name
 MANIFEST = "manifest.csv"
 STATE = ".prepare.json"  # written first; says which data set an unfinished folder belongs to
@@ -51,8 +52,16 @@ def prepared_root(root: Path) -> Path:
 
     Args:
         root: A data folder or a manifest.
+
+    Raises:
+        UserError: If ``prepare`` has begun there, but not finished.
     """
     fields = read_fields(root)
+    if fields is None and (root / STATE).is_file():
+        raise UserError(
+            f"The data set in {root} is incomplete: prepare was stopped there. Give the same prepare command again, or "
+            f"delete {root / STATE} if the folder is yours."
+        )
     return root / MANIFEST if fields is not None and fields.get("root") == MANIFEST else root
 
 
