@@ -24,12 +24,14 @@ class Inventory:
         val: Validation images of each class.
         val_numbers: Numbers of the validation images.
         empty: Images without content, and links to nothing.
+        has_train_counts: Whether the training images are counted, and not only their classes known.
     """
 
     train: Mapping[str, int]
     val: Mapping[str, int]
     val_numbers: set[int] = field(default_factory=set)
     empty: list[str] = field(default_factory=list)
+    has_train_counts: bool = True
 
     @property
     def counts(self) -> Counts:
@@ -96,13 +98,12 @@ def _list_class(folder: str) -> tuple[set[str], list[str]]:
     return names, empty
 
 
-def known_before(source: Source) -> Inventory | None:
-    """Return a source's images if all of them are known without reading it."""
-    train, val = source.train.counts, source.val.counts
-    if None in train.values() or None in val.values():
-        return None
-    numbers = set(source.val.val_numbers or ())
-    return Inventory({k: n for k, n in train.items() if n}, {k: n for k, n in val.items() if n}, numbers)
+def known_before(source: Source) -> Inventory:
+    """Return a source's images as far as they are known without reading all of it."""
+    train = {wnid: 1 if number is None else number for wnid, number in source.train.counts.items()}
+    val = {wnid: number or 0 for wnid, number in source.val.counts.items()}
+    is_counted = None not in source.train.counts.values()
+    return Inventory(train, val, set(source.val.val_numbers or ()), has_train_counts=is_counted)
 
 
 def expected_counts(found: Inventory, wanted: Wanted) -> Counts:
@@ -129,7 +130,8 @@ def shortage(found: Inventory, wanted: Wanted, source: Source) -> Shortage:
             there = len(wanted.classes) - len(missing)
             phrases.append(f"{split} has {there:,} of {len(wanted.classes):,} classes (without {_some(missing)})")
             names += [f"{split}/{wnid}" for wnid in missing]
-        if wanted.is_whole and number != total:
+        is_counted = found.has_train_counts or split == "val"
+        if wanted.is_whole and is_counted and number != total:
             lost = _lost_images(split, found, wanted, total) if number < total else []
             wrong = [] if lost else _differing(split, counts, wanted, source, total)
             where = f" (without {_some(lost)})" if lost else f" ({_some(wrong)})" * bool(wrong)

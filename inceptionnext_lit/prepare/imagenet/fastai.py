@@ -1,5 +1,6 @@
 """Imagenette and Imagewoof as fast.ai ships them: a compressed tar file with train/, val/ and noisy labels."""
 
+import contextlib
 import errno
 import gzip
 import os
@@ -50,6 +51,8 @@ def download(name: str, folder: Path) -> Path:
     except (RuntimeError, HTTPException, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
+        with contextlib.suppress(OSError):  # if there is nothing in it
+            folder.rmdir()
         raise UserError(
             f"{address} could not be downloaded ({first_line(error)}); give the same command again, or download it in "
             "another way and name it with --source."

@@ -85,8 +85,8 @@ def prepare_imagenet(
     if staging.is_checked:
         return _finish(staging, output, wanted, str(source.absolute()), num_workers)
     found = open_source(source, wanted)
-    if (before := known_before(found)) is not None:
-        _refuse(shortage(before, wanted, found), before, wanted, staging, source)
+    before = known_before(found)
+    _refuse(shortage(before, wanted, found), before, wanted, staging, source)
     _write(found, staging, Target(staging.folder, mode), num_workers)
     after = take_inventory(staging.folder, num_workers)
     if short := shortage(after, wanted, found):
@@ -165,7 +165,7 @@ def _refuse(short: Shortage, found: Inventory, wanted: Wanted, staging: Staging,
     where = f"; all are listed in {staging.list_missing(short.names)}" if len(short.names) > _LISTED else ""
     advice = "Add what is missing, then give the same command again"
     has_all = all(found.train.get(wnid) and found.val.get(wnid) for wnid in wanted.classes)
-    if wanted.is_whole and has_all and not found.empty and _is_short(found, wanted):
+    if wanted.is_whole and has_all and found.has_train_counts and not found.empty:
         advice += f", or take what is there with --subset {len(wanted.classes)},{max(found.train.values())}"
     raise UserError(
         f"{source} is not the whole of {wanted.variant.title}: {'; '.join(short.phrases)}{where}. {advice}."
