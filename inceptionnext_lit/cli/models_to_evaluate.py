@@ -87,7 +87,8 @@ def class_names_of(task: ClassificationTask, root: ImageRoot) -> list[str]:
     if names != [str(number) for number in range(len(names))]:
         return names
     folders = root.source.classes()
-    return folders if len(folders) == len(names) else names
+    # sorted as text, 10 comes before 2
+    return folders if len(folders) == len(names) and set(folders) != set(names) else names
 
 
 def _curves(path: Path) -> dict[str, list[tuple[float, float]]]:

@@ -12,6 +12,7 @@ from inceptionnext_lit.data.class_words import first_word, with_words
 from inceptionnext_lit.data.sources.embedded import SAMPLE
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models import model_names
+from inceptionnext_lit.models.variants import is_model
 from inceptionnext_lit.safe_load import load_plain, read_metadata
 from inceptionnext_lit.tasks.classification import ClassificationTask
 from inceptionnext_lit.tasks.loading import load_published, load_random, load_task
@@ -81,7 +82,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             if not os.path.exists(path):
                 raise UserError(f"{printable(argument)} does not exist; give a checkpoint or a file of weights.")
             models.append(argument)
-        elif _is_model(argument.partition("=")[0]):
+        elif is_model(argument.partition("=")[0]):
             models.append(argument)
         elif glob.has_magic(path):
             images.append(argument)
@@ -94,10 +95,6 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
                 f"of a model; {hint}"
             )
     return models, images
-
-
-def _is_model(name: str) -> bool:
-    return bool(timm.is_model(name.partition(".")[0]))
 
 
 def load_models(words: Sequence[str], pretrained: str | None, seed: int = 0) -> list[Model]:
@@ -113,7 +110,7 @@ def load_models(words: Sequence[str], pretrained: str | None, seed: int = 0) -> 
     """
     if not words:
         raise UserError("Name what to explain: a checkpoint of fit, or a model such as inceptionnext_tiny=true.")
-    bare = [word for word in words if _is_model(word) and "=" not in word]
+    bare = [word for word in words if is_model(word) and "=" not in word]
     chosen: str | None = None if pretrained in (None, "false", "False") else pretrained
     if chosen is not None and chosen not in _TRUE and len(bare) != 1:
         raise UserError(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from inceptionnext_lit.data.checks import enumerate_names, twin_key
 from inceptionnext_lit.data.decode.image import image_suffixes
+from inceptionnext_lit.data.label_space import LabelSpace, match_labels
 from inceptionnext_lit.data.sources.fingerprint import Fingerprint
 from inceptionnext_lit.data.sources.image_root import ImageRoot
 from inceptionnext_lit.data.sources.manifest import extra_columns
@@ -79,7 +80,9 @@ def evaluation_set(
     names, outputs = list(class_names), None
     parts = _parts(root, split)
     found = sorted({label for part in parts for label in root.source.labels(part) or ()})
-    unknown = [name for name in found if name not in set(names)]
+    space = LabelSpace(names) if root.multi_label else match_labels(found, names, str(root.folder))
+    known, there = set(space.names), set(found)
+    unknown = [name for name in found if name not in known]
     if unknown and not common_classes:
         alike = {twin_key(name): name for name in names}
         pairs = [f"{name!r} looks like {alike[twin_key(name)]!r}" for name in unknown if twin_key(name) in alike]
@@ -90,10 +93,10 @@ def evaluation_set(
             "that both have."
         )
     rules = rules_of_run(run.settings, run.images, root)[1]
-    chosen = _choose(root, parts, [*names, *unknown], split, rules)
-    lines: list[str] = []
-    if common_classes:
-        kept = [name for name in names if name in set(found)]
+    chosen = _choose(root, parts, [*space.names, *unknown], split, rules)
+    lines = [f"{space.note[0].upper()}{space.note[1:]}."] if space.note else []
+    if space.outputs is not None or (common_classes and not space.note):
+        kept = [name for name in names if name in there]
         if len(kept) < 2:
             raise UserError(
                 f"{root.folder} and the model have {count(len(kept), 'label')} in common, and an evaluation needs two. "
@@ -102,11 +105,12 @@ def evaluation_set(
         before = sum(len(samples) for samples in chosen.values())
         chosen = {part: _restrict(samples, [*names, *unknown], kept) for part, samples in chosen.items()}
         left = before - sum(len(samples) for samples in chosen.values())
-        lines.append(
-            f"Only the {len(kept)} classes that both have: {count(left, 'image')} with other labels left out, and the "
-            f"model's other {len(names) - len(kept)} outputs ignored."
-        )
-        outputs = [number for number, name in enumerate(names) if name in set(kept)]
+        if not space.note:
+            lines.append(
+                f"Only the {len(kept)} classes that both have: {count(left, 'image')} with other labels left out, and "
+                f"the model's other {len(names) - len(kept)} outputs ignored."
+            )
+        outputs = [number for number, name in enumerate(names) if name in there]
         names = kept
     whole, splits = Samples.of([]), list[str]()
     for part, samples in chosen.items():

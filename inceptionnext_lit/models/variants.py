@@ -171,6 +171,11 @@ def model_names() -> list[str]:
     return [row.name for row in VARIANTS]
 
 
+def is_model(name: str) -> bool:
+    """Return whether timm can create a model of this name, ours or its own, with or without ``.tag``."""
+    return bool(timm.is_model(name.partition(".")[0]))
+
+
 def check_model_name(name: str) -> None:
     """Check that timm can create a model of this name, ours or its own, with or without ``.tag``.
 
@@ -181,7 +186,7 @@ def check_model_name(name: str) -> None:
         UserError: If the model is unknown, with the nearest names, or it has no weights with that tag.
     """
     architecture, _, tag = name.partition(".")
-    if not timm.is_model(architecture):
+    if not is_model(architecture):
         ours = get_close_matches(architecture, model_names(), n=3)
         others = get_close_matches(architecture, sorted(set(timm.list_models()) - set(model_names())), n=3)
         nearest = ", ".join(ours + others)

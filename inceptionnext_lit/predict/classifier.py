@@ -1,12 +1,14 @@
-"""Label images with a trained checkpoint in Python."""
+"""Label images in Python, with a trained checkpoint or with published weights."""
 
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import timm
 import torch
 from PIL import Image, ImageFile
 from torch import Tensor
@@ -21,15 +23,17 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.compiled import Compiled
 from inceptionnext_lit.models.deploy import deploy
 from inceptionnext_lit.models.fitting import listed
+from inceptionnext_lit.models.variants import is_model
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks.classification.predictions import labels, rank, top_labels
-from inceptionnext_lit.tasks.loading import load_task
+from inceptionnext_lit.tasks.loading import load_published, load_task
 from inceptionnext_lit.wording import first_line
 
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 _SINGLE = (str, Path, Image.Image, np.ndarray, Tensor)
 _KINDS = "a path, a PIL image, a uint8 array of shape (H, W), (H, W, 3) or (H, W, 4), or a uint8 tensor (3, H, W)"
+_ALIKE = 0.8  # of a misspelled model name
 # Pillow reads a file and its metadata on first use, which two threads must not do at once
 _pillow = threading.Lock()
 
@@ -151,29 +155,43 @@ def load_classifier(
     device: str | torch.device | None = None,
     compiles: bool = False,
     max_pixels: int = MAX_PIXELS,
+    pretrained: bool | str | Path | None = None,
 ) -> Classifier:
-    """Load a checkpoint of ``fit`` to label images.
+    """Load a checkpoint of ``fit``, or a model with published weights, to label images.
 
-    No code in the file is run, and its optimizer state is not read. The allocator's settings are not changed: a server
-    on a CPU may call ``inceptionnext_lit.allocator.keep_memory()`` first, as the command line does.
+    No code in a file is run, and a checkpoint's optimizer state is not read. The allocator's settings are not changed:
+    a server on a CPU may call ``inceptionnext_lit.allocator.keep_memory()`` first, as the command line does.
 
     Args:
-        path: The checkpoint, such as ``best.ckpt``.
+        path: The checkpoint, such as ``best.ckpt``; or the name of a model, such as ``inceptionnext_tiny`` or any other
+            of timm's. Something that exists is not taken for a name.
         device: Device to run on, such as ``"cpu"`` or ``"cuda:1"``; None for the GPU if there is one, else the CPU.
         compiles: Whether to compile the model for the first batch size that occurs twice; others run uncompiled. Takes
             ten seconds to minutes, and needs a C++ compiler.
         max_pixels: Maximum number of pixels of an image, like ``data.bad_images.max_pixels`` on the command line.
+        pretrained: For the name of a model: True, the default, to download its published weights, or a file of weights.
 
     Raises:
-        UserError: If the file is not a checkpoint of ``fit``, contains NaN or infinite weights, or the device cannot be
-            used.
+        UserError: If the file is not a checkpoint of ``fit``, the model is unknown or has no such weights, weights are
+            NaN or infinite, or the device cannot be used.
     """
-    path = Path(path).expanduser()
     try:
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as error:
         raise UserError(f"Unknown device {device!r}; give 'cpu', or 'cuda' for a GPU.") from error
-    return Classifier(load_task(path)[0], chosen, compiles, max_pixels)
+    file = Path(path).expanduser()
+    if pretrained is None and (file.exists() or not is_model(str(path))):
+        if not file.exists() and (near := get_close_matches(str(path), timm.list_models(), n=3, cutoff=_ALIKE)):
+            raise UserError(f"There is neither a file nor a model {str(path)!r}; did you mean {' or '.join(near)}?")
+        return Classifier(load_task(file)[0], chosen, compiles, max_pixels)
+    if pretrained is False:
+        raise UserError(f"Random weights label nothing; leave out pretrained=False to load {path}'s published weights.")
+    if file.is_file():
+        raise UserError(
+            f"{path} is a file; give the name of the model as well, load_classifier(NAME, pretrained=FILE)."
+        )
+    weights = True if pretrained in (None, True) else str(pretrained)
+    return Classifier(load_published(str(path), weights, names_needed=True), chosen, compiles, max_pixels)
 
 
 def _batches(images: Iterator[ImageLike], size: int) -> Iterator[list[ImageLike]]:

@@ -58,7 +58,9 @@ def load_task(path: Path) -> tuple[ClassificationTask, dict[str, Any]]:
     return task, content
 
 
-def load_published(name: str, pretrained: str | bool, class_names: Sequence[str] | None = None) -> ClassificationTask:
+def load_published(
+    name: str, pretrained: str | bool, class_names: Sequence[str] | None = None, *, names_needed: bool = False
+) -> ClassificationTask:
     """Load a model with published weights, or with the weights in a file, as a classifier.
 
     Images are prepared as :func:`describe_published` says. The class names are the file's, or the WordNet IDs of
@@ -68,13 +70,17 @@ def load_published(name: str, pretrained: str | bool, class_names: Sequence[str]
         name: Any timm model name, including this family's.
         pretrained: True to download the published weights, or a file with weights.
         class_names: The names of the classes, if they are given.
+        names_needed: Whether classes must have names, to label images.
 
     Raises:
-        UserError: If there are no such weights, or they do not contain a classifier or the model's input.
+        UserError: If there are no such weights, or they do not contain a classifier or the model's input, or names that
+            are needed are unknown.
     """
     if isinstance(pretrained, str) and is_checkpoint(pretrained):
         return load_task(Path(pretrained).expanduser())[0]
     published = describe_published(name, pretrained, class_names)
+    if names_needed:
+        published.check_names()
     task = ClassificationTask(name, pretrained, published.kwargs, published.spec)
     published.check(task.num_classes, task.loaded)
     task.calibration = published.calibration
