@@ -75,6 +75,7 @@ for _name, _meaning in {
     "evaluate": "metrics with intervals, confusions, calibration, mistakes and label errors, as a page and JSON",
     "explain": "heat maps of what models look at, their feature maps' spectra and receptive fields, as figures",
     "cross_validate": "train once per fold of a data set, and report the mean and spread of the metrics",
+    "transfer": "a table of models on data sets: fine-tuned, by logistic regression, and by nearest neighbors",
     "benchmark": "images per second of models in training or inference, compared",
     "budget": "parameters, MACs and activations of any model, or of the paper's tables",
     "convert": "save a checkpoint's weights as a .safetensors file with the published names",
@@ -98,7 +99,7 @@ def main(args: list[str] | None = None) -> None:
     if "--debug" in words:
         os.environ[DEBUG] = "1"  # inherited by child processes
         words = [word for word in words if word != "--debug"]
-    with outliving_readers(goes_on=words[:1] in (["fit"], ["cross_validate"])):
+    with outliving_readers(goes_on=words[:1] in (["fit"], ["cross_validate"], ["transfer"])):
         code = _answer(words, is_program=args is None)
     if code:
         sys.exit(code)

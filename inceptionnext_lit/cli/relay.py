@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -39,19 +41,22 @@ class Relay:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
 
-    def run(self, command: Sequence[str], environment: Mapping[str, str]) -> int:
+    def run(self, command: Sequence[str], environment: Mapping[str, str], log: Path | None = None) -> int:
         """Run a command and wait for it.
 
         Args:
             command: The program and its arguments.
             environment: Variables added to this process's environment.
+            log: A file that its output is appended to; None for this process's output.
 
         Returns:
             Its exit code, or 128 + signal if a signal ended it.
         """
         variables = {**os.environ, **environment, PARENT: str(os.getpid())}
         group = 0 if os.name == "posix" else None
-        self._child = subprocess.Popen(command, env=variables, process_group=group)
+        with nullcontext() if log is None else log.open("ab") as output:
+            errors = None if output is None else subprocess.STDOUT
+            self._child = subprocess.Popen(command, env=variables, process_group=group, stdout=output, stderr=errors)
         if self.received is not None:  # received while the process was starting
             self._child.send_signal(self.received)
         code = self._child.wait()

@@ -16,6 +16,7 @@ from inceptionnext_lit.errors import UserError
 BEAT_S = 20.0
 SILENCE_S = 180.0
 PREFIX = ".lock."
+_ADVICE = "Wait for it or stop it, then continue with --ckpt_path last; without that key a new run starts."
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,12 @@ class RunLock:
 
     Args:
         folder: The run's folder, which exists.
+        advice: What to do if another process holds it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, advice: str = _ADVICE) -> None:
         self._folder = folder
+        self._advice = advice
         self._file: Path | None = None
         self._content = b""
         self._released = threading.Event()
@@ -76,7 +79,7 @@ class RunLock:
             found = read_locks(self._folder)
             for path, content in found.items():
                 if dead.get(path) != content and _is_alive(path, content):
-                    raise UserError(_refusal(self._folder, path, content))
+                    raise UserError(_refusal(self._folder, path, content, self._advice))
                 dead[path] = content
             file = self._folder / f"{PREFIX}{max(map(_number, found), default=-1) + 1}"
             if not _create(file, self._content):
@@ -167,14 +170,12 @@ def _describe(content: bytes) -> str:
     return "another process" if holder is None else str(holder)
 
 
-def _refusal(folder: Path, lock: Path, content: bytes) -> str:
+def _refusal(folder: Path, lock: Path, content: bytes, advice: str) -> str:
     holder = _parse(content)
     doubtful = holder is not None and holder.started is None
     return (
-        f"The run in {folder} is still active in {_describe(content)}. Wait for it or stop it, then continue with "
-        "--ckpt_path last; without that key a new run starts."
-        + f" If that process is not a run, delete {lock}."
-        * doubtful
+        f"The run in {folder} is still active in {_describe(content)}. {advice}"
+        + f" If that process is not a run, delete {lock}." * doubtful
     )
 
 

@@ -1,0 +1,1 @@
+"""How well models transfer to other data sets: cached features, linear and nearest-neighbor classifiers, and tables."""
