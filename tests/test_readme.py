@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from inceptionnext_lit.cli import main
-from inceptionnext_lit.cli.commands import benchmark
+from inceptionnext_lit.cli.commands import benchmark, transfer
+from inceptionnext_lit.cli.transfer_models import parse_models
 from inceptionnext_lit.models import VARIANTS, check_model_name
 from tests.forked import run_code, run_script
 from tests.pages import DEVELOP, DOCS, READ, blocks, commands
@@ -31,7 +32,11 @@ DOCTOR, FOLDS, EXPLAIN, PREPARE = (
 # minutes of measurement: tests/reports/test_benchmark.py and tests/test_examples.py run them on small models
 BENCHMARKS = [words for words in COMMANDS if words[2:3] == ["benchmark"]]
 TIMED = [words for words in COMMANDS if words[1].endswith(("loader_speed.py", "fit_overhead.py"))]
+TRANSFER = [words for words in COMMANDS if words[2:3] == ["transfer"]]
+# they need packages of data: tests/test_scripts.py
+WRITTEN = [words for words in COMMANDS if words[1].endswith(("make_digits.py", "make_sample.py"))]
 ELSEWHERE = [WHOLE_REPORT, *OVERLAYS, *SMALL_SCALE, *ABLATION, *DOCTOR, *FOLDS, *EXPLAIN, *PREPARE, *BENCHMARKS, *TIMED]
+ELSEWHERE += [*TRANSFER, *WRITTEN]
 PYTHON = [words for words in COMMANDS if words[0] == "python" and words not in ELSEWHERE]
 FIRST_PAGE = [words for words in PYTHON if words in commands(READ[0])]
 
@@ -77,6 +82,28 @@ def test_benchmark_arguments_are_valid(words: list[str]) -> None:
     options = benchmark._parse(words[3:])
     for model in options.models:
         check_model_name(model)
+
+
+@pytest.mark.parametrize("words", TRANSFER, ids=lambda words: words[-1])
+def test_transfer_arguments_are_valid(words: list[str]) -> None:
+    options, further = transfer._parse(words[3:])
+    parse_models([word for word in options.models if not word.endswith(".ckpt")])
+    assert set(further[::2]) <= {"--trainer.max_epochs", "--data.batch_size", "--data.augmentation.hflip"}
+
+
+@pytest.mark.slow
+def test_a_transfer_table(place: Path, trained: Path, tmp_path: Path) -> None:
+    words, *_ = TRANSFER
+    links = {
+        "best.ckpt": trained / "checkpoints/best.ckpt",
+        "cli.py": REPO / "cli.py",
+        "MY_IMAGES": place / "MY_IMAGES",
+    }
+    for name, target in links.items():
+        (tmp_path / name).symlink_to(target)
+    output = start([*words, "--max_iter", "5", "--num_workers", "0"], tmp_path)
+    assert "[8/8] inceptionnext_iso_nano (random weights) on sample, knn: acc1 " in output
+    assert "8 of 8 cells finished" in (tmp_path / "transfer/table.md").read_text()
 
 
 @pytest.mark.parametrize("words", TIMED, ids=shlex.join)

