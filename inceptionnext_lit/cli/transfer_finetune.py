@@ -96,12 +96,12 @@ def finetune(
 
     Args:
         model: The model.
-        task: The model as loaded, which is changed.
+        task: The model as loaded.
         data: The data set.
         parts: Indices of its readable training and validation images.
         seed: Seed of the training.
         rate: The learning rate; None to choose it from the grid, or for the recipe's without a grid.
-        folder: Where the runs are kept.
+        folder: Where the runs are kept, in a folder of the output.
         options: How to train.
 
     Raises:
@@ -112,7 +112,7 @@ def finetune(
     folder.mkdir(parents=True, exist_ok=True)
     _write_manifest(data, parts, folder / "images.jsonl")
     settings = _merged(model_settings(task), _run_settings(data, seed, folder, options.device))
-    settings["model"]["pretrained"] = model.start(task, len(data.class_names), folder, seed)
+    settings["model"]["pretrained"] = model.start(task, folder.parents[1] / "weights")
     rates: Sequence[float | None] = [rate] if rate is not None else options.lr_grid or [None]
     fits: dict[float | None, _Fit] = {}
     failures: dict[float | None, UserError] = {}

@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from torch import nn
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models import check_model_name
 from inceptionnext_lit.models.weights import save_weights
+from inceptionnext_lit.reports.transfer.cells import short_hash
 from inceptionnext_lit.safe_load import load_plain, read_metadata
-from inceptionnext_lit.seeding import seed_generators
 from inceptionnext_lit.tasks.backbone import WEIGHT_SOURCES
 from inceptionnext_lit.tasks.classification import ClassificationTask
-from inceptionnext_lit.tasks.loading import load_published, load_random, load_task
+from inceptionnext_lit.tasks.loading import is_checkpoint, load_backbone, load_random, load_task
 from inceptionnext_lit.training.callbacks.settings import KEY as RUN
 from inceptionnext_lit.wording import printable
 
@@ -56,16 +55,16 @@ class TransferModel:
         if self.weights is None:
             return load_random(str(self.name))
         if not isinstance(self.weights, Path):
-            return load_published(str(self.name), True)
+            return load_backbone(str(self.name), True)
         if self.name is not None:
-            return load_published(self.name, str(self.weights))
-        if self.weights.suffix == ".ckpt" or "hyper_parameters" in load_plain(self.weights, mmap=True):
+            return load_backbone(self.name, str(self.weights))
+        if self.weights.suffix == ".ckpt" or is_checkpoint(self.weights):
             return load_task(self.weights)[0]
         if (name := read_metadata(self.weights).get("model")) is None:
             raise UserError(
                 f"{self.weights} does not say which model it belongs to; give it as NAME={printable(self.word)}."
             )
-        return load_published(name, str(self.weights))
+        return load_backbone(name, str(self.weights))
 
     def trained_on(self) -> str | None:
         """Return the folder or manifest that a checkpoint was trained on; None if unknown."""
@@ -74,31 +73,18 @@ class TransferModel:
         root = load_plain(self.weights, mmap=True).get(RUN, {}).get("data.root")
         return None if root is None else os.path.realpath(root)
 
-    def start(self, task: ClassificationTask, num_classes: int, folder: Path, seed: int) -> str | bool:
-        """Return the weights that fine-tuning starts from, as ``model.pretrained``.
-
-        A classifier of as many classes would be kept; it is replaced by a new one, in a copy of the weights.
+    def start(self, task: ClassificationTask, folder: Path) -> str | bool:
+        """Return the weights that fine-tuning starts from, as ``model.pretrained``: a copy without the classifier.
 
         Args:
             task: The model as :meth:`load` returns it.
-            num_classes: Number of the data set's classes.
-            folder: Where the copy is written.
-            seed: Seed of the new classifier.
+            folder: Where the copies are kept.
         """
         if self.weights is None:
             return False
-        if task.num_classes != num_classes:
-            return True if self.weights is True else os.path.abspath(str(self.weights))
-        model: Any = task.inference_model
-        found = model.get_classifier()
-        seed_generators(seed, "classifier")
-        for head in found if isinstance(found, tuple | list | nn.ModuleList) else [found]:
-            for layer in (one for one in head.modules() if isinstance(one, nn.Linear)):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
-        path = folder / "start.safetensors"
-        save_weights(model, path, {"model": str(task.hparams["name"])})
+        path = folder / f"{short_hash(self.identity)}.safetensors"
+        if not path.is_file():
+            save_weights(task.inference_model, path, {"model": str(task.hparams["name"])}, with_classifier=False)
         return os.path.abspath(path)
 
 

@@ -79,6 +79,12 @@ def fit(tensors: Mapping[str, Tensor], model: nn.Module) -> Fit:
     )
 
 
+def classifier_tensors(model: nn.Module) -> set[str]:
+    """Return the names of the tensors of a model's classifier."""
+    layers = _layers(model, "classifier")
+    return {name for name in model.state_dict() if _inside(name, layers)}
+
+
 def suggest(tensors: Mapping[str, Tensor], asked: str, written_for: str | None) -> str:
     """Say in a sentence which model of the family a file belongs to.
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.models.fitting import fit, listed, suggest
+from inceptionnext_lit.models.fitting import classifier_tensors, fit, listed, suggest
 from inceptionnext_lit.models.formats import Unwrapped, WeightSet, describe_names, rename, to_public, unwrap
 from inceptionnext_lit.models.isotropic import IsotropicMetaNeXt
 from inceptionnext_lit.models.metanext import MetaNeXt
@@ -135,13 +135,20 @@ def check_numbers(tensors: Mapping[str, Tensor], path: Path) -> None:
     check_finite(tensors, path)
 
 
-def save_weights(model: nn.Module, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
+def save_weights(
+    model: nn.Module,
+    path: str | Path,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    with_classifier: bool = True,
+) -> None:
     """Save a model's weights under the names under which models of its kind are published.
 
     Args:
         model: The model.
         path: The file to write or replace, with the suffix ``.safetensors``.
         metadata: Metadata of the file; ``"model"`` is the name that error messages use.
+        with_classifier: Whether to save the classifier; a model that loads the file keeps its own otherwise.
 
     Raises:
         UserError: If the file has another suffix or cannot be written.
@@ -149,7 +156,8 @@ def save_weights(model: nn.Module, path: str | Path, metadata: Mapping[str, str]
     path = Path(path)
     if path.suffix != ".safetensors":
         raise UserError(f"{path} does not end in .safetensors, the only format that is written.")
-    tensors: Mapping[str, Tensor] = model.state_dict()
+    left_out = set() if with_classifier else classifier_tensors(model)
+    tensors: Mapping[str, Tensor] = {name: one for name, one in model.state_dict().items() if name not in left_out}
     if _is_ours(model):
         tensors = to_public(tensors, model)
     # copies, since safetensors takes neither channels-last tensors nor two that share memory

@@ -87,6 +87,25 @@ def load_published(
     return task
 
 
+def load_backbone(name: str, pretrained: str | bool) -> ClassificationTask:
+    """Load a model like :func:`load_published`, also from weights without a classifier or with one of other classes.
+
+    Args:
+        name: Any timm model name, including this family's.
+        pretrained: True to download the published weights, or a file with weights.
+
+    Returns:
+        The model; its classifier is random if the weights have none that fits.
+
+    Raises:
+        UserError: If there are no such weights, or nothing says how images are prepared.
+    """
+    if isinstance(pretrained, str) and is_checkpoint(pretrained):
+        return load_task(Path(pretrained).expanduser())[0]
+    published = describe_published(name, pretrained, classifier_needed=False)
+    return ClassificationTask(name, pretrained, published.kwargs, published.spec)
+
+
 def is_checkpoint(path: str | Path) -> bool:
     """Return whether a file is a checkpoint of a training run, and not only weights.
 

@@ -76,7 +76,13 @@ class Published:
             )
 
 
-def describe_published(name: str, pretrained: bool | str, class_names: Sequence[str] | None = None) -> Published:
+def describe_published(
+    name: str,
+    pretrained: bool | str,
+    class_names: Sequence[str] | None = None,
+    *,
+    classifier_needed: bool = True,
+) -> Published:
     """Describe published weights, or the weights in a file, without loading them.
 
     Images are prepared as timm's ``validate.py`` does by default: at the test size and crop of the model's entry if it
@@ -87,6 +93,8 @@ def describe_published(name: str, pretrained: bool | str, class_names: Sequence[
         name: Any timm model name, including this family's.
         pretrained: True for the published weights, or a file that is not a checkpoint of ``fit``.
         class_names: The names of the classes, if they are given.
+        classifier_needed: Whether the weights must have a classifier; otherwise a model without one gets a single
+            output.
 
     Raises:
         UserError: If the model is unknown, the file cannot be read, there is no classifier, or nothing says how images
@@ -105,6 +113,8 @@ def describe_published(name: str, pretrained: bool | str, class_names: Sequence[
     number = int(config.num_classes or 0)
     if pretrained is not True:
         number = len(given or ()) or int(_json(stored, "num_classes", pretrained) or number)
+    if number == 0 and not classifier_needed:
+        number = 1
     if number == 0:
         raise UserError(_without_classifier(name))
     if given is not None and len(given) != number:

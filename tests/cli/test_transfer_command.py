@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from inceptionnext_lit.cli.run_lock import RunLock
 from inceptionnext_lit.cli.transfer_models import distinct_titles, parse_models
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.prepare.record import DatasetRecord, write_record
+from inceptionnext_lit.tasks.loading import load_random
 from tests.processes import running, wait_until
 from tests.recipes import REPO
 from tests.small_checkpoint import save_checkpoint
@@ -154,6 +156,25 @@ def test_random_models_and_files_are_named_as_such(cli: Cli) -> None:
 
 
 @pytest.mark.usefixtures("place")
+def test_weights_need_no_classifier(cli: Cli) -> None:
+    tensors = {
+        name.removeprefix("model."): tensor
+        for name, tensor in torch.load("small.ckpt", weights_only=True)["state_dict"].items()
+        if name.startswith("model.")
+    }
+    torch.save({name: one for name, one in tensors.items() if not name.startswith("head.")}, "headless.pth")
+    torch.save(tensors, "three_classes.pth")
+    words = [f"{MICRO}=headless.pth", f"{MICRO}=three_classes.pth", "--data", "clothes", "--protocol", "knn"]
+    cli("transfer", *words, "--output", "out", *FAST)
+    assert len({cell["mean"] for cell in table()["cells"]}) == 1
+    assert len(list(Path("out/features").iterdir())) == 1
+    path = parse_models([f"{MICRO}=headless.pth"])[0].start(load_random(MICRO), Path("out/weights"))
+    saved = load_file(str(path))
+    assert "head.weight" not in saved
+    assert "norm.weight" in saved
+
+
+@pytest.mark.usefixtures("place")
 def test_a_prepared_folder_has_its_name_and_metric(cli: Cli) -> None:
     splits = {"train": 18, "test": 12}
     record = DatasetRecord("pets", "Pets", ".", "macro_acc", False, splits, 3, "here", "MIT", "", "Someone")
@@ -184,9 +205,13 @@ def test_a_checkpoint_of_the_same_images_gets_a_note(make_folder: Callable[..., 
     content = torch.load("small.ckpt", weights_only=True)
     torch.save(content | {"run": {"data.root": str(Path("flat").absolute())}}, "small.ckpt")
     cli("transfer", "small.ckpt", "--data", "flat", "clothes", "--protocol", "knn", "--output", "out", *FAST)
+    few = "neighbors, since there are no more training images"
     assert [cell["notes"] for cell in table()["cells"]] == [
-        ["the checkpoint was trained on this data set, perhaps on test images, so its metric may be too high"],
-        [],
+        [
+            f"only 15 {few}",
+            "the checkpoint was trained on this data set, perhaps on test images, so its metric may be too high",
+        ],
+        [f"only 18 {few}"],
     ]
 
 
@@ -310,7 +335,7 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     command = [sys.executable, str(REPO / "cli.py"), *map(str, words)]
     environment = os.environ | {"PYTHONPATH": str(REPO)}
     runs = tmp_path / "out/runs"
-    with running(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as first:
+    with running(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as first:
         wait_until(lambda: list(runs.rglob("last.ckpt")), seconds=120)
         first.send_signal(signal.SIGKILL)
         first.wait()
@@ -333,7 +358,7 @@ def test_a_signal_stops_the_training(tmp_path: Path) -> None:
     words = ["transfer", "small.ckpt", "--data", "clothes", "--protocol", "finetune", "--output", "out", *FAST, *SHORT]
     command = [sys.executable, str(REPO / "cli.py"), *map(str, words), "--trainer.max_epochs", "500"]
     environment = os.environ | {"PYTHONPATH": str(REPO)}
-    with running(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as child:
+    with running(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as child:
         wait_until(lambda: list((tmp_path / "out/runs").rglob("last.ckpt")), seconds=120)
         child.send_signal(signal.SIGTERM)
         output = child.communicate(timeout=100)[0]

@@ -214,6 +214,9 @@ def test_features_depend_on_weights_files_preprocessing_and_precision(
     folders.append(run(task, opened(root), tmp_path / "cache", "float16").files.folder)
     with torch.no_grad():
         task.model.head.bias.add_(1)
+    assert run(task, opened(root), tmp_path / "cache").files.folder == folders[0]  # features do not depend on it
+    with torch.no_grad():
+        task.model.norm.bias.add_(1)
     folders.append(run(task, opened(root), tmp_path / "cache").files.folder)
     assert task.preprocessing is not None
     task.preprocessing["crop_pct"] = 0.9

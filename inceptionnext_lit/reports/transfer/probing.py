@@ -13,6 +13,7 @@ from torch import nn
 
 from inceptionnext_lit.data.sources.sample_table import Indices
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.models.fitting import classifier_tensors
 from inceptionnext_lit.reports.transfer.cells import Protocol, Result, short_hash
 from inceptionnext_lit.reports.transfer.dataset import TransferData
 from inceptionnext_lit.reports.transfer.features import FeatureFiles, Precision, Speed, extract
@@ -193,9 +194,12 @@ def describe_lost(trained: int, tested: int, test_images: int) -> list[str]:
 
 
 def _hash_weights(model: nn.Module) -> str:
-    """Return a hash of all parameters and buffers."""
+    """Return a hash of all parameters and buffers on which features depend: without the classifier's."""
     digest = hashlib.sha256()
+    left_out = classifier_tensors(model)
     for name, tensor in model.state_dict().items():
+        if name in left_out:
+            continue
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
@@ -86,7 +87,8 @@ class ExactResume(Callback):
         if KEY not in checkpoint:
             return
         stored = Position(**checkpoint[KEY])
-        if hasattr(data := getattr(trainer, "datamodule", None), "resume_at"):
+        trains = trainer.state.fn == TrainerFn.FITTING
+        if trains and hasattr(data := getattr(trainer, "datamodule", None), "resume_at"):
             cast(Any, data).resume_at(stored.epoch)
         now = _images_per_batch(trainer, stored.epoch) or stored.images_per_batch
         batches = stored.batches * stored.images_per_batch // now
