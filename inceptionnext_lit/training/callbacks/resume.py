@@ -84,11 +84,11 @@ class ExactResume(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Rewrite the state of the loops from the position."""
-        if KEY not in checkpoint:
+        # other commands than fit have no training images, on which the position depends
+        if KEY not in checkpoint or trainer.state.fn != TrainerFn.FITTING:
             return
         stored = Position(**checkpoint[KEY])
-        trains = trainer.state.fn == TrainerFn.FITTING
-        if trains and hasattr(data := getattr(trainer, "datamodule", None), "resume_at"):
+        if hasattr(data := getattr(trainer, "datamodule", None), "resume_at"):
             cast(Any, data).resume_at(stored.epoch)
         now = _images_per_batch(trainer, stored.epoch) or stored.images_per_batch
         batches = stored.batches * stored.images_per_batch // now
