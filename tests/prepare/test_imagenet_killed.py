@@ -48,6 +48,24 @@ def test_a_killed_run_is_continued(layout: str, mode: Mode, images: Images, tmp_
     assert len(left) == (0 if mode == "move" or layout in ("tars", "parquet") else 120)
 
 
+@pytest.mark.parametrize("layout", ["kaggle", "flat_val"])
+def test_a_run_that_was_stopped_before_the_check_finds_all_images_moved(
+    layout: str, images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, output = LAYOUTS[layout](tmp_path / "source", images), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr("inceptionnext_lit.prepare.imagenet.preparing.take_inventory", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            prepare_imagenet("imagenet", source, output, "move", row=ROW)
+    assert not [path for path in source.rglob("n*.JPEG")]
+    prepare_imagenet("imagenet", source, output, "move", row=ROW)
+    assert tree(output) == images
+
+
+def interrupt(*arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_what_is_finished_is_not_written_again(images: Images, tmp_path: Path) -> None:
     source, output = LAYOUTS["tars"](tmp_path / "source", images), tmp_path / "out"
     done = run_function(prepare_until, "os.replace", 100, ROW, source, output, "copy", cwd=tmp_path)

@@ -116,7 +116,7 @@ def _open_train(path: Path, folders: dict[SplitName, Path], wanted: Wanted) -> t
     train = folders.get("train")
     if train is None:
         raise _missing(path, "training", TRAIN_TAR)
-    if not class_folders(train):
+    if not class_folders(train) and not (wanted.mode == "move" and (wanted.staged / "train").is_dir()):
         raise UserError(f"{train} has no class folders such as n01440764; give {_LAYOUTS}, with --source.")
     return open_class_folders(train, "train", wanted), False
 
