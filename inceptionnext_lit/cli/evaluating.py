@@ -26,7 +26,7 @@ from inceptionnext_lit.reports.evaluation.page import Compared, Explained, rende
 from inceptionnext_lit.reports.evaluation.predictions_file import default_suffix
 from inceptionnext_lit.reports.evaluation.reading import read_predictions
 from inceptionnext_lit.reports.evaluation.record import Context, as_plain, compared
-from inceptionnext_lit.reports.evaluation.writing import check_folder, write_report
+from inceptionnext_lit.reports.evaluation.writing import write_report
 from inceptionnext_lit.wording import count, printable
 
 
@@ -194,7 +194,6 @@ def write(options: argparse.Namespace, evaluated: list[Evaluated]) -> list[Path]
         name = accuracy_name(other.analysis.table)
         accuracy = _metric(other.analysis.summary.metrics[name])
         print(f"{printable(other.name)}: {name} {accuracy}, {_difference(other)}")
-    check_folder(options.output, overwrite=options.overwrite)  # another run may have written a report meanwhile
     paths = write_report(options.output, [one.analysis for one in evaluated], record, page, suffix)
     return paths if first.candidate is None else paths + save_calibration(options, first.candidate, first.analysis)
 

@@ -103,8 +103,8 @@ def describe_images(datamodule: LightningDataModule, stage: str) -> dict[str, An
     found = {"root": datamodule.settings["root"], "split": "all" if whole else SPLITS[stage]}
     if datamodule.evaluated is not None and datamodule.evaluated.outputs is not None:
         found["classes"] = len(datamodule.evaluated.outputs)
-    if datamodule.real_labels is not None:
-        found["real_labels"] = datamodule.real_labels
+    if datamodule.images.real_labels is not None:
+        found["real_labels"] = datamodule.images.real_labels
     return found
 
 
@@ -115,6 +115,6 @@ def only_defined(metrics: dict[str, float], datamodule: LightningDataModule) -> 
         metrics: Values by name.
         datamodule: The data.
     """
-    if getattr(datamodule, "real_labels", None) is None:
+    if not isinstance(datamodule, ImageFolderDataModule) or datamodule.images.real_labels is None:
         return metrics
     return {name: value for name, value in metrics.items() if name.rpartition("/")[2] in ("acc1", "acc5")}

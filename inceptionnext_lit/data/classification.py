@@ -118,7 +118,7 @@ class ImageFolderDataModule(DeviceInput):
         split.warn_of_unused()
         balance.warn_of_both()
 
-        self.images = ImageRoot(root, in_chans, multi_label, manifest, names)
+        self.images = ImageRoot(root, in_chans, multi_label, manifest, names, real_labels)
         self.augmentation = augmentation if isinstance(augmentation, Augmentation) else LEVELS[augmentation]
         self.multi_label = multi_label
         self.rules = split
@@ -129,7 +129,7 @@ class ImageFolderDataModule(DeviceInput):
         self._derive_batch_size = batch_size == "auto"
         self._has_statistics = input.has_statistics
         self._scanned: set[str] = set()
-        self.real_labels, self.evaluated = real_labels, cast(Evaluated | None, None)
+        self.evaluated: Evaluated | None = None
         self._trained_on, self._held_back = cast(str | None, None), cast(Fingerprint | None, None)
         self._own = real_labels is None  # whether evaluation uses the images that this data module would train on
 
@@ -199,7 +199,7 @@ class ImageFolderDataModule(DeviceInput):
             self._plan_steps()
         elif stage in ("validate", "test"):
             split: Literal["val", "test"] = "val" if stage == "validate" else "test"
-            found = evaluated_images(self.images, self.rules, split, own=self._own, real_labels=self.real_labels)
+            found = evaluated_images(self.images, self.rules, split, own=self._own)
             self._check_arrays(found.samples.paths)
             samples = self._readable(Samples.of([]), found.samples)[1] if split == "val" else found.samples
             setattr(self, f"{split}_set", self._labeled(samples, evaluation))
@@ -217,7 +217,7 @@ class ImageFolderDataModule(DeviceInput):
             images: The fingerprints of its training and validation images.
         """
         self._trained_on, rules = rules_of_run(run, images, self.images)
-        self._own = rules is not None and self.real_labels is None
+        self._own = rules is not None and self.images.real_labels is None
         self._held_back = images.get("val")
         self.rules = rules or self.rules
 

@@ -3,16 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from inceptionnext_lit.data.decode.image import image_suffixes
 from inceptionnext_lit.data.label_space import LabelSpace, match_labels
-from inceptionnext_lit.data.sources.files import list_images
-from inceptionnext_lit.data.sources.folder import find_layout
 from inceptionnext_lit.data.sources.image_root import ImageRoot
-from inceptionnext_lit.data.sources.real_labels import read_real_labels, relabel
+from inceptionnext_lit.data.sources.real_labels import RealLabelSource
 from inceptionnext_lit.data.sources.sample_table import Samples
 from inceptionnext_lit.data.splitting.rules import SplitRules
-from inceptionnext_lit.data.tables import is_table
-from inceptionnext_lit.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -35,14 +30,7 @@ class Evaluated:
         return [f"Classes:    {self.note}"] if self.note else []
 
 
-def evaluated_images(
-    images: ImageRoot,
-    rules: SplitRules,
-    split: Literal["val", "test"],
-    *,
-    own: bool,
-    real_labels: str | None = None,
-) -> Evaluated:
+def evaluated_images(images: ImageRoot, rules: SplitRules, split: Literal["val", "test"], *, own: bool) -> Evaluated:
     """Return a split of labeled images for an evaluation.
 
     Args:
@@ -50,18 +38,16 @@ def evaluated_images(
         rules: How it was divided.
         split: The split.
         own: Whether a run with these rules trains on it; see :meth:`SplitRules.validation`.
-        real_labels: The file of ReaL labels, by which ImageNet's validation images are labeled, in class folders or
-            not; None for the data set's own labels.
 
     Raises:
         UserError: If there are no such images, or they have labels that are not among the given classes.
     """
-    if real_labels is not None:
-        return _with_real_labels(images, split, real_labels)
     space = _space(images, split)
     names = None if space is None else space.names
     choose = rules.validation if split == "val" else rules.test
     samples = choose(images.source, names, own=own)
+    if isinstance(images.source, RealLabelSource):
+        return Evaluated(samples, note=images.source.note)
     return Evaluated(samples) if space is None else Evaluated(samples, space.outputs, space.note)
 
 
@@ -74,27 +60,3 @@ def _space(images: ImageRoot, split: Literal["val", "test"]) -> LabelSpace | Non
     if found is None:  # there is no such split, or it is held back from training
         return LabelSpace(images.given_classes)
     return match_labels(found, images.given_classes, images.source.place(part))
-
-
-def _with_real_labels(images: ImageRoot, split: Literal["val", "test"], file: str) -> Evaluated:
-    if split == "test" or images.given_classes is None or images.multi_label:
-        raise UserError(
-            "data.real_labels are for validate, with a model of ImageNet-1k's classes and its validation images."
-        )
-    samples, note = relabel(_files(images), read_real_labels(file), images.given_classes)
-    return Evaluated(samples, note=note)
-
-
-def _files(images: ImageRoot) -> list[str]:
-    """Return the paths of all validation images."""
-    if is_table(images.folder):
-        source = images.source
-        part = source.evaluated("val" if source.has_splits else "train", images.classes)
-        return [] if part is None else list(part.paths)
-    layout = find_layout(images.folder, frozenset(images.classes))
-    folder = layout.val if layout.has_splits else layout.root
-    if folder is None:
-        raise UserError(f"No validation split: {layout.root / 'val'} was not found; name its folder with --data.root.")
-    if not (found := list_images(folder, image_suffixes(images.in_chans))):
-        raise UserError(f"No images below {folder}; name the folder of ImageNet's validation images with --data.root.")
-    return found

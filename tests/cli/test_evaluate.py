@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 from inceptionnext_lit import load_classifier
+from inceptionnext_lit.cli.output_lock import holding
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports.evaluation.predictions_file import write_predictions
 from inceptionnext_lit.reports.evaluation.reading import read_predictions
@@ -437,3 +439,23 @@ def test_few_images(
     # classes without images have no recall, also if they are predicted
     recall = report(tmp_path / "report")["weights"]["ema"]["macro_acc"]["value"]
     assert json.loads((tmp_path / "v.json").read_text())["val_ema/macro_acc"] == pytest.approx(recall)
+
+
+def test_two_runs_do_not_write_into_one_folder_at_once(
+    cli: Cli, checkpoint: Path, tmp_path: Path, make_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_folder(tmp_path / "new", {".": 2})
+    words = [checkpoint, "--data.root", "new", "--output", "a/b", *FAST]
+    with holding(tmp_path / "a/b"):
+        assert re.fullmatch(
+            r"The run in a/b is still active in process \d+ on \S+ \(since .*\)\. Wait for it or stop it, or give "
+            r"another --output\.",
+            refused(cli, capsys, *words, "--overwrite"),
+        )
+    assert not (tmp_path / "a").exists()  # nothing was written
+    refused(cli, capsys, checkpoint, "--data.root", "none", "--output", "a/b", *FAST)
+    assert not (tmp_path / "a").exists()
+    cli("evaluate", *words)
+    assert sorted(path.name for path in (tmp_path / "a/b").iterdir()) == [
+        "confusion.csv", "index.html", "predictions.parquet", "report.json",
+    ]  # fmt: skip

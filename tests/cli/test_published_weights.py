@@ -240,12 +240,17 @@ def test_real_labels_are_scored_like_timm(
         f"Classes:    ReaL labels of {labeled} images; {left} images without a label left out (161 of ImageNet's "
         "50,000 are there)\n"
     ) in capsys.readouterr().out
-    # the same images in class folders, next to training images, and named as Hugging Face does
+    # the same images next to training images, and then in class folders, named as Hugging Face does
+    photo(place / "IMAGENET" / "train" / WNIDS[0] / "0.JPEG", 0)
+    (place / "val").rename(place / "IMAGENET" / "val")
+    for number, path in enumerate(paths):
+        paths[number] = place / "IMAGENET" / "val" / path.name
+    flat = metrics(cli, "--data.root", "IMAGENET", "--data.real_labels", "real.json")
+    assert [flat[key] for key in ("val/acc1", "val/acc5")] == [found[key] for key in ("val/acc1", "val/acc5")]
     for path in paths:
         folder = place / "IMAGENET" / "val" / WNIDS[len(path.stem) % 5]
         folder.mkdir(parents=True, exist_ok=True)
         path.rename(folder / f"{path.stem}_n01440764.JPEG")
-    photo(place / "IMAGENET" / "train" / WNIDS[0] / "0.JPEG", 0)
     again = metrics(cli, "--data.root", "IMAGENET", "--data.real_labels", "real.json")
     assert [again[key] for key in ("val/acc1", "val/acc5")] == [found[key] for key in ("val/acc1", "val/acc5")]
 
@@ -297,7 +302,7 @@ def test_other_images_have_no_real_labels(paths: list[str], classes: list[str], 
 def test_real_labels_are_for_validate(cli: Cli, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photo(place / "val" / "ILSVRC2012_val_00000002.JPEG", 0)
     message = refused(cli, capsys, "test", *OURS, *FAST, "--data.root", "val", "--data.real_labels", REAL)
-    assert message.startswith("data.real_labels are for validate, with a model of ImageNet-1k's classes")
+    assert message == "data.real_labels are of ImageNet's validation images, so they are only for validate."
 
 
 def test_what_is_named_wrongly(cli: Cli, place: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,6 +47,7 @@ def run(words: list[str]) -> int:
     import_heavy("inceptionnext_lit.cli.evaluating")
     from inceptionnext_lit.cli.calibrated_copy import check_calibrated
     from inceptionnext_lit.cli.evaluating import check_explainable, evaluate_models, evaluate_table, write
+    from inceptionnext_lit.cli.output_lock import holding
     from inceptionnext_lit.cli.quiet import silence_library_chatter
     from inceptionnext_lit.reports.evaluation.writing import check_folder
 
@@ -57,9 +58,11 @@ def run(words: list[str]) -> int:
     if options.explain:
         check_explainable(options)
     command = f"{usage_name()} evaluate {shlex.join(words)}"
-    evaluated = evaluate_table(options, command) if options.predictions else evaluate_models(options, command)
-    for path in write(options, evaluated):
-        print(f"Written to {printable(str(path))}")
+    with holding(options.output):
+        check_folder(options.output, overwrite=options.overwrite)  # another run may just have written a report
+        evaluated = evaluate_table(options, command) if options.predictions else evaluate_models(options, command)
+        for path in write(options, evaluated):
+            print(f"Written to {printable(str(path))}")
     return _say_unreadable(evaluated[0].context.unreadable, allowed=options.allow_unreadable)
 
 

@@ -15,6 +15,7 @@ from inceptionnext_lit.data.sources.embedded import SAMPLE, data_folder, unpack_
 from inceptionnext_lit.data.sources.fingerprint import Fingerprint, fingerprint
 from inceptionnext_lit.data.sources.inputs import resolve_inputs
 from inceptionnext_lit.data.sources.prepared import prepared_root
+from inceptionnext_lit.data.sources.real_labels import RealLabelSource
 from inceptionnext_lit.data.sources.sample_table import Samples
 from inceptionnext_lit.data.sources.splits import Source, open_source
 from inceptionnext_lit.errors import UserError
@@ -30,6 +31,7 @@ class ImageRoot:
         multi_label: Whether an image may have several labels.
         columns: Names of a manifest's columns.
         given_classes: The class names in index order, if given.
+        real_labels: The file of ReaL labels, by which ImageNet's validation images are labeled, if given.
         ignored: Number of images to classify that were skipped, by their folder.
     """
 
@@ -38,6 +40,7 @@ class ImageRoot:
     multi_label: bool = False
     columns: ColumnNames = ColumnNames()
     given_classes: list[str] | None = None
+    real_labels: str | None = None
     ignored: Counter[str] = field(default_factory=Counter)
 
     def prepare(self) -> None:
@@ -72,6 +75,8 @@ class ImageRoot:
         Raises:
             UserError: If it is neither a folder nor a manifest, or is invalid.
         """
+        if self.real_labels is not None:
+            return RealLabelSource(self.folder, self.real_labels, image_suffixes(self.in_chans), self.columns)
         source = open_source(
             self.folder,
             multi_label=self.multi_label,

@@ -2,21 +2,97 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 
 from inceptionnext_lit.data.class_words import imagenet_classes
+from inceptionnext_lit.data.sources.columns import ColumnNames
+from inceptionnext_lit.data.sources.files import list_images
+from inceptionnext_lit.data.sources.folder import find_layout
+from inceptionnext_lit.data.sources.manifest import read_paths
 from inceptionnext_lit.data.sources.packed_strings import PackedStrings
 from inceptionnext_lit.data.sources.sample_table import Samples
+from inceptionnext_lit.data.sources.scan import Scan
+from inceptionnext_lit.data.sources.split_names import SplitName
+from inceptionnext_lit.data.tables import is_table
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.wording import count
 
 _IMAGES = 50_000
 # Hugging Face's copy adds the image's WordNet ID
 _NAME = re.compile(r"ILSVRC2012_val_(\d{8})(?:_n\d{8})?")
+
+
+class RealLabelSource:
+    """ImageNet's validation images with ReaL labels, in class folders or not; see :class:`Source`.
+
+    Attributes:
+        note: How many images have labels; set when they are listed.
+
+    Args:
+        root: The folder of the images, or the one that it is in as ``val``, or a manifest.
+        file: The file ``real.json``.
+        suffixes: Suffixes of image files.
+        columns: Unusual names of a manifest's columns.
+    """
+
+    notes: Sequence[str] = ()
+    unused: Sequence[str] = ()
+    unit = "folders"
+    has_splits = True
+
+    def __init__(self, root: Path, file: str, suffixes: Collection[str], columns: ColumnNames) -> None:
+        self.root = root
+        self.ignored: Counter[str] = Counter()
+        self.note = ""
+        self._file, self._suffixes, self._columns = file, suffixes, columns
+        if not is_table(root):
+            layout = find_layout(root)
+            self.root = (layout.val or root / "val") if layout.has_splits else layout.root
+            if not self.root.is_dir():
+                raise UserError(f"No validation split: {self.root} was not found; name its folder with --data.root.")
+
+    def classes(self) -> list[str]:
+        """Return ImageNet-1k's classes."""
+        return list(imagenet_classes())
+
+    def samples(self, split: SplitName, classes: Sequence[str] | None) -> Samples | None:
+        """Return the images that have labels, for the split ``val``; see :func:`relabel`."""
+        if split != "val":
+            raise UserError("data.real_labels are of ImageNet's validation images, so they are only for validate.")
+        samples, self.note = relabel(self._paths(), read_real_labels(self._file), classes or self.classes())
+        return samples
+
+    def everything(self, classes: Sequence[str] | None) -> Samples:
+        """Return the images that have labels."""
+        return self.samples("val", classes) or Samples.of([])
+
+    def labels(self, split: SplitName) -> list[str] | None:
+        """Return None: an image may have several labels."""
+        return None
+
+    def evaluated(self, split: SplitName, classes: Sequence[str]) -> Samples | None:
+        """Return the images that have labels."""
+        return self.samples(split, classes)
+
+    def place(self, split: SplitName) -> str:
+        """Return the folder or the manifest."""
+        return str(self.root)
+
+    def _paths(self) -> list[str]:
+        if is_table(self.root):
+            found, _ = read_paths(str(self.root), columns=self._columns, suffixes=self._suffixes)
+        else:
+            with Scan(self.root) as scan:
+                found = list_images(self.root, self._suffixes, scan)
+            self.ignored.update(scan.ignored)
+        if not found:
+            raise UserError(f"No images in {self.root}; name the folder of ImageNet's validation images.")
+        return found
 
 
 def read_real_labels(path: str | Path) -> list[list[int]]:
