@@ -34,7 +34,11 @@ BENCHMARKS = [words for words in COMMANDS if words[2:3] == ["benchmark"]]
 TIMED = [words for words in COMMANDS if words[1].endswith(("loader_speed.py", "fit_overhead.py"))]
 TRANSFER = [words for words in COMMANDS if words[2:3] == ["transfer"]]
 # they need packages of data: tests/test_scripts.py
-WRITTEN = [words for words in COMMANDS if words[1].endswith(("make_digits.py", "make_sample.py"))]
+WRITTEN = [
+    words
+    for words in COMMANDS
+    if words[1].endswith(("make_digits.py", "make_sample.py", "make_jpegs.py", "feature_speed.py"))
+]
 ELSEWHERE = [WHOLE_REPORT, *OVERLAYS, *SMALL_SCALE, *ABLATION, *DOCTOR, *FOLDS, *EXPLAIN, *PREPARE, *BENCHMARKS, *TIMED]
 ELSEWHERE += [*TRANSFER, *WRITTEN]
 PYTHON = [words for words in COMMANDS if words[0] == "python" and words not in ELSEWHERE]

@@ -24,7 +24,7 @@ from inceptionnext_lit.tasks.classification import ClassificationTask
 from inceptionnext_lit.wording import count
 
 Precision = Literal["float32", "float16"]
-SHARD = 4096  # images per file
+SHARD = 1024  # images per file
 _ABOUT = "features.json"
 
 
@@ -52,7 +52,7 @@ class Speed:
 
 
 class FeatureFiles:
-    """Features of a list of images in a folder, in memory-mapped files of 4,096 images each.
+    """Features of a list of images in a folder, in memory-mapped files of 1,024 images each.
 
     Args:
         folder: The folder, whose name should depend on weights, preprocessing and images.
