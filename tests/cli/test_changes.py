@@ -116,6 +116,7 @@ OTHERWISE = {
     "data.manifest.path_column": "of a manifest",
     "data.manifest.label_column": "of a manifest",
     "data.multi_label": "goes with another manifest, see data.root",
+    "data.real_labels": "of validate",
 }
 
 
