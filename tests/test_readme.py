@@ -2,13 +2,16 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 
 from inceptionnext_lit.cli import main
@@ -33,6 +36,8 @@ DOCTOR, FOLDS, EXPLAIN, PREPARE = (
 BENCHMARKS = [words for words in COMMANDS if words[2:3] == ["benchmark"]]
 TIMED = [words for words in COMMANDS if words[1].endswith(("loader_speed.py", "fit_overhead.py"))]
 TRANSFER = [words for words in COMMANDS if words[2:3] == ["transfer"]]
+# a download; here they have a file of random weights and small data sets
+PUBLISHED = [words for words in COMMANDS if words[2:3] != ["fit"] and "--model.pretrained" in words]
 # they need packages of data: tests/test_scripts.py
 WRITTEN = [
     words
@@ -40,7 +45,7 @@ WRITTEN = [
     if words[1].endswith(("make_digits.py", "make_sample.py", "make_jpegs.py", "feature_speed.py"))
 ]
 ELSEWHERE = [WHOLE_REPORT, *OVERLAYS, *SMALL_SCALE, *ABLATION, *DOCTOR, *FOLDS, *EXPLAIN, *PREPARE, *BENCHMARKS, *TIMED]
-ELSEWHERE += [*TRANSFER, *WRITTEN]
+ELSEWHERE += [*TRANSFER, *WRITTEN, *PUBLISHED]
 PYTHON = [words for words in COMMANDS if words[0] == "python" and words not in ELSEWHERE]
 FIRST_PAGE = [words for words in PYTHON if words in commands(READ[0])]
 
@@ -227,6 +232,47 @@ def test_torchrun_starts_the_ranks(place: Path) -> None:
     assert output.count("Checkpoint: runs/torchrun/version_0/checkpoints/") == 1
 
 
+@pytest.fixture(scope="module")
+def imagenet(tmp_path_factory: pytest.TempPathFactory, make_folder: Callable[..., Path]) -> Path:
+    """A folder with a photo, random weights, and small test sets of ImageNet's classes under the guide's names."""
+    root = tmp_path_factory.mktemp("imagenet")
+    (root / "cli.py").symlink_to(REPO / "cli.py")
+    torch.manual_seed(0)
+    torch.save(timm.create_model("inceptionnext_iso_micro").state_dict(), root / "weights.pth")
+    make_folder(root, {".": 2}, classes=("bag",))
+    one, other = sorted((root / "bag").iterdir())
+    shutil.copy(one, root / "photo.jpg")
+    names = {
+        "IMAGENET/val": ["n01440764", "n01443537"],
+        "imagenet-a": ["n01498041", "n01531178"],
+        "imagenetv2-matched-frequency-format-val": [str(number) for number in range(1000)],
+    }
+    for folder, classes in names.items():
+        for number, name in enumerate(classes):
+            (root / folder / name).mkdir(parents=True)
+            file = f"ILSVRC2012_val_{number + 2:08d}.JPEG" if folder == "IMAGENET/val" else "0.jpg"
+            shutil.copy(other, root / folder / name / file)
+    shutil.copy(files("timm") / "data/_info/imagenet_real_labels.json", root / "real.json")
+    return root
+
+
+@pytest.mark.parametrize("words", PUBLISHED, ids=shlex.join)
+def test_published_weights(imagenet: Path, words: list[str]) -> None:
+    output = start([*words, "--model.name", "inceptionnext_iso_micro", "--model.pretrained", "weights.pth"], imagenet)
+    if words[2] == "predict":
+        assert re.search(r"^photo\.jpg: n\d{8} \(.+\), probability 0\.\d{4}\n1 prediction written to ", output, re.M)
+    elif words[2] == "validate":
+        assert re.search(r"^val +(1,000|2)  [01]\.\d{4}  [01]\.\d{4}", output, re.MULTILINE), output
+        note = {
+            "imagenet-a": "only the 2 classes",
+            "IMAGENET": "only the 2 classes",
+            "real.json": "ReaL labels of 2 im",
+        }
+        assert f"Classes:    {note.get(words[-1], 'the labels 0 to 999 are taken for the indices')}" in output
+    else:
+        assert "Written to published/index.html\n" in output
+
+
 def test_the_batch_script_exists() -> None:
     [words] = [words for words in COMMANDS if words[0] == "sbatch"]
     assert (REPO / words[-1]).read_text().startswith("#!/bin/bash\n")
@@ -258,14 +304,17 @@ def test_every_command_is_covered() -> None:
     assert others == {".venv/bin/pip", ".venv/bin/python"}
 
 
-def test_python_blocks_run(place: Path, trained: Path, tmp_path: Path) -> None:
-    predict, create, explain = dict.fromkeys(blocks("python", *READ))
+def test_python_blocks_run(place: Path, trained: Path, tmp_path: Path, imagenet: Path) -> None:
+    predict, create, published, explain = dict.fromkeys(blocks("python", *READ))
     output = start(["python", "-c", create + "\nprint(type(model).__name__, model.num_classes)"], place)
     assert output == "IsotropicMetaNeXt 10\n"
     (tmp_path / "best.ckpt").symlink_to(trained / "checkpoints/best.ckpt")
     (tmp_path / "photo.jpg").symlink_to(place / "photo.jpg")
     done = run_code(predict, [], tmp_path)
     assert re.fullmatch(r"\S+ 0\.\d+ \{'.*\}\n", done.stdout), done.stderr
+    local = published.replace('_tiny", pretrained=True', '_iso_micro", pretrained="weights.pth"')
+    done = run_code(local, [], imagenet)
+    assert re.fullmatch(r"n\d{8} \D+ 0\.\d+\n", done.stdout), done.stderr
     done = run_code(explain + "\nprint(heat.shape, heat.max())", [], tmp_path)
     assert done.stdout == "(28, 28) 1.0\n", done.stderr
 

@@ -17,7 +17,7 @@ from inceptionnext_lit.tasks.classification.predictions import (
     present_labels,
     top_labels,
 )
-from inceptionnext_lit.wording import count
+from inceptionnext_lit.wording import count, printable
 
 _DIGITS = 6
 _SAME = 0.01  # tolerance for one model's probabilities in other batches, on another device or in bfloat16
@@ -79,6 +79,7 @@ class PredictionWriter(Callback):
         self._lost = 0
         self._earlier = 0
         self._begun = resume
+        self._row: Row | None = None
         self._waiting: tuple[Predictions, Sequence[str]] | None = None
         self._out = LineConsole()
 
@@ -179,6 +180,7 @@ class PredictionWriter(Callback):
         if self._file.count:
             total = f" ({self._file.count:,} in all)" if self._earlier else ""
             new = count(self._file.count - self._earlier, "prediction")
+            self._describe_one()
             self._out.print(f"{new} written to {self._file.output}{total}")
             self._describe_unsure()
         elif failed := self._failed + self._lost:
@@ -187,6 +189,17 @@ class PredictionWriter(Callback):
         for number, outcome in ((self._failed, "could not be read"), (self._lost, "got NaN or infinite outputs")):
             if number:
                 self._out.print(f"{count(number, 'image')} {outcome}: see {self._unreadable.path}")
+
+    def _describe_one(self) -> None:
+        """Print the prediction for a single image."""
+        if (
+            (row := self._row) is not None
+            and self._file.count == 1
+            and not (self._earlier or self._failed or self._lost)
+        ):
+            words = f" ({row['words']})" if row["words"] else ""
+            label = printable(row["label"]) or "no label"
+            self._out.print(f"{printable(row['path'])}: {label}{words}, probability {row['probability']:.4f}")
 
     def _describe_unsure(self) -> None:
         if (limit := self._unsure_below) is not None:
@@ -202,6 +215,7 @@ class PredictionWriter(Callback):
         if predictions["paths"]:
             self._begin()
             rows, known = self._rows(predictions, class_names), self._file.first
+            self._row = rows[0] if rows else None
             self._compare([row for row in rows if identity(row["path"]) in known])
             self._file.append([row for row in rows if identity(row["path"]) not in known])
             finite = predictions["finite"].tolist()
