@@ -52,7 +52,7 @@ class Report:
     def record(self) -> dict[str, Any]:
         """Return the report as plain data, with the keys of the JSON file.
 
-        ``words`` has the words of the classes that are WordNet IDs. Bytes of file names that are not UTF-8 become lone
+        ``words`` has the words of the classes that are WordNet IDs, if any are. Bytes of file names that are not UTF-8 become lone
         surrogates, as with :func:`os.fsdecode`.
         """
         return {
@@ -65,7 +65,7 @@ class Report:
             "sizes": self.sizes,
             "modes": self.modes,
             "formats": self.formats,
-            "words": self._words(),
+            **({"words": words} if (words := self._words()) else {}),
             "findings": [
                 {
                     "kind": finding.kind,
