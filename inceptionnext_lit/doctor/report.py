@@ -52,8 +52,8 @@ class Report:
     def record(self) -> dict[str, Any]:
         """Return the report as plain data, with the keys of the JSON file.
 
-        ``words`` has the words of the classes that are WordNet IDs, if any are. Bytes of file names that are not UTF-8 become lone
-        surrogates, as with :func:`os.fsdecode`.
+        ``words`` has the words of the classes that are WordNet IDs, if any are. Bytes of file names that are not UTF-8
+        become lone surrogates, as with :func:`os.fsdecode`.
         """
         return {
             "root": str(self.root),
