@@ -356,8 +356,9 @@ def test_tables_of_the_readme_are_from_the_pages() -> None:
 
 
 def test_keys_that_pages_name_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["fit", "--help", "all"])
+    for command in ("fit", "validate"):
+        with pytest.raises(SystemExit):
+            main([command, "--help", "all"])
     known = set(re.findall(r"--([\w.]+)", capsys.readouterr().out))
     for page in [*READ, *DEVELOP, *sorted((REPO / "configs").rglob("*.yaml"))]:
         text = page.read_text(encoding="utf-8")

@@ -24,8 +24,8 @@ INTERRUPTED = 130  # the shell's exit code for Ctrl-C
 DEBUG = "INCEPTIONNEXT_LIT_DEBUG"  # set to 1 to print errors with their traceback
 COMMANDS = {
     "fit": "train: a recipe from configs/, on ImageNet or a folder of your own images",
-    "validate": "metrics of a checkpoint on the validation split",
-    "test": "metrics of a checkpoint on the test split",
+    "validate": "metrics of a checkpoint, or of published weights, on the validation split",
+    "test": "metrics of a checkpoint, or of published weights, on the test split",
     "predict": "labels for images, written to a .csv, .jsonl, .json or .parquet file",
 }
 TOOLS: dict[str, str] = {}  # commands that do not use the trainer
@@ -40,6 +40,7 @@ commands:
 {commands}
 
 examples:
+  python cli.py predict photo.jpg --model.name inceptionnext_tiny --model.pretrained true
   python cli.py fit --config quickstart
   python cli.py fit --config finetune/folder --data.root MY_IMAGES
   python cli.py fit --config iso_s --data.root IMAGENET

@@ -77,8 +77,9 @@ def _all_keys(parser: argparse.ArgumentParser, classes: dict[str, type], command
         if key in actions and key not in fit_only:
             _add(page, key, _HELP.get(key, actions[key].help), actions[key])
     for key, cls in classes.items():
-        groups = {name: group for name, group in nested_options(cls).items() if name not in _LINKED[key]}
-        page.add_class_arguments(cls, key, skip=_LINKED[key] | groups.keys())
+        linked = _LINKED[key] - (set() if command == "fit" else {"class_names"})  # a file of weights may have none
+        groups = {name: group for name, group in nested_options(cls).items() if name not in linked}
+        page.add_class_arguments(cls, key, skip=linked | groups.keys())
         for name, options_class in groups.items():
             page.add_class_arguments(options_class, f"{key}.{name}")
         shown = {action.dest for action in options(page)}

@@ -8,8 +8,13 @@ _DEVICE = {
     "trainer.accelerator": "cpu, gpu, mps …; auto takes the best one available",
     "trainer.precision": "32-true, bf16-mixed, 16-mixed …",
 }
+_WEIGHTS = {
+    "model.name NAME": "instead of a checkpoint: any model name of timm, including this family's",
+    "model.pretrained": "its weights: true for the published ones, or a file",
+}
 _EVALUATION = {
     "ckpt_path FILE": "the checkpoint; last: that of a recipe's newest run",
+    **_WEIGHTS,
     "data.root ROOT": "the images: class folders, with or without splits, a manifest, or sample",
     "data.batch_size N": "images per batch (default: 64)",
     "data.num_workers N": "processes that load images (default: one per core, at most 8)",
@@ -40,11 +45,12 @@ SCREENS = {
         "seed_everything N": "seed of all random numbers; true draws one (default: 0)",
         "print_config": "print all settings as a recipe, and stop",
     },
-    "validate": _EVALUATION,
+    "validate": _EVALUATION | {"data.real_labels FILE": "ReaL labels for ImageNet's validation images, real.json"},
     "test": _EVALUATION
     | {"model.execution.test_time_flip": "average each image's probabilities with its mirror image's"},
     "predict": {
         "ckpt_path FILE": "the checkpoint, with the model, the classes and the preprocessing",
+        **_WEIGHTS,
         "output FILE": "output file: .csv, .jsonl, .json or .parquet (default: predictions.csv)",
         "resume": "continue an existing output, skipping images that it has or lists as unreadable",
         "overwrite": "replace an existing output",
