@@ -179,7 +179,7 @@ class Finding:
     """One finding.
 
     Attributes:
-        kind: A key of :data:`KINDS`.
+        kind: A key of ``KINDS``.
         message: What and where, as one printable sentence.
         paths: The files or folders concerned, unescaped, relative to the folder.
     """

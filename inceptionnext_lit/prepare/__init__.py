@@ -9,7 +9,7 @@ def prepared_folder(name: str, num_workers: int | None = None) -> Path:
     Several processes may call this at once: the others wait for the first.
 
     Args:
-        name: A data set of :data:`inceptionnext_lit.data.public.DATASETS`, or ``hf:OWNER/NAME``.
+        name: A data set of ``inceptionnext_lit.data.public.DATASETS``, or ``hf:OWNER/NAME``.
         num_workers: Number of processes that write images; by default one for each core, at most 8.
 
     Returns:

@@ -20,7 +20,7 @@ def layout_of(name: str) -> Layout:
     """Return the layout of a data set of torchvision.
 
     Args:
-        name: A name of :data:`inceptionnext_lit.data.public.DATASETS`.
+        name: A name of ``inceptionnext_lit.data.public.DATASETS``.
     """
     return {**_layouts_of_arrays(), **_layouts_of_images(), **_layouts_of_large_sets()}[name]
 

@@ -54,7 +54,7 @@ def prepare_dataset(
     """Prepare a data set in a folder; if it is complete already, only return its record.
 
     Args:
-        name: A data set of :data:`inceptionnext_lit.data.public.DATASETS`, or ``hf:OWNER/NAME``.
+        name: A data set of ``inceptionnext_lit.data.public.DATASETS``, or ``hf:OWNER/NAME``.
         output: The folder.
         choices: How to prepare it.
         tell: Called with lines on the progress.
@@ -89,7 +89,7 @@ def cached(name: str, num_workers: int | None = None) -> Path:
     Several processes may call this at once: the others wait for the first.
 
     Args:
-        name: A data set of :data:`inceptionnext_lit.data.public.DATASETS`, or ``hf:OWNER/NAME``.
+        name: A data set of ``inceptionnext_lit.data.public.DATASETS``, or ``hf:OWNER/NAME``.
         num_workers: Number of processes that write images; by default one for each core, at most 8.
 
     Raises:

@@ -32,7 +32,7 @@ def reader_of(name: str) -> Reader:
     """Return the function that reads a split: it takes the root for torchvision's class, and the name of our split.
 
     Args:
-        name: A name of :data:`inceptionnext_lit.data.public.DATASETS`.
+        name: A name of ``inceptionnext_lit.data.public.DATASETS``.
     """
     return _READERS[name]
 
