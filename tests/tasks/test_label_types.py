@@ -1,8 +1,11 @@
-"""Probabilities of single-label and multi-label targets, and their mean over two views."""
+"""Probabilities of single-label and multi-label targets, and what counts in their evaluation."""
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule
 
+from inceptionnext_lit.preprocessing import NOT_COUNTED
+from inceptionnext_lit.tasks.classification.metrics import ClassificationMetrics
 from inceptionnext_lit.tasks.classification.targets import MultiLabel, SingleLabel, Targets
 from tests.without_float64 import WithoutFloat64
 
@@ -40,3 +43,30 @@ def test_the_multi_label_mean_is_exact_in_single_precision() -> None:
     # log p - log(1 - p), with 1 - p as the sum of the two small numbers that it is
     present, absent = (a.double().sigmoid() + b.double().sigmoid() for a, b in ((one, other), (-one, -other)))
     torch.testing.assert_close(mean.double(), present.log() - absent.log(), rtol=1e-6, atol=1e-6)
+
+
+def test_one_of_several_right_labels_is_enough() -> None:
+    """The class with the largest logit stands for all labels of an image; padding stays padding."""
+    targets = SingleLabel(4)
+    logits = torch.tensor([[0.1, 0.9, 0.3, 0.2], [0.5, 0.1, 0.4, 0.3], [0.1, 0.2, 0.3, 0.4], [0.0, 1.0, 0.0, 0.0]])
+    labels = torch.tensor([[1.0, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 1], [NOT_COUNTED] * 4])
+    assert targets.single(logits, labels).tolist() == [1, 2, 3, NOT_COUNTED]
+    assert targets.counted(targets.single(logits, labels)).tolist() == [True, True, True, False]
+    indices = torch.tensor([0, 1, 2, 3])
+    assert targets.single(logits, indices) is indices
+
+
+def test_outputs_that_do_not_count_are_ignored() -> None:
+    metrics = ClassificationMetrics(SingleLabel(4), list("abcd"))
+    metrics.outputs = [1, 3]
+    metrics.evaluated(LoggedNowhere(), "val", torch.tensor([[9.0, 1, 8, 2], [9, 3, 8, 2]]), torch.tensor([3, 3]))
+    assert metrics.metrics["of_val"]["acc1"].compute() == 0.5
+    expected = torch.nn.functional.cross_entropy(torch.tensor([[1.0, 2], [3, 2]]), torch.tensor([1, 1]))
+    torch.testing.assert_close(metrics.losses["of_val"].compute(), expected)
+
+
+class LoggedNowhere(LightningModule):
+    """A task without a trainer."""
+
+    def log_dict(self, *args: object, **kwargs: object) -> None:
+        """Do nothing."""
