@@ -88,9 +88,11 @@ def test_a_name_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(missing("LightningCLI._parse_ckpt_path")).startswith("LightningCLI._parse_ckpt_path is gone from")
 
 
-LIBRARIES_OF_THEIR_OWN = {  # private names of torch and fvcore, each with its purpose
+LIBRARIES_OF_THEIR_OWN = {  # private names of torch, fvcore and torchvision, each with its purpose
     *("_C", "_BatchNorm", "_conv_forward", "_dynamo", "_get_tracing_state", "_inductor", "_initialized"),
     *("_is_in_bad_fork", "_pytree", "_distributed_c10d", "_DEFAULT_SUPPORTED_OPS", "_step_supports_amp_scaling"),
+    # the files of torchvision's data sets; tests/prepare reads each of them in small
+    *("_ARCHIVES", "_FILES", "_image_files", "_images", "_samples"),
 }
 PUBLIC_IN_EFFECT = {"_exit", "_replace"}  # documented by Python: os._exit, namedtuple
 

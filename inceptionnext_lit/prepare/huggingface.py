@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -75,8 +76,13 @@ def prepare_huggingface(
     import datasets
 
     repository, _, config = name.removeprefix(PREFIX).partition(":")
-    if repository.count("/") != 1:
+    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repository, re.ASCII) is None:
         raise UserError(f"{name} is not hf:OWNER/NAME, such as hf:uoft-cs/cifar100.")
+    if source is None and Path(repository).exists():  # datasets would read it instead
+        raise UserError(
+            f"{name} is a data set of the Hugging Face Hub, but there is also a folder {repository} here; give the "
+            f"command in another folder, or read that one with --source {repository}."
+        )
     url = f"https://huggingface.co/datasets/{repository}"
     parts = _load(repository, config or None, source, output, url)
     found, notes = _splits(parts)

@@ -12,6 +12,7 @@ from inceptionnext_lit.machine import usable_cores
 from inceptionnext_lit.prepare.huggingface import PREFIX, prepare_huggingface
 from inceptionnext_lit.prepare.imagenet import Mode, check_same, prepare_imagenet
 from inceptionnext_lit.prepare.record import DatasetRecord, read_record, write_record
+from inceptionnext_lit.prepare.replacing import check_counts
 from inceptionnext_lit.prepare.torchvision_sets import prepare_torchvision
 from inceptionnext_lit.prepare.workspace import claimed
 
@@ -71,6 +72,7 @@ def prepare_dataset(
             if (done := read_record(output)) is not None:
                 if row is not None and row.loader == "imagenet":
                     check_same(done, choices.subset, output)
+                check_counts(output, done)
                 tell(f"{output} is complete; --overwrite prepares it again.")
                 return done
             if row is None:

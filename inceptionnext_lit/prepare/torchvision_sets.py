@@ -68,8 +68,11 @@ def _read(row: PublicDataset, place: Place, origin: str) -> dict[str, Split]:
         except (UserError, MemoryError):
             raise
         except Exception as error:  # torchvision's classes raise almost any type on damaged files
+            reason = printable(first_line(error))
+            if "download=True" in reason:  # torchvision's advice, after comparing MD5 sums
+                reason = "its files are missing, or their checksums differ"
             raise UserError(
-                f"{row.title} in {origin} cannot be read: {printable(first_line(error))}. Download it again; expected "
+                f"{row.title} in {origin} cannot be read: {reason}. Download it again; expected "
                 f"{layout_of(row.name).expected}."
             ) from error
         splits[split] = _checked(images, place) if isinstance(images, Files) else images

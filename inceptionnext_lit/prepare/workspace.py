@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
@@ -11,13 +10,13 @@ from typing import IO
 from inceptionnext_lit.data.sources.prepared import STATE
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.prepare.record import FILE, MANIFEST
+from inceptionnext_lit.prepare.replacing import SPLITS, discard, restore, set_aside
 from inceptionnext_lit.safe_save import replacing
 from inceptionnext_lit.wording import printable
 
 LOCK = ".prepare.lock"
 DOWNLOADS = "source"  # of image files, which stay there
 HIDDEN_DOWNLOADS = ".source"  # of arrays, next to class folders
-SPLITS = ("train", "val", "test")
 UNFINISHED = ".unfinished"  # of ImageNet: images that are not checked yet
 MOVED = ".moved"  # the images were moved there, so they may be the only copy
 
@@ -34,7 +33,8 @@ def claimed(
         output: The folder.
         name: The data set.
         source: What was downloaded; it may be, or be in, the output folder.
-        overwrite: Whether to remove what ``prepare`` has written there before.
+        overwrite: Whether to replace what ``prepare`` has written there before, once the new data set is complete; it
+            is restored if nothing of the new one can be written.
         wait: Called before waiting for another process; None to raise instead.
 
     Raises:
@@ -56,9 +56,12 @@ def claimed(
             yield
         except UserError:
             begun = (*SPLITS, MANIFEST, DOWNLOADS, HIDDEN_DOWNLOADS)
-            if not any((output / name).exists() for name in begun):  # nothing to continue
+            if not any((output / entry).exists() for entry in begun):  # nothing to continue
                 (output / STATE).unlink(missing_ok=True)
+            if not any((output / entry).exists() for entry in (*SPLITS, MANIFEST, UNFINISHED)):
+                restore(output)
             raise
+        discard(output)
 
 
 def read_state(output: Path) -> str | None:
@@ -92,7 +95,7 @@ def _check_content(output: Path, name: str, source: Path | None, *, overwrite: b
 
 
 def _clear(output: Path, name: str) -> None:
-    """Remove what an earlier run has written; downloads of the same data set stay."""
+    """Set aside what an earlier run has written; downloads of the same data set stay."""
     if (earlier := read_state(output)) is None:
         return
     if (output / MOVED).exists():
@@ -100,14 +103,7 @@ def _clear(output: Path, name: str) -> None:
             f"{output} has images that were moved there (--mode move) and may be the only copy; --overwrite does not "
             "delete them; move them elsewhere, or name another folder with --output."
         )
-    (output / FILE).unlink(missing_ok=True)
-    (output / MANIFEST).unlink(missing_ok=True)
-    for folder in (*SPLITS, UNFINISHED, *((DOWNLOADS, HIDDEN_DOWNLOADS) if earlier != name else ())):
-        if (output / folder).is_symlink():
-            (output / folder).unlink()
-        elif (output / folder).is_dir():
-            shutil.rmtree(output / folder)
-    (output / STATE).unlink(missing_ok=True)
+    set_aside(output, (UNFINISHED, *((DOWNLOADS, HIDDEN_DOWNLOADS) if earlier != name else ())))
 
 
 def _lock(file: IO[str], output: Path, wait: Callable[[], object] | None) -> None:

@@ -263,6 +263,45 @@ def test_other_content_of_the_output(build: Build, tmp_path: Path) -> None:
     assert read_back(tmp_path / "out", record)["test"]["0"] == 36
 
 
+def test_overwrite_keeps_files_of_others(build: Build, tmp_path: Path) -> None:
+    """Class folders with more files than were written, and class folders next to a manifest."""
+    out = tmp_path / "out"
+    prepare_dataset("digits", out, Choices(num_workers=1))
+    (out / "train/0/mine.png").write_bytes(b"mine")
+    for choices in (Choices(num_workers=1), Choices(num_workers=1, overwrite=True)):
+        with pytest.raises(UserError, match=r"out/train has 1,439 files, but prepare wrote 1,438"):
+            prepare_dataset("digits", out, choices)
+    assert (out / "train/0/mine.png").read_bytes() == b"mine"
+    source = build("flowers102", tmp_path / "in")
+    prepare_dataset("flowers102", tmp_path / "flowers", Choices(source))
+    (tmp_path / "flowers/train/own").mkdir(parents=True)
+    (tmp_path / "flowers/train/own/mine.jpg").write_bytes(b"mine")
+    prepare_dataset("flowers102", tmp_path / "flowers", Choices(source, overwrite=True))
+    assert (tmp_path / "flowers/train/own/mine.jpg").read_bytes() == b"mine"
+
+
+def test_a_folder_that_has_lost_images(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepare_dataset("digits", out, Choices(num_workers=1))
+    before = content(out)
+    shutil.rmtree(out / "train/9")
+    with pytest.raises(UserError, match=r"out/train has 1,29\d files, but prepare wrote 1,438\. .*with --overwrite"):
+        prepare_dataset("digits", out, Choices(num_workers=1))
+    prepare_dataset("digits", out, Choices(num_workers=1, overwrite=True))
+    assert content(out) == before
+
+
+def test_overwrite_keeps_the_data_set_if_the_new_source_is_refused(build: Build, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    record = prepare_dataset("digits", out, Choices(num_workers=1))
+    before = content(out)
+    with pytest.raises(UserError, match=r"\(SVHN\), not MNIST"):
+        prepare_dataset("mnist", out, Choices(build("svhn", tmp_path / "in"), 1, overwrite=True))
+    assert content(out) == before
+    assert read_record(out) == record
+    assert prepare_dataset("digits", out, Choices(num_workers=1)) == record
+
+
 def test_files_below_the_output_have_relative_paths(build: Build, tmp_path: Path) -> None:
     source = build("flowers102", tmp_path / "data")
     record = prepare_dataset("flowers102", tmp_path / "data", Choices(source))

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shlex
 from pathlib import Path
 
 from inceptionnext_lit.cli import TOOLS
@@ -60,7 +61,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("name", nargs="?", metavar="NAME", help="a name of --list, or hf:OWNER/NAME of Hugging Face")
     parser.add_argument("--output", type=file_path, metavar="FOLDER", help="where to write the prepared data set")
     parser.add_argument(
-        "--source", type=file_path, metavar="DOWNLOADED", help="a folder with the downloaded archives or files"
+        "--source", type=file_path, metavar="DOWNLOADED", help="the downloaded archives or files, or their folder"
     )
     parser.add_argument(
         "--num_workers",
@@ -132,4 +133,5 @@ def _report(record: DatasetRecord, output: Path) -> None:
         print(printable(f"Note: {note}"))
     print(printable(f"License: {record.license}. Source: {record.url}"))
     multi = " --data.multi_label true" if record.multi_label else ""
-    print(f"Next: {exact_name()} fit --config finetune/folder --data.root {printable(str(output))}{multi}")
+    root = printable(shlex.quote(str(output)))
+    print(f"Next: {exact_name()} fit --config finetune/folder --data.root {root}{multi}")
