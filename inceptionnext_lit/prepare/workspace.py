@@ -18,6 +18,7 @@ LOCK = ".prepare.lock"
 DOWNLOADS = "source"  # of image files, which stay there
 HIDDEN_DOWNLOADS = ".source"  # of arrays, next to class folders
 UNFINISHED = ".unfinished"  # of ImageNet: images that are not checked yet
+MISSING = "missing.txt"  # of ImageNet: names of missing images
 MOVED = ".moved"  # the images were moved there, so they may be the only copy
 
 
@@ -55,7 +56,7 @@ def claimed(
         try:
             yield
         except UserError:
-            begun = (*SPLITS, MANIFEST, DOWNLOADS, HIDDEN_DOWNLOADS)
+            begun = (*SPLITS, MANIFEST, DOWNLOADS, HIDDEN_DOWNLOADS, UNFINISHED, MISSING, MOVED)
             if not any((output / entry).exists() for entry in begun):  # nothing to continue
                 (output / STATE).unlink(missing_ok=True)
             if not any((output / entry).exists() for entry in (*SPLITS, MANIFEST, UNFINISHED)):

@@ -142,7 +142,8 @@ def open_val_archive(path: Path, labels: ValLabels | None, wanted: Wanted) -> Sp
     chosen = {name: wnid for name, wnid in classes.items() if wnid in takes}
     write = partial(_write_val, path=path, classes=chosen)
     part = Part("val", write, sum(size for name, size in sizes.items() if name in chosen))
-    return Split([part], dict(Counter(chosen.values())), frozenset(val_numbers(classes)))
+    empty = tuple(f"val/{name}" for name in chosen if sizes[name] == 0)
+    return Split([part], dict(Counter(chosen.values())), frozenset(val_numbers(classes)), empty)
 
 
 def _write_val(target: Target, path: Path, classes: dict[str, str]) -> None:

@@ -103,7 +103,8 @@ def known_before(source: Source) -> Inventory:
     train = {wnid: 1 if number is None else number for wnid, number in source.train.counts.items()}
     val = {wnid: number or 0 for wnid, number in source.val.counts.items()}
     is_counted = None not in source.train.counts.values()
-    return Inventory(train, val, set(source.val.val_numbers or ()), has_train_counts=is_counted)
+    empty = [*source.train.empty, *source.val.empty]
+    return Inventory(train, val, set(source.val.val_numbers or ()), empty, has_train_counts=is_counted)
 
 
 def expected_counts(found: Inventory, wanted: Wanted) -> Counts:

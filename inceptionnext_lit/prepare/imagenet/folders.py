@@ -3,7 +3,8 @@
 import filecmp
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ from inceptionnext_lit.prepare.imagenet.labels import ValLabels
 from inceptionnext_lit.prepare.imagenet.source import Part, Split, SplitName, Wanted
 from inceptionnext_lit.prepare.imagenet.target import Target
 from inceptionnext_lit.wording import count, printable
+
+_THREADS = 8  # that ask for sizes, which a network file system answers slowly
 
 
 @dataclass(frozen=True)
@@ -89,19 +92,23 @@ def open_class_folders(folder: Path, split: SplitName, wanted: Wanted) -> Split:
     names = class_folders(folder)
     wanted.check_known(names, folder)
     counts: dict[str, int | None] = {}
-    parts, numbers = [], set()
-    for wnid in sorted(set(names) & set(wanted.classes)):
-        place = os.path.join(folder.absolute(), wnid)
-        found = _list_class(place, wnid)
-        known = found.paths.keys() | _staged(wanted, split, wnid)
-        counts[wnid] = len(known)
-        numbers |= val_numbers(known)
-        parts.append(Part(f"{split}/{wnid}", partial(_write_class, place=place, wnid=wnid, split=split, wanted=wanted)))
-    for wnid in set(wanted.classes) - set(names):  # moved by an earlier run
-        if known := _staged(wanted, split, wnid):
+    parts, numbers, checks = [], set(), []
+    there = set(names)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for wnid in wanted.classes:
+            place = os.path.join(folder.absolute(), wnid)
+            known = _staged(wanted, split, wnid) | (_list_class(place, wnid).paths if wnid in there else {})
+            if wnid in there:
+                write = partial(_write_class, place=place, wnid=wnid, split=split, wanted=wanted)
+                parts.append(Part(f"{split}/{wnid}", write))
+            elif not known:
+                continue
             counts[wnid] = len(known)
             numbers |= val_numbers(known)
-    return Split(parts, counts, frozenset(numbers))
+            chosen = {f"{split}/{wnid}/{name}": known[name] for name in wanted.choose(split, known)}
+            checks.append(pool.submit(_empty, chosen))
+    empty = [name for check in checks for name in check.result()]
+    return Split(parts, counts, frozenset(numbers), tuple(empty))
 
 
 def _list_class(place: str, wnid: str) -> Files:
@@ -145,17 +152,32 @@ def open_flat_val(folder: Path, labels: Callable[[], ValLabels | None], wanted: 
     chosen = {name: wnid for name, wnid in classes.items() if wnid in takes}
     counts: Counter[str] = Counter(chosen.values())
     numbers = set(val_numbers(classes))
+    paths = {f"val/{name}": found.paths[name] for name in chosen}
     for wnid in wanted.classes if wanted.mode == "move" else ():
-        if moved := _staged(wanted, "val", wnid) - chosen.keys():
+        moved = {name: path for name, path in _staged(wanted, "val", wnid).items() if name not in chosen}
+        if moved:
             counts[wnid] += len(moved)
             numbers |= val_numbers(moved)
+            paths |= {f"val/{wnid}/{name}": path for name, path in moved.items()}
 
     def write(target: Target) -> None:
         for name, wnid in chosen.items():
             if os.path.lexists(found.paths[name]) or wanted.mode != "move":
                 target.put_file(f"val/{wnid}/{name}", found.paths[name])
 
-    return Split([Part("val", write)], dict(counts), frozenset(numbers))
+    return Split([Part("val", write)], dict(counts), frozenset(numbers), tuple(_empty(paths)))
+
+
+def _empty(paths: dict[str, str]) -> list[str]:
+    """Return the names of the images that are empty files, or links to nothing."""
+    empty = []
+    for name, path in paths.items():
+        try:
+            if os.stat(path).st_size == 0:
+                empty.append(name)
+        except FileNotFoundError:
+            empty.append(name)
+    return empty
 
 
 def labeled(names: set[str], labels: ValLabels | None, place: Path) -> dict[str, str]:
@@ -183,13 +205,15 @@ def labeled(names: set[str], labels: ValLabels | None, place: Path) -> dict[str,
     return {name: wnid for name, wnid in classes.items() if wnid is not None}
 
 
-def val_numbers(names: "set[str] | dict[str, str]") -> set[int]:
+def val_numbers(names: Iterable[str]) -> set[int]:
     """Return the numbers of the validation images among some official names."""
     return {int(name[-13:-5]) for name in names if name.startswith("ILSVRC2012_val_")}
 
 
-def _staged(wanted: Wanted, split: SplitName, wnid: str) -> set[str]:
-    """Return the images that an earlier run has moved."""
+def _staged(wanted: Wanted, split: SplitName, wnid: str) -> dict[str, str]:
+    """Return the file of each image that an earlier run has moved, by its official name."""
     if wanted.mode != "move" or not is_wnid(wnid):
-        return set()
-    return set(Target(wanted.staged, wanted.mode).names(f"{split}/{wnid}"))
+        return {}
+    folder = f"{split}/{wnid}"
+    names = Target(wanted.staged, wanted.mode).names(folder)
+    return {name: os.path.join(wanted.staged, folder, name) for name in names}

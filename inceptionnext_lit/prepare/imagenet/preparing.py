@@ -2,7 +2,9 @@
 
 import re
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.progress import TimeRemainingColumn
@@ -82,17 +84,37 @@ def prepare_imagenet(
     output.mkdir(parents=True, exist_ok=True)
     staging = Staging(output, plan)
     wanted = Wanted(row, classes, chosen.images if chosen else None, mode, staging.folder)
+    with _moves_explained(staging):
+        return _prepare(source, output, staging, wanted, num_workers)
+
+
+def _prepare(source: Path, output: Path, staging: Staging, wanted: Wanted, workers: int) -> DatasetRecord:
     if staging.is_checked:
-        return _finish(staging, output, wanted, str(source.absolute()), num_workers)
+        return _finish(staging, output, wanted, str(source.absolute()), workers)
     found = open_source(source, wanted)
     before = known_before(found)
-    _refuse(shortage(before, wanted, found), before, wanted, staging, source)
-    _write(found, staging, Target(staging.folder, mode), num_workers)
-    after = take_inventory(staging.folder, num_workers)
+    if short := shortage(before, wanted, found):
+        raise _refusal(short, before, wanted, staging, source)
+    _write(found, staging, Target(staging.folder, wanted.mode), workers)
+    staging.mark_written()
+    after = take_inventory(staging.folder, workers)
     if short := shortage(after, wanted, found):
-        staging.forget()
-        _refuse(short, after, wanted, staging, source)
-    return _finish(staging, output, wanted, found.described, num_workers)
+        raise _refusal(short, after, wanted, staging, source)
+    return _finish(staging, output, wanted, found.described, workers)
+
+
+@contextmanager
+def _moves_explained(staging: Staging) -> Iterator[None]:
+    """Add to errors where the images are that were moved already."""
+    try:
+        yield
+    except (UserError, OSError) as error:
+        if not staging.has_moved:
+            raise
+        where = f"the images that were moved already are in {staging.folder}"
+        if isinstance(error, UserError):
+            raise UserError(f"{error} {where[0].upper()}{where[1:]}; leave them there for the same command.") from error
+        raise OSError(error.errno, f"{error.strerror or error}; {where}", error.filename) from error
 
 
 def check_same(done: DatasetRecord, subset: tuple[int, int] | None, output: Path) -> None:
@@ -130,7 +152,8 @@ def _write(found: Source, staging: Staging, target: Target, workers: int) -> Non
     """Write the parts that are not done, several at a time."""
     every = [*found.val.parts, *found.train.parts]
     parts = [part for part in every if part.name not in staging.done]
-    _check_space(parts, staging.folder)
+    if not staging.is_written:
+        _check_space(parts, staging.folder)
     staging.begin()
     for name, path in found.extras.items():
         shutil.copyfile(path, staging.folder / name)
@@ -159,15 +182,16 @@ def _check_space(parts: list[Part], folder: Path) -> None:
         )
 
 
-def _refuse(short: Shortage, found: Inventory, wanted: Wanted, staging: Staging, source: Path) -> None:
-    if not short:
-        return
+def _refusal(short: Shortage, found: Inventory, wanted: Wanted, staging: Staging, source: Path) -> UserError:
+    staging.forget()
+    staging.unlist_missing()
     where = f"; all are listed in {staging.list_missing(short.names)}" if len(short.names) > _LISTED else ""
     advice = "Add what is missing, then give the same command again"
     has_all = all(found.train.get(wnid) and found.val.get(wnid) for wnid in wanted.classes)
-    if wanted.is_whole and has_all and found.has_train_counts and not found.empty:
+    if wanted.is_whole and has_all and found.has_train_counts and not found.empty and not staging.has_moved:
         advice += f", or take what is there with --subset {len(wanted.classes)},{max(found.train.values())}"
-    raise UserError(
+        advice += " --overwrite" * staging.is_begun
+    return UserError(
         f"{source} is not the whole of {wanted.variant.title}: {'; '.join(short.phrases)}{where}. {advice}."
         if _is_short(found, wanted)
         else f"{source} is not {wanted.variant.title}: {'; '.join(short.phrases)}{where}. Name another --source."

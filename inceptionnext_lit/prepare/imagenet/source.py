@@ -83,11 +83,13 @@ class Split:
         parts: Its pieces.
         counts: Images of each class, as far as they are known before reading everything; None if not.
         val_numbers: Numbers of the validation images, if known.
+        empty: Images to take that are empty files, as far as they are known before reading everything.
     """
 
     parts: list[Part]
     counts: dict[str, int | None]
     val_numbers: frozenset[int] | None = None
+    empty: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,11 @@ from pathlib import Path
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.prepare.record import DatasetRecord, write_record
-from inceptionnext_lit.prepare.workspace import MOVED, UNFINISHED
+from inceptionnext_lit.prepare.workspace import MISSING, MOVED, UNFINISHED
 from inceptionnext_lit.safe_save import replacing
 from inceptionnext_lit.wording import printable
 
-MISSING = "missing.txt"
-_PLAN, _DONE, _CHECKED = "plan.json", "done.txt", "checked"
+_PLAN, _DONE, _WRITTEN, _CHECKED = "plan.json", "done.txt", "written", "checked"
 _SPLITS = ("val", "train")  # without train/ the folder is not a data set
 
 
@@ -52,6 +51,16 @@ class Staging:
         """Whether an earlier run has put images here."""
         return self.is_checked or any((self.folder / split).is_dir() for split in _SPLITS)
 
+    @property
+    def is_written(self) -> bool:
+        """Whether an earlier run has written all parts."""
+        return (self.folder / _WRITTEN).is_file()
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether images were moved here."""
+        return self._plan["mode"] == "move" and self.is_begun
+
     def begin(self) -> None:
         """Note the plan, before the first image."""
         with replacing(self.folder / _PLAN) as partial:
@@ -65,8 +74,12 @@ class Staging:
             file.write(f"{part}\n")
         self.done.add(part)
 
+    def mark_written(self) -> None:
+        """Note that all parts are written, before they are checked."""
+        (self.folder / _WRITTEN).touch()
+
     def forget(self) -> None:
-        """Examine all parts again in the next run."""
+        """Examine all parts again in the next run, and keep what is written."""
         (self.folder / _DONE).unlink(missing_ok=True)
 
     def list_missing(self, names: list[str]) -> Path:
@@ -76,10 +89,14 @@ class Staging:
             partial.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
         return file
 
+    def unlist_missing(self) -> None:
+        """Remove the file of an earlier run that lists what is missing."""
+        (self._output / MISSING).unlink(missing_ok=True)
+
     def publish(self, record: DatasetRecord) -> None:
         """Give the images their final names, and write the record; a killed run continues here."""
         (self.folder / _CHECKED).touch()
-        (self._output / MISSING).unlink(missing_ok=True)
+        self.unlist_missing()
         for entry in sorted(self.folder.iterdir()):
             if entry.suffix == ".csv":
                 os.replace(entry, self._output / entry.name)

@@ -110,6 +110,8 @@ class Target:
         path = self._path(place)
         folder = os.path.dirname(path)
         if folder not in self._made:
+            if os.path.islink(folder):  # linked as a whole by an earlier run
+                os.unlink(folder)
             os.makedirs(folder, exist_ok=True)
             self._made.add(folder)
         return path
@@ -129,9 +131,11 @@ def _link(source: str, path: str) -> None:
     try:
         os.symlink(source, path)
     except FileExistsError:
-        if os.path.islink(path) and os.readlink(path) == source:
-            return
-        raise
+        if not os.path.islink(path):
+            raise
+        if os.readlink(path) != source:  # the source was changed since
+            os.unlink(path)
+            os.symlink(source, path)
 
 
 def _copy(source: str, path: str, *, flush: bool = False) -> None:
