@@ -157,6 +157,36 @@ def csv_is_empty(root: Path, images: Images) -> str:
     return "it has no rows"
 
 
+def swapped_csv(images: Images) -> bytes:
+    """Return Kaggle's CSV with the classes of two pairs of images exchanged."""
+    swaps = {FIRST: SECOND, SECOND: FIRST}
+    val = [place.split("/") for place in images if place.startswith("val/")]
+    rows = [f"{name[:-5]},{swaps.get(wnid, wnid)} 1 2 3 4\n" for _, wnid, name in val]
+    return ("ImageId,PredictionString\n" + "".join(rows)).encode()
+
+
+def csv_and_devkit_disagree(root: Path, images: Images) -> str:
+    write(write_flat_val(root, images) / "LOC_val_solution.csv", swapped_csv(images))
+    first = min(name for wnid, name in split_of(images, "val") if wnid in (FIRST, SECOND))
+    return (
+        f"{root}/{DEVKIT}/data and {root}/LOC_val_solution.csv give different classes to 4 validation images, such as "
+        f"{first[:-5]}; remove the wrong one."
+    )
+
+
+def csv_and_packed_devkit_disagree(root: Path, images: Images) -> str:
+    write(write_tars(root, images) / "LOC_val_solution.csv", swapped_csv(images))
+    return f"{DEVKIT}.tar.gz and {root}/LOC_val_solution.csv give different classes to 4 validation images"
+
+
+def devkit_of_kaggle_disagrees(root: Path, images: Images) -> str:
+    write(write_kaggle(root, images) / "LOC_val_solution.csv", swapped_csv(images))
+    write(root / DATA / f"{DEVKIT}.tar.gz", tar_of(devkit_files(images), "w:gz"))
+    return (
+        f"{root}/LOC_val_solution.csv and {root / DATA}/{DEVKIT}.tar.gz give different classes to 4 validation images"
+    )
+
+
 def one_class_too_many(root: Path, images: Images) -> str:
     shutil.copytree(write_kaggle(root, images) / DATA / "train" / FIRST, root / DATA / "train" / "n99999999")
     return "train has 1 class that is not among the 20 of ImageNet: n99999999. Move them elsewhere"
@@ -280,7 +310,9 @@ WRONG: list[Callable[[Path, Images], str]] = [
     devkit_missing, train_tar_missing, val_tar_missing, val_tar_unfinished, train_tar_truncated, train_tar_is_a_page,
     class_tar_truncated, class_missing_in_tar, image_missing_in_tar, image_twice_in_tar, images_not_in_class_tars,
     devkit_of_another_year, devkit_truncated, meta_missing, csv_missing, csv_of_another_data_set,
-    csv_of_training_images, csv_with_other_classes, csv_is_empty, one_class_too_many, one_class_missing,
+    csv_of_training_images, csv_with_other_classes, csv_is_empty,
+    csv_and_devkit_disagree, csv_and_packed_devkit_disagree, devkit_of_kaggle_disagrees,
+    one_class_too_many, one_class_missing,
     training_images_missing, validation_image_missing, an_empty_image, another_image_in_a_class,
     image_in_the_wrong_class, two_images_of_one_name, half_sorted_val, no_train, flat_train, other_pictures, nothing,
     shard_missing, no_validation_shards, shard_truncated, shard_is_a_pointer, shard_of_another_data_set,
@@ -359,6 +391,11 @@ def with_a_validation_folder(root: Path, images: Images) -> None:
     (root / "val").rename(root / "validation")
 
 
+def with_both_files_of_labels(root: Path, images: Images) -> None:
+    write(write_flat_val(root, images) / "LOC_val_solution.csv", kaggle_csv(images))
+    write(root / f"{DEVKIT}.tar.gz", tar_of(devkit_files(images), "w:gz"))
+
+
 def with_links(root: Path, images: Images) -> None:
     real = write_kaggle(root.with_name("real"), images)
     root.mkdir()
@@ -387,7 +424,7 @@ def with_a_cache_of_the_hub(root: Path, images: Images) -> None:
 FINE: list[Callable[[Path, Images], None]] = [
     with_macos_files, with_macos_files_in_tars, with_other_suffixes, with_a_copy_under_another_suffix,
     with_unpacked_class_tars, with_train_folder_and_val_tar, with_val_in_class_folders, with_names_of_hugging_face,
-    with_a_validation_folder, with_links, with_linked_images, with_a_cache_of_the_hub,
+    with_a_validation_folder, with_both_files_of_labels, with_links, with_linked_images, with_a_cache_of_the_hub,
 ]  # fmt: skip
 
 

@@ -5,11 +5,12 @@ import io
 import re
 import tarfile
 import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.wording import first_line, listed, printable
+from inceptionnext_lit.wording import count, first_line, listed, printable
 
 CSV = "LOC_val_solution.csv"
 DEVKIT = "ILSVRC2012_devkit_t12"
@@ -35,27 +36,49 @@ class ValLabels:
 
 
 def find_labels(places: list[Path]) -> ValLabels | None:
-    """Read the first file of labels in some folders: the devkit, packed or unpacked, or Kaggle's CSV.
+    """Read the files of labels in some folders: the devkit, packed or unpacked, and Kaggle's CSV.
 
     Args:
         places: Where to look.
 
     Returns:
-        The labels, or None if there is no such file.
+        The labels of the first file, or None if there is none.
 
     Raises:
-        UserError: If it cannot be read, or is of another data set.
+        UserError: If a file cannot be read or is of another data set, or two of them disagree.
     """
+    first: ValLabels | None = None
+    seen = set()
+    for path, read in _candidates(places):
+        if (real := path.resolve()) not in seen:
+            seen.add(real)
+            found = read(path)
+            if first is not None:
+                _check_agreement(first, found)
+            first = first or found
+    return first
+
+
+def _candidates(places: list[Path]) -> Iterator[tuple[Path, Callable[[Path], ValLabels]]]:
+    """Yield the files of labels, or folders of them, with the function that reads each."""
     for place in places:
         for name in _ARCHIVES:
             if (place / name).is_file():
-                return _of_archive(place / name)
+                yield place / name, _of_archive
         for folder in (place / DEVKIT / "data", place / "data", place):
             if (folder / _TRUTH).is_file():
-                return _of_folder(folder)
+                yield folder, _of_folder
         if (place / CSV).is_file():
-            return _of_csv(place / CSV)
-    return None
+            yield place / CSV, _of_csv
+
+
+def _check_agreement(first: ValLabels, second: ValLabels) -> None:
+    both = first.classes.keys() & second.classes.keys()
+    if differing := sorted(stem for stem in both if first.classes[stem] != second.classes[stem]):
+        raise UserError(
+            f"{first.file} and {second.file} give different classes to {count(len(differing), 'validation image')}, "
+            f"such as {differing[0]}; remove the wrong one."
+        )
 
 
 def _of_csv(path: Path) -> ValLabels:
