@@ -68,6 +68,24 @@ def test_a_subset_of_more_images_than_there_are_says_so(images: Images, tmp_path
     assert record.notes[0] == f"1 class has fewer than 4 training images: {CLASSES[0]}."
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_subset_with_missing_validation_images_says_so(layout: str, images: Images, tmp_path: Path) -> None:
+    lost = next(place for place in images if place.endswith("ILSVRC2012_val_00000040.JPEG"))
+    source = LAYOUTS[layout](tmp_path / "source", {place: x for place, x in images.items() if place != lost})
+    record = prepare_imagenet("imagenet", source, tmp_path / "out", subset=(20, 4), row=ROW)
+    assert record.splits == {"train": 80, "val": 39}
+    assert record.notes[0] == f"1 class has fewer than 2 validation images: {lost.split('/')[1]}."
+
+
+def test_a_subset_of_fastais_split_with_missing_validation_images(images: Images, tmp_path: Path) -> None:
+    files = fastai(images)
+    del files[next(place for place in files if f"/val/{TEN[0]}/" in place)]
+    for place, content in files.items():
+        write(tmp_path / "source" / place, content)
+    record = prepare_imagenet("imagenette", tmp_path / "source", tmp_path / "out", subset=(10, 3), row=NETTE)
+    assert record.notes[-2] == f"1 class has fewer than 3 validation images: {TEN[0]}."
+
+
 @pytest.mark.parametrize(("subset", "number"), [((21, 1), "21"), ((1, 5), "1")])
 def test_subsets_that_cannot_be(subset: tuple[int, int], number: str, images: Images, tmp_path: Path) -> None:
     source = write_kaggle(tmp_path / "source", images)

@@ -110,7 +110,8 @@ def known_before(source: Source) -> Inventory:
 def expected_counts(found: Inventory, wanted: Wanted) -> Counts:
     """Return how many images there must be: of the two splits of fast.ai's sets, the one that the source has."""
     own, other = wanted.variant.counts, wanted.variant.from_imagenet
-    if other is None or abs(found.counts.val - own.val) <= abs(found.counts.val - other.val):
+    val = found.counts.val * len(wanted.variant.classes) / len(wanted.classes)  # of a subset, as if it were whole
+    if other is None or abs(val - own.val) <= abs(val - other.val):
         return own
     return other
 
@@ -146,12 +147,24 @@ def shortage(found: Inventory, wanted: Wanted, source: Source) -> Shortage:
 
 
 def fewer_than_asked(found: Inventory, wanted: Wanted) -> list[str]:
-    """Return notes on the classes of a subset that have fewer training images than asked for."""
-    few = [wnid for wnid in wanted.classes if wanted.images is not None and found.train.get(wnid, 0) < wanted.images]
-    if not few:
+    """Return notes on the classes of a subset that have fewer images than asked for, or than ImageNet has."""
+    if wanted.images is None:
         return []
-    verb = "class has" if len(few) == 1 else "classes have"
-    return [f"{len(few):,} {verb} fewer than {wanted.images:,} training images: {listed(few)}."]
+    notes = []
+    for word, counts, number in (
+        ("training", found.train, wanted.images),
+        ("validation", found.val, _val_per_class(found, wanted)),
+    ):
+        if few := [wnid for wnid in wanted.classes if counts.get(wnid, 0) < number]:
+            verb = "class has" if len(few) == 1 else "classes have"
+            notes.append(f"{len(few):,} {verb} fewer than {number:,} {word} images: {listed(few)}.")
+    return notes
+
+
+def _val_per_class(found: Inventory, wanted: Wanted) -> int:
+    """Return the number of validation images that each class must have; 0 if the classes have different numbers."""
+    total, classes = expected_counts(found, wanted).val, len(wanted.variant.classes)
+    return 0 if total % classes else total // classes
 
 
 def _some(names: list[str]) -> str:
