@@ -28,10 +28,12 @@ from inceptionnext_lit.renamed import explain_renamed
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks.self_contained import nested_options
 
+_NOT_READ = "names that were given, not read from a checkpoint"
+
 
 def _as_it_is(names: Any) -> ClassNames:
     if not isinstance(names, ClassNames):
-        raise ValueError("Expected names that were read before.")
+        raise ValueError(_NOT_READ)
     return names
 
 
@@ -218,6 +220,9 @@ def _explain_unknown(key: str, known: list[str]) -> str:
 def _reason(message: str, parent: BaseException | None, leaf: BaseException | None) -> str:
     """Return why a value was rejected."""
     reason = str(leaf or message)
+    if reason == _NOT_READ:  # what is wrong with names that were given is in the message
+        reason = next(iter(re.findall(r"^\s*- (Expected .+)$", message, re.MULTILINE)), reason)
+        parent = None
     if alternatives := re.findall(r"^\s*- (Expected .+)$", str(parent), re.MULTILINE):
         value = re.search(r"Given value: (.*)", str(parent))
         reason = " or ".join(alternatives) + (f". Got value: {value[1]}" if value else "")
