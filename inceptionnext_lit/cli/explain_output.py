@@ -58,17 +58,21 @@ def spectrum_files(output: Path) -> list[Path]:
     return [output, output.with_stem(f"{output.stem}_erf")]
 
 
-def check_files(files: Sequence[Path], *, overwrite: bool) -> None:
+def check_files(files: Sequence[Path], inputs: Sequence[str] = (), *, overwrite: bool) -> None:
     """Refuse outputs that exist or cannot be written, before anything is computed.
 
     Args:
         files: The files.
-        overwrite: Whether they may exist.
+        inputs: The images, which are never replaced.
+        overwrite: Whether other files may exist.
 
     Raises:
         UserError: If one exists, or its folder cannot be written.
     """
+    images = {os.path.realpath(path) for path in inputs}
     for file in files:
+        if file.exists() and os.path.realpath(file) in images:
+            raise UserError(f"{file} is one of the images, which are not replaced; give another --output.")
         if file.exists() and not overwrite:
             raise UserError(f"{file} already exists; add --overwrite to replace it, or give another --output.")
     if (code := obstacle(files[0])) is not None:

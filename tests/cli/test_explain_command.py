@@ -81,6 +81,17 @@ def test_every_method_into_a_folder(photos: Path, cli: Cli, capsys: Captured, me
     assert "maps/0.png already exists" in error_of(cli, capsys, "photos/0.png", NANO, "--output", "maps")
 
 
+def test_images_are_never_replaced_and_names_are_not_math(photos: Path, cli: Cli, capsys: Captured) -> None:
+    name = r"price $5_to_\foo^$.png"
+    shutil.copy(photos / "1.png", name)
+    before = Path(name).read_bytes()
+    message = error_of(cli, capsys, NANO, name, "--output", f"./{name}", "--overwrite")
+    assert message.endswith("is one of the images, which are not replaced; give another --output.\n")
+    assert Path(name).read_bytes() == before
+    cli("explain", NANO, name, "--output", "map.svg")
+    assert f">{name}</" in Path("map.svg").read_text()
+
+
 def test_methods_of_the_help_are_those_of_the_report() -> None:
     assert _METHODS == METHODS
     assert "NAME=true" in EXAMPLES

@@ -70,7 +70,7 @@ def run(words: list[str]) -> int:
         images = _evenly(_find_images([options.data_root]), options.images)
     else:
         images = _find_images(images)
-        check_files(grid_files(options.output, images), overwrite=options.overwrite)
+        check_files(grid_files(options.output, images), images, overwrite=options.overwrite)
     models = load_models(names, options.model_pretrained, options.seed)
     for model in models:
         _to_device(model, options.device)

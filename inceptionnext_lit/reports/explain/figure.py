@@ -99,7 +99,7 @@ def draw_grid(rows: Sequence[Row], columns: Sequence[str], path: Path) -> None:
 
 @contextmanager
 def saved_figure(path: Path, inches: tuple[float, float]) -> Iterator[Any]:
-    """Yield a figure that is saved when the block ends; text in .svg files stays text.
+    """Yield a figure that is saved when the block ends; text stays text, also in .svg files.
 
     Args:
         path: The file, .png or .svg.
@@ -108,7 +108,7 @@ def saved_figure(path: Path, inches: tuple[float, float]) -> Iterator[Any]:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    style: Any = {"svg.fonttype": "none", "svg.hashsalt": "explain"}
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": "explain", "text.parse_math": False}  # $ in file names
     with mpl.rc_context(style):
         figure = Figure(figsize=inches, layout="constrained")
         yield figure
