@@ -9,7 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.reports.explain.receptive_field import receptive_field, shares_by_side, smallest_squares
+from inceptionnext_lit.reports.explain.receptive_field import (
+    center_of,
+    receptive_field,
+    shares_by_side,
+    smallest_squares,
+)
 from inceptionnext_lit.reports.explain.spectrum import level_maps, level_names, log_amplitudes, spectrum_of
 
 
@@ -91,6 +96,20 @@ def test_the_field_of_one_convolution_is_its_support() -> None:
         (0.2, 3), (0.3, 3), (0.5, 3), (0.99, 3),
     ]  # fmt: skip
     assert smallest_squares(field)[0].area == pytest.approx(9 / 81)
+
+
+def test_squares_are_around_the_field_and_not_the_image() -> None:
+    """The central position of a map of stride 8 looks at rows and columns 8 to 10 of 24, not at the center, 12."""
+    layer = nn.Conv2d(1, 1, 3, stride=8, bias=False)
+    nn.init.constant_(layer.weight, 1.0)
+    field = receptive_field(layer, [torch.ones(1, 1, 24, 24)])
+    assert center_of(field) == (9, 9)
+    assert [square.side for square in smallest_squares(field)] == [3, 3, 3, 3]
+    assert smallest_squares(field)[-1].area == pytest.approx(9 / 576)
+    edge = np.zeros((10, 10))
+    edge[0, 0] = 1
+    assert shares_by_side(edge)[0].tolist() == list(range(1, 20, 2))
+    assert smallest_squares(edge)[0].area == pytest.approx(1 / 100)
 
 
 def test_the_field_is_scaled_as_in_replknet() -> None:

@@ -2,7 +2,8 @@
 
 It is the absolute gradient of the last map's central position with respect to the input. As in RepLKNet (arXiv
 2203.06717, the authors' ``erf/analyze_erf.py``), log10(1 + mean) of it is divided by the maximum, and the area is
-that of the smallest centered square with an odd side that holds a share of the sum.
+that of the smallest square with an odd side that holds a share of the sum. RepLKNet centers it on the image, here it is
+centered on the field: the central position of a small map is up to half a stride off the image's center.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,12 +22,12 @@ SHARES = (0.2, 0.3, 0.5, 0.99)
 
 @dataclass(frozen=True)
 class Square:
-    """The smallest centered square that holds a share of the receptive field.
+    """The smallest square around the center of a receptive field that holds a share of it.
 
     Attributes:
         share: The share that is asked for.
         side: Its side in pixels.
-        area: Its area over the image's.
+        area: The area of its part in the image, over the image's.
     """
 
     share: float
@@ -65,20 +66,29 @@ def receptive_field(last_map: Callable[[Tensor], Tensor], batches: Iterable[Tens
     return field
 
 
-def shares_by_side(field: Floats) -> tuple[NDArray[np.int64], Floats]:
-    """Return the odd sides of centered squares, and the share of the field that each holds.
+def center_of(field: Floats) -> tuple[int, int]:
+    """Return the row and column of a receptive field's center of mass.
 
     Args:
         field: The receptive field, (H, W).
     """
-    row, column = field.shape[0] // 2, field.shape[1] // 2
-    reach = max(row, column)
-    held = [field[max(row - i, 0) : row + 1 + i, max(column - i, 0) : column + 1 + i].sum() for i in range(reach + 1)]
-    return 2 * np.arange(reach + 1) + 1, np.array(held) / field.sum()
+    row = field.sum(axis=1) @ np.arange(field.shape[0]) / field.sum()
+    column = field.sum(axis=0) @ np.arange(field.shape[1]) / field.sum()
+    return int(row + 0.5), int(column + 0.5)
+
+
+def shares_by_side(field: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """Return the odd sides of squares around a field's center, and the share of the field that each holds.
+
+    Args:
+        field: The receptive field, (H, W).
+    """
+    held = np.array([_within(field, reach).sum() for reach in range(_farthest(field) + 1)])
+    return 2 * np.arange(len(held)) + 1, held / field.sum()
 
 
 def smallest_squares(field: Floats) -> list[Square]:
-    """Return the smallest centered squares that hold 20, 30, 50 and 99% of a receptive field.
+    """Return the smallest squares around a receptive field's center that hold 20, 30, 50 and 99% of it.
 
     Args:
         field: The receptive field, (H, W).
@@ -86,7 +96,19 @@ def smallest_squares(field: Floats) -> list[Square]:
     sides, held = shares_by_side(field)
     found = []
     for share in SHARES:
-        side = int(sides[int(np.argmax(held >= share - 1e-12))])
-        area = min(side, field.shape[0]) * min(side, field.shape[1]) / field.size
-        found.append(Square(share, side, area))
+        reach = int(np.argmax(held >= share - 1e-12))
+        found.append(Square(share, int(sides[reach]), _within(field, reach).size / field.size))
     return found
+
+
+def _farthest(field: Floats) -> int:
+    """Return the largest distance of a row or column from the center."""
+    row, column = center_of(field)
+    height, width = field.shape
+    return int(max(row, height - 1 - row, column, width - 1 - column))
+
+
+def _within(field: Floats, reach: int) -> Floats:
+    """Return the part of a field within a number of rows and columns of its center."""
+    row, column = center_of(field)
+    return field[max(row - reach, 0) : row + 1 + reach, max(column - reach, 0) : column + 1 + reach]

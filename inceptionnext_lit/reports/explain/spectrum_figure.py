@@ -9,7 +9,13 @@ import numpy as np
 
 from inceptionnext_lit.console import plain_table, rendered
 from inceptionnext_lit.reports.explain.figure import saved_figure, two_lines
-from inceptionnext_lit.reports.explain.receptive_field import SHARES, Floats, shares_by_side, smallest_squares
+from inceptionnext_lit.reports.explain.receptive_field import (
+    SHARES,
+    Floats,
+    center_of,
+    shares_by_side,
+    smallest_squares,
+)
 from inceptionnext_lit.reports.explain.spectrum import Level
 
 _MARKS = "osD^vPX*"
@@ -84,9 +90,9 @@ def draw_fields(models: Sequence[Measured], path: Path) -> None:
         axes = figure.subplots(1, len(models), squeeze=False)[0]
         for axis, model in zip(axes, models, strict=True):
             axis.imshow(model.field, cmap="Greens", vmin=0, vmax=1)
-            height, width = model.field.shape
+            row, column = center_of(model.field)
             for square in smallest_squares(model.field):
-                corner = (width // 2 - square.side / 2, height // 2 - square.side / 2)
+                corner = (column - square.side / 2, row - square.side / 2)
                 axis.add_patch(Rectangle(corner, square.side, square.side, fill=False, linewidth=0.8, clip_on=True))
             axis.set_title(two_lines(model.title), fontsize=8)
             axis.set_xticks([])
