@@ -135,7 +135,10 @@ def _load(word: str, pretrained: str | None, seed: int) -> Model:
         return Model(name, load_published(name, True))
     if not Path(given).expanduser().exists():
         raise UserError(f"{printable(given)} does not exist; give {name}=true, or {name}=FILE with a file of weights.")
-    return Model(f"{name} ({Path(given).name})", load_published(name, given))
+    model = Model(f"{name} ({Path(given).name})", load_published(name, given))
+    if (own := str(model.task.hparams["name"])) != name:
+        raise UserError(f"{printable(given)} is a checkpoint of {own}, not of {name}; give it without {name}=.")
+    return model
 
 
 def _from_file(path: Path) -> Model:

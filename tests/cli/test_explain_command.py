@@ -81,6 +81,15 @@ def test_every_method_into_a_folder(photos: Path, cli: Cli, capsys: Captured, me
     assert "maps/0.png already exists" in error_of(cli, capsys, "photos/0.png", NANO, "--output", "maps")
 
 
+def test_a_checkpoint_of_another_model(photos: Path, checkpoint: Path, cli: Cli, capsys: Captured) -> None:
+    for words in ([f"resnet18={checkpoint}"], ["resnet18", "--model.pretrained", checkpoint]):
+        message = error_of(cli, capsys, *words, "photos/1.png", "--output", "map.png")
+        assert re.fullmatch(
+            r"error: .*best\.ckpt is a checkpoint of \w+, not of resnet18; give it without resnet18=\.\n", message
+        )
+    assert not Path("map.png").exists()
+
+
 def test_images_are_never_replaced_and_names_are_not_math(photos: Path, cli: Cli, capsys: Captured) -> None:
     name = r"price $5_to_\foo^$.png"
     shutil.copy(photos / "1.png", name)
