@@ -126,7 +126,7 @@ def test_usage_lines_name_the_program_that_was_called(
     page = capsys.readouterr().out
     assert f"usage: {usage} COMMAND " in page
     assert f"\n  {usage} fit --config quickstart\n" in page
-    assert page.count(usage) == 10
+    assert page.count(usage) == 11  # the usage line, nine examples, and the last sentence
     for command in ("doctor", "budget", "convert", "benchmark", "recipes", "cross_validate"):
         with contextlib.suppress(SystemExit):
             main([command, "--help"])
