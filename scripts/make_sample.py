@@ -5,7 +5,8 @@
     python scripts/make_sample.py --train_folder FOLDER --test_folder FOLDER
 
 The second form instead writes the 60,000 training images to FOLDER/train/CLASS, the 10,000 test images to
-FOLDER/test/CLASS, or both, for ``cli.py fit`` and ``cli.py test``.
+FOLDER/test/CLASS, or both, for ``cli.py fit`` and ``cli.py test``. With ``--train_per_class N`` it draws N training
+images per class with a fixed seed.
 
 Per class, 600 training and 100 validation images are sampled from the 60,000 training images (the 10,000 test images
 are not used), with a fixed seed and without pixel-identical copies. They are written as PNG files in class folders of
@@ -88,15 +89,20 @@ def license_text() -> str:
     return f"MIT License\n\nCopyright (c) 2017 Zalando SE\n\n{text}\n"
 
 
-def write_folder(root: Path, source: str, split: str) -> None:
-    """Write all images of one of the data set's two splits as ``root/split/CLASS/NNNNN.png``."""
+def write_folder(root: Path, source: str, split: str, per_class: int | None = None) -> None:
+    """Write the images of one of the data set's two splits, or a sample, as ``root/split/CLASS/NNNNN.png``."""
     pixels = read_idx(SOURCE / f"{source}-images-idx3-ubyte.gz", header=16)
     labels = read_idx(SOURCE / f"{source}-labels-idx1-ubyte.gz", header=8)
     for name in CLASSES:
         (root / split / name).mkdir(parents=True, exist_ok=True)
-    for index, label in enumerate(labels):
-        (root / split / CLASSES[label] / f"{index:05d}.png").write_bytes(encode(pixels, index))
-    print(f"{root / split}: {len(labels)} images")
+    indices = [[index for index, label in enumerate(labels) if label == number] for number in range(len(CLASSES))]
+    if per_class is not None:
+        rng = random.Random(SEED)
+        indices = [sorted(rng.sample(members, per_class)) for members in indices]
+    for name, members in zip(CLASSES, indices, strict=True):
+        for index in members:
+            (root / split / name / f"{index:05d}.png").write_bytes(encode(pixels, index))
+    print(f"{root / split}: {sum(map(len, indices))} images")
 
 
 def write_archive(output: Path) -> None:
@@ -121,10 +127,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=DATA, help="folder to write the archive to")
     parser.add_argument("--train_folder", type=Path, help="write the training images to class folders here instead")
+    parser.add_argument("--train_per_class", type=int, metavar="N", help="draw N training images per class")
     parser.add_argument("--test_folder", type=Path, help="write the test images to class folders here instead")
     args = parser.parse_args()
     if args.train_folder is not None:
-        write_folder(args.train_folder, "train", "train")
+        write_folder(args.train_folder, "train", "train", args.train_per_class)
     if args.test_folder is not None:
         write_folder(args.test_folder, "t10k", "test")
     if args.train_folder is None and args.test_folder is None:

@@ -55,13 +55,32 @@ def test_license_is_in_and_next_to_the_archive() -> None:
         assert bundle.read("LICENSE").decode() == text
 
 
-@pytest.mark.skipif(not DEBIAN.exists(), reason="needs Debian's package dataset-fashion-mnist")
-def test_script_makes_these_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def script() -> Any:
     spec = importlib.util.spec_from_file_location("make_sample", SCRIPT)
     assert spec
     assert spec.loader
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_script_draws_training_images_per_class(tmp_path: Path, script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = bytes(20 * 28 * 28)
+    labels = bytes(number % 10 for number in range(20))
+    monkeypatch.setattr(script, "read_idx", lambda path, header: pixels if "images" in path.name else labels)
+    folders = ("--train_folder", str(tmp_path), "--test_folder", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["make_sample.py", *folders, "--train_per_class", "1"])
+    script.main()
+    train = {path.parent.name: int(path.stem) for path in tmp_path.glob("train/*/*.png")}
+    assert sorted(train) == sorted(script.CLASSES)
+    assert all(script.CLASSES[index % 10] == name for name, index in train.items())
+    assert len(list(tmp_path.glob("train/*/*.png"))) == 10
+    assert len(list(tmp_path.glob("test/*/*.png"))) == 20
+
+
+@pytest.mark.skipif(not DEBIAN.exists(), reason="needs Debian's package dataset-fashion-mnist")
+def test_script_makes_these_pixels(tmp_path: Path, script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         monkeypatch.setattr("sys.argv", ["make_sample.py", "--output", str(tmp_path / folder)])
