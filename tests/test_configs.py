@@ -77,6 +77,7 @@ def test_recipe_parses_and_builds(config: Path, build: Callable[..., Any]) -> No
     assert line.datamodule.global_batch_size == recipe["data"].get("global_batch_size")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=name)
 def test_overlay_parses_and_builds(overlay: Path, build: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     if overlay.stem == "slurm":

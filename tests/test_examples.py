@@ -21,6 +21,7 @@ def run(script: str, *words: object, cwd: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_timm_model(tmp_path: Path) -> None:
     output = run("timm_model.py", cwd=tmp_path)
     assert "logits (2, 10)" in output
@@ -94,6 +95,7 @@ def test_fit_overhead_over_several_rounds(monkeypatch: pytest.MonkeyPatch, capsy
     ]
 
 
+@pytest.mark.slow
 def test_loader_speed(tmp_path: Path) -> None:
     lines = run("loader_speed.py", "--count", 4, "--rounds", 2, cwd=tmp_path).splitlines()
     assert re.fullmatch(r"4 files of \d+ kB on average", lines[0])
@@ -144,6 +146,7 @@ def commands_of(page: str) -> list[list[str]]:
     return [line.split() for line in block.splitlines()]
 
 
+@pytest.mark.slow
 def test_own_command(tmp_path: Path, sample: Path) -> None:
     """Run the commands of the page."""
     (tmp_path / "MY_IMAGES").symlink_to(sample / "val")
@@ -166,6 +169,7 @@ def test_own_command(tmp_path: Path, sample: Path) -> None:
     assert done.stderr == "error: empty has no class folders; choose a folder such as MY_IMAGES/train.\n"
 
 
+@pytest.mark.slow
 def test_own_report(tmp_path: Path) -> None:
     """Run the commands of the page."""
     printed = []

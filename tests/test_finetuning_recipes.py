@@ -97,6 +97,7 @@ OTHER_CHANNELS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("recipe", "channels"), OTHER_CHANNELS, ids=lambda value: getattr(value, "stem", value))
 def test_every_recipe_takes_other_channels(
     recipe: Path, channels: int, cli: Callable[..., None], trained: Path, tmp_path: Path
@@ -136,6 +137,7 @@ def test_a_whole_run_learns(
     assert max(column(run, saved["checkpoint"]["monitor"])) > least
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_early_is_not_continued(
     cli: Callable[..., None], digits: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -151,6 +153,7 @@ def test_a_run_that_was_stopped_early_is_not_continued(
     assert "was stopped early, after 2 validations without an improvement" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_learning_rate_is_found_and_saved(
     cli: Callable[..., None], all_digits: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,6 +170,7 @@ def test_the_learning_rate_is_found_and_saved(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
 
 
+@pytest.mark.slow
 def test_too_few_images_to_find_a_learning_rate(
     cli: Callable[..., None], digits: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,6 +20,7 @@ def loaded_after(*statements: str) -> list[set[str]]:
     return [set(line.split()) for line in run.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_importing_the_package_with_timm_costs_little_more_than_timm() -> None:
     """In one interpreter, since starting one takes seconds; models need torch and timm, but not Lightning."""
     statements = ["import timm", "import inceptionnext_lit", "import inceptionnext_lit.models"]
@@ -81,6 +82,7 @@ def imports(path: Path, modules: Collection[str]) -> set[str]:
     return {name for name in own if not any(other.startswith(f"{name}.") for other in own)}
 
 
+@pytest.mark.slow
 def test_there_are_no_import_cycles() -> None:
     root = REPO / "inceptionnext_lit"
     paths = {".".join(path.relative_to(REPO).with_suffix("").parts): path for path in root.rglob("*.py")}

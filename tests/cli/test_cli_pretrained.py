@@ -54,6 +54,7 @@ def run(cli: Cli, root: Path, *words: object) -> tuple[dict[str, Any], dict[str,
     return saved, stored
 
 
+@pytest.mark.slow
 def test_preprocessing_of_the_weights_is_used_printed_and_stored(
     cli: Cli,
     root: Path,
@@ -83,6 +84,7 @@ def test_preprocessing_of_the_weights_is_used_printed_and_stored(
     assert {key: defaults[key] for key in wanted} == wanted
 
 
+@pytest.mark.slow
 def test_other_channels_and_a_given_mean(
     cli: Cli, root: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

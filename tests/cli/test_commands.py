@@ -89,6 +89,7 @@ def test_checkpoints_are_self_contained_plain_data(trained: Path) -> None:
     assert not torch.equal(raw, averaged)
 
 
+@pytest.mark.slow
 def test_validate_repeats_the_metrics_of_training(trained: Path, cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     cli("validate", "--ckpt_path", trained / "checkpoints/last.ckpt", "--data.root", "sample", "--data.num_workers", 0)
     printed = printed_metrics(capsys.readouterr().out)
@@ -98,6 +99,7 @@ def test_validate_repeats_the_metrics_of_training(trained: Path, cli: Cli, capsy
         assert printed[name] == pytest.approx(metrics[name][-1], abs=6e-5)
 
 
+@pytest.mark.slow
 def test_test_uses_the_checkpoints_mapping(
     trained: Path, cli: Cli, make_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -115,6 +117,7 @@ def test_test_uses_the_checkpoints_mapping(
     assert right > 0.3
 
 
+@pytest.mark.slow
 def test_predict_needs_only_a_checkpoint_and_agrees_with_python(
     trained: Path, shell: Shell, sample: Path, tmp_path: Path
 ) -> None:
@@ -195,6 +198,7 @@ def test_the_command_line_wins_over_the_checkpoint(trained: Path, cli: Cli, tmp_
     assert metrics_of(run)["lr"] == pytest.approx([1e-4] * 4)
 
 
+@pytest.mark.slow
 def test_a_recipe_can_be_given_to_the_other_commands(trained: Path, cli: Cli, tmp_path: Path) -> None:
     for config in (REPO / "configs/quickstart.yaml", trained / "config.yaml"):
         words = ["--config", config, "--model.name", "inceptionnext_iso_micro", "--trainer.limit_predict_batches", 1]
@@ -203,6 +207,7 @@ def test_a_recipe_can_be_given_to_the_other_commands(trained: Path, cli: Cli, tm
         assert (tmp_path / f"{config.stem}.csv").read_text().count("\n") == 65
 
 
+@pytest.mark.slow
 def test_runs_without_loggers_or_checkpoints(cli: Cli, tmp_path: Path) -> None:
     short = ["--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2, "--trainer.limit_val_batches", 1]
     cli("fit", *SMALL, *short, "--trainer.logger", "false")

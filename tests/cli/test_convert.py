@@ -106,6 +106,7 @@ def test_raw_weights_with_every_tensor_listed(trained: Path, convert: Convert, t
     assert not torch.equal(stored["stem.weight"], state["model_ema.module.stem.weight"])
 
 
+@pytest.mark.slow
 def test_the_next_command_runs_as_it_was_printed(
     trained: Path, cli: Callable[..., None], convert: Convert, tmp_path: Path
 ) -> None:

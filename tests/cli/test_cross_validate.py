@@ -54,6 +54,7 @@ def test_fold_saves_and_stops_with_the_command(
         assert f"Stopped by {name} in fold 1 of 2; the same command with --ckpt_path last continues." in done.stdout
 
 
+@pytest.mark.slow
 def test_folds_of_another_cross_validation_are_rejected(
     make_folder: Callable[..., Path], cli: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,6 +48,7 @@ def test_fit_skips_what_predict_lists(
     assert len(labeled) == 304
 
 
+@pytest.mark.slow
 def test_warning_of_skipped_images_is_one_sentence(
     shell: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:

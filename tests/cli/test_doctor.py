@@ -162,6 +162,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.slow
 def test_odd_names(tmp_path: Path, doctor: Doctor) -> None:
     root = clean_folder(tmp_path / "data")
     deep = root / "train/dog" / "/".join(["y" * 255] * 8)  # a path of 2,000 bytes

@@ -41,6 +41,7 @@ def test_an_interrupt_while_libraries_are_imported(command: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted.\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_an_interrupted_evaluation(
     cli: Cli, trained: Path, name: str, code: int, capsys: pytest.CaptureFixture[str]

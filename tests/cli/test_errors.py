@@ -71,6 +71,7 @@ def test_an_empty_class_folder(refused: Callable[..., str], folder: Path) -> Non
     assert str(folder / "train" / "void") in message
 
 
+@pytest.mark.slow
 def test_a_class_in_val_that_train_lacks(refused: Callable[..., str], folder: Path) -> None:
     shutil.copytree(folder / "val" / "bag", folder / "val" / "zebra")
     message = refused("fit", *SMALL, "--data.root", folder, "--data.batch_size", 4)
@@ -78,6 +79,7 @@ def test_a_class_in_val_that_train_lacks(refused: Callable[..., str], folder: Pa
     assert "train" in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_cannot_be_read(cli: Cli, folder: Path, capsys: pytest.CaptureFixture[str], workers: int) -> None:
     broken = folder / "val" / "coat" / "broken.png"
@@ -135,6 +137,7 @@ def test_an_unknown_model(refused: Callable[..., str], folder: Path) -> None:
     assert "inceptionnext_tiny" in message
 
 
+@pytest.mark.slow
 def test_model_arguments_that_the_model_does_not_take(refused: Callable[..., str], folder: Path) -> None:
     message = refused("fit", *SMALL, "--data.root", folder, "--model.kwargs", "{dept: 3}")
     assert "dept" in message
@@ -212,6 +215,7 @@ def test_an_output_folder_that_cannot_be_written(refused: Callable[..., str], tm
     assert "--trainer.default_root_dir" in message
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_model(refused: Callable[..., str], trained: Path) -> None:
     for command in ("fit", "validate", "predict"):
         words = [command, "--ckpt_path", trained / "checkpoints/last.ckpt", "--data.root", "sample"]
@@ -267,6 +271,7 @@ def test_a_checkpoint_with_code(
     assert "contains code (posix.system)" in refused(command, "--ckpt_path", "evil.ckpt", "--data.root", "sample")
 
 
+@pytest.mark.slow
 def test_predict_without_images_and_to_nowhere(refused: Callable[..., str], trained: Path, tmp_path: Path) -> None:
     checkpoint = trained / "checkpoints/best.ckpt"
     (tmp_path / "void").mkdir()
@@ -276,6 +281,7 @@ def test_predict_without_images_and_to_nowhere(refused: Callable[..., str], trai
     assert message == "--output is labels.txt; it must end in .csv, .jsonl, .json or .parquet."
 
 
+@pytest.mark.slow
 def test_arguments_that_are_not_keys(refused: Callable[..., str], trained: Path, sample: Path) -> None:
     for command in ("fit", "validate", "test"):
         message = refused(command, "photos", "--data.root", "sample", code=2)
@@ -306,6 +312,7 @@ def test_resuming_on_other_classes(refused: Callable[..., str], trained: Path, m
     assert "ankle-boot" in message
 
 
+@pytest.mark.slow
 def test_freezing_random_weights(refused: Callable[..., str], folder: Path) -> None:
     words = ["fit", *SMALL, "--data.root", folder, "--data.batch_size", 4]
     message = refused(*words, "--model.finetuning.freeze", "backbone")

@@ -74,6 +74,7 @@ def test_the_metrics_are_validates(
         assert row["loss"] == pytest.approx(-np.log(row[f"prob_{row['true_label']}"]), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_folder_that_the_run_has_not_seen(
     cli: Cli, checkpoint: Path, tmp_path: Path, make_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_folder_that_the_run_has_not_seen(
     )
 
 
+@pytest.mark.slow
 def test_a_folder_that_the_run_has_divided(
     cli: Cli, tmp_path: Path, make_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,6 +121,7 @@ def test_a_folder_that_the_run_has_divided(
     }
 
 
+@pytest.mark.slow
 def test_labels_that_the_model_lacks(
     cli: Cli, checkpoint: Path, tmp_path: Path, make_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,6 +140,7 @@ def test_labels_that_the_model_lacks(
     assert table.probabilities.sum(axis=1) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_unreadable_images_are_listed(
     cli: Cli, checkpoint: Path, tmp_path: Path, make_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,6 +169,7 @@ def test_an_existing_report_is_kept(
     assert (tmp_path / "report/index.html").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_two_models_are_compared(cli: Cli, checkpoint: Path, tmp_path: Path, make_folder: Callable[..., Path]) -> None:
     make_folder(tmp_path / "new", {".": 8})
     other = checkpoint.with_name("last.ckpt")
@@ -344,6 +349,7 @@ def test_predictions_are_read_as_written(tmp_path: Path, suffix: str, several: b
     assert again.folds.tolist() == folds.tolist()
 
 
+@pytest.mark.slow
 def test_weights_of_a_file(
     cli: Cli, checkpoint: Path, tmp_path: Path, make_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -374,6 +380,7 @@ def test_what_is_missing_is_said(
     )
 
 
+@pytest.mark.slow
 def test_fit_reports_on_its_best_checkpoint(
     cli: Cli, tmp_path: Path, make_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -384,6 +391,7 @@ def test_fit_reports_on_its_best_checkpoint(
     assert "Written to runs/quickstart/version_0/report/index.html" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_mistakes_are_explained(
     cli: Cli, checkpoint: Path, tmp_path: Path, make_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -423,6 +431,7 @@ def test_a_part_of_a_table(cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert message == "No table of predictions at none.csv; check the path."
 
 
+@pytest.mark.slow
 def test_few_images(
     cli: Cli, checkpoint: Path, tmp_path: Path, make_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -441,6 +450,7 @@ def test_few_images(
     assert json.loads((tmp_path / "v.json").read_text())["val_ema/macro_acc"] == pytest.approx(recall)
 
 
+@pytest.mark.slow
 def test_two_runs_do_not_write_into_one_folder_at_once(
     cli: Cli, checkpoint: Path, tmp_path: Path, make_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

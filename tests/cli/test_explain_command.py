@@ -46,6 +46,7 @@ def error_of(cli: Cli, capsys: Captured, *words: object, code: int = 1) -> str:
     return capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_grid_of_a_checkpoint_and_a_random_model(photos: Path, checkpoint: Path, cli: Cli, capsys: Captured) -> None:
     cli("explain", checkpoint, NANO, "photos", "--output", "grid.svg")
     printed = capsys.readouterr().out.splitlines()
@@ -69,6 +70,7 @@ def test_a_grid_of_a_checkpoint_and_a_random_model(photos: Path, checkpoint: Pat
     assert Path("grid.svg").read_text().count("<image ") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_into_a_folder(photos: Path, cli: Cli, capsys: Captured, method: str) -> None:
     shutil.copy(photos / "1.png", photos / "grid.png")
@@ -81,6 +83,7 @@ def test_every_method_into_a_folder(photos: Path, cli: Cli, capsys: Captured, me
     assert "maps/0.png already exists" in error_of(cli, capsys, "photos/0.png", NANO, "--output", "maps")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_model(photos: Path, checkpoint: Path, cli: Cli, capsys: Captured) -> None:
     for words in ([f"resnet18={checkpoint}"], ["resnet18", "--model.pretrained", checkpoint]):
         message = error_of(cli, capsys, *words, "photos/1.png", "--output", "map.png")
@@ -125,6 +128,7 @@ def test_classes_and_layers(photos: Path, checkpoint: Path, cli: Cli, capsys: Ca
     assert not Path("c.png").exists()
 
 
+@pytest.mark.slow
 def test_unreadable_images_are_listed(photos: Path, cli: Cli, capsys: Captured) -> None:
     (photos / "2.png").write_text("no image")
     with pytest.raises(SystemExit) as exit_:
@@ -215,6 +219,7 @@ def test_spectrum(photos: Path, checkpoint: Path, cli: Cli, capsys: Captured) ->
     assert "out/spectrum_erf.svg already exists" in error_of(cli, capsys, *words, "--output", "out/spectrum.svg")
 
 
+@pytest.mark.slow
 def test_spectrum_and_maps_do_not_mix(photos: Path, cli: Cli, capsys: Captured) -> None:
     words = ["--spectrum", NANO, "--data.root", "photos", "--output"]
     assert "photos is not a model; name the images of --spectrum with --data.root" in error_of(

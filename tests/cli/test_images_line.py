@@ -30,6 +30,7 @@ HEADS = ("Images:     ", "Not used:   ", "Ignored:    ")
 BEST = "runs/quickstart/version_0/checkpoints/last.ckpt"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The checkpoint was trained on the images of")  # intended
 def test_a_folder_without_splits(
     said: Callable[..., list[str]], tmp_path: Path, make_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]

@@ -207,6 +207,7 @@ def refused(cli: Cli, capsys: pytest.CaptureFixture[str], *arguments: object) ->
     return error
 
 
+@pytest.mark.slow
 def test_a_full_disk(root: Path, tmp_path: Path, cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     error = refused(cli, capsys, *words(root), *ONE_PROCESS, *at("batch", 12, "full"))
     path = "runs/quickstart/version_0/metrics.csv"
@@ -215,6 +216,7 @@ def test_a_full_disk(root: Path, tmp_path: Path, cli: Cli, capsys: pytest.Captur
     assert last(tmp_path)["global_step"] >= 4
 
 
+@pytest.mark.slow
 def test_a_nan_loss_stops_the_run(root: Path, tmp_path: Path, cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     error = refused(cli, capsys, *words(root), *ONE_PROCESS, *at("batch", 12, "nan"))
     assert "The training loss is nan in step 6 (epoch 2, batch 4, lr 0.00" in error
@@ -261,6 +263,7 @@ def test_a_nan_loss_on_one_rank_stops_all(root: Path, tmp_path: Path, rank: int)
     assert len((tmp_path / "runs/quickstart/version_0/not_finite.txt").read_text().splitlines()) == 6
 
 
+@pytest.mark.slow
 def test_out_of_memory(root: Path, cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     error = refused(cli, capsys, *words(root), *ONE_PROCESS, *at("batch", 3, "memory"))
     assert error.startswith("error: Out of memory with batches of 3 images (data.batch_size)")

@@ -36,6 +36,7 @@ def column(name: str) -> list[tuple[int, float]]:
         return [(int(row["step"]), float(row[name])) for row in csv.DictReader(file) if row[name]]
 
 
+@pytest.mark.slow
 def test_the_run_continues_in_its_folder(
     cli: Cli, words: list[object], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,11 +64,13 @@ def test_the_run_continues_in_its_folder(
     assert read("last.ckpt")["position"]["epoch"] == 2
 
 
+@pytest.mark.slow
 def test_nothing_to_continue_yet(cli: Cli, words: list[object]) -> None:
     cli(*words, "--ckpt_path", "last")  # as in the first start of a batch job
     assert read("last.ckpt")["global_step"] == 4
 
 
+@pytest.mark.slow
 def test_a_run_without_a_checkpoint_restarts_in_its_folder(cli: Cli, words: list[object]) -> None:
     cli(*words)
     expected = read("last.ckpt")["state_dict"]
@@ -78,6 +81,7 @@ def test_a_run_without_a_checkpoint_restarts_in_its_folder(cli: Cli, words: list
     assert [step for step, _ in column("train/loss_step")] == list(range(4))
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_changed(cli: Cli, words: list[object], capsys: pytest.CaptureFixture[str]) -> None:
     cli(*words)
     before = (RUN / "checkpoints/last.ckpt").read_bytes()
@@ -124,6 +128,7 @@ def test_a_foreign_last_checkpoint(cli: Cli, words: list[object], capsys: pytest
     assert read("last.ckpt")["global_step"] == 8
 
 
+@pytest.mark.slow
 def test_other_commands_take_last_too(cli: Cli, words: list[object], capsys: pytest.CaptureFixture[str]) -> None:
     cli(*words)
     capsys.readouterr()
@@ -151,6 +156,7 @@ def test_changes_are_printed_and_the_command_line_wins(
     assert stored["global_step"] == 6  # two steps of twice as many images
 
 
+@pytest.mark.slow
 def test_a_random_seed_is_drawn_once(cli: Cli, words: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
     cli(*words, "--seed_everything", "true")

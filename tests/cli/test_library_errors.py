@@ -35,6 +35,7 @@ def error_of(cli: Cli, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -66,6 +67,7 @@ def test_a_rejected_setting(error_of: Callable[..., str], words: list[object], m
     assert len(said) < len(message) + 60
 
 
+@pytest.mark.slow
 def test_a_single_value_for_batch_norm(
     error_of: Callable[..., str], make_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -101,6 +103,7 @@ def assert_one_batch_is_not_all(printed: str) -> None:
     assert repr(settings["val_check_interval"]) == "0.5"
 
 
+@pytest.mark.slow
 def test_a_single_callback_without_a_list(cli: Cli, tmp_path: Path) -> None:
     cli("fit", *SMALL, *SHORT, "--trainer.callbacks", "LearningRateMonitor", "--trainer.log_every_n_steps", 1)
     assert len(metrics_of(tmp_path / "runs/quickstart/version_0")["lr-AdamW/pg1"]) == 2

@@ -42,6 +42,7 @@ def test_mlflow_by_one_line(
     assert {path.name for path in tmp_path.iterdir()} == {"runs"}
 
 
+@pytest.mark.slow
 def test_weights_and_biases_by_one_line(
     shell: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,6 +60,7 @@ def test_weights_and_biases_by_one_line(
     assert {path.name for path in tmp_path.iterdir()} == {"runs"}
 
 
+@pytest.mark.slow
 def test_a_logger_with_a_missing_package(
     cli: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

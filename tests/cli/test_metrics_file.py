@@ -83,6 +83,7 @@ def test_splits(
     assert json.loads(Path("limited.json").read_text())["images"] == 8
 
 
+@pytest.mark.slow
 def test_without_an_output_nothing_is_written(
     cli: Cli, checkpoint: Path, tmp_path: Path, make_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,6 +94,7 @@ def test_without_an_output_nothing_is_written(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_metric_that_is_not_a_number_is_null(
     cli: Cli, checkpoint: Path, tmp_path: Path, make_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +112,7 @@ def test_a_metric_that_is_not_a_number_is_null(
     assert stored["val/acc5"] == 1.0
 
 
+@pytest.mark.slow
 def test_an_unsuitable_output_is_refused_before_anything_is_read(
     cli: Cli, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,6 +133,7 @@ def test_an_unsuitable_output_is_refused_before_anything_is_read(
     assert (tmp_path / "old.json").read_text() == "{}\n"
 
 
+@pytest.mark.slow
 def test_an_output_is_replaced_on_request(
     cli: Cli, checkpoint: Path, tmp_path: Path, make_folder: Callable[..., Path]
 ) -> None:

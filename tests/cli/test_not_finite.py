@@ -73,6 +73,7 @@ def test_predict_lists_images_that_overflow(
     ]
 
 
+@pytest.mark.slow
 def test_predict_without_any_finite_output(
     cli: Cli, overflowing: Path, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,6 +85,7 @@ def test_predict_without_any_finite_output(
     assert not Path("out.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "split"), [("validate", "val"), ("test", "test")])
 def test_an_evaluation_names_images_that_overflow(
     cli: Cli, overflowing: Path, photos: Path, command: str, split: str, capsys: pytest.CaptureFixture[str]

@@ -34,6 +34,7 @@ def root(tmp_path: Path, make_folder: Callable[..., Path]) -> Path:
     return tmp_path / "data"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["out.jsonl", "out.csv", "out.parquet"])
 def test_predict_keeps_the_names(cli: Cli, root: Path, tmp_path: Path, output: str) -> None:
     save_checkpoint(tmp_path / "x.ckpt", ODD)
@@ -48,12 +49,14 @@ def test_predict_keeps_the_names(cli: Cli, root: Path, tmp_path: Path, output: s
         assert b"prob_caf\xe9,prob_no,prob_0010," in header
 
 
+@pytest.mark.slow
 def test_validate_and_fit_keep_the_names(cli: Cli, root: Path, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "x.ckpt", ODD)
     cli("validate", "--ckpt_path", "x.ckpt", "--data.root", root, "--output", "m.json", *FAST)
     assert json.loads((tmp_path / "m.json").read_text())["images"] == 12
 
 
+@pytest.mark.slow
 def test_recipes_show_the_names_of_a_checkpoint(
     cli: Cli, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -64,6 +67,7 @@ def test_recipes_show_the_names_of_a_checkpoint(
     assert yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]["class_names"] in (None, ODD[1:])
 
 
+@pytest.mark.slow
 def test_a_thousand_classes_take_no_longer(cli: Cli, tmp_path: Path, make_folder: Callable[..., Path]) -> None:
     """jsonargparse copies a list for each of its elements, which took a minute for a thousand."""
     make_folder(tmp_path / "data", {".": 1}, classes=("bag",))

@@ -38,6 +38,7 @@ def rates(tmp_path: Path, version: int = 0) -> list[float]:
         return [float(row["lr"]) for row in csv.DictReader(table) if row.get("lr")]
 
 
+@pytest.mark.slow
 def test_both_become_options_of_the_task(
     cli: Cli, words: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,6 +138,7 @@ def test_unknown_classes_and_arguments(
     assert message in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -154,6 +156,7 @@ def test_options_that_do_not_fit_the_task(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_optimizer_without_weight_decay(cli: Cli, words: list[object], tmp_path: Path) -> None:
     cli(*words, "--optimizer", "Rprop", "--trainer.max_epochs", 1)
     assert stored(tmp_path)["hyper_parameters"]["weight_decay"] == 0.0
@@ -169,6 +172,7 @@ class Own(ClassificationTask):
         return functional.cross_entropy(self.model(batch[0]), batch[1])
 
 
+@pytest.mark.slow
 def test_other_modules_are_left_to_lightning(
     cli: Cli, words: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

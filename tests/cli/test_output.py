@@ -95,6 +95,7 @@ def without_reader(script: Path, *words: str) -> None:
     as_script(script, *words)
 
 
+@pytest.mark.slow
 def test_training_continues_without_a_reader(make_folder: Callable[..., Path], tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data", {"train": 8, "val": 3})
     words = ["fit", *SMALL, "--data.root", str(root), "--data.batch_size", "6", "--trainer.max_epochs", "1"]

@@ -70,6 +70,7 @@ def test_other_channels_from_training_to_labels(cli: Cli, tmp_path: Path, channe
     assert [prediction.label for prediction in found] == [row["label"] for row in rows]
 
 
+@pytest.mark.slow
 def test_a_wrong_manifest(
     cli: Cli, make_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

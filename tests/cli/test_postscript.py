@@ -13,6 +13,7 @@ from tests.postscript import EPS, fake_ghostscript
 from tests.recipes import SMALL
 
 
+@pytest.mark.slow
 def test_no_command_runs_postscript(
     cli: Callable[..., None],
     make_folder: Callable[..., Path],
@@ -46,6 +47,7 @@ def test_no_command_runs_postscript(
     assert not mark.exists()
 
 
+@pytest.mark.slow
 def test_every_command_has_the_pixel_limit(
     cli: Callable[..., None], trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

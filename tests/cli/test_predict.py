@@ -82,7 +82,7 @@ def killed(*arguments: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "suffix", [".csv", ".parquet", *(pytest.param(x, marks=pytest.mark.slow) for x in (".jsonl", ".json"))]
+    "suffix", [".csv", *(pytest.param(x, marks=pytest.mark.slow) for x in (".parquet", ".jsonl", ".json"))]
 )
 def test_killed_and_resumed(photos: Path, checkpoint: Path, cli: Cli, suffix: str) -> None:
     cli("predict", "photos", *words(checkpoint, f"whole{suffix}"))
@@ -134,6 +134,7 @@ def test_resume_without_and_with_nothing_left(
     assert rows("out.csv")[-1]["path"] == "photos/more/empty.jpg"
 
 
+@pytest.mark.slow
 def test_an_output_is_only_replaced_or_continued_on_request(
     photos: Path, checkpoint: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -213,6 +214,7 @@ def test_all_types_of_inputs_at_once(photos: Path, checkpoint: Path, cli: Cli) -
     assert len(rows("out2.jsonl")) == 4
 
 
+@pytest.mark.slow
 def test_another_checkpoints_output(
     photos: Path, checkpoint: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -70,6 +70,7 @@ def table(output: str) -> tuple[list[dict[str, Any]], np.ndarray]:
     return rows, values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_every_probability_in_full_precision(photos: list[str], checkpoint: Path, cli: Cli, suffix: str) -> None:
     cli("predict", "photos", *words(checkpoint, f"all{suffix}", "--probabilities", "all", "--data.batch_size", 1))
@@ -83,6 +84,7 @@ def test_every_probability_in_full_precision(photos: list[str], checkpoint: Path
     assert [float(row["probability"]) for row in rows] == [round(float(best), 6) for best in values.max(axis=1)]
 
 
+@pytest.mark.slow
 def test_numbers_have_the_shortest_exact_form(photos: list[str], checkpoint: Path, cli: Cli) -> None:
     for suffix in SUFFIXES:
         cli("predict", *photos[:3], *words(checkpoint, f"all{suffix}", "--probabilities", "all"))
@@ -103,6 +105,7 @@ def test_numbers_have_the_shortest_exact_form(photos: list[str], checkpoint: Pat
         assert [list(one.values()) for one in found] == [list(map(str, row)) for row in values]
 
 
+@pytest.mark.slow
 def test_the_default_is_unchanged(photos: list[str], checkpoint: Path, cli: Cli) -> None:
     cli("predict", "photos", *words(checkpoint, "a.csv"))
     cli("predict", "photos", *words(checkpoint, "b.csv", "--probabilities", "top5"))
@@ -134,6 +137,7 @@ def test_killed_and_resumed(photos: list[str], checkpoint: Path, cli: Cli, suffi
     assert not Path(f"{output}.partial.jsonl").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", slow_except(".csv"))
 def test_other_options_cannot_resume(
     photos: list[str], checkpoint: Path, cli: Cli, suffix: str, capsys: pytest.CaptureFixture[str]
@@ -158,6 +162,7 @@ def test_other_options_cannot_resume(
         assert not Path(f"{output}.partial.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_a_leftover_of_another_choice_is_refused_or_replaced(
     photos: list[str], checkpoint: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -180,6 +185,7 @@ def test_a_leftover_of_another_choice_is_refused_or_replaced(
     assert not Path("o.json.partial.jsonl").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", slow_except(".json"))
 def test_other_classes_cannot_resume(
     photos: list[str], tmp_path: Path, cli: Cli, suffix: str, capsys: pytest.CaptureFixture[str]
@@ -196,6 +202,7 @@ def test_other_classes_cannot_resume(
     )
 
 
+@pytest.mark.slow
 def test_several_labels_are_a_list_in_json(photos: list[str], tmp_path: Path, cli: Cli) -> None:
     save_checkpoint(tmp_path / "several.ckpt", CLASSES, multi_label=True)
     for suffix in SUFFIXES:
@@ -216,7 +223,7 @@ def test_several_labels_are_a_list_in_json(photos: list[str], tmp_path: Path, cl
     assert json.loads(Path("out.json").read_text()) == found
 
 
-@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("multi_label", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_unsure_images_are_marked(
     photos: list[str], tmp_path: Path, cli: Cli, multi_label: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -246,6 +253,7 @@ def test_unsure_images_are_marked(
     assert parquet.read_table("out.parquet")["unsure"].to_pylist() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", slow_except(".jsonl"))
 def test_unsure_images_of_a_resumed_output(
     photos: list[str], checkpoint: Path, cli: Cli, suffix: str, capsys: pytest.CaptureFixture[str]
@@ -271,6 +279,7 @@ def test_unsure_images_of_a_resumed_output(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["0", "-0.1", "1.5", ".nan"])
 def test_a_limit_out_of_range(
     photos: list[str], checkpoint: Path, cli: Cli, value: str, capsys: pytest.CaptureFixture[str]
@@ -284,6 +293,7 @@ def test_a_limit_out_of_range(
     assert not Path("out.csv").exists()
 
 
+@pytest.mark.slow
 def test_wrong_values(photos: list[str], checkpoint: Path, cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     for key, value, message in (
         ("--probabilities", "some", "probabilities: Expected one of 'top5', 'all'. Got value: some"),

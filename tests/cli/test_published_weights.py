@@ -88,7 +88,9 @@ def metrics(cli: Cli, *words: object, command: str = "validate") -> dict[str, An
     return json.loads(Path("metrics.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("file", ["w.pth", "w.safetensors", "timm.pth.tar"])
+@pytest.mark.parametrize(
+    "file", ["w.safetensors", *(pytest.param(x, marks=pytest.mark.slow) for x in ("w.pth", "timm.pth.tar"))]
+)
 def test_predict_labels_a_photo_with_imagenets_words(
     cli: Cli, place: Path, model: nn.Module, file: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,6 +109,7 @@ def test_predict_labels_a_photo_with_imagenets_words(
     assert prediction.probability == pytest.approx(float(row["probability"]), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_converted_file_keeps_its_classes_calibration_and_label_type(
     cli: Cli, place: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,6 +131,7 @@ def test_a_converted_file_keeps_its_classes_calibration_and_label_type(
     assert message.endswith("give it with its model: --model.name NAME --model.pretrained w.pth.")
 
 
+@pytest.mark.slow
 def test_a_folder_with_all_classes_uses_all_outputs(
     cli: Cli, place: Path, model: nn.Module, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -176,6 +180,7 @@ def test_a_folder_with_some_classes_ignores_the_other_outputs(
     assert "Only the 20 classes of the images count" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_folder_with_an_unknown_class_is_refused(
     cli: Cli, place: Path, few: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -187,6 +192,7 @@ def test_a_folder_with_an_unknown_class_is_refused(
     assert message.startswith("imagenet-a has labels that the model does not have: n99999999. The model has n01440764,")
 
 
+@pytest.mark.slow
 def test_folders_named_by_indices_are_not_sorted_as_text(
     cli: Cli, place: Path, model: nn.Module, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -299,12 +305,14 @@ def test_other_images_have_no_real_labels(paths: list[str], classes: list[str], 
         relabel(paths, read_real_labels(REAL), classes)
 
 
+@pytest.mark.slow
 def test_real_labels_are_for_validate(cli: Cli, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photo(place / "val" / "ILSVRC2012_val_00000002.JPEG", 0)
     message = refused(cli, capsys, "test", *OURS, *FAST, "--data.root", "val", "--data.real_labels", REAL)
     assert message == "data.real_labels are of ImageNet's validation images, so they are only for validate."
 
 
+@pytest.mark.slow
 def test_what_is_named_wrongly(cli: Cli, place: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def sentence(*words: object, command: str = "predict") -> str:
         return refused(cli, capsys, command, *(["photo.jpg"] if command == "predict" else []), *words, *FAST)
@@ -331,6 +339,7 @@ def test_what_is_named_wrongly(cli: Cli, place: Path, trained: Path, capsys: pyt
     assert not (place / "predictions.csv").exists()
 
 
+@pytest.mark.slow
 def test_classes_that_are_not_imagenets(cli: Cli, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save(timm.create_model(MICRO, num_classes=3).state_dict(), place / "three.pth")
     words = ["predict", "photo.jpg", "--model.name", MICRO, "--model.pretrained", "three.pth", *FAST]

@@ -88,6 +88,7 @@ def test_a_duplicate_key_in_a_recipe(
     )
 
 
+@pytest.mark.slow
 def test_names_on_the_command_line(
     cli: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -147,11 +147,13 @@ def test_a_second_recipe_overrides_key_by_key(
     assert (found["data"]["input"]["crop_pct"], found["model"]["loss"]["mix"]["mixup"]) == (0.9, 0.8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", WORDS)
 def test_the_command_line_overrides_key_by_key(resolved: Callable[..., dict[str, Any]], form: str) -> None:
     check_merged(resolved("--config", "recipe.yaml", *WORDS[form]))
 
 
+@pytest.mark.slow
 def test_print_config_shows_every_key_of_a_group(resolved: Callable[..., dict[str, Any]]) -> None:
     printed = resolved("--config", "recipe.yaml")
     for key, option in GROUPS.items():
@@ -196,6 +198,7 @@ def test_a_plain_modules_checkpoint_keeps_its_names(tmp_path: Path) -> None:
     assert load_plain(tmp_path / "other.ckpt") == content
 
 
+@pytest.mark.slow
 def test_a_continued_run_compares_current_names(
     cli: Cli, make_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -219,6 +222,7 @@ def test_a_continued_run_compares_current_names(
     ]
 
 
+@pytest.mark.slow
 def test_a_given_data_spec_must_match_the_data(
     cli: Cli, make_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,6 +40,7 @@ def test_runs_that_start_together_get_separate_folders(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "runs/recipe/version_3").iterdir()] == ["config.yaml"]
 
 
+@pytest.mark.slow
 def test_the_folder_is_created_before_the_data_is_scanned(
     cli: Cli, words: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,6 +65,7 @@ def test_the_folder_is_created_before_the_data_is_scanned(
     assert not list(RUNS.rglob(".lock*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("there", "wrong"),
     [

@@ -79,6 +79,7 @@ def test_a_dead_holder_is_replaced_at_once(tmp_path: Path, other: subprocess.Pop
     lock.release()
 
 
+@pytest.mark.slow
 def test_a_holder_on_another_machine_is_detected_by_its_heartbeat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

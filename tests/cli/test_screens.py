@@ -20,6 +20,7 @@ def test_the_common_keys_fit_on_a_screen(command: str, capsys: pytest.CaptureFix
     assert page.endswith(f"\npython cli.py {command} --help all lists every key.\n")
 
 
+@pytest.mark.slow
 def test_every_key_of_the_short_help_is_in_the_full_help(capsys: pytest.CaptureFixture[str]) -> None:
     for command, keys in SCREENS.items():
         with pytest.raises(SystemExit) as exit_:

@@ -67,6 +67,7 @@ def test_a_class_that_is_not_named(
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -99,6 +100,7 @@ def test_a_class_among_the_arguments(
     assert not ran.exists()
 
 
+@pytest.mark.slow
 def test_a_class_that_the_command_line_names(
     cli: Cli, stored: dict[str, Any], ran: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -94,6 +94,7 @@ def test_a_table_of_two_models_and_two_data_sets(make_folder: Callable[..., Path
     assert found["peak_memory_mib"]["this_process"] > 100
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("place")
 def test_a_finished_cell_is_not_computed_again_until_something_changes(
     cli: Cli, capsys: Captured, monkeypatch: pytest.MonkeyPatch
@@ -123,6 +124,7 @@ def test_a_finished_cell_is_not_computed_again_until_something_changes(
     assert "kept" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("place")
 def test_a_failed_cell_does_not_stop_the_others(cli: Cli, capsys: Captured) -> None:
     content = torch.load("small.ckpt", weights_only=True)
@@ -139,6 +141,7 @@ def test_a_failed_cell_does_not_stop_the_others(cli: Cli, capsys: Captured) -> N
     assert "| broken.ckpt | failed [1] |" in Path("out/table.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("place")
 def test_random_models_and_files_are_named_as_such(cli: Cli) -> None:
     words = ["convert", "small.ckpt", "--output", "small.safetensors"]
@@ -155,6 +158,7 @@ def test_random_models_and_files_are_named_as_such(cli: Cli) -> None:
     assert f"- {MICRO} (random weights): not trained; linear and knn" in Path("out/table.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("place")
 def test_weights_need_no_classifier(cli: Cli) -> None:
     tensors = {
@@ -174,6 +178,7 @@ def test_weights_need_no_classifier(cli: Cli) -> None:
     assert "norm.weight" in saved
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("place")
 def test_a_prepared_folder_has_its_name_and_metric(cli: Cli) -> None:
     splits = {"train": 18, "test": 12}
@@ -187,6 +192,7 @@ def test_a_prepared_folder_has_its_name_and_metric(cli: Cli) -> None:
     assert "| model | pets, mean per-class accuracy |" in Path("out/table.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("place")
 def test_a_manifest_with_several_labels_has_map(cli: Cli) -> None:
     rows = ["path,label"]
@@ -199,6 +205,7 @@ def test_a_manifest_with_several_labels_has_map(cli: Cli) -> None:
     assert 0 < cell["mean"] <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("place")
 def test_a_checkpoint_of_the_same_images_gets_a_note(make_folder: Callable[..., Path], cli: Cli) -> None:
     make_folder(Path("flat"), {".": 6})
@@ -215,6 +222,7 @@ def test_a_checkpoint_of_the_same_images_gets_a_note(make_folder: Callable[..., 
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -256,6 +264,7 @@ def test_words_that_cannot_be_parsed(words: list[str], message: str, cli: Cli, c
     assert message in error_of(cli, capsys, "small.ckpt", "--data", "clothes", "--output", "out", *words, code=2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("place")
 def test_the_folder_is_not_shared(cli: Cli, capsys: Captured) -> None:
     words = ["small.ckpt", "--data", "clothes", "--protocol", "knn"]

@@ -63,6 +63,7 @@ def test_skipping_uses_the_next_image_and_lists_the_bad_one(tmp_path: Path, monk
     torch.testing.assert_close(fours[0], fives[0])
 
 
+@pytest.mark.slow
 def test_held_back_images_can_be_read(tmp_path: Path) -> None:
     root = colors(tmp_path)
     whole = build(root, bad_images=BadImageOptions(action="skip"))

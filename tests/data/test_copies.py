@@ -152,6 +152,7 @@ def test_groups_that_share_a_copy_stay_together(tmp_path: Path) -> None:
     assert sorted(map(len, sides)) == [0, 2]
 
 
+@pytest.mark.slow
 def test_from_files_to_split(tmp_path: Path) -> None:
     files: dict[str, Any] = {
         f"{name}/{n}{mark}.jpg": f"{name}{n}" for name in "ab" for n in range(20) for mark in ("", "x")

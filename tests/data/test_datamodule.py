@@ -241,6 +241,7 @@ def test_loader_options(splits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert build(splits, num_workers=0)._loader(data.val_set, list).persistent_workers is False
 
 
+@pytest.mark.slow
 def test_augmentation_is_reproducible_with_a_seed_and_differs_between_workers(tmp_path: Path) -> None:
     make(tmp_path / "train", black=8, gray=8)
     make(tmp_path / "val", black=1)

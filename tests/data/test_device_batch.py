@@ -65,6 +65,7 @@ def fitted(jpegs: Path, workers: int, precision: Any = "32-true") -> dict[str, l
     return model.seen
 
 
+@pytest.mark.slow
 def test_steps_get_the_documented_batch_from_any_number_of_processes(
     jpegs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

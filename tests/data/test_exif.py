@@ -61,6 +61,7 @@ def test_training_and_evaluation(tmp_path: Path, ending: str) -> None:
             assert part > whole + 60
 
 
+@pytest.mark.slow
 def test_a_checkpoint_sets_it_for_evaluations_but_not_for_predictions(
     cli: Callable[..., None], make_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -133,6 +133,7 @@ def outcome(path: str, fast: bool) -> tuple[str, bytes]:
         return str(error), b""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("progressive", [False, True])
 def test_damaged_files_end_as_in_pillow(tmp_path: Path, progressive: bool) -> None:
     """Truncated at every length, and with random bytes changed: the same pixels, or the same error."""

@@ -28,6 +28,7 @@ def pictures(sample: Path) -> list[Image.Image]:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("posterize_to_0_bits_fails")
 @pytest.mark.parametrize("increasing", [True, False])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "random"])

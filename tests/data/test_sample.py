@@ -34,6 +34,7 @@ def decoded(archive: Path) -> dict[str, bytes]:
     return images
 
 
+@pytest.mark.slow
 def test_content() -> None:
     images = decoded(ARCHIVE)
     counts = Counter(name.rpartition("/")[0] for name in images)
@@ -79,6 +80,7 @@ def test_script_draws_training_images_per_class(tmp_path: Path, script: Any, mon
     assert len(list(tmp_path.glob("test/*/*.png"))) == 20
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DEBIAN.exists(), reason="needs Debian's package dataset-fashion-mnist")
 def test_script_makes_these_pixels(tmp_path: Path, script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder in ("one", "two"):
@@ -138,6 +140,7 @@ def _unpack_when_told(barrier: Any, cache: Path, archive: Path, queue: Any) -> N
     queue.put((str(target), len(list((target / "train" / "a").iterdir()))))
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(tmp_path: Path, small_archive: Path) -> None:
     context = multiprocessing.get_context("fork")
     for attempt in range(5):

@@ -159,6 +159,7 @@ def test_class_names_that_look_alike(tmp_path: Path) -> None:
     assert twins(["dog", "dogs", "Dogma"]) == []
 
 
+@pytest.mark.slow
 def test_the_batch_size_follows_from_the_number_of_images(tmp_path: Path) -> None:
     sizes = {}
     for count in (6, 300, 1000, 3000):

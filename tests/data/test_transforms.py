@@ -152,6 +152,7 @@ def test_color_jitter_is_off_if_rand_augment_is_on() -> None:
     assert "ColorJitter" not in str(vars(still))
 
 
+@pytest.mark.slow
 def test_flip_and_erasing_happen_as_often_as_asked() -> None:
     image = Image.new("RGB", (16, 16))
     image.putpixel((0, 0), (255, 255, 255))

@@ -41,6 +41,7 @@ def test_copies(tmp_path: Path, change: Callable[[Image.Image], Image.Image], fo
     assert duplicate_groups(files) == ([[0, 2]] if found else [])
 
 
+@pytest.mark.slow
 def test_different_pictures_are_not_alike(tmp_path: Path) -> None:
     assert duplicate_groups([seen(tmp_path / f"{n}.jpg", picture(n)) for n in range(300)]) == []
 
@@ -61,6 +62,7 @@ def test_plain_and_unreadable_files(tmp_path: Path) -> None:
     assert duplicate_groups([]) == []
 
 
+@pytest.mark.slow
 def test_a_long_series_is_one_group(tmp_path: Path) -> None:
     """More pairs than are compared or verified at a time."""
     shot = seen(tmp_path / "a.png", picture(0))

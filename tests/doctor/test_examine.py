@@ -114,6 +114,7 @@ def test_a_file_too_large_for_memory_is_read_in_pieces(tmp_path: Path, monkeypat
     assert examine(path) == whole
 
 
+@pytest.mark.slow
 def test_many_files_come_back_in_order(tmp_path: Path) -> None:
     paths = [str(save(tmp_path / f"{n}.png", Image.new("L", (n, 1)))) for n in range(1, 41)]
     read: list[int] = []
@@ -128,6 +129,7 @@ def die(paths: list[str], max_pixels: int) -> None:
     os._exit(9)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(save(tmp_path / "a.png", Image.new("L", (1, 1))))
     monkeypatch.setattr("inceptionnext_lit.doctor.survey._examine_all", die)

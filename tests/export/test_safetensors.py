@@ -78,6 +78,7 @@ def micro(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Classificatio
     return path, train(path, MICRO)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "kwargs"), [("atto", {}), ("tiny", {"depths": [1, 1, 2, 1]})])
 def test_timms_own_model_loads_a_converted_file(size: str, kwargs: dict[str, Any], tmp_path: Path) -> None:
     task = train(tmp_path / "last.ckpt", f"inceptionnext_{size}", **kwargs)
@@ -166,6 +167,7 @@ def test_a_task_starts_from_a_converted_file(micro: tuple[Path, ClassificationTa
     torch.testing.assert_close(features, task.inference_model.forward_features(torch.ones(1, 3, 32, 32)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "metanext_attn_nano"])
 def test_any_timm_model_at_the_size_it_was_trained_on(name: str, tmp_path: Path) -> None:
     task = train(tmp_path / "last.ckpt", name, size=64)

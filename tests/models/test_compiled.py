@@ -49,6 +49,7 @@ def test_the_first_shape_that_comes_twice_is_compiled_and_all_have_the_models_ou
     assert torch._inductor.config.freezing is False
 
 
+@pytest.mark.slow
 def test_threads_wait_for_one_compilation(small: nn.Module) -> None:
     compiled, images = Compiled(small), torch.randn(6, 2, 3, 8, 8)
     torch._dynamo.utils.counters.clear()
@@ -69,6 +70,7 @@ def compile_without_a_compiler() -> None:
         print(error)
 
 
+@pytest.mark.slow
 def test_without_a_compiler_one_sentence_says_so(tmp_path: Path) -> None:
     done = run_function(compile_without_a_compiler, cwd=tmp_path, TORCHINDUCTOR_CACHE_DIR=str(tmp_path))
     assert done.returncode == 0, done.stderr

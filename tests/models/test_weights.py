@@ -327,6 +327,7 @@ def test_a_file_of_another_model_names_what_differs_and_what_fits(atto_file: Pat
     assert " and 32 more. It fits inceptionnext_tiny_band9 (--model.name inceptionnext_tiny_band9)." in message
 
 
+@pytest.mark.slow
 def test_the_mapping_of_a_published_file_is_applied_to_every_candidate(tmp_path: Path) -> None:
     torch.save({"model": Isotropic(depth=18, classes=21).state_dict()}, tmp_path / "iso.pth")
     message = refused(timm.create_model("inceptionnext_atto", in_chans=1), tmp_path / "iso.pth")
@@ -341,6 +342,7 @@ def test_the_mapping_of_a_published_file_is_applied_to_every_candidate(tmp_path:
     assert "It fits no model of this family." in refused(timm.create_model("inceptionnext_atto"), tmp_path / "w.pth")
 
 
+@pytest.mark.slow
 def test_a_file_that_names_its_model_is_believed(atto_file: Path, tmp_path: Path) -> None:
     model = timm.create_model("inceptionnext_iso_micro", depth=2)
     save_weights(model, tmp_path / "x.safetensors", {"model": "inceptionnext_iso_micro"})
@@ -370,6 +372,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert refused(model, Path("nope.pth")) == "No checkpoint at nope.pth; check the path."
 
 
+@pytest.mark.slow
 def test_saved_weights_are_public_ones(theirs: nn.Module, atto_file: Path, tmp_path: Path) -> None:
     ours = timm.create_model("inceptionnext_atto").to(memory_format=torch.channels_last)
     load_weights(ours, atto_file)
@@ -383,6 +386,7 @@ def test_saved_weights_are_public_ones(theirs: nn.Module, atto_file: Path, tmp_p
     assert [one.name for one in path.parent.iterdir()] == ["atto.safetensors"]
 
 
+@pytest.mark.slow
 def test_a_whole_tiny_goes_to_timm(randomise: Randomise) -> None:
     ours = randomise(timm.create_model("inceptionnext_tiny"))
     theirs = timm.create_model("inception_next_tiny")
@@ -428,6 +432,7 @@ def test_unusable_numbers_are_refused(spoil: Callable[[Tensor], Tensor], message
     assert message in refused(model, tmp_path / "spoilt.pth")
 
 
+@pytest.mark.slow
 def test_a_compiled_model_loads_weights_like_the_wrapped_model(tmp_path: Path) -> None:
     source, ours = (timm.create_model("inceptionnext_iso_micro") for _ in range(2))
     torch.save(source.state_dict() | {"model.other": torch.zeros(1)}, tmp_path / "x.pth")

@@ -45,6 +45,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_predict_writes_the_words_of_the_label(suffix: str, images: Path, cli: Cli, tmp_path: Path) -> None:
     output = tmp_path / f"labels{suffix}"
@@ -57,6 +58,7 @@ def test_predict_writes_the_words_of_the_label(suffix: str, images: Path, cli: C
     assert rows_of(output) == rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_file_without_words_is_continued_without_them(
     suffix: str, images: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -71,6 +73,7 @@ def test_a_file_without_words_is_continued_without_them(
     assert [list(row) for row in rows_of(output)] == [["path", "label", "probability", "top5"]] * 9
 
 
+@pytest.mark.slow
 def test_all_probabilities_follow_the_words(images: Path, cli: Cli, tmp_path: Path) -> None:
     options = ["--ckpt_path", tmp_path / "best.ckpt", "--probabilities", "all", "--unsure_below", "0.5"]
     cli("predict", images / "val", *options, "--output", tmp_path / "labels.csv")
@@ -78,6 +81,7 @@ def test_all_probabilities_follow_the_words(images: Path, cli: Cli, tmp_path: Pa
     assert list(rows_of(tmp_path / "labels.csv")[0]) == [*fields, *(f"prob_{name}" for name in CLASSES)]
 
 
+@pytest.mark.slow
 def test_other_classes_have_no_words(images: Path, cli: Cli, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "own.ckpt", ["bag", "coat"])
     cli("predict", images / "val", "--ckpt_path", tmp_path / "own.ckpt", "--output", tmp_path / "labels.csv")

@@ -280,6 +280,7 @@ def test_overwrite_keeps_files_of_others(build: Build, tmp_path: Path) -> None:
     assert (tmp_path / "flowers/train/own/mine.jpg").read_bytes() == b"mine"
 
 
+@pytest.mark.slow
 def test_a_folder_that_has_lost_images(tmp_path: Path) -> None:
     out = tmp_path / "out"
     prepare_dataset("digits", out, Choices(num_workers=1))

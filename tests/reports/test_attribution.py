@@ -111,6 +111,7 @@ def test_layouts_are_told_apart() -> None:
     assert find_layout((torch.zeros(2, 8, 7, 10),), images, nn.Module()) is None
 
 
+@pytest.mark.slow
 def test_the_tap_changes_nothing() -> None:
     for name in ("swin_tiny_patch4_window7_224", "deit_tiny_patch16_224", "resnet50"):
         model, images = network(name), torch.randn(2, 3, SIDE, SIDE)

@@ -61,6 +61,7 @@ def test_results_follow_from_the_rounds() -> None:
     assert (record["images_per_s_bound"], record["peak_memory_mib"]) == (100, 7)
 
 
+@pytest.mark.slow
 def test_cases_are_measured_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     first, second = measure([case(), case(model=NANO)], rounds=2, seconds=0.01, tick=told.append)
@@ -109,6 +110,7 @@ def test_compiled_forms_run(options: dict[str, str]) -> None:
     assert bench.images_per_s(0.01) > 0
 
 
+@pytest.mark.slow
 def test_json_has_a_row_per_model_and_variant(
     cli: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

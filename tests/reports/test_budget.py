@@ -181,6 +181,7 @@ def test_which_models_are_ours(model: str | None, ours: bool) -> None:
     assert is_ours(model) is ours
 
 
+@pytest.mark.slow
 def test_rows_keep_the_tables_order(tables: list[PaperTable], counted: list[BudgetRow]) -> None:
     lines = [(table.name, line) for table in tables for line in table.rows]
     assert [(row.table, row.paper) for row in counted] == lines
@@ -235,6 +236,7 @@ def changed(table: PaperTable, label: str, **values: str) -> PaperTable:
     return replace(table, rows=(replace(row, **values),))
 
 
+@pytest.mark.slow
 def test_a_row_of_ours_that_is_off_fails_and_says_by_how_much() -> None:
     table = changed(ISOTROPIC, "InceptionNeXt-S (iso.)", params="23", macs="4.1")
     [row] = paper_report([table])

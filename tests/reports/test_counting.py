@@ -99,6 +99,7 @@ def test_a_count_is_the_closed_formula_s_at_another_size() -> None:
     assert found.total == isotropic(96, 6, 4, 56, inception(96, 196), BATCH_NORM)
 
 
+@pytest.mark.slow
 def test_attention_costs_the_same_fused_and_not(unfused: None) -> None:
     plain, _ = build_model("deit_small_patch16_224")
     assert not plain.blocks[0].attn.fused_attn

@@ -73,6 +73,7 @@ def test_points_run_from_left_to_right_and_skip_rows_without_a_position() -> Non
     assert points_of([BudgetRow("x", "any", (224, 224), Cost(1, 1, 1), None, MAIN, "ok")], macs) == []
 
 
+@pytest.mark.slow
 def test_the_plots_are_written(tmp_path: Path) -> None:
     for name, start in (("a.png", b"\x89PNG\r\n\x1a\n"), ("b.svg", b"<?xml"), ("c.PNG", b"\x89PNG\r\n\x1a\n")):
         check_plot_path(tmp_path / name)

@@ -367,6 +367,7 @@ def test_a_class_in_the_test_split_only_is_refused(make_folder: Folder, tmp_path
         opened(root)
 
 
+@pytest.mark.slow
 def test_several_labels(make_folder: Folder, tmp_path: Path, task: ClassificationTask) -> None:
     make_folder(tmp_path / "images", {".": 8})
     rows = ["path,label,split"]

@@ -273,6 +273,7 @@ def test_test_and_prediction_average_an_image_with_its_mirror_image(tmp_path: Pa
     assert float(fitting.callback_metrics["val/loss"]) == pytest.approx(float(F.nll_loss(plain, labels)), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_useful_after_a_short_run(tmp_path: Path) -> None:
     torch.manual_seed(0)
     task = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3), ema_decay=0.9999, lr=5e-3)

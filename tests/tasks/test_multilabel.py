@@ -104,6 +104,7 @@ def test_metrics_are_those_of_scikit_learn(manifest: Path) -> None:
     assert set(task_of(data, ema_decay=0.9).directions) == set(metrics)
 
 
+@pytest.mark.slow
 def test_metrics_are_the_same_on_two_ranks(manifest: Path, tmp_path: Path) -> None:
     single = evaluate(manifest, 1)
     for metrics in run_ranks(2, evaluate, tmp_path / "out", manifest, 2):
@@ -119,6 +120,7 @@ def test_it_learns_and_mixes(manifest: Path) -> None:
     assert run.callback_metrics["val/f1/red"] > 0.6
 
 
+@pytest.mark.slow
 def test_on_the_command_line(cli: Callable[..., None], manifest: Path, tmp_path: Path) -> None:
     words = [*SMALL, "--data.root", manifest, "--data.batch_size", "7", "--trainer.max_epochs", "1"]
     cli("fit", *words, "--data.multi_label", "true", "--checkpoint.monitor", "auto")

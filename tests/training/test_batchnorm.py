@@ -53,6 +53,7 @@ def of_process() -> dict[str, Tensor]:
     return result
 
 
+@pytest.mark.slow
 def test_three_processes_with_batches_of_different_sizes(tmp_path: Path) -> None:
     weights = torch.arange(sum(SIZES) * 120.0).reshape(-1, 4, 6, 5).div(1200)
     expected = compute(make_norm(nn.BatchNorm2d), batch(), weights)

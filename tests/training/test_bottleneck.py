@@ -92,6 +92,7 @@ def percent(line: str) -> int:
     return int(found[1])
 
 
+@pytest.mark.slow
 def test_a_slow_loader_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
     [line] = lines(capsys, tmp_path, Sleepy(20, 0.05, clock.sleep), SlowModel(clock, 0.01))
     # 20 steps of 10 ms, and 100 ms for each batch except the first
@@ -99,11 +100,13 @@ def test_a_slow_loader_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert line.endswith(" of the time for images, which are loaded in the training process; set data.num_workers")
 
 
+@pytest.mark.slow
 def test_a_slow_model_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
     [line] = lines(capsys, tmp_path, Sleepy(20, 0.0005, clock.sleep), SlowModel(clock))
     assert line == "Loader:     keeps up (the model waits 2% of the time)"
 
 
+@pytest.mark.slow
 def test_validation_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
     data, callbacks = Sleepy(40, 0.025, clock.sleep), (SlowModel(clock), SlowValidation(clock, 7.0))
     [line] = lines(capsys, tmp_path, data, *callbacks, limit_val_batches=1, val_check_interval=5)
@@ -111,12 +114,14 @@ def test_validation_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert percent(line) == round(100 * (40 - 1 - 2 * 3) / (40 + 40 - 1 - 2 * 3))
 
 
+@pytest.mark.slow
 def test_loader_processes_that_are_too_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [line] = lines(capsys, tmp_path, Sleepy(16, 0.1), workers=1)
     assert percent(line) >= 30  # in real time: 200 ms for a batch, and far less for a step of this model
     assert "which are loaded in the training process" not in line
 
 
+@pytest.mark.slow
 def test_a_long_run_says_it_with_the_estimate_and_only_then(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], clock: Clock
 ) -> None:

@@ -26,6 +26,7 @@ def gradients(name: str, execution: Execution) -> tuple[torch.Tensor, dict[str, 
     return logits.detach(), {key: p.grad for key, p in task.model.named_parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("execution", [Execution(channels_last=False), Execution(grad_checkpointing=True)])
 def test_layout_and_checkpointing_leave_the_gradients(name: str, execution: Execution) -> None:
@@ -62,6 +63,7 @@ def test_a_model_without_checkpointing(monkeypatch: pytest.MonkeyPatch) -> None:
         Execution(grad_checkpointing=True).prepare(nn.Linear(2, 2), "mine")
 
 
+@pytest.mark.slow
 def test_all_switches_by_config(cli: Callable[..., None], make_folder: Callable[..., Path], tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data", {"train": 8, "val": 3})
     cli(

@@ -98,6 +98,7 @@ def test_frozen_modules_survive_train_and_deepcopy_and_thawing_undoes_it() -> No
     assert not copy.stages[1].training
 
 
+@pytest.mark.slow
 def test_a_frozen_part_keeps_weights_and_statistics(tmp_path: Path) -> None:
     task = ClassificationTask(
         MICRO,
@@ -159,6 +160,7 @@ def probe_then_all(**options: Any) -> ClassificationTask:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_linear_probe_and_then_all(tmp_path: Path) -> None:
     rates = Rates()
     task = probe_then_all(optimizer=OptimizerOptions(head_lr_factor=10))
@@ -182,6 +184,7 @@ class SaveAt(Callback):
             trainer.save_checkpoint(self.path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [3, 8, 10])  # in the probe, on its last batch, after it
 def test_a_continued_run_is_in_the_right_phase(
     tmp_path: Path, make_folder: Any, monkeypatch: pytest.MonkeyPatch, step: int
@@ -237,6 +240,7 @@ def test_random_weights_are_not_frozen(tmp_path: Path, options: Finetuning, key:
     )  # nothing is frozen
 
 
+@pytest.mark.slow
 def test_weights_may_come_from_anywhere(tmp_path: Path) -> None:
     first = ClassificationTask(MICRO, data_spec=DataSpec(num_classes=3, preprocessing=INPUT))
     trainer = fit(first, tmp_path)

@@ -176,6 +176,7 @@ def finetune(processes: int, root: Path, batch_size: int) -> dict[str, Tensor]:
     return dict(task.state_dict())
 
 
+@pytest.mark.slow
 def test_two_ranks_finetune_like_one_with_twice_the_batch(root: Path, tmp_path: Path) -> None:
     for path in sorted((root / "train" / "bag").iterdir())[2:]:
         path.unlink()

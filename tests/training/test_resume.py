@@ -248,6 +248,7 @@ class RecordImages(Callback):
         self.batches.append({image.numpy().tobytes() for image in batch[0]})
 
 
+@pytest.mark.slow
 def test_another_split_of_the_same_step_continues_after_the_same_images(root: Path, tmp_path: Path) -> None:
     def settings(accumulated: int) -> dict[str, Any]:
         return {"max_epochs": 1, "limit_val_batches": 0, "accumulate_grad_batches": accumulated}

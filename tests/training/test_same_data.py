@@ -99,6 +99,7 @@ def train(
     return best, last.best_model_path
 
 
+@pytest.mark.slow
 def test_data_that_changed_between_two_runs(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, last = train(root, tmp_path / "run", 1)
     train(root, tmp_path / "run", 2, last)
@@ -134,6 +135,7 @@ def test_other_rules_hold_back_what_was_trained_on(
         train(root, tmp_path / "run", 2, last, split=SplitRules(**{option: value}))
 
 
+@pytest.mark.slow
 def test_more_images_may_hold_back_what_was_trained_on(make_folder: Callable[..., Path], tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data", {".": 10})
     _, last = train(root, tmp_path / "run", 1)

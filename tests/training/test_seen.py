@@ -137,6 +137,7 @@ class Stopwatch(Callback):
         self.seconds = time.monotonic() - self.began
 
 
+@pytest.mark.slow
 def test_validation_is_not_counted_as_training(tmp_path: Path) -> None:
     bar, watch = RunProgressBar(), Stopwatch()
     run(

@@ -94,6 +94,7 @@ def test_ranks_count_ties_in_the_order_of_classes() -> None:
     assert (table.ranks == 1).tolist() == (table.predicted == table.labels).tolist()
 
 
+@pytest.mark.slow
 def test_intervals_are_scipys() -> None:
     table = single_label(150, 4)
     correct = (table.predicted == table.labels).astype(float)
