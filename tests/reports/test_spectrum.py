@@ -108,7 +108,7 @@ def test_squares_are_around_the_field_and_not_the_image() -> None:
     assert smallest_squares(field)[-1].area == pytest.approx(9 / 576)
     edge = np.zeros((10, 10))
     edge[0, 0] = 1
-    assert shares_by_side(edge)[0].tolist() == list(range(1, 20, 2))
+    assert shares_by_side(edge)[0].tolist() == list(range(1, 11))
     assert smallest_squares(edge)[0].area == pytest.approx(1 / 100)
 
 
@@ -127,10 +127,18 @@ def test_the_field_is_scaled_as_in_replknet() -> None:
 
 def test_squares_of_even_and_oblong_fields_reach_the_whole() -> None:
     squares = smallest_squares(np.ones((8, 12)))
-    assert squares[-1].side == 13
+    assert (squares[-1].top, squares[-1].left, squares[-1].height, squares[-1].width) == (0, 0, 8, 12)
     assert squares[-1].area == 1
-    assert squares[0].side == 5  # 25 of 96
+    assert (squares[0].top, squares[0].left, squares[0].height, squares[0].width) == (2, 4, 5, 5)  # around (4, 6)
     assert squares[0].area == pytest.approx(25 / 96)
+
+
+def test_no_side_exceeds_the_image() -> None:
+    field = np.ones((28, 28))
+    assert center_of(field) == (14, 14)  # a square with an odd side would need 29 pixels
+    assert smallest_squares(field)[-1].side == 28
+    assert smallest_squares(field)[-1].area == 1
+    assert shares_by_side(field)[0].tolist() == [*range(1, 28, 2), 28]
 
 
 def test_an_empty_field() -> None:

@@ -2,8 +2,9 @@
 
 It is the absolute gradient of the last map's central position with respect to the input. As in RepLKNet (arXiv
 2203.06717, the authors' ``erf/analyze_erf.py``), log10(1 + mean) of it is divided by the maximum, and the area is
-that of the smallest square with an odd side that holds a share of the sum. RepLKNet centers it on the image, here it is
-centered on the field: the central position of a small map is up to half a stride off the image's center.
+that of the smallest square with an odd side that holds a share of the sum, as far as it lies in the image. RepLKNet
+centers it on the image, here it is centered on the field: the central position of a small map is up to half a stride
+off the image's center.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,17 +23,28 @@ SHARES = (0.2, 0.3, 0.5, 0.99)
 
 @dataclass(frozen=True)
 class Square:
-    """The smallest square around the center of a receptive field that holds a share of it.
+    """The part in the image of the smallest square around a receptive field's center that holds a share of it.
 
     Attributes:
         share: The share that is asked for.
-        side: Its side in pixels.
-        area: The area of its part in the image, over the image's.
+        top: Its first row.
+        left: Its first column.
+        height: Its number of rows.
+        width: Its number of columns.
+        area: Its area over the image's.
     """
 
     share: float
-    side: int
+    top: int
+    left: int
+    height: int
+    width: int
     area: float
+
+    @property
+    def side(self) -> int:
+        """The longer side in pixels: that of the square unless the image's border cuts it."""
+        return max(self.height, self.width)
 
 
 def receptive_field(last_map: Callable[[Tensor], Tensor], batches: Iterable[Tensor]) -> Floats:
@@ -78,13 +90,17 @@ def center_of(field: Floats) -> tuple[int, int]:
 
 
 def shares_by_side(field: Floats) -> tuple[NDArray[np.int64], Floats]:
-    """Return the odd sides of squares around a field's center, and the share of the field that each holds.
+    """Return the sides of ever larger squares around a field's center, and the share of the field that each holds.
 
     Args:
         field: The receptive field, (H, W).
+
+    Returns:
+        The longer side in pixels of each square's part in the image, and the shares.
     """
-    held = np.array([_within(field, reach).sum() for reach in range(_farthest(field) + 1)])
-    return 2 * np.arange(len(held)) + 1, held / field.sum()
+    parts = [_within(field, reach) for reach in range(_farthest(field) + 1)]
+    sides = np.array([max(field[part].shape) for part in parts])
+    return sides, np.array([field[part].sum() for part in parts]) / field.sum()
 
 
 def smallest_squares(field: Floats) -> list[Square]:
@@ -93,11 +109,12 @@ def smallest_squares(field: Floats) -> list[Square]:
     Args:
         field: The receptive field, (H, W).
     """
-    sides, held = shares_by_side(field)
+    _, held = shares_by_side(field)
     found = []
     for share in SHARES:
-        reach = int(np.argmax(held >= share - 1e-12))
-        found.append(Square(share, int(sides[reach]), _within(field, reach).size / field.size))
+        rows, columns = _within(field, int(np.argmax(held >= share - 1e-12)))
+        height, width = field[rows, columns].shape
+        found.append(Square(share, rows.start, columns.start, height, width, height * width / field.size))
     return found
 
 
@@ -108,7 +125,7 @@ def _farthest(field: Floats) -> int:
     return int(max(row, height - 1 - row, column, width - 1 - column))
 
 
-def _within(field: Floats, reach: int) -> Floats:
-    """Return the part of a field within a number of rows and columns of its center."""
+def _within(field: Floats, reach: int) -> tuple[slice, slice]:
+    """Return the rows and columns of the image at most a distance from a field's center."""
     row, column = center_of(field)
-    return field[max(row - reach, 0) : row + 1 + reach, max(column - reach, 0) : column + 1 + reach]
+    return slice(max(row - reach, 0), row + 1 + reach), slice(max(column - reach, 0), column + 1 + reach)

@@ -12,7 +12,6 @@ from inceptionnext_lit.reports.explain.figure import saved_figure, two_lines
 from inceptionnext_lit.reports.explain.receptive_field import (
     SHARES,
     Floats,
-    center_of,
     shares_by_side,
     smallest_squares,
 )
@@ -90,10 +89,9 @@ def draw_fields(models: Sequence[Measured], path: Path) -> None:
         axes = figure.subplots(1, len(models), squeeze=False)[0]
         for axis, model in zip(axes, models, strict=True):
             axis.imshow(model.field, cmap="Greens", vmin=0, vmax=1)
-            row, column = center_of(model.field)
             for square in smallest_squares(model.field):
-                corner = (column - square.side / 2, row - square.side / 2)
-                axis.add_patch(Rectangle(corner, square.side, square.side, fill=False, linewidth=0.8, clip_on=True))
+                corner = (square.left - 0.5, square.top - 0.5)  # a pixel's center is at its number
+                axis.add_patch(Rectangle(corner, square.width, square.height, fill=False, linewidth=0.8))
             axis.set_title(two_lines(model.title), fontsize=8)
             axis.set_xticks([])
             axis.set_yticks([])
