@@ -109,11 +109,15 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 
 def _load_torch(path: Path, mmap: bool) -> Any:
-    # torch decides by this suffix, even if the content is its own format
-    mmap = mmap and path.suffix != ".safetensors" and zipfile.is_zipfile(path)
+    # torch decides by this suffix, even if the content is its own format, and maps no file whose name is not UTF-8
+    mmap = mmap and path.suffix != ".safetensors" and zipfile.is_zipfile(path) and _is_utf_8(str(path))
     with torch.serialization.safe_globals(_PLAIN), path.open("rb") as file:
         # an explicit weights_only holds even if TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set
         return torch.load(path if mmap else file, map_location="cpu", weights_only=True, mmap=mmap)
+
+
+def _is_utf_8(name: str) -> bool:
+    return name.encode(errors="replace").decode() == name
 
 
 def _check_local(path: str | Path) -> None:

@@ -34,7 +34,7 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 def obstacle(target: Path) -> int | None:
-    """Return the error code of what prevents writing a file, or None; creates nothing."""
+    """Return the error code of what prevents writing a file, or None; nothing that is created stays."""
     try:
         if target.is_dir():
             return errno.EISDIR
@@ -43,7 +43,10 @@ def obstacle(target: Path) -> int | None:
             folder = folder.parent
         if not folder.is_dir():
             return errno.ENOTDIR
-        return None if os.access(folder, os.W_OK | os.X_OK) else errno.EACCES
+        if not os.access(folder, os.W_OK | os.X_OK):
+            return errno.EACCES
+        with tempfile.TemporaryFile(dir=folder):  # /proc and /sys refuse even those who may write there
+            return None
     except OSError as error:
         return error.errno
 
