@@ -1,7 +1,10 @@
 """Numbers, lists and untrusted text, such as file and class names, in messages."""
 
+import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:
@@ -47,3 +50,32 @@ def listed(names: Sequence[str], limit: int = 3) -> str:
     """Return the first names, printable, and how many more there are."""
     shown = ", ".join(printable(name) for name in names[:limit])
     return shown + (f" and {len(names) - limit:,} more" if len(names) > limit else "")
+
+
+def distinct_ends(paths: Sequence[str | Path]) -> list[str]:
+    """Return the shortest end of each path that no other path has: the file's name, or folders and the name.
+
+    Args:
+        paths: Paths of files; the same one may be given several times.
+    """
+    parts = [Path(os.path.abspath(path)).parts for path in paths]
+    lengths = dict.fromkeys(parts, 1)
+    pending = list(lengths)
+    while pending:
+        ends = Counter(whole[-lengths[whole] :] for whole in pending)
+        pending = [one for one in pending if ends[one[-lengths[one] :]] > 1 and lengths[one] < len(one)]
+        for whole in pending:
+            lengths[whole] += 1
+    return [os.path.join(*whole[-lengths[whole] :]) for whole in parts]
+
+
+def starting_with(start: str, names: Iterable[str], most: int = 3) -> list[str]:
+    """Return the names that begin with a text, the shortest first.
+
+    Args:
+        start: The text.
+        names: The names.
+        most: Maximum number of them.
+    """
+    found = [name for name in names if start and name.startswith(start)]
+    return sorted(found, key=lambda name: (len(name), name))[:most]

@@ -17,10 +17,15 @@ class ToolParser(argparse.ArgumentParser):
     Args:
         command: The command's name.
         description: What it does.
+
+    Attributes:
+        keys: The valid keys.
+        synonyms: Keys that other programs have, with the key that is meant.
     """
 
     def __init__(self, command: str, description: str) -> None:
         self.keys: list[str] = []
+        self.synonyms: dict[str, str] = {}
         super().__init__(
             prog=f"{usage_name()} {command}",
             description=as_called(description),
@@ -42,7 +47,8 @@ class ToolParser(argparse.ArgumentParser):
         """
         if found := re.match(r"unrecognized arguments: (\S+)", message):
             key, otherwise = found[1].partition("=")[0], f"{self.prog} --help lists all keys."
-            hint = did_you_mean(key, self.keys, otherwise=otherwise)
+            hint = f"did you mean {self.synonyms[key]}?" if key in self.synonyms else None
+            hint = hint or did_you_mean(key, self.keys, otherwise=otherwise)
             message = f"Unknown key {found[1]!r}; {hint}"
             if not found[1].startswith("-"):
                 message = f"Unexpected argument {found[1]!r}; see {self.prog} --help."

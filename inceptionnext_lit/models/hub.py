@@ -42,9 +42,10 @@ def build_pretrained(
     """
     overlay = overlay or {}
     if not (config.state_dict or config.file or config.hf_hub_id or config.url):
-        raise UserError(
-            f"No public weights of {name!r}; train it from scratch with --model.pretrained false, "
-            "or give your own weights as --model.pretrained FILE."
+        raise NoWeightsError(
+            f"No public weights of {name!r}",
+            "; train it from scratch with --model.pretrained false, or give your own weights as "
+            "--model.pretrained FILE.",
         )
     if config.file and not Path(config.file).exists():
         raise UserError(f"No checkpoint at {config.file}; check the path.")
@@ -67,7 +68,23 @@ def build_pretrained(
     raise describe_offline(name, config, "; ".join(dict.fromkeys(reasons))) from failure
 
 
-def describe_offline(name: str, config: PretrainedCfg, reason: str) -> UserError:
+class NoWeightsError(UserError):
+    """Published weights that do not exist or cannot be downloaded.
+
+    Args:
+        problem: What is wrong: a sentence without its period.
+        advice: What to do, for the commands with ``model.pretrained``: the rest of the message.
+
+    Attributes:
+        problem: As given; a command with other options adds its own advice.
+    """
+
+    def __init__(self, problem: str, advice: str = "") -> None:
+        super().__init__(problem + advice)
+        self.problem = problem
+
+
+def describe_offline(name: str, config: PretrainedCfg, reason: str) -> NoWeightsError:
     """Describe which weights could not be downloaded, from where, and what to do without a network.
 
     Args:
@@ -82,10 +99,10 @@ def describe_offline(name: str, config: PretrainedCfg, reason: str) -> UserError
     if config.url:
         places.append(config.url if isinstance(config.url, str) else config.url[0])  # a tuple also has the file name
     fetch = "one of the two files" if len(places) == 2 else "this file"
-    return UserError(
-        f"The pretrained weights of {name!r} could not be downloaded from {' or '.join(places)} ({reason}). Download "
-        f"{fetch} on another machine and give it as --model.pretrained FILE, or train from scratch with "
-        "--model.pretrained false."
+    return NoWeightsError(
+        f"The pretrained weights of {name!r} could not be downloaded from {' or '.join(places)} ({reason})",
+        f". Download {fetch} on another machine and give it as --model.pretrained FILE, or train from scratch with "
+        "--model.pretrained false.",
     )
 
 

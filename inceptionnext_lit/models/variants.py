@@ -33,6 +33,7 @@ from inceptionnext_lit.models.hub import Overlay, build_pretrained
 from inceptionnext_lit.models.isotropic import IsotropicMetaNeXt
 from inceptionnext_lit.models.metanext import MetaNeXt
 from inceptionnext_lit.models.mixers import DepthwiseConv2d, InceptionDWConv2d, SelfAttention2d
+from inceptionnext_lit.wording import starting_with
 
 PAPER = "arXiv 2303.16900"
 CONVNEXT = "arXiv 2201.03545"
@@ -187,9 +188,9 @@ def check_model_name(name: str) -> None:
     """
     architecture, _, tag = name.partition(".")
     if not is_model(architecture):
-        ours = get_close_matches(architecture, model_names(), n=3)
-        others = get_close_matches(architecture, sorted(set(timm.list_models()) - set(model_names())), n=3)
-        nearest = ", ".join(ours + others)
+        ours, others = model_names(), sorted(set(timm.list_models()) - set(model_names()))
+        near = get_close_matches(architecture, ours, n=3) + get_close_matches(architecture, others, n=3)
+        nearest = ", ".join(starting_with(architecture, [*ours, *others]) or near)
         hint = f"The nearest names are: {nearest}." if nearest else "timm.list_models() lists all names."
         raise UserError(f"Unknown model {architecture!r}. {hint}")
     tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]

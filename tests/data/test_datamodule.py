@@ -149,7 +149,7 @@ def test_predict_one_image_and_none(splits: Path) -> None:
     one.setup("predict")
     assert one.predict_set.paths == [str(splits / "val/white/1.png")]
     (splits / "empty").mkdir()
-    with pytest.raises(UserError, match=r"No images below .*empty\. Name another folder with --data\.root"):
+    with pytest.raises(UserError, match=r"No images below .*empty\. Name another folder\."):
         build(splits / "empty").setup("predict")
     with pytest.raises(UserError, match=r"nowhere does not exist\. Name a folder of images, an image file"):
         build(splits / "nowhere").setup("predict")

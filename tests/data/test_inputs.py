@@ -96,7 +96,7 @@ def test_inputs_without_images_are_refused(place: Path) -> None:
         ("empty/list.csv", r"^No images in the manifest empty/list\.csv\. Fill in its column of paths\.$"),
         (
             "fotos",
-            r"^fotos does not exist\. Name a folder of images, an image file, a pattern or a manifest, after",
+            r"^fotos does not exist\. Name a folder of images, an image file, a pattern or a manifest\.$",
         ),
     ]:
         with pytest.raises(UserError, match=message):

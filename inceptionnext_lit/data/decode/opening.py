@@ -47,10 +47,14 @@ class TooManyPixelsError(ValueError):
     Args:
         limit: Maximum number of pixels.
         size: Width and height, if known.
+
+    Attributes:
+        problem: The message without the key, for commands that do not have it.
     """
 
     def __init__(self, limit: int, size: tuple[int, int] | None = None) -> None:
         what = "more pixels" if size is None else f"{size[0]:,}×{size[1]:,} pixels, more"
+        self.problem = f"it has {what} than the limit of {limit:,}"
         super().__init__(f"it has {what} than data.bad_images.max_pixels allows ({limit:,})")
 
 

@@ -58,7 +58,7 @@ def _resolve(
         with Scan(name) as scan:
             found = list_images(name, suffixes, scan)
         ignored.update(scan.ignored)
-        where, advice = f"below {name}", "Name another folder with --data.root"
+        where, advice = f"below {name}", "Name another folder"
     elif os.path.isfile(name):
         if not is_table(name) or (name.lower().endswith(".txt") and not _names_images(Path(name), columns)):
             return [name]
@@ -77,10 +77,7 @@ def _resolve(
                     matches.append(path)
         found, where, advice = sorted(matches, key=natural_key), f"that match {name}", "Check the pattern"
     else:
-        raise UserError(
-            f"{name} does not exist. Name a folder of images, an image file, a pattern or a manifest, after "
-            "predict or with --data.root."
-        )
+        raise UserError(f"{name} does not exist. Name a folder of images, an image file, a pattern or a manifest.")
     if not found:
         raise UserError(f"No images {where}. {advice}.")
     return found
