@@ -178,7 +178,7 @@ def _end(signum: int, frame: FrameType | None) -> NoReturn:
     os._exit(INTERRUPTED)
 
 
-def import_heavy(name: str) -> ModuleType:
+def import_heavy(name: str, without: str | None = None) -> ModuleType:
     """Import a module that imports torch, with the garbage collector off, which saves a quarter of the time.
 
     These imports create many objects, all of which stay, and the collector would scan them again and again. They are
@@ -186,13 +186,19 @@ def import_heavy(name: str) -> ModuleType:
 
     Args:
         name: The module's full name.
+        without: A package that the imported modules use only if it is there, and that the command does not need.
     """
     if name in sys.modules:
         return sys.modules[name]
     gc.disable()
+    hidden = without is not None and without not in sys.modules
+    if hidden:
+        sys.modules[str(without)] = None  # type: ignore[assignment] # makes its import fail
     try:
         return import_module(name)
     finally:
+        if hidden:
+            del sys.modules[str(without)]
         gc.freeze()
         gc.enable()
         atexit.register(gc.unfreeze)  # some extensions report the remaining objects as leaks

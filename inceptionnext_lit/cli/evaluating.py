@@ -209,10 +209,9 @@ def check_explainable(options: argparse.Namespace) -> None:
     """
     if options.predictions:
         raise UserError("--explain needs a model; leave it out for a table of predictions.")
-    from inceptionnext_lit.reports.explain.attribution import check_library
-    from inceptionnext_lit.reports.explain.figure import check_matplotlib
+    from inceptionnext_lit.reports.explain.libraries import check_captum, check_matplotlib
 
-    check_library()
+    check_captum()
     check_matplotlib()
 
 

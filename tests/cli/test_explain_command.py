@@ -7,17 +7,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from inceptionnext_lit.cli.commands.explain import _METHODS, EXAMPLES
-from inceptionnext_lit.cli.models_to_explain import split_arguments
+from inceptionnext_lit.cli.explain_arguments import split_arguments
+from inceptionnext_lit.cli.explain_options import BY_LAYER, EXAMPLES, METHODS
 from inceptionnext_lit.data.class_words import with_words
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.reports.explain.attribution import METHODS
-from inceptionnext_lit.reports.explain.figure import overlay
+from inceptionnext_lit.reports.explain import attribution
 from inceptionnext_lit.tasks.loading import load_random
 
 Cli = Callable[..., None]
@@ -52,13 +50,18 @@ def test_a_grid_of_a_checkpoint_and_a_random_model(photos: Path, checkpoint: Pat
     printed = capsys.readouterr().out.splitlines()
     titles = ("best.ckpt", f"{NANO} (random weights)")
     expected = [f"photos/{number}.png: {title}: LABEL" for number in (0, 1) for title in titles]
-    assert [re.sub(r": [^:]+ \d\.\d\d(; .*)?$", ": LABEL", line) for line in printed] == [
+    assert printed[:2] == [
+        "best.ckpt: gradcam for the predicted class, layer blocks.2",
+        f"{NANO} (random weights): gradcam for the predicted class, layer stages.3.blocks.0",
+    ]
+    assert [re.sub(r": [^:]+ \d\.\d{3}(; .*)?$", ": LABEL", line) for line in printed[2:]] == [
         *expected,
         "Written to grid.svg",
     ]
-    label = printed[0].split(": ")[2].split("; ")[0]
+    label = printed[2].split(": ")[2].split("; ")[0]
     svg = Path("grid.svg").read_text()
-    for text in (">best.ckpt</", f">{NANO}</", ">(random weights)</", ">0.png</", ">1.png</", f">{label}</"):
+    layers = (">blocks.2</", ">stages.3.blocks.0</", ">gradcam for the predicted class</")
+    for text in (">best.ckpt</", f">{NANO}</", ">(random weights)</", ">0.png</", ">1.png</", f">{label}</", *layers):
         assert text in svg, text
     assert svg.count("<image ") == 6  # 2 images × (the image and 2 models)
     assert len(svg) < 300_000
@@ -105,7 +108,8 @@ def test_images_are_never_replaced_and_names_are_not_math(photos: Path, cli: Cli
 
 
 def test_methods_of_the_help_are_those_of_the_report() -> None:
-    assert _METHODS == METHODS
+    assert METHODS == attribution.METHODS
+    assert BY_LAYER == attribution.BY_LAYER
     assert "NAME=true" in EXAMPLES
 
 
@@ -117,10 +121,14 @@ def test_classes_and_layers(photos: Path, checkpoint: Path, cli: Cli, capsys: Ca
     message = error_of(cli, capsys, checkpoint, "photos/0.png", "--class", "cot", "--output", "c.png")
     assert message == "error: best.ckpt has no class 'cot'; did you mean coat?\n"
     message = error_of(cli, capsys, checkpoint, "photos/0.png", "--class", "10", "--output", "c.png")
-    assert message.startswith("error: best.ckpt has no class '10'; it has ")
+    assert message == "error: best.ckpt has no class 10; give a name, or an index from 0 to 9.\n"
+    message = error_of(cli, capsys, checkpoint, "photos/0.png", "--class", "-1", "--output", "c.png")
+    assert message == "error: best.ckpt has no class -1; give a name, or an index from 0 to 9.\n"
+    message = error_of(cli, capsys, checkpoint, "photos/0.png", "--class", "umbrella", "--output", "c.png")
+    assert message.startswith("error: best.ckpt has no class 'umbrella'; it has ")
     assert message.endswith("and 7 more, or give an index from 0 to 9.\n")
     message = error_of(cli, capsys, checkpoint, "photos/0.png", "--layer", "block.1", "--output", "c.png")
-    assert message.startswith("error: The model has no layer 'block.1'; did you mean blocks.1 or ")
+    assert message.startswith("error: best.ckpt: The model has no layer 'block.1'; did you mean blocks.1 or ")
     message = error_of(cli, capsys, NANO, "photos/0.png", "--layer", "a", "--layer", "b", "--output", "c.png")
     assert message == "error: --layer was given 2 times for 1 model; give it once, or once per model.\n"
     message = error_of(cli, capsys, NANO, "photos", "--layer", "stages.2", "--method", "occlusion", "--output", "c.png")
@@ -160,7 +168,7 @@ def test_arguments_are_models_or_images(photos: Path, checkpoint: Path, cli: Cli
     for given, expected in {
         ("photos", "--output", "a.png"): "Name what to explain: a checkpoint of fit, or a model such as",
         (NANO, "--output", "a.png"): "No images were named; give image files, folders or patterns",
-        (NANO, "photos", "--output", "a.pdf"): "--output is a.pdf; give a folder, or a file that ends in .png or .svg",
+        (NANO, "photos", "--output", "a.pdf"): "--output is a.pdf; give a file that ends in .png or .svg, or a folder",
         (NANO, "photos/*.jpg", "--output", "a.png"): "No images that match photos/*.jpg. Check the pattern",
         (f"{NANO}=gone.pt", "photos", "--output", "a.png"): f"gone.pt does not exist; give {NANO}=true",
         (NANO, "resnet18", "photos", "--model.pretrained", "w.pt", "--output", "a.png"): "give each its own, as NAME",
@@ -176,6 +184,7 @@ def test_weights_from_a_file(photos: Path, checkpoint: Path, cli: Cli, capsys: C
     cli("convert", checkpoint, "--output", "best.safetensors")
     cli("explain", "best.safetensors", checkpoint, "photos", "--output", "a.png")
     lines = [line.split(": ")[2] for line in capsys.readouterr().out.splitlines() if line.startswith("photos/")]
+    assert len(lines) == 4
     assert lines[::2] == lines[1::2]  # the same predictions
     name = "inceptionnext_iso_micro"
     cli("explain", f"{name}=best.safetensors", "photos", "--output", "b.png")
@@ -230,7 +239,11 @@ def test_spectrum_and_maps_do_not_mix(photos: Path, cli: Cli, capsys: Captured) 
     assert message == "error: --spectrum and --class do not go together; leave out one of them.\n"
     message = error_of(cli, capsys, NANO, "photos", "--data.root", "photos", "--output", "a.svg", code=2)
     assert message == "error: --data.root needs --spectrum; name images without a key, or add --spectrum.\n"
-    assert "No images were named" in error_of(cli, capsys, "--spectrum", NANO, "--output", "a.svg")
+    message = error_of(cli, capsys, "--spectrum", NANO, "--output", "a.svg", code=2)
+    assert message == "error: --spectrum needs --data.root FOLDER, the images to measure on.\n"
+    assert "--output is the folder photos; with --spectrum give a .png, .svg or .json file" in error_of(
+        cli, capsys, *words, "photos"
+    )
     (photos / "2.png").write_text("no image")
     assert "error: 1 image could not be read and left out.\n" in error_of(cli, capsys, *words, "a.json")
     assert json.loads(Path("a.json").read_text())["images"] == 2
@@ -243,14 +256,3 @@ def test_without_a_library(
     monkeypatch.setitem(sys.modules, library, None)
     message = error_of(cli, capsys, NANO, "photos", "--output", "a.png")
     assert f"need {library}; install it with pip install 'inceptionnext-lit[explain]'.\n" in message
-
-
-def test_overlay_keeps_what_is_cold() -> None:
-    picture = np.random.default_rng(0).random((4, 4, 3), dtype=np.float32)
-    heat = np.zeros((4, 4), dtype=np.float32)
-    heat[0, 0] = 1
-    drawn = overlay(picture, heat, 0.5)
-    gray = picture.mean(axis=2)
-    assert drawn[1:, :, 0] == pytest.approx(gray[1:], abs=1e-6)
-    hottest = np.array([0.988362, 0.998364, 0.644924])  # the last color of inferno
-    assert drawn[0, 0] == pytest.approx(0.5 * gray[0, 0] + 0.5 * hottest, abs=1e-5)

@@ -11,8 +11,18 @@ from PIL import Image
 from torch import Tensor, nn
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.reports.explain.attribution import attribute, explain, grad_cam_plus_plus, heat_map
+from inceptionnext_lit.reports.explain.attribution import (
+    BY_LAYER,
+    METHODS,
+    Method,
+    attribute,
+    explain,
+    find_layer,
+    grad_cam_plus_plus,
+    heat_map,
+)
 from inceptionnext_lit.reports.explain.layers import Tapped, default_layer, find_layout
+from inceptionnext_lit.tasks.classification import ClassificationTask
 from inceptionnext_lit.tasks.loading import load_random
 
 SIDE = 64
@@ -151,7 +161,8 @@ def test_integrated_gradients_and_occlusion_of_a_linear_network() -> None:
     model, images = nn.Sequential(nn.Flatten(), linear), torch.randn(1, 3, 16, 16)
     parts = linear.weight[1].detach().view(3, 16, 16) * images[0]  # exact, since gradients are constant
     found = attribute(model, images, "integrated_gradients", 1)
-    assert torch.allclose(found, parts.sum(dim=0).abs(), atol=1e-5)
+    assert torch.allclose(found, parts.sum(dim=0).relu(), atol=1e-5)  # what speaks against the class is not shown
+    assert (found == 0).float().mean() > 0.3
     # windows of 2 pixels, moved by 1: a pixel's value is the mean over its windows of their sums
     windows = parts.sum(dim=0).unfold(0, 2, 1).unfold(1, 2, 1).sum(dim=(2, 3))  # (15, 15)
     expected = torch.zeros(16, 16)
@@ -169,6 +180,7 @@ def test_explanation_of_a_picture() -> None:
     assert found.heat.dtype == np.float32
     assert found.heat.min() >= 0
     assert found.heat.max() in (0, 1)
+    assert found.remark == ("" if found.heat.any() else "no evidence")
     assert found.pixels.shape == (3, 64, 64)
     with torch.no_grad():
         mean, std = (torch.tensor(task.preprocessing[key]).view(3, 1, 1) for key in ("mean", "std"))
@@ -178,10 +190,76 @@ def test_explanation_of_a_picture() -> None:
     assert found.probability == pytest.approx(float(scores[7]), abs=1e-6)
     assert found.predicted_probability == pytest.approx(float(scores.max()), abs=1e-6)
     assert np.array_equal(heat_map(task, found.pixels, target=7), found.heat)
-    with pytest.raises(UserError, match="There is no class 1000; the model has 1000, numbered from 0"):
+    with pytest.raises(UserError, match=r"There is no class 1000; the model's classes are 0 to 999\."):
         explain(task, image, target=1000)
     with pytest.raises(UserError, match="The method occlusion explains the input and has no layer"):
         explain(task, image, method="occlusion", layer="stages.3")
+
+
+def linear_task(weight: float, image_size: int = 8) -> ClassificationTask:
+    """Return a task whose first logit is a weight times the mean of a 1×1 convolution's map."""
+    task = load_random("inceptionnext_nano")
+    task.preprocessing = {"image_size": image_size, "crop_pct": 1.0, "interpolation": "bilinear",
+                          "mean": [0.0] * 3, "std": [1.0] * 3}  # fmt: skip
+    task.model = nn.Sequential(nn.Conv2d(3, 1, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
+    nn.init.constant_(task.model[0].weight, 1.0)
+    nn.init.zeros_(task.model[3].bias)
+    task.model[3].weight.data[:, 0] = torch.tensor([weight, -1.0])
+    return task
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_speaks_against_a_class_is_no_evidence(method: Method) -> None:
+    pixels = torch.rand(3, 8, 8)
+    layer = "0" if method in BY_LAYER else None
+    against = explain(linear_task(-2.0), pixels, method, target=0, layer=layer)
+    assert against.remark == "no evidence"
+    assert against.depends
+    assert not against.heat.any()
+    speaking = explain(linear_task(2.0), pixels, method, target=0, layer=layer)
+    assert speaking.remark == ""
+    assert speaking.heat.max() == 1
+    assert not explain(linear_task(0.0), pixels, method, target=0, layer=layer).depends
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_map_that_is_the_same_everywhere(method: Method) -> None:
+    found = explain(linear_task(2.0), torch.full((3, 8, 8), 0.5), method, 0, "0" if method in BY_LAYER else None)
+    if method != "occlusion":  # windows overlap less at the border
+        assert found.remark == "constant"
+        assert found.heat == pytest.approx(np.ones((8, 8)))
+    assert found.depends
+
+
+def test_few_positive_pixels_are_drawn() -> None:
+    pixels = torch.zeros(3, 32, 32)
+    pixels[:, 3, 5] = 0.5  # less than 1% of the image
+    heat = explain(linear_task(2.0, 32), pixels, "integrated_gradients", 0).heat
+    assert heat[3, 5] == 1
+    assert heat.sum() == 1
+
+
+def test_a_layer_that_the_class_token_does_not_read() -> None:
+    task = load_random("deit_tiny_patch16_224")
+    image = torch.randint(0, 256, (3, 224, 224), dtype=torch.uint8)
+    unread = explain(task, image, "gradcam", 0, "blocks.11")
+    assert unread.remark == "no evidence"
+    assert not unread.depends
+    assert find_layer(task) == "blocks.11.norm1"
+    assert explain(task, image, "gradcam", 0).depends
+
+
+def test_layers_are_found_before_an_image_is_read() -> None:
+    task = load_random("inceptionnext_nano")
+    assert find_layer(task) == "stages.3.blocks.0"
+    assert find_layer(task, "gradcam++", "stages.1") == "stages.1"
+    assert find_layer(task, "occlusion") is None
+    with pytest.raises(UserError, match=r"no layer 'stage.1'; did you mean stages.1"):
+        find_layer(task, layer="stage.1")
+    with pytest.raises(UserError, match="'head' does not return a map of the image"):
+        find_layer(task, layer="head")
+    with pytest.raises(UserError, match="The method occlusion explains the input and has no layer"):
+        find_layer(task, "occlusion", "stages.1")
 
 
 def test_random_weights_have_a_seed_and_leave_the_generator() -> None:

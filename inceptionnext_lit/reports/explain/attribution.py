@@ -1,10 +1,11 @@
-"""Heat maps: which parts of an image speak for a class.
+"""Heat maps: which parts of an image speak for a class. What speaks against it is not shown.
 
 Grad-CAM (arXiv 1610.02391), integrated gradients (arXiv 1703.01365) and occlusion (arXiv 1311.2901) are captum's.
 Grad-CAM++ (arXiv 1710.11063) is computed here, since captum does not have it.
 """
 
-import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -18,7 +19,9 @@ from torch.nn import functional
 from inceptionnext_lit.data.device_batch import ToInput, stack_pixels
 from inceptionnext_lit.data.transforms.pipeline import eval_transform
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.preprocessing import Preprocessing, height_and_width
 from inceptionnext_lit.reports.explain.layers import Tapped, default_layer
+from inceptionnext_lit.reports.explain.libraries import check_captum
 from inceptionnext_lit.tasks.classification import ClassificationTask
 
 Method = Literal["gradcam", "gradcam++", "integrated_gradients", "occlusion"]
@@ -27,7 +30,8 @@ BY_LAYER: tuple[Method, ...] = ("gradcam", "gradcam++")
 _STEPS = 32  # of the integral
 _WINDOWS = 8  # occluding windows along a side, each moved by half its side
 _AT_ONCE = 16  # images per batch of the methods without a layer
-_BRIGHTEST = 99  # percentile of single pixels' gradients that is drawn as 1; the few above would hide the others
+_BRIGHTEST = 99  # percentile of pixels' positive parts that is drawn as 1; the few above would hide the others
+_FLAT = 1e-3  # range of a map that looks the same everywhere
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Explanation:
         probability: Its probability.
         predicted: Index of the most probable class.
         predicted_probability: Its probability.
+        depends: Whether the class depends on the map of the layer, or, of methods without a layer, on the image.
     """
 
     heat: NDArray[np.float32]
@@ -49,12 +54,14 @@ class Explanation:
     probability: float
     predicted: int
     predicted_probability: float
+    depends: bool = True
 
-
-def check_library() -> None:
-    """Raise a UserError if captum is not installed."""
-    if importlib.util.find_spec("captum") is None:
-        raise UserError("Heat maps need captum; install it with pip install 'inceptionnext-lit[explain]'.")
+    @property
+    def remark(self) -> str:
+        """What a map without a pattern is: ``no evidence`` or ``constant``; empty otherwise."""
+        if not self.heat.any():
+            return "no evidence"
+        return "constant" if float(np.ptp(self.heat)) < _FLAT else ""
 
 
 def heat_map(
@@ -88,13 +95,11 @@ def explain(
     Raises:
         UserError: If captum is not installed, there is no such layer or class, or the logits are NaN or infinite.
     """
-    check_library()
-    if (preprocessing := task.preprocessing) is None:
-        raise UserError("The checkpoint does not say how its images were prepared; use one written by fit.")
+    check_captum()
+    preprocessing = _preprocessing(task)
     if target is not None and not 0 <= target < task.num_classes:
-        raise UserError(f"There is no class {target}; the model has {task.num_classes}, numbered from 0.")
-    if layer is not None and method not in BY_LAYER:
-        raise UserError(f"The method {method} explains the input and has no layer; leave out --layer.")
+        raise UserError(f"There is no class {target}; the model's classes are 0 to {task.num_classes - 1}.")
+    check_layer_option(method, layer)
     task.eval()
     model = task.inference_model
     pixels = image if isinstance(image, Tensor) else eval_transform(preprocessing)(image)
@@ -108,9 +113,57 @@ def explain(
     target = predicted if target is None else target
     with torch.enable_grad():
         raw = attribute(model, images, method, target, layer)
+        depends = bool(raw.any()) or _depends(model, images, method, target, layer)
     heat = functional.interpolate(raw[None, None], size=images.shape[-2:], mode="bilinear", align_corners=False)[0, 0]
     probabilities = float(scores[target]), predicted, float(scores[predicted])
-    return Explanation(_normalized(heat.cpu().numpy(), method), pixels.cpu(), target, *probabilities)
+    return Explanation(_normalized(heat.cpu().numpy(), method), pixels.cpu(), target, *probabilities, depends)
+
+
+def check_layer_option(method: Method, layer: str | None) -> None:
+    """Refuse a layer for a method without one.
+
+    Args:
+        method: The method.
+        layer: The layer, if one was given.
+
+    Raises:
+        UserError: If the method has no layer.
+    """
+    if layer is not None and method not in BY_LAYER:
+        raise UserError(f"The method {method} explains the input and has no layer; leave out --layer.")
+
+
+def find_layer(task: ClassificationTask, method: Method = "gradcam", layer: str | None = None) -> str | None:
+    """Return the layer that a heat map is computed for, after a run on a plain image.
+
+    Args:
+        task: A classifier with preprocessing.
+        method: The method.
+        layer: The layer's name; None for the last map before the pooling.
+
+    Returns:
+        Its name; None for methods without a layer.
+
+    Raises:
+        UserError: If there is no such layer, it does not return a map, or the logits do not depend on it.
+    """
+    check_layer_option(method, layer)
+    preprocessing = _preprocessing(task)
+    if method not in BY_LAYER:
+        return None
+    model = task.eval().inference_model
+    shape = (1, len(preprocessing["mean"]), *height_and_width(preprocessing))
+    images = torch.zeros(shape, device=next(model.parameters()).device)  # the data's mean color
+    name = default_layer(model, images) if layer is None else layer
+    with torch.enable_grad():
+        _map_and_gradient(Tapped(model, name), images, target=0)
+    return name
+
+
+def _preprocessing(task: ClassificationTask) -> Preprocessing:
+    if task.preprocessing is None:
+        raise UserError("The checkpoint does not say how its images were prepared; use one written by fit.")
+    return task.preprocessing
 
 
 def attribute(model: nn.Module, images: Tensor, method: Method, target: int, layer: str | None = None) -> Tensor:
@@ -131,12 +184,14 @@ def attribute(model: nn.Module, images: Tensor, method: Method, target: int, lay
     """
     if method in BY_LAYER:
         tapped = Tapped(model, default_layer(model, images) if layer is None else layer)
-        try:
-            return _by_layer(tapped, images.clone().requires_grad_(), method, target)
-        except RuntimeError as error:
-            if "not have been used in the graph" not in str(error):
-                raise
-            raise UserError(f"The logits do not depend on the layer {tapped.layer!r}; give another one.") from error
+        if method == "gradcam++":
+            return grad_cam_plus_plus(*_map_and_gradient(tapped, images, target))[0]
+        from captum.attr import LayerGradCam
+
+        images = images.clone().requires_grad_()
+        with _naming(tapped.layer):
+            cam: Tensor = LayerGradCam(tapped, tapped.map).attribute(images, target=target, relu_attributions=True)
+        return cam[0, 0].detach()
     if method == "occlusion":
         from captum.attr import Occlusion
 
@@ -156,23 +211,44 @@ def attribute(model: nn.Module, images: Tensor, method: Method, target: int, lay
     integrated: Tensor = IntegratedGradients(model).attribute(
         images, baselines=0, target=target, n_steps=_STEPS, internal_batch_size=_AT_ONCE
     )
-    return integrated[0].sum(dim=0).abs().detach()  # (C, H, W) -> (H, W)
+    return integrated[0].sum(dim=0).relu().detach()  # (C, H, W) -> (H, W)
 
 
-def _by_layer(tapped: Tapped, images: Tensor, method: Method, target: int) -> Tensor:
-    if method == "gradcam":
-        from captum.attr import LayerGradCam
-
-        cam: Tensor = LayerGradCam(tapped, tapped.map).attribute(images, target=target, relu_attributions=True)
-        return cam[0, 0].detach()
+def _map_and_gradient(tapped: Tapped, images: Tensor, target: int) -> tuple[Tensor, Tensor]:
+    """Return a layer's map of images, (N, C, H, W), and the gradient of the first image's logit with respect to it."""
     maps: list[Tensor] = []
     handle = tapped.map.register_forward_hook(lambda module, args, output: maps.append(output))
     try:
-        logit = tapped(images)[0, target]
+        logit = tapped(images.clone().requires_grad_())[0, target]
     finally:
         handle.remove()
-    [gradient] = torch.autograd.grad(logit, maps)
-    return grad_cam_plus_plus(maps[0].detach(), gradient)[0]
+    with _naming(tapped.layer):
+        [gradient] = torch.autograd.grad(logit, maps)
+    return maps[0].detach(), gradient
+
+
+@contextmanager
+def _naming(layer: str) -> Iterator[None]:
+    """Refuse a layer that autograd does not find in the logits' graph."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "not have been used in the graph" not in str(error):
+            raise
+        raise UserError(f"The logits do not depend on the layer {layer!r}; give another one.") from error
+
+
+def _depends(model: nn.Module, images: Tensor, method: Method, target: int, layer: str | None) -> bool:
+    """Return whether a logit has a gradient at a layer's map, which class tokens' networks lack after their last block.
+
+    Of methods without a layer, it is the gradient at the image.
+    """
+    if method in BY_LAYER:
+        tapped = Tapped(model, default_layer(model, images) if layer is None else layer)
+        return bool(_map_and_gradient(tapped, images, target)[1].any())
+    images = images.clone().requires_grad_()
+    [gradient] = torch.autograd.grad(model(images)[0, target], images)
+    return bool(gradient.any())
 
 
 def grad_cam_plus_plus(maps: Tensor, gradient: Tensor) -> Tensor:
@@ -193,7 +269,10 @@ def grad_cam_plus_plus(maps: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _normalized(heat: NDArray[np.float32], method: Method) -> NDArray[np.float32]:
-    """Return the map divided by its maximum, or for single pixels' gradients by a high percentile."""
-    top = float(np.percentile(heat, _BRIGHTEST)) if method == "integrated_gradients" else float(heat.max())
-    scaled: NDArray[np.float32] = np.clip(heat / top, 0, 1) if top > 0 else np.zeros_like(heat)
-    return scaled.astype(np.float32)
+    """Return the map divided by its maximum, or, for integrated gradients, by a high percentile of what is positive."""
+    positive = heat[heat > 0]
+    if not positive.size:
+        return np.zeros_like(heat, dtype=np.float32)
+    top = np.percentile(positive, _BRIGHTEST) if method == "integrated_gradients" else positive.max()
+    scaled: NDArray[np.float32] = np.clip(heat / top, 0, 1).astype(np.float32)
+    return scaled

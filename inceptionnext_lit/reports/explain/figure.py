@@ -1,6 +1,8 @@
 """Draw heat maps over images, as a grid of images and models."""
 
-import importlib.util
+import textwrap
+import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,14 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
-from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.safe_save import replacing
+from inceptionnext_lit.wording import printable
 
-ENDINGS = (".png", ".svg")
 _SIDE = 1.6  # inches of an image in the grid
+_LINE = 0.12  # inches of a line of text
+_CHARACTERS = 34  # of a line above an image
 _DPI = 100
+_OBLONG = 3  # largest ratio of the sides of the image in the first column
+_THUMBNAIL = 320  # its longer side in pixels
 _COLORS = "inferno"  # its brightness rises steadily, so that it is legible in gray and to color-blind people
 
 Picture = NDArray[np.float32]  # (H, W, 3), in [0, 1]
@@ -31,19 +37,13 @@ class Row:
         name: The image's name.
         picture: The image.
         overlays: The image under the heat map of each model.
-        captions: What stands above each of these.
+        captions: What stands above each of these; may have several lines.
     """
 
     name: str
     picture: Picture
     overlays: Sequence[Picture]
     captions: Sequence[str]
-
-
-def check_matplotlib() -> None:
-    """Raise a UserError if matplotlib is not installed."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise UserError("Figures need matplotlib; install it with pip install 'inceptionnext-lit[explain]'.")
 
 
 def as_picture(pixels: Tensor) -> Picture:
@@ -59,42 +59,89 @@ def as_picture(pixels: Tensor) -> Picture:
     return picture
 
 
+def as_thumbnail(image: Image.Image) -> tuple[Picture, bool]:
+    """Return an image in the size of the first column, and whether it was cut.
+
+    Of an image more than three times as wide as high, or as high as wide, it is the central part: the whole would be
+    a thin line.
+
+    Args:
+        image: An RGB image.
+    """
+    width, height = min(image.width, _OBLONG * image.height), min(image.height, _OBLONG * image.width)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    part = image.crop((left, top, left + width, top + height))
+    part.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    return as_picture(torch.from_numpy(np.array(part)).permute(2, 0, 1)), (width, height) != image.size
+
+
 def overlay(picture: Picture, heat: NDArray[np.float32], alpha: float) -> Picture:
-    """Draw a heat map over a picture in gray; where the map is 0, the picture stays as it is.
+    """Draw a heat map over a picture in gray; where the map is 0, the picture stays as it is unless alpha is 1.
 
     Args:
         picture: Shape (H, W, 3), in [0, 1].
         heat: Shape (H, W), in [0, 1].
-        alpha: Opacity of the map where it is 1.
+        alpha: Opacity of the map where it is 1. Below that it is less, but with an alpha of 1 it is 1 everywhere.
     """
     from matplotlib import colormaps  # an optional dependency
 
     gray = picture.mean(axis=2, keepdims=True)
-    opacity = alpha * heat[:, :, None]
+    opacity = alpha * heat[:, :, None] ** (2 * (1 - alpha))
     blended: Picture = ((1 - opacity) * gray + opacity * colormaps[_COLORS](heat)[:, :, :3]).astype(np.float32)
     return blended
 
 
-def draw_grid(rows: Sequence[Row], columns: Sequence[str], path: Path) -> None:
+def draw_grid(rows: Sequence[Row], columns: Sequence[str], path: Path, footer: str) -> None:
     """Draw images and models as a grid, with the image itself in the first column.
 
     Args:
         rows: The images.
-        columns: The models' titles.
+        columns: What stands above each model's column; may have several lines.
         path: The file to write, .png or .svg.
+        footer: A line below the grid.
     """
-    across, down = len(columns) + 1, len(rows)
-    with saved_figure(path, (across * (_SIDE + 0.1), down * (_SIDE + 0.35) + 0.35)) as figure:
-        axes = figure.subplots(down, across, squeeze=False)
-        for number, row in enumerate(rows):
-            for column, picture in enumerate([row.picture, *row.overlays]):
-                axis = axes[number, column]
+    titles, names = [["image"], *fitted(columns)], fitted([row.name for row in rows])
+    texts = [[names[number], *fitted_each(row.captions)] for number, row in enumerate(rows)]
+    texts[0] = [[*title, *lines] for title, lines in zip(titles, texts[0], strict=True)]
+    heights = [_SIDE + _LINE * (max(map(len, row)) + 1) for row in texts]
+    with saved_figure(path, (len(titles) * (_SIDE + 0.1), sum(heights) + _LINE)) as figure:
+        axes = figure.subplots(len(rows), len(titles), squeeze=False, height_ratios=heights)
+        for row, lines_of_row, axes_of_row in zip(rows, texts, axes, strict=True):
+            for picture, lines, axis in zip([row.picture, *row.overlays], lines_of_row, axes_of_row, strict=True):
                 axis.imshow(picture, interpolation="antialiased")
-                lines = (row.captions[column - 1] if column else row.name).split("\n")
-                if number == 0:
-                    lines = [*two_lines(columns[column - 1] if column else "image").split("\n"), *lines]
-                axis.set_title("\n".join(map(_shortened, lines)), fontsize=7)
+                axis.set_title("\n".join(lines), fontsize=7)
                 axis.axis("off")
+        figure.supxlabel("\n".join(_wrapped(footer, _CHARACTERS * len(titles))), fontsize=6)
+
+
+def fitted(texts: Sequence[str]) -> list[list[str]]:
+    """Return the lines of texts above images, shortened; texts that this would make equal are wrapped instead.
+
+    Args:
+        texts: The texts, which may have several lines each.
+    """
+    short = fitted_each(texts)
+    seen = Counter(map(tuple, short))
+    same = Counter(texts)
+    return [
+        lines
+        if seen[tuple(lines)] == same[text]
+        else [part for line in text.split("\n") for part in _wrapped(line, _CHARACTERS)]
+        for text, lines in zip(texts, short, strict=True)
+    ]
+
+
+def fitted_each(texts: Sequence[str]) -> list[list[str]]:
+    """Return the lines of texts above images, shortened.
+
+    Args:
+        texts: The texts, which may have several lines each.
+    """
+    return [[_shortened(printable(line)) for line in text.split("\n")] for text in texts]
+
+
+def _wrapped(text: str, most: int) -> list[str]:
+    return textwrap.wrap(printable(text), most) or [""]
 
 
 @contextmanager
@@ -109,7 +156,9 @@ def saved_figure(path: Path, inches: tuple[float, float]) -> Iterator[Any]:
     from matplotlib.figure import Figure
 
     style: Any = {"svg.fonttype": "none", "svg.hashsalt": "explain", "text.parse_math": False}  # $ in file names
-    with mpl.rc_context(style):
+    with mpl.rc_context(style), warnings.catch_warnings():
+        # a box instead of a character, such as an emoji, says enough; .svg has the character itself
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .*missing from font")
         figure = Figure(figsize=inches, layout="constrained")
         yield figure
         kind = path.suffix.lower().lstrip(".")
@@ -122,5 +171,5 @@ def two_lines(title: str) -> str:
     return title.replace(" (", "\n(", 1)
 
 
-def _shortened(text: str, most: int = 34) -> str:
+def _shortened(text: str, most: int = _CHARACTERS) -> str:
     return text if len(text) <= most else f"{text[: most // 2 - 1]}…{text[-(most // 2) :]}"

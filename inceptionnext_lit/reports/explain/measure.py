@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from inceptionnext_lit.data.decode.image import failure_reason
+from inceptionnext_lit.data.decode.opening import TooManyPixelsError
 from inceptionnext_lit.data.device_batch import ToInput, stack_pixels
 from inceptionnext_lit.data.transforms.pipeline import eval_transform
 from inceptionnext_lit.errors import UserError
@@ -38,6 +39,17 @@ def read_image(task: ClassificationTask, path: str) -> Tensor:
     return eval_transform(preprocessing).read(path)
 
 
+def unreadable_reason(error: UserError) -> str:
+    """Return why an image could not be read, without the keys of commands that can change it.
+
+    Args:
+        error: The error of :func:`read_image`.
+    """
+    if isinstance(error.__cause__, TooManyPixelsError):
+        return error.__cause__.problem
+    return failure_reason(error).replace(" (data.in_chans)", "")
+
+
 def read_images(task: ClassificationTask, paths: Sequence[str]) -> tuple[list[Tensor], list[tuple[str, str]]]:
     """Read images as a classifier takes them.
 
@@ -56,7 +68,7 @@ def read_images(task: ClassificationTask, paths: Sequence[str]) -> tuple[list[Te
         try:
             images.append(read_image(task, path))
         except UserError as error:
-            unreadable.append((path, failure_reason(error)))
+            unreadable.append((path, unreadable_reason(error)))
     if not images:
         raise UserError(f"No image could be read. The first, {unreadable[0][0]}: {unreadable[0][1]}.")
     return images, unreadable
