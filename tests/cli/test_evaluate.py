@@ -18,6 +18,7 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports.evaluation.predictions_file import write_predictions
 from inceptionnext_lit.reports.evaluation.reading import read_predictions
 from inceptionnext_lit.reports.evaluation.table import PredictionTable
+from inceptionnext_lit.reports.explain import pictures
 from tests.recipes import SMALL
 from tests.reports.evaluation.tables import multi_label, single_label
 
@@ -393,7 +394,12 @@ def test_fit_reports_on_its_best_checkpoint(
 
 @pytest.mark.slow
 def test_mistakes_are_explained(
-    cli: Cli, checkpoint: Path, tmp_path: Path, make_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    cli: Cli,
+    checkpoint: Path,
+    tmp_path: Path,
+    make_folder: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     make_folder(tmp_path / "new", {".": 12})
     cli("evaluate", checkpoint, "--data.root", "new", *FAST, "--explain", 3)
@@ -402,7 +408,15 @@ def test_mistakes_are_explained(
     assert mistakes > 0
     section = page[page.index('<section id="explanations">') : page.index('<section id="cost">')]
     assert section.count("data:image/jpeg") == mistakes
-    assert "Heat maps for the predicted class, by gradcam." in section
+    assert "Heat maps for the predicted class, by gradcam. What speaks against it is not shown." in section
+    assert "heat map: " not in section
+    explain = pictures.explain
+    monkeypatch.setattr(
+        pictures, "explain", lambda *given: replace(explain(*given), heat=np.zeros((28, 28), "float32"))
+    )
+    cli("evaluate", checkpoint, "--data.root", "new", *FAST, "--explain", 3, "--overwrite")
+    page = (tmp_path / "report/index.html").read_text(encoding="utf-8")
+    assert page.count("heat map: no evidence") == mistakes
     capsys.readouterr()
     message = refused(cli, capsys, "--predictions", "x.csv", "--explain", 3, "--output", "x")
     assert message == "--explain needs a model; leave it out for a table of predictions."

@@ -54,11 +54,12 @@ def test_no_image_is_a_line(size: tuple[int, int], shape: tuple[int, int], was_c
 
 def test_texts_stay_different_when_they_are_shortened() -> None:
     long = f"runs/{'a' * 40}/version_{{}}/{'b' * 40}.ckpt"
-    assert fitted(["short", long.format(0)]) == [["short"], [f"runs/{'a' * 11}…{'b' * 12}.ckpt"]]
+    assert fitted(["short", long.format(0)]) == [["short"], [f"runs/{'a' * 8}…{'b' * 9}.ckpt"]]
+    assert fitted(["n02280649 (cabbage butterfly) 0.001"]) == [["n02280649 (cabbage", "butterfly) 0.001"]]
     first, second = fitted([long.format(0), long.format(1)])
     assert "".join(first) == long.format(0)
     assert "".join(second) == long.format(1)
-    assert max(map(len, first)) == 34
+    assert max(map(len, first)) == 28
     assert fitted(["a\nb", "a\nb"]) == [["a", "b"]] * 2
 
 
@@ -89,12 +90,19 @@ def test_every_panel_has_the_same_size(tmp_path: Path) -> None:
         Row("two.png", square, [square], ["a 0.500"]),
     ]
     draw_grid(rows, ["best.ckpt\nblocks.1"], tmp_path / "grid.svg", "gradcam for the predicted class")
-    sizes = [
-        (float(width), float(height))
-        for width, height in re.findall(
-            r'<image [^>]*?width="([\d.]+)" height="([\d.]+)"', (tmp_path / "grid.svg").read_text()
-        )
-    ]
-    maps = [sizes[1], sizes[3]]
-    assert min(min(one) for one in maps) > 90  # points, of 115 for the panel
-    assert sizes[0][0] == pytest.approx(3 * sizes[0][1], rel=0.05)
+    svg = (tmp_path / "grid.svg").read_text()
+    found = re.findall(r'<image [^>]*?width="([\d.]+)" height="([\d.]+)"', svg)
+    sizes = [(round(float(width)), round(float(height))) for width, height in found]
+    side = 115  # points: 1.6 inches
+    assert sizes[0][0] == pytest.approx(3 * sizes[0][1], abs=3)
+    assert np.array(sizes[1:]) == pytest.approx(np.full((3, 2), side), abs=1)
+
+
+def test_no_text_leaves_the_figure(tmp_path: Path) -> None:
+    picture = np.zeros((32, 32, 3), dtype=np.float32)
+    longest = "W" * 80
+    rows = [Row(longest, picture, [picture] * 2, ["a 0.500\nfor b 0.250\nno evidence", longest])] * 2
+    draw_grid(rows, [f"{longest}\n(random weights)\nblocks.1", "short"], tmp_path / "grid.png", longest)
+    pixels = np.asarray(Image.open(tmp_path / "grid.png").convert("L"))
+    assert pixels.min() == 0
+    assert pixels[0].min() == pixels[-1].min() == 255  # nothing is cut at the top or at the bottom

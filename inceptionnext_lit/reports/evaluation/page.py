@@ -51,11 +51,13 @@ class Explained:
         index: The image.
         picture: The picture as a ``data:`` URL.
         text: What it shows.
+        remark: What a map without a pattern is, such as ``no evidence``; empty otherwise.
     """
 
     index: int
     picture: str
     text: str
+    remark: str = ""
 
 
 def render_page(
@@ -188,7 +190,8 @@ def _explanations(explained: Sequence[Explained], pictures: "_Pictures") -> dict
     items = []
     for one in explained:
         [item] = pictures.items([one.index], _prediction_lines, picture=one.picture)
-        items.append(item | {"alt": one.text})
+        remark = [f"heat map: {one.remark}"] if one.remark else []
+        items.append(item | {"alt": one.text, "lines": [*item["lines"], *remark]})
     return {"text": explained[0].text, "pictures": items}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,8 +19,9 @@ from inceptionnext_lit.safe_save import replacing
 from inceptionnext_lit.wording import printable
 
 _SIDE = 1.6  # inches of an image in the grid
+_GAP = 0.1  # inches between them
 _LINE = 0.12  # inches of a line of text
-_CHARACTERS = 34  # of a line above an image
+_CHARACTERS = 28  # of a line above an image
 _DPI = 100
 _OBLONG = 3  # largest ratio of the sides of the image in the first column
 _THUMBNAIL = 320  # its longer side in pixels
@@ -103,19 +104,24 @@ def draw_grid(rows: Sequence[Row], columns: Sequence[str], path: Path, footer: s
     titles, names = [["image"], *fitted(columns)], fitted([row.name for row in rows])
     texts = [[names[number], *fitted_each(row.captions)] for number, row in enumerate(rows)]
     texts[0] = [[*title, *lines] for title, lines in zip(titles, texts[0], strict=True)]
-    heights = [_SIDE + _LINE * (max(map(len, row)) + 1) for row in texts]
-    with saved_figure(path, (len(titles) * (_SIDE + 0.1), sum(heights) + _LINE)) as figure:
-        axes = figure.subplots(len(rows), len(titles), squeeze=False, height_ratios=heights)
-        for row, lines_of_row, axes_of_row in zip(rows, texts, axes, strict=True):
-            for picture, lines, axis in zip([row.picture, *row.overlays], lines_of_row, axes_of_row, strict=True):
+    below = _wrapped(footer, _CHARACTERS * len(titles))
+    above = [_LINE * (max(map(len, row)) + 1) for row in texts]
+    width, height = len(titles) * (_SIDE + _GAP), sum(above) + _SIDE * len(rows) + _LINE * (len(below) + 1)
+    with saved_figure(path, (width, height), layout=None) as figure:
+        top = height
+        for row, lines_of_row, space in zip(rows, texts, above, strict=True):
+            top -= space + _SIDE
+            for column, picture in enumerate([row.picture, *row.overlays]):
+                left = _GAP / 2 + column * (_SIDE + _GAP)
+                axis = figure.add_axes((left / width, top / height, _SIDE / width, _SIDE / height))
                 axis.imshow(picture, interpolation="antialiased")
-                axis.set_title("\n".join(lines), fontsize=7)
+                axis.set_title("\n".join(lines_of_row[column]), fontsize=7)
                 axis.axis("off")
-        figure.supxlabel("\n".join(_wrapped(footer, _CHARACTERS * len(titles))), fontsize=6)
+        figure.text(0.5, _GAP / 2 / height, "\n".join(below), fontsize=6, ha="center", va="bottom")
 
 
 def fitted(texts: Sequence[str]) -> list[list[str]]:
-    """Return the lines of texts above images, shortened; texts that this would make equal are wrapped instead.
+    """Return the lines of texts above images, shortened unless that makes different texts equal.
 
     Args:
         texts: The texts, which may have several lines each.
@@ -132,12 +138,12 @@ def fitted(texts: Sequence[str]) -> list[list[str]]:
 
 
 def fitted_each(texts: Sequence[str]) -> list[list[str]]:
-    """Return the lines of texts above images, shortened.
+    """Return the lines of texts above images, each on two lines if it is long, or shortened if it is longer.
 
     Args:
         texts: The texts, which may have several lines each.
     """
-    return [[_shortened(printable(line)) for line in text.split("\n")] for text in texts]
+    return [[part for line in text.split("\n") for part in _shortened(printable(line))] for text in texts]
 
 
 def _wrapped(text: str, most: int) -> list[str]:
@@ -145,12 +151,15 @@ def _wrapped(text: str, most: int) -> list[str]:
 
 
 @contextmanager
-def saved_figure(path: Path, inches: tuple[float, float]) -> Iterator[Any]:
+def saved_figure(
+    path: Path, inches: tuple[float, float], layout: Literal["constrained"] | None = "constrained"
+) -> Iterator[Any]:
     """Yield a figure that is saved when the block ends; text stays text, also in .svg files.
 
     Args:
         path: The file, .png or .svg.
         inches: Width and height.
+        layout: Matplotlib's engine that places the axes; None if the block places them.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -159,7 +168,7 @@ def saved_figure(path: Path, inches: tuple[float, float]) -> Iterator[Any]:
     with mpl.rc_context(style), warnings.catch_warnings():
         # a box instead of a character, such as an emoji, says enough; .svg has the character itself
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .*missing from font")
-        figure = Figure(figsize=inches, layout="constrained")
+        figure = Figure(figsize=inches, layout=layout)
         yield figure
         kind = path.suffix.lower().lstrip(".")
         with replacing(path) as partial:
@@ -171,5 +180,6 @@ def two_lines(title: str) -> str:
     return title.replace(" (", "\n(", 1)
 
 
-def _shortened(text: str, most: int = _CHARACTERS) -> str:
-    return text if len(text) <= most else f"{text[: most // 2 - 1]}…{text[-(most // 2) :]}"
+def _shortened(text: str) -> list[str]:
+    wrapped, half = _wrapped(text, _CHARACTERS), _CHARACTERS // 2
+    return wrapped if len(wrapped) <= 2 else [f"{text[: half - 1]}…{text[-half:]}"]

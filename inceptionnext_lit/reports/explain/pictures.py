@@ -40,7 +40,8 @@ def explain_images(
         predicted = table.class_names[int(table.predicted[index])]
         explanation = explain(task, load(table.paths[index]), method, number.get(predicted))
         picture = overlay(as_picture(explanation.pixels), explanation.heat, _ALPHA)
-        found.append(Explained(index, _jpeg(picture), f"Heat maps for the predicted class, by {method}."))
+        text = f"Heat maps for the predicted class, by {method}. What speaks against it is not shown."
+        found.append(Explained(index, _jpeg(picture), text, explanation.remark))
     return found
 
 
