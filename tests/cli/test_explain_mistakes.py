@@ -9,12 +9,13 @@ import pytest
 import timm
 from timm.models._registry import _model_entrypoints
 
-from inceptionnext_lit.cli import import_heavy
+from inceptionnext_lit.cli import import_heavy, models_to_explain
 from inceptionnext_lit.cli.explain_arguments import parse_models, split_arguments
 from inceptionnext_lit.cli.known_models import FAMILY, is_known, nearest_models, timm_models
 from inceptionnext_lit.cli.models_to_explain import Model
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models import check_model_name, model_names
+from inceptionnext_lit.models.hub import describe_offline
 from inceptionnext_lit.tasks.loading import load_random
 
 NANO = "inceptionnext_nano"
@@ -167,10 +168,24 @@ def test_files_of_the_same_name_have_different_titles(tmp_path: Path, monkeypatc
     assert [model.weights for model in parse_models(["resnet18", "resnet50=false"], "true")] == [True, False]
 
 
-def test_weights_without_a_network(cli: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_without_a_network(
+    cli: Callable[..., None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(SystemExit):
         cli("explain", f"{NANO}=true", "sample", "--output", "maps")
     assert capsys.readouterr().err == (
         f"error: No public weights of '{NANO}'; give the file of its weights as {NANO}=FILE, or {NANO} alone for "
         "random weights.\n"
+    )
+
+    def offline(name: str, pretrained: bool) -> None:
+        raise describe_offline(name, timm.get_pretrained_cfg(name), "no network")
+
+    monkeypatch.setattr(models_to_explain, "load_published", offline)
+    with pytest.raises(SystemExit):
+        cli("explain", "resnet18", "sample", "--model.pretrained", "true", "--output", "maps")
+    message = capsys.readouterr().err
+    assert message.startswith("error: The pretrained weights of 'resnet18' could not be downloaded from https://")
+    assert message.endswith(
+        "(no network); give the file of its weights as resnet18=FILE, or resnet18 alone for random weights.\n"
     )

@@ -1,6 +1,7 @@
 """``pretrained=True`` with a local hub, without one, and from files."""
 
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -187,9 +188,13 @@ def test_models_without_public_weights(name: str) -> None:
 
 
 def test_the_message_for_other_timm_models() -> None:
-    message = str(describe_offline("resnet50", timm.get_pretrained_cfg("resnet50"), "no network"))
+    error = describe_offline("resnet50", timm.get_pretrained_cfg("resnet50"), "no network")
+    message = str(error)
     assert message.startswith(
         "The pretrained weights of 'resnet50' could not be downloaded from "
         "https://huggingface.co/timm/resnet50.a1_in1k/resolve/main/model.safetensors"
     )
     assert "(no network). Download " in message
+    assert message.startswith(f"{error.problem}. Download ")
+    copy = pickle.loads(pickle.dumps(error))  # as from a process of benchmark
+    assert (str(copy), copy.problem) == (message, error.problem)
