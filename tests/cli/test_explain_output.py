@@ -52,6 +52,7 @@ def test_what_tells_models_and_images_apart(photos: Path, trained: Path, cli: Cl
     assert message.endswith("? Give --layer once per model, in their order.\n")
 
 
+@pytest.mark.slow
 def test_a_grid_of_the_first_images(photos: Path, cli: Cli, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explaining, "MOST_ROWS", 1)
     cli("explain", NANO, "photos", "--output", "maps.v2/")
@@ -65,6 +66,7 @@ def test_a_grid_of_the_first_images(photos: Path, cli: Cli, capsys: Captured, mo
     assert "shows the first" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_maps_without_a_pattern_say_so(photos: Path, cli: Cli, capsys: Captured) -> None:
     task = load_random(NANO)
     image = str(photos / "bag/1.png")
@@ -85,6 +87,7 @@ def test_maps_without_a_pattern_say_so(photos: Path, cli: Cli, capsys: Captured)
         assert text in svg, text
 
 
+@pytest.mark.slow
 def test_names_that_are_not_utf_8(photos: Path, trained: Path, cli: Cli, capsys: Captured) -> None:
     place = os.fsdecode(b"caf\xe9")
     os.mkdir(place)
@@ -104,6 +107,7 @@ def test_names_that_are_not_utf_8(photos: Path, trained: Path, cli: Cli, capsys:
     assert r">caf\udce9.ckpt</" in Path(f"{place}/spectrum.svg").read_text()
 
 
+@pytest.mark.slow
 def test_images_of_unusual_kinds(photos: Path, cli: Cli, capsys: Captured) -> None:
     Image.new("RGB", (2000, 10), "red").save("wide.png")
     Image.new("1", (12_000, 12_000)).save("bomb.png")

@@ -239,6 +239,7 @@ def test_few_positive_pixels_are_drawn() -> None:
     assert heat.sum() == 1
 
 
+@pytest.mark.slow
 def test_a_layer_that_the_class_token_does_not_read() -> None:
     task = load_random("deit_tiny_patch16_224")
     image = torch.randint(0, 256, (3, 224, 224), dtype=torch.uint8)
