@@ -24,7 +24,7 @@ def replacing(target: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.chmod(name, 0o666 & ~_umask())  # mkstemp's mode denies access to the group
         os.replace(name, target)
-        _flush_folder(target.parent)
+        flush_folder(target.parent)
     except BaseException as error:
         if isinstance(error, OSError) and error.filename in (None, name):
             error.filename = os.fspath(target)  # a failed write does not name its file
@@ -51,7 +51,7 @@ def obstacle(target: Path) -> int | None:
         return error.errno
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Make a rename survive a power failure."""
     if hasattr(os, "O_DIRECTORY"):  # a folder cannot be opened on other systems
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

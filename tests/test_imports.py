@@ -44,8 +44,8 @@ ALLOWED = {
     "prepare": {"data"},
     "training": set(),
     "tasks": {"models", "training"},
-    "predict": {"data", "models", "tasks", "training"},
-    "export": {"models", "tasks", "training"},
+    "predict": {"data", "export", "models", "tasks", "training"},
+    "export": {"data", "models", "tasks", "training"},
     "reports": {"data", "models", "tasks", "training"},
     "cli": {"data", "doctor", "export", "models", "predict", "prepare", "reports", "tasks", "training"},
 }

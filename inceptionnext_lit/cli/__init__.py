@@ -47,6 +47,7 @@ examples:
   python cli.py validate --ckpt_path runs/quickstart/version_0/checkpoints/best.ckpt --data.root sample
   python cli.py predict PHOTOS_OR_FOLDERS --ckpt_path best.ckpt --output labels.csv
   python cli.py budget inceptionnext_iso_small --by_module 1
+  python cli.py export best.ckpt --format onnx --output best.onnx
   python cli.py convert best.ckpt --output best.safetensors
   python cli.py doctor MY_IMAGES --output report.html
 
@@ -79,6 +80,7 @@ for _name, _meaning in {
     "transfer": "a table of models on data sets: fine-tuned, by logistic regression, and by nearest neighbors",
     "benchmark": "images per second of models in training or inference, compared",
     "budget": "parameters, MACs and activations of any model, or of the paper's tables",
+    "export": "save a classifier as a file that other programs run: ONNX, OpenVINO and others",
     "convert": "save a checkpoint's weights as a .safetensors file with the published names",
     "prepare": "turn a public data set, such as CIFAR-100 or ImageNet, into a folder or manifest to train on",
     "doctor": "find problems in a folder of images before you train on it",

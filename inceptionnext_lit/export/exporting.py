@@ -1,0 +1,153 @@
+"""Export a classifier: write it in a format, check it against the checkpoint, and describe it."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.export.checking import Check, Checked
+from inceptionnext_lit.export.formats import Dimension, Format
+from inceptionnext_lit.export.graph import capture
+from inceptionnext_lit.export.metadata import as_text, describe, source_of
+from inceptionnext_lit.export.placing import check_output, metadata_file, staging
+from inceptionnext_lit.export.wrapper import ExportedModel, Input
+from inceptionnext_lit.tasks import ClassificationTask
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is exported.
+
+    Attributes:
+        takes: ``pixels`` for bytes to probabilities, ``tensor`` for normalized images to logits; None for pixels if the
+            model takes RGB images.
+        dynamic: The dimensions of the input that may vary; None for all that the format can of pixels, and the batch of
+            tensors.
+        features: Whether the pooled embedding is a second output.
+        check: The images of the check; None for the embedded ones.
+        license_line: License of the weights.
+        overwrite: Whether existing files are replaced.
+    """
+
+    takes: Input | None = None
+    dynamic: frozenset[Dimension] | None = None
+    features: bool = False
+    check: str | None = None
+    license_line: str | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was exported.
+
+    Attributes:
+        output: The written file.
+        name: The model.
+        title: The format.
+        takes: ``pixels`` or ``tensor``.
+        outputs: Names of the outputs.
+        dynamic: The dimensions of the input that may vary.
+        num_classes: Number of classes.
+        size: Size of the files in bytes, without the JSON.
+        checked: The comparison with the checkpoint.
+    """
+
+    output: Path
+    name: str
+    title: str
+    takes: Input
+    outputs: list[str]
+    dynamic: frozenset[Dimension]
+    num_classes: int
+    size: int
+    checked: Checked
+
+    def lines(self) -> list[str]:
+        """Describe it."""
+        varies = " and ".join(name for name in ("batch", "size") if name in self.dynamic) or "nothing"
+        first = (
+            f"{self.output}: {self.title}, {self.name}, {self.num_classes} classes, {self.takes} to "
+            f"{' and '.join(self.outputs)}; may vary: {varies}; {self.size / 1e6:.1f} MB"
+        )
+        return [first, *self.checked.lines(), f"Written to {self.output} and {metadata_file(self.output)}"]
+
+
+def export_task(
+    task: ClassificationTask, weights: Path | None, output: Path, one: Format, options: Options
+) -> ExportReport:
+    """Export a classifier to a file, with its metadata in the file and in ``FILE.json``.
+
+    Args:
+        task: The classifier, in eval mode.
+        weights: The file that it was loaded from; None for published weights.
+        output: The file to write.
+        one: The format.
+        options: What is exported.
+
+    Returns:
+        What was written, and how it differs from the checkpoint.
+
+    Raises:
+        UserError: If the format cannot do this, the model cannot be exported, the output cannot be written, or the file
+            differs from the checkpoint too much; nothing is then written.
+    """
+    sources = [] if weights is None else [weights]
+    check_output(output, one.suffix, sources, overwrite=options.overwrite)
+    module = one.module
+    takes, dynamic = resolve(task, one, options)
+    arguments = {"resizes": "size" in dynamic, "with_features": options.features}
+    model = ExportedModel(task, takes, **arguments)
+    check = Check(task, ExportedModel(task, takes, **arguments, deployed=False), options.check, sizes="size" in dynamic)
+    with staging(output) as staged:
+        module.write(capture(model, dynamic), staged)
+        checked = check.compare(one.open_session(staged), dynamic)
+        checked.refuse(one)
+        content = describe(
+            task,
+            source_of(weights),
+            takes=takes,
+            outputs=model.outputs,
+            dynamic=dynamic,
+            format_name=one.name,
+            license_line=options.license_line,
+            libraries=one.libraries,
+        )
+        text = as_text(content | {"check": checked.record()})
+        module.stamp(staged, text)
+        if one.open_session(staged).text != text:
+            raise UserError(f"The metadata cannot be stored in {output}; nothing was written.")
+        size = sum(path.stat().st_size for path in staged.parent.rglob("*") if path.is_file())
+        metadata_file(staged).write_text(text, encoding="utf-8")
+    name = str(content["name"])
+    return ExportReport(output, name, one.title, takes, model.outputs, dynamic, task.num_classes, size, checked)
+
+
+def resolve(task: ClassificationTask, one: Format, options: Options) -> tuple[Input, frozenset[Dimension]]:
+    """Return what a file takes, and which dimensions may vary, with the defaults.
+
+    Args:
+        task: The classifier.
+        one: The format.
+        options: What was asked.
+
+    Raises:
+        UserError: If the format cannot do it.
+    """
+    preprocessing = task.preprocessing
+    if preprocessing is None:
+        raise UserError("The checkpoint does not say how its images were prepared; use one written by fit.")
+    takes: Input = options.takes or ("pixels" if len(preprocessing["mean"]) == 3 else "tensor")
+    if options.dynamic is None:
+        usual: frozenset[Dimension] = frozenset({"batch", "size"} if takes == "pixels" else {"batch"})
+        return takes, one.dynamic & usual
+    if fixed := _sorted(options.dynamic - one.dynamic):
+        others = ",".join(_sorted(options.dynamic & one.dynamic)) or "none"
+        raise UserError(
+            f"The {' and the '.join(fixed)} of {one.title} files cannot vary; give --dynamic {others} for this format."
+        )
+    return takes, options.dynamic
+
+
+def _sorted(names: Collection[Dimension]) -> Sequence[str]:
+    return sorted(names)

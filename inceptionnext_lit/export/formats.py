@@ -1,0 +1,128 @@
+"""The table of export formats. A format is a row here and a module of this package with the format's name."""
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Literal, Protocol, cast
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.wording import did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Dimension = Literal["batch", "size"]
+BOTH: frozenset[Dimension] = frozenset({"batch", "size"})
+
+
+class Session(Protocol):
+    """An exported file, ready to run.
+
+    Attributes:
+        text: Its metadata as JSON; None if it has none of this package.
+    """
+
+    text: str | None
+
+    def run(self, images: "np.ndarray") -> "list[np.ndarray]":
+        """Return the outputs, in their order.
+
+        Args:
+            images: Pixels, uint8 ``(N, H, W, 3)``, or normalized images, float32 ``(N, C, H, W)``.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of exported files.
+
+    Its module has three functions. ``write(graph, file)`` writes a :class:`Graph`; what else belongs to the file has
+    the same stem. ``stamp(file, text)`` stores the metadata in it. ``open_session(file)`` returns a :class:`Session`;
+    it must not import torch unless the format needs it. The module imports its libraries in functions.
+
+    Attributes:
+        name: Its name on the command line, and of its module.
+        suffix: What its files end in.
+        title: What it is called in messages.
+        libraries: The modules that it needs.
+        extra: The extra of this package that installs them; None if it needs nothing more.
+        dynamic: The dimensions of the input that may vary.
+        tolerance: Largest difference of probabilities from the checkpoint's.
+        holds: How to recognize a file whose suffix several formats have.
+        runs_here: Whether files can be run by ``predict``.
+    """
+
+    name: str
+    suffix: str
+    title: str
+    libraries: tuple[str, ...] = ()
+    extra: str | None = None
+    dynamic: frozenset[Dimension] = BOTH
+    tolerance: float = 1e-4
+    holds: Callable[[Path], bool] = lambda path: True
+    runs_here: bool = True
+
+    @property
+    def module(self) -> ModuleType:
+        """The module that writes and runs files of the format.
+
+        Raises:
+            UserError: If a library is missing.
+        """
+        if missing := [library for library in self.libraries if find_spec(library) is None]:
+            install = f"pip install 'inceptionnext-lit[{self.extra}]'"
+            raise UserError(f"{self.title} needs {' and '.join(missing)}; install it with {install}.")
+        return import_module(f"{__package__}.{self.name}")
+
+    def open_session(self, file: Path) -> Session:
+        """Load a file of the format.
+
+        Args:
+            file: The file.
+
+        Raises:
+            UserError: If a library is missing, or the file cannot be loaded.
+        """
+        return cast(Session, self.module.open_session(file))
+
+
+def _has_machine_code(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return any("/data/aotinductor/" in name for name in archive.namelist())
+
+
+FORMATS: dict[str, Format] = {
+    one.name: one for one in (Format("onnx", ".onnx", "ONNX", ("onnx", "onnxscript", "onnxruntime"), "onnx"),)
+}
+
+
+def format_of(path: Path) -> Format | None:
+    """Return the format of an exported file by its suffix; None if it does not have one of them.
+
+    Args:
+        path: The file.
+    """
+    suffix = path.suffix.lower()
+    for one in FORMATS.values():
+        if one.suffix == suffix and one.holds(path):
+            return one
+    return None
+
+
+def named_format(name: str) -> Format:
+    """Return the format of a name.
+
+    Args:
+        name: Its name on the command line.
+
+    Raises:
+        UserError: If there is none, with the nearest ones.
+    """
+    if name not in FORMATS:
+        raise UserError(f"There is no format {name!r}; {did_you_mean(name, FORMATS)}")
+    return FORMATS[name]

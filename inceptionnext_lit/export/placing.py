@@ -1,0 +1,76 @@
+"""Put exported files in their place only when they are complete and checked."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.safe_save import flush_folder, obstacle
+
+
+def metadata_file(output: Path) -> Path:
+    """Return the file beside an exported one with its metadata: ``model.onnx.json``."""
+    return output.with_name(f"{output.name}.json")
+
+
+def check_output(output: Path, suffix: str, sources: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuse an unsuitable output before anything is computed.
+
+    Args:
+        output: The file to write.
+        suffix: What it must end in.
+        sources: Files that are never replaced.
+        overwrite: Whether other files may exist.
+
+    Raises:
+        UserError: If it has another suffix, exists, is one of the sources, or cannot be written.
+    """
+    if output.suffix.lower() != suffix:
+        raise UserError(f"--output is {output}; it must end in {suffix}.")
+    for file in (output, metadata_file(output)):
+        if any(_same(file, source) for source in sources):
+            raise UserError(f"--output would replace {file}, which it is made from; give another name.")
+        if os.path.lexists(file) and not overwrite:
+            raise UserError(f"{file} already exists; add --overwrite to replace it, or give another --output.")
+    if (code := obstacle(output)) is not None:
+        raise UserError(f"--output {output} cannot be written: {os.strerror(code)}; give another one.")
+
+
+@contextmanager
+def staging(output: Path) -> Iterator[Path]:
+    """Yield a path of the same name in a temporary folder, whose content is moved next to the output at the end.
+
+    The output itself is moved last. After an error, or a kill, nothing new is in its place.
+
+    Args:
+        output: The file to write.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", suffix=".partial", dir=output.parent) as folder:
+        staged = Path(folder) / output.name
+        yield staged
+        others = sorted(path for path in Path(folder).iterdir() if path != staged)
+        for path in (*others, staged):
+            _flush(path)
+        if others and output.is_file():
+            output.unlink()  # it must not be there with the new other files
+        for path in (*others, staged):
+            target = output.with_name(path.name)
+            if target.is_dir():
+                shutil.rmtree(target)
+            os.replace(path, target)
+        flush_folder(output.parent)
+
+
+def _flush(path: Path) -> None:
+    for file in path.rglob("*") if path.is_dir() else (path,):
+        if file.is_file():
+            with file.open("rb+") as handle:
+                os.fsync(handle)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
