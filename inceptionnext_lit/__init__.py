@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 from wrapt import when_imported
 
 if TYPE_CHECKING:
-    from inceptionnext_lit.predict.classifier import Classifier, Prediction, load_classifier
+    from inceptionnext_lit.predict.classifier import Classifier
+    from inceptionnext_lit.predict.exported import ExportedClassifier
+    from inceptionnext_lit.predict.loading import load_classifier
+    from inceptionnext_lit.predict.prediction import Prediction
 
-__all__ = ["Classifier", "Prediction", "load_classifier"]
+__all__ = ["Classifier", "ExportedClassifier", "Prediction", "load_classifier"]
+_MODULES = dict(zip(__all__, ("classifier", "exported", "prediction", "loading"), strict=True))
 __version__ = "0.1.0"
 
 
@@ -27,7 +31,7 @@ def _register_models(_timm: ModuleType) -> None:
 
 
 def __getattr__(name: str) -> Any:
-    """Import the classifier API on first use, since it pulls in torch and Lightning."""
-    if name in __all__:
-        return getattr(importlib.import_module("inceptionnext_lit.predict.classifier"), name)
+    """Import the classifier API on first use, since most of it pulls in torch and Lightning."""
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"inceptionnext_lit.predict.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

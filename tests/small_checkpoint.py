@@ -1,7 +1,8 @@
 """A checkpoint of a tiny classifier with random weights, as ``fit`` would save it."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Trainer
@@ -16,7 +17,14 @@ INPUT = Preprocessing(image_size=28, crop_pct=1.0, interpolation="bicubic", mean
 
 
 def save_checkpoint(
-    path: Path, classes: list[str], *, multi_label: bool = False, calibration: object = None, **arguments: Any
+    path: Path,
+    classes: list[str],
+    *,
+    multi_label: bool = False,
+    calibration: object = None,
+    preprocessing: Mapping[str, Any] = INPUT,
+    name: str = "inceptionnext_iso_micro",
+    **arguments: Any,
 ) -> ClassificationTask:
     """Save a checkpoint, whose images get clearly different probabilities, and return its task.
 
@@ -25,12 +33,14 @@ def save_checkpoint(
         classes: The class names.
         multi_label: Whether an image may have several labels.
         calibration: What the checkpoint has under ``calibration``, if anything.
+        preprocessing: What differs from :data:`INPUT`.
+        name: The model.
         **arguments: Further arguments of the task.
     """
     torch.manual_seed(0)
-    spec = DataSpec(classes, len(classes), multi_label, INPUT)
-    task = ClassificationTask("inceptionnext_iso_micro", data_spec=spec, **arguments)
-    torch.nn.init.normal_(task.model.head.weight, 0, 0.7)
+    spec = DataSpec(classes, len(classes), multi_label, cast(Preprocessing, {**INPUT, **preprocessing}))
+    task = ClassificationTask(name, data_spec=spec, **arguments)
+    torch.nn.init.normal_(task.model.get_classifier().weight, 0, 0.7)
     if task.model_ema is not None:
         task.model_ema.set(task.model)
     run = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)

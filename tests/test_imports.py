@@ -51,8 +51,8 @@ ALLOWED = {
 }
 # what every package may import
 FREE = {
-    *("allocator", "console", "data_spec", "errors", "lightning_compat", "machine", "preprocessing", "printing"),
-    *("program", "renamed", "safe_load", "safe_save", "seeding", "wording"),
+    *("allocator", "console", "data_spec", "errors", "lightning_compat", "machine", "predictions", "preprocessing"),
+    *("printing", "program", "renamed", "safe_load", "safe_save", "seeding", "wording"),
 }
 
 

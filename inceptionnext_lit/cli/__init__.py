@@ -14,6 +14,7 @@ from types import FrameType, ModuleType
 from typing import NoReturn
 
 from inceptionnext_lit import __version__
+from inceptionnext_lit.cli.exported_file import exported_file
 from inceptionnext_lit.cli.output import outliving_readers
 from inceptionnext_lit.errors import SharedError, UserError
 from inceptionnext_lit.printing import print_error
@@ -30,6 +31,7 @@ COMMANDS = {
 }
 TOOLS: dict[str, str] = {}  # commands that do not use the trainer
 _MODULES: dict[str, str] = {}  # their modules
+_PREDICT_EXPORTED = f"{__name__}.commands.predict_exported"
 
 _OVERVIEW = """\
 Train, evaluate and apply the InceptionNeXt family of image models.
@@ -137,8 +139,9 @@ def _run_command(words: list[str], *, is_program: bool) -> int:
     """Run a command, print the error that ended it, if any, and return the exit code."""
     try:
         with _interrupts_end(is_program=is_program):
-            module = import_heavy(_MODULES.get(words[0], f"{__name__}.commands.fit"))
-        code: int | None = module.run(words[1:] if words[0] in TOOLS else words)
+            module = import_heavy(_module_of(words))
+        is_tool = words[0] in TOOLS or module.__name__ == _PREDICT_EXPORTED
+        code: int | None = module.run(words[1:] if is_tool else words)
     except UserError as error:
         if os.environ.get(DEBUG, "0") not in ("", "0"):
             print(printable_lines("".join(traceback.format_exception(error))), end="", file=sys.stderr)
@@ -156,6 +159,13 @@ def _run_command(words: list[str], *, is_program: bool) -> int:
         print_error(f"{place} could not be written: {error.strerror}. Free some space, then try again.")
         code = 1
     return code or 0
+
+
+def _module_of(words: list[str]) -> str:
+    """Return the module of a command."""
+    if words[0] == "predict" and exported_file(words[1:]) is not None:
+        return _PREDICT_EXPORTED
+    return _MODULES.get(words[0], f"{__name__}.commands.fit")
 
 
 @contextmanager

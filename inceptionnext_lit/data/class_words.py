@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,6 +11,7 @@ from inceptionnext_lit.wording import printable
 
 _WNID = re.compile(r"n\d{8}")
 _INFO = ("data", "_info")  # where timm keeps its tables
+_REMEMBERED: dict[str, str] = {}  # those that an exported file brings, for programs without timm
 _LEMMAS, _CLASSES = "imagenet_synset_to_lemma.txt", "imagenet_synsets.txt"
 
 
@@ -26,7 +28,16 @@ def class_words(name: str) -> str | None:
     Args:
         name: Name of a class.
     """
-    return _words().get(name) if is_wnid(name) else None
+    return _REMEMBERED.get(name) or _words().get(name) if is_wnid(name) else None
+
+
+def remember_words(words: Mapping[str, str]) -> None:
+    """Add words of WordNet IDs to those of timm's tables.
+
+    Args:
+        words: Words by ID.
+    """
+    _REMEMBERED.update(words)
 
 
 def joined_words(label: str) -> str | None:
@@ -69,6 +80,8 @@ def imagenet_classes() -> tuple[str, ...]:
 @cache
 def _words() -> dict[str, str]:
     text = _read(_LEMMAS)
+    if text is None and find_spec("timm") is None:
+        return {}
     if text is None:
         from timm.data import ImageNetInfo
 

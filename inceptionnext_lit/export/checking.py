@@ -18,9 +18,10 @@ from inceptionnext_lit.data.transforms.pipeline import eval_transform, reader
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.formats import Format, Session
 from inceptionnext_lit.export.wrapper import ExportedModel
+from inceptionnext_lit.predictions import labels
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
-from inceptionnext_lit.tasks.classification.predictions import labels, rank
+from inceptionnext_lit.tasks.classification.predictions import rank
 from inceptionnext_lit.wording import listed
 
 IMAGES = 64
@@ -120,7 +121,7 @@ class Check:
         self._task, self._model = task, model
         preprocessing = model.preprocessing.copy()
         preprocessing.pop("exif", None)  # as in the predict command
-        random = folder is None and model.channels not in (1, 3)
+        random = folder is None and model.channels not in (1, 3, 4)
         self.source = "random" if random else (folder or "the embedded ones")
         if random:
             self._names = [f"image {number + 1}" for number in range(IMAGES)]

@@ -1,6 +1,5 @@
 """The table of export formats. A format is a row here and a module of this package with the format's name."""
 
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -10,7 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.wording import did_you_mean
+from inceptionnext_lit.export.archive import has_machine_code
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +63,7 @@ class Format:
     extra: str | None = None
     dynamic: frozenset[Dimension] = BOTH
     tolerance: float = 1e-4
-    holds: Callable[[Path], bool] = lambda path: True
+    holds: Callable[[Path], bool] = lambda file: True
     runs_here: bool = True
 
     @property
@@ -91,14 +90,13 @@ class Format:
         return cast(Session, self.module.open_session(file))
 
 
-def _has_machine_code(path: Path) -> bool:
-    with zipfile.ZipFile(path) as archive:
-        return any("/data/aotinductor/" in name for name in archive.namelist())
-
-
-FORMATS: dict[str, Format] = {
-    one.name: one for one in (Format("onnx", ".onnx", "ONNX", ("onnx", "onnxscript", "onnxruntime"), "onnx"),)
-}
+_ROWS = (
+    Format("onnx", ".onnx", "ONNX", ("onnx", "onnxscript", "onnxruntime"), "onnx"),
+    Format("openvino", ".xml", "OpenVINO", ("openvino",), "openvino"),
+    Format("pt2", ".pt2", "torch.export", holds=lambda file: not has_machine_code(file)),
+    Format("aoti", ".pt2", "AOTInductor", holds=has_machine_code),
+)
+FORMATS: dict[str, Format] = {one.name: one for one in _ROWS}
 
 
 def format_of(path: Path) -> Format | None:
@@ -112,17 +110,3 @@ def format_of(path: Path) -> Format | None:
         if one.suffix == suffix and one.holds(path):
             return one
     return None
-
-
-def named_format(name: str) -> Format:
-    """Return the format of a name.
-
-    Args:
-        name: Its name on the command line.
-
-    Raises:
-        UserError: If there is none, with the nearest ones.
-    """
-    if name not in FORMATS:
-        raise UserError(f"There is no format {name!r}; {did_you_mean(name, FORMATS)}")
-    return FORMATS[name]

@@ -14,22 +14,10 @@ from PIL import Image
 
 from inceptionnext_lit.cli import main
 from inceptionnext_lit.tasks.loading import load_task
-from tests.small_checkpoint import INPUT, save_checkpoint
+from tests.export.conftest import CLASSES
+from tests.small_checkpoint import INPUT
 
 Cli = Callable[..., None]
-CLASSES = ["ant", "bee", "cat"]
-SMALL = {"depth": 1, "dim": 16}
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a checkpoint, its ONNX file, and what the command printed."""
-    folder = tmp_path_factory.mktemp("exported")
-    save_checkpoint(folder / "best.ckpt", CLASSES, kwargs=SMALL)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        main(["export", "best.ckpt", "--format", "onnx", "--output", "best.onnx", "--features", "--license", "CC0-1.0"])
-    return folder
 
 
 def metadata(file: Path) -> dict[str, object]:

@@ -13,13 +13,14 @@ from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.compiled import Compiled
 from inceptionnext_lit.models.deploy import deploy
+from inceptionnext_lit.predictions import Predictions
 from inceptionnext_lit.tasks.backbone import create_backbone, has_weight_source
 from inceptionnext_lit.tasks.base import check_shares
 from inceptionnext_lit.tasks.classification.calibration import CalibratedTask
 from inceptionnext_lit.tasks.classification.device_metrics import MeanLoss, exact_dtype
 from inceptionnext_lit.tasks.classification.losses import LossOptions, classification_loss
 from inceptionnext_lit.tasks.classification.metrics import ClassificationMetrics
-from inceptionnext_lit.tasks.classification.predictions import Predictions, rank
+from inceptionnext_lit.tasks.classification.predictions import rank
 from inceptionnext_lit.tasks.classification.targets import MultiLabel, SingleLabel, Targets
 from inceptionnext_lit.training.execution import Execution
 from inceptionnext_lit.training.finetuning import Finetuning

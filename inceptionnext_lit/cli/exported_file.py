@@ -1,0 +1,27 @@
+"""Find out whether ``predict`` is asked of an exported file."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from inceptionnext_lit.export.formats import FORMATS
+
+_KEY = "--ckpt_path"
+_SUFFIXES = tuple({one.suffix for one in FORMATS.values()})
+
+
+def exported_file(words: Sequence[str]) -> Path | None:
+    """Return the exported file that a command line of ``predict`` names, as its first word or as its checkpoint.
+
+    Args:
+        words: Arguments after ``predict``.
+    """
+    named = list(words[:1])
+    for place, word in enumerate(words):
+        key, _, value = word.partition("=")
+        if key == _KEY:
+            named.append(value or next(iter(words[place + 1 :]), ""))
+    for name in named:
+        if name.lower().endswith(_SUFFIXES) and not name.startswith("-"):
+            return Path(os.path.expanduser(name))
+    return None

@@ -1,0 +1,54 @@
+"""Packages of AOTInductor: the classifier as machine code for this kind of machine, which torch loads."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.export.archive import stamp
+from inceptionnext_lit.export.pt2 import ModuleSession
+from inceptionnext_lit.wording import first_line
+
+if TYPE_CHECKING:
+    from inceptionnext_lit.export.graph import Graph
+
+__all__ = ["open_session", "stamp", "write"]
+
+
+def write(graph: "Graph", file: Path) -> None:
+    """Compile a graph, which takes a minute and needs a C++ compiler.
+
+    Args:
+        graph: The classifier.
+        file: The file.
+
+    Raises:
+        UserError: If it cannot be compiled.
+    """
+    import torch
+
+    try:
+        with torch.inference_mode():
+            torch._inductor.aoti_compile_and_package(graph.program, package_path=os.fspath(file))
+    except Exception as error:  # any type, from torch or the compiler
+        raise UserError(
+            f"The model cannot be compiled: {first_line(error)}. Check that a C++ compiler is installed, or choose "
+            "another --format."
+        ) from error
+
+
+def open_session(file: Path) -> ModuleSession:
+    """Load a file with torch, on the CPU.
+
+    Args:
+        file: The file.
+
+    Raises:
+        UserError: If it is damaged, or was compiled for another kind of machine.
+    """
+    import torch
+
+    try:
+        return ModuleSession(torch._inductor.aoti_load_package(os.fspath(file)), file)
+    except Exception as error:  # torch's loader has many types
+        raise UserError(f"{file} cannot be loaded by AOTInductor: {first_line(error)}.") from error

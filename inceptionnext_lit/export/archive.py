@@ -1,0 +1,44 @@
+"""Metadata in torch's ``.pt2`` archives, which are zip files."""
+
+import zipfile
+from pathlib import Path
+
+from inceptionnext_lit.export.metadata import KEY
+
+
+def stamp(file: Path, text: str) -> None:
+    """Store metadata where ``torch.export.load`` finds it with ``extra_files``.
+
+    Args:
+        file: The archive, which is extended.
+        text: The metadata as JSON.
+    """
+    with zipfile.ZipFile(file, "a") as archive:
+        root = archive.namelist()[0].partition("/")[0]
+        archive.writestr(f"{root}/extra/{KEY}", text)
+
+
+def stored_text(file: Path) -> str | None:
+    """Return the metadata of an archive; None if it has none.
+
+    Args:
+        file: The archive.
+    """
+    with zipfile.ZipFile(file) as archive:
+        for name in archive.namelist():
+            if name.endswith(f"/extra/{KEY}"):
+                return archive.read(name).decode("utf-8")
+    return None
+
+
+def has_machine_code(file: Path) -> bool:
+    """Return whether an archive was compiled for a machine.
+
+    Args:
+        file: The file; one that is not an archive was not.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return any("/data/aotinductor/" in name for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False

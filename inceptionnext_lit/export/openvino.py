@@ -1,0 +1,81 @@
+"""OpenVINO files: FILE.xml with the graph, and FILE.bin with the weights."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.export.metadata import KEY
+from inceptionnext_lit.wording import first_line
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from inceptionnext_lit.export.graph import Graph
+
+
+def write(graph: "Graph", file: Path) -> None:
+    """Write a graph, and its weights in single precision.
+
+    Args:
+        graph: The classifier.
+        file: The file, ``.xml``.
+    """
+    import openvino
+
+    from inceptionnext_lit.export.graph import INPUT
+
+    shape = [-1 if axis in graph.axes else side for axis, side in enumerate(graph.example.shape)]
+    model = openvino.convert_model(graph.program, example_input=graph.example, input=[openvino.PartialShape(shape)])
+    model.inputs[0].tensor.set_names({INPUT})
+    for output, name in zip(model.outputs, graph.model.outputs, strict=True):
+        output.tensor.set_names({name})
+    openvino.save_model(model, file, compress_to_fp16=False)
+
+
+def stamp(file: Path, text: str) -> None:
+    """Store metadata in the file's runtime information, ``rt_info``.
+
+    Args:
+        file: The file, which is rewritten.
+        text: The metadata as JSON.
+    """
+    import openvino
+
+    model = openvino.Core().read_model(file)
+    model.set_rt_info(text, KEY)
+    stamped = file.with_stem(f"{file.stem}.stamped")
+    openvino.save_model(model, stamped, compress_to_fp16=False)
+    del model  # it has the weights' file open
+    for suffix in (".bin", ".xml"):
+        stamped.with_suffix(suffix).replace(file.with_suffix(suffix))
+
+
+class _Session:
+    def __init__(self, file: Path, settings: dict[str, Any]) -> None:
+        import openvino
+
+        core = openvino.Core()
+        model = core.read_model(file)
+        self.text = str(model.get_rt_info(KEY).value) if model.has_rt_info(KEY) else None
+        self._compiled: Any = core.compile_model(model, "CPU", settings)
+
+    def run(self, images: "np.ndarray") -> "list[np.ndarray]":
+        found = self._compiled.create_infer_request().infer([images])
+        return [found[output].copy() for output in self._compiled.outputs]
+
+
+def open_session(file: Path) -> _Session:
+    """Load a file with OpenVINO, on the CPU, in single precision, as the file was checked.
+
+    Args:
+        file: The file, ``.xml``, next to its ``.bin``.
+
+    Raises:
+        UserError: If it is damaged, its weights are missing, or it is not an OpenVINO file.
+    """
+    if not file.with_suffix(".bin").is_file():
+        raise UserError(f"{file} has no weights: {file.with_suffix('.bin').name} is missing next to it.")
+    try:
+        return _Session(file, {"INFERENCE_PRECISION_HINT": "f32"})
+    except Exception as error:  # OpenVINO's own types
+        raise UserError(f"{file} cannot be loaded by OpenVINO: {first_line(error)}.") from error

@@ -1,0 +1,69 @@
+"""Graphs of ``torch.export``, which torch runs without this package and the model's code."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.export.archive import stamp, stored_text
+from inceptionnext_lit.wording import first_line
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from inceptionnext_lit.export.graph import Graph
+
+__all__ = ["open_session", "stamp", "write"]
+
+
+def write(graph: "Graph", file: Path) -> None:
+    """Write a graph.
+
+    Args:
+        graph: The classifier.
+        file: The file.
+    """
+    import torch
+
+    torch.export.save(graph.program, os.fspath(file))
+
+
+class ModuleSession:
+    """A file that torch runs.
+
+    Attributes:
+        text: Its metadata as JSON.
+
+    Args:
+        module: Called with a tensor.
+        file: The file.
+    """
+
+    def __init__(self, module: Any, file: Path) -> None:
+        self._module = module
+        self.text = stored_text(file)
+
+    def run(self, images: "np.ndarray") -> "list[np.ndarray]":
+        """Return the outputs for a batch."""
+        import torch
+
+        with torch.inference_mode():
+            found = self._module(torch.from_numpy(images))
+        return [output.numpy() for output in (found if isinstance(found, list | tuple) else [found])]
+
+
+def open_session(file: Path) -> ModuleSession:
+    """Load a file with torch, on the CPU.
+
+    Args:
+        file: The file.
+
+    Raises:
+        UserError: If it is damaged, or not such a graph.
+    """
+    import torch
+
+    try:
+        return ModuleSession(torch.export.load(os.fspath(file)).module(), file)
+    except Exception as error:  # torch's reader has many types
+        raise UserError(f"{file} cannot be loaded by torch.export: {first_line(error)}.") from error

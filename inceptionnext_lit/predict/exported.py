@@ -1,0 +1,161 @@
+"""Label images with an exported file, in Python. This module does not import torch."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from inceptionnext_lit.data.class_words import remember_words
+from inceptionnext_lit.data.decode.image import load_image
+from inceptionnext_lit.data.decode.opening import MAX_PIXELS
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.export.formats import FORMATS, format_of
+from inceptionnext_lit.export.metadata import read
+from inceptionnext_lit.predict.images import as_picture, batches, image_name
+from inceptionnext_lit.predict.prediction import Prediction, as_predictions
+from inceptionnext_lit.predict.resizing import resize_and_crop
+from inceptionnext_lit.predictions import Predictions, rank_arrays
+from inceptionnext_lit.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from inceptionnext_lit.predict.images import ImageLike
+
+
+class ExportedClassifier:
+    """A classifier in a file that ``export`` has written; thread-safe, on the CPU.
+
+    Args:
+        path: The file, such as ``model.onnx``.
+        max_pixels: Maximum number of pixels of an image.
+
+    Attributes:
+        class_names: The classes in the order of the model's outputs.
+        preprocessing: How images are resized, cropped and normalized.
+        metadata: What the file says about itself.
+
+    Raises:
+        UserError: If it is not such a file, is damaged, or needs a package that is not installed.
+    """
+
+    def __init__(self, path: str | Path, max_pixels: int = MAX_PIXELS) -> None:
+        file = Path(path).expanduser()
+        if not file.exists():
+            raise UserError(f"{file} does not exist; give a file that export has written.")
+        one = format_of(file)
+        if one is None or not one.runs_here:
+            known = ", ".join(dict.fromkeys(one.suffix for one in FORMATS.values() if one.runs_here))
+            raise UserError(f"{file} cannot be run here; give a file that export has written, one of {known}.")
+        self._session = one.open_session(file)
+        self.metadata = read(self._session.text, file)
+        self.class_names: list[str] = list(self.metadata.class_names)
+        self.preprocessing: Preprocessing = self.metadata.preprocessing.copy()
+        self.preprocessing.pop("exif", None)  # as in the predict command
+        self._max_pixels = max_pixels
+        self._resizes = self.metadata.takes == "pixels" and "size" in self.metadata.dynamic
+        if self.metadata.class_words is not None:
+            remember_words(dict(zip(self.class_names, self.metadata.class_words, strict=True)))
+
+    def predict(self, images: "ImageLike | Iterable[ImageLike]", batch_size: int = 32) -> list[Prediction]:
+        """Label images; see :meth:`Classifier.predict`.
+
+        Args:
+            images: One or several images: paths, PIL images, uint8 arrays or uint8 tensors.
+            batch_size: Images per batch, if the file takes several at once.
+
+        Returns:
+            One prediction per image, in their order.
+
+        Raises:
+            UserError: If a file cannot be read, or the model's outputs for an image are NaN or infinite.
+            TypeError: If something is not an image.
+            ValueError: If an array has another shape, or the batch size is below 1.
+        """
+        found: list[Prediction] = []
+        for batch in batches(images, batch_size):
+            names = [image_name(image, len(found) + place) for place, image in enumerate(batch)]
+            found += as_predictions(self.rank([self.prepare(image) for image in batch]), self.class_names, names)
+        return found
+
+    def prepare(self, image: "ImageLike") -> NDArray[Any]:
+        """Return an image as the file takes it.
+
+        Args:
+            image: A path, PIL image, array or tensor.
+
+        Returns:
+            Pixels, uint8 (H, W, 3), or a normalized image, float32 (C, S, S).
+
+        Raises:
+            UserError: If a file cannot be read.
+        """
+        mean, std = (np.array(self.preprocessing[key], np.float32) for key in ("mean", "std"))
+        if isinstance(image, (str, Path)):
+            nodata = self.preprocessing.get("nodata")
+            picture: Any = load_image(image, len(mean), self._max_pixels, nodata, self.preprocessing["mean"])
+        else:
+            picture = as_picture(image, self.preprocessing, self._max_pixels)
+        if not isinstance(picture, Image.Image):
+            return _prepare_array(picture, self.preprocessing)
+        if self._resizes:
+            return np.asarray(picture)
+        pixels = resize_and_crop(picture, self.preprocessing)
+        if self.metadata.takes == "pixels":
+            return pixels
+        normalized = (pixels.astype(np.float32) / np.float32(255) - mean) / std
+        return np.ascontiguousarray(normalized.transpose(2, 0, 1))  # (S, S, C) -> (C, S, S)
+
+    def rank(self, inputs: Sequence[NDArray[Any]], paths: Sequence[str] = ()) -> Predictions:
+        """Return the best classes of images.
+
+        Args:
+            inputs: The images as :meth:`prepare` returns them.
+            paths: Their files.
+        """
+        return rank_arrays(
+            self.probabilities(inputs),
+            list(paths),
+            multi_label=self.metadata.multi_label,
+            thresholds=self.metadata.thresholds,
+        )
+
+    def probabilities(self, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Return the probabilities of images, float32 (N, classes); NaN where the model's outputs are not finite.
+
+        Args:
+            inputs: The images as :meth:`prepare` returns them, of any sizes.
+        """
+        scores = np.empty((len(inputs), len(self.class_names)), np.float32)
+        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for place, image in enumerate(inputs):
+            groups[image.shape].append(place)
+        for places in groups.values():
+            for chunk in [places] if "batch" in self.metadata.dynamic else [[place] for place in places]:
+                scores[chunk] = self._session.run(np.stack([inputs[place] for place in chunk]))[0]
+        return scores if self.metadata.takes == "pixels" else self._from_logits(scores)
+
+    def _from_logits(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        lost: NDArray[np.bool_] = np.logical_not(np.isfinite(logits).all(axis=1))
+        scaled = np.where(lost[:, None], 0, logits) / np.float32(self.metadata.temperature)
+        if self.metadata.multi_label:
+            scores = 1 / (1 + np.exp(-np.abs(scaled)))  # of the absolute value, which does not overflow
+            scores = np.where(scaled >= 0, scores, 1 - scores)
+        else:
+            exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+            scores = exponentials / exponentials.sum(axis=1, keepdims=True)
+        scores[lost] = np.nan
+        return scores.astype(np.float32)
+
+
+def _prepare_array(picture: Any, preprocessing: Preprocessing) -> NDArray[Any]:
+    """Return a normalized image of channels that Pillow does not support, which torch resizes."""
+    import torch
+
+    from inceptionnext_lit.data.device_batch import ToInput, stack_pixels
+    from inceptionnext_lit.data.transforms.pipeline import eval_transform
+
+    pixels = stack_pixels([eval_transform(preprocessing)(torch.as_tensor(picture))])
+    return ToInput(preprocessing)(pixels)[0].contiguous().numpy()

@@ -1,0 +1,52 @@
+"""Load a classifier from a checkpoint, an exported file, or with published weights. Imports torch only if needed."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from inceptionnext_lit.data.decode.opening import MAX_PIXELS
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.export.formats import format_of
+from inceptionnext_lit.predict.exported import ExportedClassifier
+
+if TYPE_CHECKING:
+    import torch
+
+    from inceptionnext_lit.predict.classifier import Classifier
+
+
+def load_classifier(
+    path: str | Path,
+    device: "str | torch.device | None" = None,
+    compiles: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    pretrained: bool | str | Path | None = None,
+) -> "Classifier | ExportedClassifier":
+    """Load a checkpoint of ``fit``, a file of ``export``, or a model with published weights, to label images.
+
+    No code in a checkpoint is run, and its optimizer state is not read. The allocator's settings are not changed: a
+    server on a CPU may call ``inceptionnext_lit.allocator.keep_memory()`` first, as the command line does.
+
+    Args:
+        path: The checkpoint, such as ``best.ckpt``; an exported file, such as ``best.onnx``, which runs on the CPU; or
+            the name of a model, such as ``inceptionnext_tiny`` or any other of timm's. Something that exists is not
+            taken for a name.
+        device: Device to run on, such as ``"cpu"`` or ``"cuda:1"``; None for the GPU if there is one, else the CPU.
+        compiles: Whether to compile the model for the first batch size that occurs twice; others run uncompiled. Takes
+            ten seconds to minutes, and needs a C++ compiler.
+        max_pixels: Maximum number of pixels of an image, like ``data.bad_images.max_pixels`` on the command line.
+        pretrained: For the name of a model: True, the default, to download its published weights, or a file of weights.
+
+    Raises:
+        UserError: If the file is neither a checkpoint of ``fit`` nor a file of ``export``, the model is unknown or has
+            no such weights, weights are NaN or infinite, or the device cannot be used.
+    """
+    file = Path(path).expanduser()
+    if pretrained is None and file.exists() and format_of(file) is not None:
+        if str(device or "cpu") != "cpu" or compiles:
+            raise UserError(
+                f"{path} is an exported file, which runs on the CPU as it is; leave out device and compiles."
+            )
+        return ExportedClassifier(file, max_pixels)
+    from inceptionnext_lit.predict.classifier import load_trained
+
+    return load_trained(path, device, compiles, max_pixels, pretrained)
