@@ -29,15 +29,17 @@ OVERLAYS = [words for words in COMMANDS if any("configs/trainer" in word for wor
 SMALL_SCALE = [words for words in COMMANDS if "--data.image_size" in words and words[2] == "fit"]
 # an hour of training; tests/test_examples.py runs the script
 ABLATION = [words for words in COMMANDS if {"examples/finetune_ablation.py", "CLOTHING"} & set(words)]
-DOCTOR, FOLDS, EXPLAIN, PREPARE = (
-    [words for words in COMMANDS if words[2:3] == [name]] for name in ("doctor", "cross_validate", "explain", "prepare")
+DOCTOR, FOLDS, EXPLAIN, PREPARE, EXPORT = (
+    [words for words in COMMANDS if words[2:3] == [name]]
+    for name in ("doctor", "cross_validate", "explain", "prepare", "export")
 )  # those of prepare need data sets: tests/prepare/test_prepare_guide.py runs them on small copies
 # minutes of measurement: tests/reports/test_benchmark.py and tests/test_examples.py run them on small models
 BENCHMARKS = [words for words in COMMANDS if words[2:3] == ["benchmark"]]
 TIMED = [words for words in COMMANDS if words[1].endswith(("loader_speed.py", "fit_overhead.py"))]
 TRANSFER = [words for words in COMMANDS if words[2:3] == ["transfer"]]
 # a download; here they have a file of random weights and small data sets
-PUBLISHED = [words for words in COMMANDS if words[2:3] != ["fit"] and "--model.pretrained" in words]
+PUBLISHED = [words for words in COMMANDS if words[2:3] not in (["fit"], ["export"]) and "--model.pretrained" in words]
+EXPORTED = [words for words in COMMANDS if words[2:4] == ["predict", "best.onnx"]]
 # they need packages of data: tests/test_scripts.py
 WRITTEN = [
     words
@@ -45,7 +47,7 @@ WRITTEN = [
     if words[1].endswith(("make_digits.py", "make_sample.py", "make_jpegs.py", "feature_speed.py"))
 ]
 ELSEWHERE = [WHOLE_REPORT, *OVERLAYS, *SMALL_SCALE, *ABLATION, *DOCTOR, *FOLDS, *EXPLAIN, *PREPARE, *BENCHMARKS, *TIMED]
-ELSEWHERE += [*TRANSFER, *WRITTEN, *PUBLISHED]
+ELSEWHERE += [*TRANSFER, *WRITTEN, *PUBLISHED, *EXPORT, *EXPORTED]
 PYTHON = [words for words in COMMANDS if words[0] == "python" and words not in ELSEWHERE]
 FIRST_PAGE = [words for words in PYTHON if words in commands(READ[0])]
 
@@ -203,6 +205,24 @@ def test_explanations(place: Path, trained: Path, tmp_path: Path, words: list[st
 
 
 @pytest.mark.slow
+def test_exports(place: Path, trained: Path, imagenet: Path, tmp_path: Path) -> None:
+    onnx, *others = EXPORT
+    [predict] = EXPORTED
+    links = {"best.ckpt": trained / "checkpoints/best.ckpt", "cli.py": REPO / "cli.py"}
+    links |= {name: (place / name).resolve() for name in ("photo.jpg", "MY_IMAGES")}
+    for name, target in links.items():
+        (tmp_path / name).symlink_to(target)
+    own = ["--model.name", "inceptionnext_iso_micro", "--model.pretrained", str(imagenet / "weights.pth")]
+    for words in (onnx, predict, *others):
+        output = start([*words, *(own if "--model.name" in words else [])], tmp_path)
+        assert "written to labels.csv" in output or f"Written to {words[words.index('--output') + 1]}" in output
+    assert (tmp_path / "labels.csv").read_text().startswith("path,label,probability,top5\nphoto.jpg,")
+    label = (tmp_path / "labels.csv").read_text().splitlines()[1].split(",")[1]
+    for code in blocks("python", DOCS / "guides/export.md"):
+        assert start(["python", "-c", code], tmp_path) == f"{label}\n"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("words", OVERLAYS, ids=lambda words: Path(words[6]).stem)
 def test_every_overlay(place: Path, words: list[str]) -> None:
     extra = [*(SHORT if "configs/quickstart.yaml" in words else NANO)]
@@ -309,7 +329,8 @@ def test_every_command_is_covered() -> None:
 
 @pytest.mark.slow
 def test_python_blocks_run(place: Path, trained: Path, tmp_path: Path, imagenet: Path) -> None:
-    predict, create, published, explain = dict.fromkeys(blocks("python", *READ))
+    pages = [page for page in READ if page.stem != "export"]
+    predict, create, published, explain = dict.fromkeys(blocks("python", *pages))
     output = start(["python", "-c", create + "\nprint(type(model).__name__, model.num_classes)"], place)
     assert output == "IsotropicMetaNeXt 10\n"
     (tmp_path / "best.ckpt").symlink_to(trained / "checkpoints/best.ckpt")

@@ -52,11 +52,11 @@ Export = Callable[..., Path]
 def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Export:
     """Save a checkpoint, export it, and return the file."""
 
-    def run(name: str, *words: str, **arguments: object) -> Path:
+    def run(output: str, *words: str, **arguments: object) -> Path:
         monkeypatch.chdir(tmp_path)
         if not Path("best.ckpt").exists():
             save_checkpoint(tmp_path / "best.ckpt", CLASSES, **({"kwargs": SMALL} | arguments))
-        main(["export", "best.ckpt", "--output", name, *words])
-        return tmp_path / name
+        main(["export", "best.ckpt", "--output", output, *words])
+        return tmp_path / output
 
     return run
