@@ -4,6 +4,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from inceptionnext_lit.cli.exported_file import is_exported
 from inceptionnext_lit.cli.models_to_evaluate import Candidate
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports.evaluation.analysis import Analysis, MultiLabelDetails
@@ -28,6 +29,11 @@ def check_calibrated(options: argparse.Namespace) -> None:
         return
     if len(options.checkpoints) != 1:
         raise UserError("--save_temperature and --save_thresholds store a calibration in a copy of one checkpoint.")
+    if is_exported(Path(options.checkpoints[0])):
+        raise UserError(
+            f"A calibration is stored in a checkpoint, and {options.checkpoints[0]} is an exported file; evaluate its "
+            "checkpoint, then export the calibrated copy."
+        )
     if len({*asked}) > 1:
         raise UserError("--save_temperature and --save_thresholds name two files; a calibration is stored in one.")
     target = _calibrated(options)

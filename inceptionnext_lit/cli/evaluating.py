@@ -2,6 +2,7 @@
 
 import argparse
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import torch
 
 from inceptionnext_lit.cli.calibrated_copy import save_calibration
+from inceptionnext_lit.cli.evaluated_exports import ExportedTask
+from inceptionnext_lit.cli.exported_file import is_exported
 from inceptionnext_lit.cli.models_to_evaluate import Candidate, class_names_of, load_candidates
 from inceptionnext_lit.console import progress_bar
 from inceptionnext_lit.data.evaluation_set import EvaluationSet, evaluation_set
@@ -20,7 +23,7 @@ from inceptionnext_lit.reports.evaluation.analysis import Analysis, analyze
 from inceptionnext_lit.reports.evaluation.bootstrap import Bootstrap
 from inceptionnext_lit.reports.evaluation.comparison import accuracy_name, compare
 from inceptionnext_lit.reports.evaluation.cost import library_versions, measure_cost
-from inceptionnext_lit.reports.evaluation.inference import predict_images
+from inceptionnext_lit.reports.evaluation.inference import Inference, predict_images
 from inceptionnext_lit.reports.evaluation.metrics import Metric
 from inceptionnext_lit.reports.evaluation.page import Compared, Explained, render_page
 from inceptionnext_lit.reports.evaluation.predictions_file import default_suffix
@@ -88,7 +91,7 @@ def evaluate_models(options: argparse.Namespace, command: str) -> list[Evaluated
     Raises:
         UserError: If no model is named, one cannot be loaded or evaluated, or they have other classes or images.
     """
-    candidates = load_candidates(options.checkpoints, options.model_name, options.model_pretrained)
+    candidates = load_candidates(options.checkpoints, options.model_name, options.model_pretrained, options.max_pixels)
     if not candidates:
         raise UserError("Name what to evaluate: a checkpoint of fit, --model.name NAME, or --predictions TABLE.")
     evaluated: list[Evaluated] = []
@@ -119,22 +122,10 @@ def evaluate_models(options: argparse.Namespace, command: str) -> list[Evaluated
 def _evaluate_model(
     options: argparse.Namespace, command: str, candidate: Candidate, images: EvaluationSet, place: str
 ) -> Evaluated:
-    task, device = candidate.task, _device(options.device)
     with progress_bar() as bar:
         shown = bar.add_task("predicting", total=len(images.samples))
-        inference = predict_images(
-            task,
-            images,
-            device=device,
-            batch_size=options.batch_size,
-            num_workers=options.num_workers,
-            max_pixels=options.max_pixels,
-            tick=lambda done: bar.advance(shown, done),
-        )
-    assert task.preprocessing is not None
-    cost = measure_cost(
-        task.inference_model, task.preprocessing, device=device, batch_size=options.batch_size, path=candidate.path
-    )
+        inference = _infer(options, candidate, images, lambda done: bar.advance(shown, done))
+    cost = _measure_cost(options, candidate)
     cost["evaluated_images_per_second"] = round(len(images.samples) / inference.seconds, 1)
     context = Context(
         tuple(f"{line.rstrip('.')}." for line in images.description),
@@ -149,6 +140,38 @@ def _evaluate_model(
         candidate.curves,
     )
     return Evaluated(analyze(inference.tables, _bootstrap(options)), context, candidate)
+
+
+def _infer(
+    options: argparse.Namespace, candidate: Candidate, images: EvaluationSet, tick: Callable[[int], object]
+) -> Inference:
+    task = candidate.task
+    if isinstance(task, ExportedTask):
+        return task.predict_images(images, batch_size=options.batch_size, num_workers=options.num_workers, tick=tick)
+    return predict_images(
+        task,
+        images,
+        device=_device(options.device),
+        batch_size=options.batch_size,
+        num_workers=options.num_workers,
+        max_pixels=options.max_pixels,
+        tick=tick,
+    )
+
+
+def _measure_cost(options: argparse.Namespace, candidate: Candidate) -> dict[str, Any]:
+    task, path = candidate.task, candidate.path
+    if isinstance(task, ExportedTask):
+        assert path is not None
+        return task.cost(options.batch_size, path)
+    assert task.preprocessing is not None
+    return measure_cost(
+        task.inference_model,
+        task.preprocessing,
+        device=_device(options.device),
+        batch_size=options.batch_size,
+        path=path,
+    )
 
 
 def _on_common_images(evaluated: list[Evaluated], bootstrap: Bootstrap) -> list[Evaluated]:
@@ -209,6 +232,10 @@ def check_explainable(options: argparse.Namespace) -> None:
     """
     if options.predictions:
         raise UserError("--explain needs a model; leave it out for a table of predictions.")
+    if options.checkpoints and is_exported(Path(options.checkpoints[0])):
+        raise UserError(
+            f"--explain needs a checkpoint, and {options.checkpoints[0]} is an exported file; leave it out."
+        )
     from inceptionnext_lit.reports.explain.libraries import check_captum, check_matplotlib
 
     check_captum()
@@ -219,6 +246,7 @@ def _explained(options: argparse.Namespace, first: Evaluated) -> list[Explained]
     from inceptionnext_lit.reports.explain.pictures import explain_images  # optional dependencies
 
     assert first.candidate is not None
+    assert not isinstance(first.candidate.task, ExportedTask)
     wrong = first.analysis.mistakes[: options.explain].tolist()
     return explain_images(first.candidate.task, first.analysis.table, wrong, options.method)
 

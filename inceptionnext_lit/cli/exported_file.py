@@ -10,6 +10,15 @@ _KEY = "--ckpt_path"
 _SUFFIXES = tuple({one.suffix for one in FORMATS.values()})
 
 
+def is_exported(path: Path) -> bool:
+    """Return whether a file has the suffix of an exported one.
+
+    Args:
+        path: The file.
+    """
+    return path.name.lower().endswith(_SUFFIXES)
+
+
 def exported_file(words: Sequence[str]) -> Path | None:
     """Return the exported file that a command line of ``predict`` names, as its first word or as its checkpoint.
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from inceptionnext_lit.cli.evaluated_exports import ExportedTask
+from inceptionnext_lit.cli.exported_file import is_exported
+from inceptionnext_lit.data.decode.opening import MAX_PIXELS
 from inceptionnext_lit.data.evaluation_set import Run
 from inceptionnext_lit.data.sources.image_root import ImageRoot
 from inceptionnext_lit.errors import UserError
@@ -31,7 +34,7 @@ class Candidate:
     """
 
     source: str
-    task: ClassificationTask
+    task: ClassificationTask | ExportedTask
     path: Path | None = None
     run: Run = field(default_factory=Run)
     curves: Mapping[str, list[tuple[float, float]]] = field(default_factory=dict)
@@ -49,18 +52,21 @@ class Candidate:
         }
 
 
-def load_candidates(checkpoints: Sequence[str], name: str | None, pretrained: str | None) -> list[Candidate]:
+def load_candidates(
+    checkpoints: Sequence[str], name: str | None, pretrained: str | None, max_pixels: int = MAX_PIXELS
+) -> list[Candidate]:
     """Load the classifiers to evaluate.
 
     Args:
-        checkpoints: Checkpoints of ``fit``.
+        checkpoints: Checkpoints of ``fit``, or exported files.
         name: A model name, if published weights are evaluated.
         pretrained: ``true`` or a file of weights, for that model.
+        max_pixels: Maximum number of pixels of an image of an exported file.
 
     Raises:
         UserError: If there are none, or one cannot be loaded.
     """
-    candidates = [_from_checkpoint(Path(path).expanduser()) for path in checkpoints]
+    candidates = [_from_file(Path(path).expanduser(), max_pixels) for path in checkpoints]
     if name is not None:
         chosen: str | bool = True if pretrained in (None, "true", "True") else str(pretrained)
         path = Path(chosen).expanduser() if isinstance(chosen, str) else None
@@ -71,12 +77,14 @@ def load_candidates(checkpoints: Sequence[str], name: str | None, pretrained: st
     return candidates
 
 
-def _from_checkpoint(path: Path) -> Candidate:
+def _from_file(path: Path, max_pixels: int) -> Candidate:
+    if is_exported(path):
+        return Candidate(str(path), ExportedTask(path, max_pixels), path)
     task, content = load_task(path)
     return Candidate(str(path), task, path, Run(content.get(RUN, {}), content.get(DATA, {})), _curves(path))
 
 
-def class_names_of(task: ClassificationTask, root: ImageRoot) -> list[str]:
+def class_names_of(task: ClassificationTask | ExportedTask, root: ImageRoot) -> list[str]:
     """Return a classifier's class names; those of the images' folders if it has as many outputs and no names.
 
     Args:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from inceptionnext_lit.cli.evaluated_exports import ExportedTask
 from inceptionnext_lit.cli.models_to_evaluate import load_candidates
 from inceptionnext_lit.console import progress_bar
 from inceptionnext_lit.data.defaults import default_workers
@@ -46,14 +47,16 @@ def write_out_of_fold(runs: Sequence[Path], folder: Path) -> Path:
 
 def _of_fold(run: Path, fold: int) -> PredictionTable:
     [candidate] = load_candidates([str(run / "checkpoints/best.ckpt")], None, None)
-    settings, spec = candidate.run.settings, candidate.task.data_spec
+    task = candidate.task
+    assert not isinstance(task, ExportedTask)  # a checkpoint's
+    settings, spec = candidate.run.settings, task.data_spec
     channels = len(spec.preprocessing["mean"]) if spec.preprocessing else 3
     columns = ColumnNames(settings.get("data.manifest.path_column"), settings.get("data.manifest.label_column"))
-    root = ImageRoot(settings["data.root"], channels, spec.multi_label, columns, candidate.task.class_names)
+    root = ImageRoot(settings["data.root"], channels, spec.multi_label, columns, task.class_names)
     root.prepare()
-    images = evaluation_set(root, candidate.task.class_names, "val", candidate.run)
+    images = evaluation_set(root, task.class_names, "val", candidate.run)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = predict_images(candidate.task, images, device=device, batch_size=_BATCH_SIZE, num_workers=default_workers())
+    found = predict_images(task, images, device=device, batch_size=_BATCH_SIZE, num_workers=default_workers())
     *_, table = found.tables.values()
     paths = [os.path.abspath(path) for path in table.paths]
     return replace(table, paths=paths, folds=torch.full((len(table),), fold).numpy())

@@ -92,16 +92,33 @@ class ExportedClassifier:
         Raises:
             UserError: If a file cannot be read.
         """
-        mean, std = (np.array(self.preprocessing[key], np.float32) for key in ("mean", "std"))
-        if isinstance(image, (str, Path)):
-            nodata = self.preprocessing.get("nodata")
-            picture: Any = load_image(image, len(mean), self._max_pixels, nodata, self.preprocessing["mean"])
-        else:
-            picture = as_picture(image, self.preprocessing, self._max_pixels)
+        return self.as_input(self.load(image))
+
+    def load(self, image: "ImageLike") -> Any:
+        """Return an image as a picture, upright and with the model's channels, or else as an array.
+
+        Args:
+            image: A path, PIL image, array or tensor.
+
+        Raises:
+            UserError: If a file cannot be read.
+        """
+        if not isinstance(image, (str, Path)):
+            return as_picture(image, self.preprocessing, self._max_pixels)
+        mean, nodata = self.preprocessing["mean"], self.preprocessing.get("nodata")
+        return load_image(image, len(mean), self._max_pixels, nodata, mean)
+
+    def as_input(self, picture: Any) -> NDArray[Any]:
+        """Return a picture as the file takes it; see :meth:`prepare`.
+
+        Args:
+            picture: As :meth:`load` returns it.
+        """
         if not isinstance(picture, Image.Image):
             return _prepare_array(picture, self.preprocessing)
         if self._resizes:
             return np.asarray(picture)
+        mean, std = (np.array(values, np.float32) for values in (self.preprocessing["mean"], self.preprocessing["std"]))
         pixels = resize_and_crop(picture, self.preprocessing)
         if self.metadata.takes == "pixels":
             return pixels

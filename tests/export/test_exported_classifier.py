@@ -19,7 +19,7 @@ from inceptionnext_lit.data.transforms.pipeline import eval_transform
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.predict.resizing import resize_and_crop
 from inceptionnext_lit.preprocessing import Preprocessing
-from tests.export.conftest import SMALL, Export
+from tests.export.conftest import CLASSES, SMALL, Export
 
 Cli = Callable[..., None]
 CALIBRATION = {"temperature": 1.7, "thresholds": [0.3, 0.5, 0.6]}
@@ -200,3 +200,40 @@ def test_pillow_alone_resizes_as_the_evaluation(size: int | list[int], mode: str
             picture = Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8))
             expected = eval_transform(steps)(picture).permute(1, 2, 0).numpy()
             np.testing.assert_array_equal(resize_and_crop(picture, steps), expected)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_evaluate_gives_the_metrics_of_the_checkpoint(
+    export: Export, make_folder: Callable[..., Path], cli: Cli, multi_label: bool
+) -> None:
+    calibration = CALIBRATION if multi_label else {"temperature": 0.6, "thresholds": None}
+    file = export("x.pt2", "--format", "pt2", "--dynamic", "batch", multi_label=multi_label, calibration=calibration)
+    images = make_folder(file.parent / "images", {".": 8}, classes=("bag", "coat", "sandal"))
+    for old, new in zip(("bag", "coat", "sandal"), CLASSES, strict=True):
+        (images / old).rename(images / new)
+    if multi_label:
+        lines = [f"{path},{path.parent.name}" for path in sorted(images.rglob("*.png"))]
+        images = file.with_name("images.csv")
+        images.write_text("path,label\n" + "\n".join(lines))
+    reports = []
+    for name in ("x.pt2", "best.ckpt"):
+        cli("evaluate", name, "--data.root", images, "--output", name[0], "--resamples", 100, "--data.num_workers", 0)
+        reports.append(json.loads(Path(name[0], "report.json").read_text()))
+    found, expected = (report["metrics"] for report in reports)
+    assert found.keys() == expected.keys()
+    for key, metric in expected.items():
+        assert found[key]["value"] == pytest.approx(metric["value"], abs=1e-4), key
+    assert reports[0]["cost"]["file_bytes"] == file.stat().st_size
+
+
+def test_evaluate_refuses_what_needs_a_checkpoint(
+    place: Path, cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(place / "best.onnx", tmp_path)
+    for words, message in (
+        (["--explain", "3"], "--explain needs a checkpoint, and best.onnx is an exported file; leave it out."),
+        (["--save_temperature"], "A calibration is stored in a checkpoint, and best.onnx is an exported file"),
+    ):
+        with pytest.raises(SystemExit):
+            cli("evaluate", "best.onnx", "--data.root", "sample", *words)
+        assert message in capsys.readouterr().err

@@ -84,7 +84,12 @@ def _say_unreadable(unreadable: list[tuple[str, str]], *, allowed: bool) -> int:
 def _parse(words: list[str]) -> argparse.Namespace:
     parser = ToolParser("evaluate", f"{sentence(TOOLS['evaluate'])}\n\n{EXAMPLES}")
     add = parser.add_argument
-    add("checkpoints", nargs="*", metavar="CKPT", help="checkpoints of fit; further ones are compared with the first")
+    add(
+        "checkpoints",
+        nargs="*",
+        metavar="CKPT",
+        help="checkpoints of fit or exported files; further ones are compared with the first",
+    )
     add("--data.root", dest="data_root", metavar="FOLDER_OR_MANIFEST", help="labeled images (default: the run's own)")
     add("--split", choices=("all", "train", "val", "test"), default="all", help="(default: all)")
     add("--output", type=file_path, default=Path("report"), metavar="FOLDER", help="(default: report)")

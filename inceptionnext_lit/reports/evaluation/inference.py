@@ -67,7 +67,7 @@ def predict_images(
     start = time.perf_counter()
     task = task.eval().requires_grad_(False).to(device)
     models = dict(zip((RAW, AVERAGED), task.evaluated_models("val").values(), strict=False))
-    samples, to_input = images.samples, ToInput(preprocessing)
+    samples, to_input, is_multi = images.samples, ToInput(preprocessing), task.data_spec.multi_label
     dataset = MeasuredImages(samples.paths, eval_transform(preprocessing, max_pixels), max_pixels)
     loader = build_loader(dataset, collate_measured, None, batch_size=batch_size, num_workers=num_workers)
     found: dict[str, list[Floats]] = {name: [] for name in models}
@@ -86,7 +86,7 @@ def predict_images(
                 kept.append(indices[finite])
                 measures.append(_measure(batch.sizes, raw.pixels)[finite])
                 for name, one in logits.items():
-                    found[name].append(_normalized(one.cpu().numpy()[finite], images.outputs, task))
+                    found[name].append(normalized(one.cpu().numpy()[finite], images.outputs, multi_label=is_multi))
             tick(len(batch.indices) + len(batch.unreadable))
     unreadable = [(samples.paths[index], reason) for index, reason in sorted(lost)]
     if not sum(map(len, kept)):
@@ -94,7 +94,7 @@ def predict_images(
             f"None of {len(samples):,} images could be evaluated. The first, {unreadable[0][0]}: {unreadable[0][1]}."
         )
     order = np.concatenate(kept)
-    base = _without_logits(images, order, np.concatenate(measures))
+    base = table_without_logits(images, order, np.concatenate(measures))
     tables = {name: replace(base, logits=np.concatenate(logits)) for name, logits in found.items()}
     used, stored = list(tables)[-1], task.calibration  # which was found for the weights that predict uses
     thresholds = (
@@ -106,9 +106,16 @@ def predict_images(
     return Inference(tables, unreadable, time.perf_counter() - start)
 
 
-def _normalized(logits: Floats, outputs: list[int] | None, task: ClassificationTask) -> Floats:
+def normalized(logits: Floats, outputs: list[int] | None, *, multi_label: bool) -> Floats:
+    """Return logits as tables have them: of the outputs that are evaluated, as log probabilities if single-label.
+
+    Args:
+        logits: Shape (N, classes).
+        outputs: The outputs to keep; None for all.
+        multi_label: Whether an image may have several labels.
+    """
     chosen = logits if outputs is None else logits[:, outputs]
-    return chosen if task.data_spec.multi_label else log_softmax(chosen.astype(np.float64)).astype(np.float32)
+    return chosen if multi_label else log_softmax(chosen.astype(np.float64)).astype(np.float32)
 
 
 def _measure(sizes: NDArray[np.float64], pixels: torch.Tensor) -> NDArray[np.float64]:
@@ -118,7 +125,16 @@ def _measure(sizes: NDArray[np.float64], pixels: torch.Tensor) -> NDArray[np.flo
     return np.stack([sizes.min(axis=1), sizes[:, 0] / sizes[:, 1], brightness], axis=1)
 
 
-def _without_logits(images: EvaluationSet, order: NDArray[np.int64], measures: NDArray[np.float64]) -> PredictionTable:
+def table_without_logits(
+    images: EvaluationSet, order: NDArray[np.int64], measures: NDArray[np.float64]
+) -> PredictionTable:
+    """Return the table of predictions of images, without the predictions.
+
+    Args:
+        images: The images.
+        order: The indices of those that could be read.
+        measures: Their shorter sides, aspect ratios and brightness, (N, 3).
+    """
     samples, classes = images.samples, len(images.class_names)
     labels: Labels
     if samples.counts is None:
