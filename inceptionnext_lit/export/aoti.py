@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.export.archive import stamp
+from inceptionnext_lit.export.archive import check_archive, stamp
 from inceptionnext_lit.export.pt2 import ModuleSession
 from inceptionnext_lit.wording import first_line
 
@@ -48,6 +48,7 @@ def open_session(file: Path) -> ModuleSession:
     """
     import torch
 
+    check_archive(file)
     try:
         return ModuleSession(torch._inductor.aoti_load_package(os.fspath(file)), file)
     except Exception as error:  # torch's loader has many types

@@ -3,6 +3,7 @@
 import zipfile
 from pathlib import Path
 
+from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.metadata import KEY
 
 
@@ -16,6 +17,24 @@ def stamp(file: Path, text: str) -> None:
     with zipfile.ZipFile(file, "a") as archive:
         root = archive.namelist()[0].partition("/")[0]
         archive.writestr(f"{root}/extra/{KEY}", text)
+
+
+def check_archive(file: Path) -> None:
+    """Refuse a file that is not such an archive, on which torch prints its own tracebacks.
+
+    Args:
+        file: The file.
+
+    Raises:
+        UserError: If it is another file, or cut off.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            is_one = any(name.endswith("/archive_format") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        is_one = False
+    if not is_one:
+        raise UserError(f"{file} is damaged, or not a file of torch.export; export it again.")
 
 
 def stored_text(file: Path) -> str | None:

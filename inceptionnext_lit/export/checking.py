@@ -22,7 +22,7 @@ from inceptionnext_lit.predictions import labels
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks.classification.predictions import rank
-from inceptionnext_lit.wording import listed
+from inceptionnext_lit.wording import count, listed
 
 IMAGES = 64
 AGREEMENT = 0.995  # least share of images with the label that predict gives
@@ -87,13 +87,12 @@ class Checked:
         Raises:
             UserError: If it does.
         """
-        worst = max(self.difference, self.features or 0.0)
-        if not worst <= one.tolerance:
-            what = "probabilities" if worst == self.difference else "features"
-            raise UserError(
-                f"The {one.title} file differs from the checkpoint: its {what} by {worst:.2g} on {self.images} images, "
-                f"more than {one.tolerance:g}; nothing was written. Choose another --format."
-            )
+        for what, difference in (("probabilities", self.difference), ("features", self.features or 0.0)):
+            if not difference <= one.tolerance:  # also if it is NaN
+                raise UserError(
+                    f"The {one.title} file differs from the checkpoint: its {what} by {difference:.2g} on "
+                    f"{self.images} images, more than {one.tolerance:g}; nothing was written. Choose another --format."
+                )
         if self.as_predicted < AGREEMENT * self.images:
             pairs = [f"{name} ({theirs}, {ours})" for name, theirs, ours in self.others]
             raise UserError(
@@ -270,5 +269,5 @@ def _pictures(
         names.append(path)
         pictures.append(picture)
     if not names:
-        raise UserError(f"None of {number} images of --check could be read. {reason}") from reason
+        raise UserError(f"None of {count(number, 'image')} of --check could be read. {reason}") from reason
     return names, pictures

@@ -28,7 +28,7 @@ def check_output(output: Path, suffix: str, sources: Sequence[Path], *, overwrit
     Raises:
         UserError: If it has another suffix, exists, is one of the sources, or cannot be written.
     """
-    if output.suffix.lower() != suffix:
+    if output.suffix != suffix:
         raise UserError(f"--output is {output}; it must end in {suffix}.")
     for file in (output, metadata_file(output)):
         if any(_same(file, source) for source in sources):

@@ -1,11 +1,10 @@
 """Graphs of ``torch.export``, which torch runs without this package and the model's code."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.export.archive import stamp, stored_text
+from inceptionnext_lit.export.archive import check_archive, stamp, stored_text
 from inceptionnext_lit.wording import first_line
 
 if TYPE_CHECKING:
@@ -25,7 +24,8 @@ def write(graph: "Graph", file: Path) -> None:
     """
     import torch
 
-    torch.export.save(graph.program, os.fspath(file))
+    with file.open("wb") as target:
+        torch.export.save(graph.program, target)
 
 
 class ModuleSession:
@@ -63,7 +63,9 @@ def open_session(file: Path) -> ModuleSession:
     """
     import torch
 
+    check_archive(file)
     try:
-        return ModuleSession(torch.export.load(os.fspath(file)).module(), file)
+        with file.open("rb") as source:  # torch warns of a path that ends in .PT2
+            return ModuleSession(torch.export.load(source).module(), file)
     except Exception as error:  # torch's reader has many types
         raise UserError(f"{file} cannot be loaded by torch.export: {first_line(error)}.") from error

@@ -23,7 +23,8 @@ def load_classifier(
 ) -> "Classifier | ExportedClassifier":
     """Load a checkpoint of ``fit``, a file of ``export``, or a model with published weights, to label images.
 
-    No code in a checkpoint is run, and its optimizer state is not read. The allocator's settings are not changed: a
+    No code in a checkpoint is run, and its optimizer state is not read; a ``.pt2`` file can contain code, so load only
+    those that you trust. The allocator's settings are not changed: a
     server on a CPU may call ``inceptionnext_lit.allocator.keep_memory()`` first, as the command line does.
 
     Args:

@@ -67,17 +67,18 @@ def test_onnx_without_torch(place: Path, photos: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "multi_label"),
     [
-        ["--input", "tensor"],
-        ["--input", "tensor", "--dynamic", "none"],
-        ["--dynamic", "batch"],
-        ["--dynamic", "none"],
-        ["--dynamic", "size", "--features"],
+        (["--input", "tensor"], True),
+        (["--dynamic", "batch"], False),
+        pytest.param(["--input", "tensor"], False, marks=pytest.mark.slow),
+        pytest.param(["--input", "tensor", "--dynamic", "none"], False, marks=pytest.mark.slow),
+        pytest.param(["--dynamic", "none"], True, marks=pytest.mark.slow),
+        pytest.param(["--dynamic", "batch"], True, marks=pytest.mark.slow),
+        pytest.param(["--dynamic", "size", "--features"], True, marks=pytest.mark.slow),
+        pytest.param(["--dynamic", "size", "--features"], False, marks=pytest.mark.slow),
     ],
-    ids=" ".join,
 )
-@pytest.mark.parametrize("multi_label", [False, True])
 def test_forms_of_the_file(export: Export, photos: list[str], words: list[str], multi_label: bool) -> None:
     calibration = CALIBRATION if multi_label else {"temperature": 0.6, "thresholds": None}
     file = export("x.pt2", "--format", "pt2", *words, multi_label=multi_label, calibration=calibration)
@@ -86,7 +87,7 @@ def test_forms_of_the_file(export: Export, photos: list[str], words: list[str], 
     assert_same(found.predict(photos), expected.predict(photos), 2e-3 if whole else 1e-6)
 
 
-@pytest.mark.parametrize("channels", [1, 4, 5])
+@pytest.mark.parametrize("channels", [1, *(pytest.param(more, marks=pytest.mark.slow) for more in (4, 5))])
 def test_other_channels(export: Export, tmp_path: Path, channels: int) -> None:
     steps = {"mean": [0.4] * channels, "std": [0.2] * channels}
     file = export("x.pt2", "--format", "pt2", kwargs=SMALL | {"in_chans": channels}, preprocessing=steps)
@@ -148,6 +149,9 @@ def test_predict_continues(place: Path, photos: list[str], cli: Cli, capsys: pyt
         (["plain.onnx", "photos"], "plain.onnx does not say which classes and images it is for; use a file that"),
         (["later.onnx", "photos"], "later.onnx was written by a later version of this package"),
         (["damaged.onnx", "photos"], "The metadata in damaged.onnx are damaged ('name'); export it again."),
+        (["text.pt2", "photos"], "text.pt2 is damaged, or not a file of torch.export; export it again."),
+        (["cut.pt2", "photos"], "cut.pt2 is damaged, or not a file of torch.export; export it again."),
+        (["weights.pt2", "photos"], "weights.pt2 is damaged, or not a file of torch.export; export it again."),
         (["best.onnx", "photos", "--trainer.devices", "2"], "Unknown key '--trainer.devices'; "),
     ],
 )
@@ -161,7 +165,10 @@ def test_refusals(
     message: str,
 ) -> None:
     shutil.copy(place / "best.onnx", tmp_path)
-    Path("text.onnx").write_text("not a model")
+    for name in ("text.onnx", "text.pt2"):
+        Path(name).write_text("not a model")
+    torch.save({"weight": torch.zeros(9)}, "weights.pt2")
+    Path("cut.pt2").write_bytes(Path("weights.pt2").read_bytes()[:400])
     for name, texts in {
         "plain": {},
         "later": {"inceptionnext_lit": '{"format_version": 2}'},
@@ -202,7 +209,7 @@ def test_pillow_alone_resizes_as_the_evaluation(size: int | list[int], mode: str
             np.testing.assert_array_equal(resize_and_crop(picture, steps), expected)
 
 
-@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("multi_label", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_evaluate_gives_the_metrics_of_the_checkpoint(
     export: Export, make_folder: Callable[..., Path], cli: Cli, multi_label: bool
 ) -> None:
