@@ -47,7 +47,8 @@ ALLOWED = {
     "predict": {"data", "export", "models", "tasks", "training"},
     "export": {"data", "models", "tasks", "training"},
     "reports": {"data", "models", "tasks", "training"},
-    "cli": {"data", "doctor", "export", "models", "predict", "prepare", "reports", "tasks", "training"},
+    "serve": {"data", "predict", "reports"},
+    "cli": {"data", "doctor", "export", "models", "predict", "prepare", "reports", "serve", "tasks", "training"},
 }
 # what every package may import
 FREE = {

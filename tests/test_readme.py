@@ -46,8 +46,10 @@ WRITTEN = [
     for words in COMMANDS
     if words[1].endswith(("make_digits.py", "make_sample.py", "make_jpegs.py", "feature_speed.py"))
 ]
+# they need a server: tests/serve/test_serve_guide.py
+SERVED = [words for words in COMMANDS if words[2:3] == ["serve"] or words[1].startswith("examples/serve/")]
 ELSEWHERE = [WHOLE_REPORT, *OVERLAYS, *SMALL_SCALE, *ABLATION, *DOCTOR, *FOLDS, *EXPLAIN, *PREPARE, *BENCHMARKS, *TIMED]
-ELSEWHERE += [*TRANSFER, *WRITTEN, *PUBLISHED, *EXPORT, *EXPORTED]
+ELSEWHERE += [*TRANSFER, *WRITTEN, *PUBLISHED, *EXPORT, *EXPORTED, *SERVED]
 PYTHON = [words for words in COMMANDS if words[0] == "python" and words not in ELSEWHERE]
 FIRST_PAGE = [words for words in PYTHON if words in commands(READ[0])]
 
@@ -323,7 +325,15 @@ def test_make_targets_match_the_readme() -> None:
 
 def test_every_command_is_covered() -> None:
     assert WHOLE_REPORT in COMMANDS
-    others = {words[0] for words in COMMANDS} - {"python", "tensorboard", "make", "python3.11", "torchrun", "sbatch"}
+    others = {words[0] for words in COMMANDS} - {
+        "python",
+        "tensorboard",
+        "make",
+        "python3.11",
+        "torchrun",
+        "sbatch",
+        "curl",
+    }
     assert others == {".venv/bin/pip", ".venv/bin/python"}
 
 

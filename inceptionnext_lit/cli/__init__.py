@@ -50,6 +50,7 @@ examples:
   python cli.py predict PHOTOS_OR_FOLDERS --ckpt_path best.ckpt --output labels.csv
   python cli.py budget inceptionnext_iso_small --by_module 1
   python cli.py export best.ckpt --format onnx --output best.onnx
+  python cli.py serve best.ckpt --port 8000
   python cli.py convert best.ckpt --output best.safetensors
   python cli.py doctor MY_IMAGES --output report.html
 
@@ -83,6 +84,7 @@ for _name, _meaning in {
     "benchmark": "images per second of models in training or inference, compared",
     "budget": "parameters, MACs and activations of any model, or of the paper's tables",
     "export": "save a classifier as a file that other programs run: ONNX, OpenVINO and others",
+    "serve": "label images over HTTP, with a page to drop images on",
     "convert": "save a checkpoint's weights as a .safetensors file with the published names",
     "prepare": "turn a public data set, such as CIFAR-100 or ImageNet, into a folder or manifest to train on",
     "doctor": "find problems in a folder of images before you train on it",
@@ -104,7 +106,7 @@ def main(args: list[str] | None = None) -> None:
     if "--debug" in words:
         os.environ[DEBUG] = "1"  # inherited by child processes
         words = [word for word in words if word != "--debug"]
-    with outliving_readers(goes_on=words[:1] in (["fit"], ["cross_validate"], ["transfer"])):
+    with outliving_readers(goes_on=words[:1] in (["fit"], ["cross_validate"], ["transfer"], ["serve"])):
         code = _answer(words, is_program=args is None)
     if code:
         sys.exit(code)

@@ -40,7 +40,9 @@ class Classifier:
     Attributes:
         class_names: The classes in the order of the model's outputs.
         preprocessing: How images are resized, cropped and normalized.
+        multi_label: Whether an image may have several labels.
         device: Device to run on.
+        task: The task, for heat maps.
 
     Raises:
         UserError: If the task has no preprocessing, or the device cannot be used.
@@ -54,6 +56,7 @@ class Classifier:
         self.class_names: list[str] = list(task.class_names)
         self.preprocessing: Preprocessing = task.preprocessing.copy()
         self.preprocessing.pop("exif", None)  # as in the predict command
+        self.multi_label: bool = task.data_spec.multi_label
         self.device = device
         self._max_pixels = max_pixels
         self._load = reader(self.preprocessing, max_pixels)
@@ -61,12 +64,12 @@ class Classifier:
         self._to_input = ToInput(self.preprocessing)
         task.model, task.model_ema = deploy(task.inference_model), None  # the other weights are not needed
         try:
-            self._task = task.eval().requires_grad_(False).to(device)
+            self.task = task.eval().requires_grad_(False).to(device)
         except (AssertionError, RuntimeError) as error:  # raised by torch if there is no such device
             reason = first_line(error)
             raise UserError(f"The device {str(device)!r} cannot be used here: {reason}.") from error
         if compiles:
-            self._task.predictor = Compiled(self._task.model)
+            self.task.predictor = Compiled(self.task.model)
 
     def predict(self, images: ImageLike | Iterable[ImageLike], batch_size: int = 32) -> list[Prediction]:
         """Label images like the ``predict`` command.
@@ -100,9 +103,9 @@ class Classifier:
     def _label(self, images: list[ImageLike], before: int) -> list[Prediction]:
         pixels = stack_pixels([self._transform(self._picture(image)) for image in images])
         with torch.inference_mode():
-            scores = self._task.scores(self._task(self._to_input(pixels.to(self.device))))
-        thresholds = self._task.calibration.thresholds
-        predictions = rank(scores, paths=[], multi_label=self._task.data_spec.multi_label, thresholds=thresholds)
+            scores = self.task.scores(self.task(self._to_input(pixels.to(self.device))))
+        thresholds = self.task.calibration.thresholds
+        predictions = rank(scores, paths=[], multi_label=self.multi_label, thresholds=thresholds)
         names = [image_name(image, before + place) for place, image in enumerate(images)]
         return as_predictions(predictions, self.class_names, names)
 

@@ -35,6 +35,7 @@ class ExportedClassifier:
     Attributes:
         class_names: The classes in the order of the model's outputs.
         preprocessing: How images are resized, cropped and normalized.
+        multi_label: Whether an image may have several labels.
         metadata: What the file says about itself.
 
     Raises:
@@ -54,6 +55,7 @@ class ExportedClassifier:
         self.class_names: list[str] = list(self.metadata.class_names)
         self.preprocessing: Preprocessing = self.metadata.preprocessing.copy()
         self.preprocessing.pop("exif", None)  # as in the predict command
+        self.multi_label: bool = self.metadata.multi_label
         self._max_pixels = max_pixels
         self._resizes = self.metadata.takes == "pixels" and "size" in self.metadata.dynamic
         if self.metadata.class_words is not None:
@@ -135,7 +137,7 @@ class ExportedClassifier:
         return rank_arrays(
             self.probabilities(inputs),
             list(paths),
-            multi_label=self.metadata.multi_label,
+            multi_label=self.multi_label,
             thresholds=self.metadata.thresholds,
         )
 
@@ -157,7 +159,7 @@ class ExportedClassifier:
     def _from_logits(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         lost: NDArray[np.bool_] = np.logical_not(np.isfinite(logits).all(axis=1))
         scaled = np.where(lost[:, None], 0, logits) / np.float32(self.metadata.temperature)
-        if self.metadata.multi_label:
+        if self.multi_label:
             scores = 1 / (1 + np.exp(-np.abs(scaled)))  # of the absolute value, which does not overflow
             scores = np.where(scaled >= 0, scores, 1 - scores)
         else:

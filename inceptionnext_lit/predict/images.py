@@ -20,7 +20,7 @@ from inceptionnext_lit.preprocessing import Preprocessing
 if TYPE_CHECKING:
     from torch import Tensor
 
-    ImageLike = str | Path | Image.Image | np.ndarray | Tensor
+    ImageLike = str | Path | Image.Image | np.ndarray | Tensor | StoredArray
 else:
     ImageLike = Any
 _KINDS = "a path, a PIL image, a uint8 array of shape (H, W), (H, W, 3) or (H, W, 4), or a uint8 tensor (3, H, W)"
@@ -41,7 +41,7 @@ def batches(images: "ImageLike | Iterable[ImageLike]", size: int) -> Iterator[li
     """
     if size < 1:
         raise ValueError(f"batch_size is {size}; it must be 1 image or more.")
-    if isinstance(images, (str, Path, Image.Image, np.ndarray)) or _is_tensor(images):
+    if isinstance(images, (str, Path, Image.Image, np.ndarray, StoredArray)) or _is_tensor(images):
         return _divided(iter([images]), size)
     if not isinstance(images, Iterable):
         raise TypeError(f"An image is {_KINDS}, not {_described(images)}.")
@@ -83,6 +83,11 @@ def as_picture(
     """
     mean, nodata = preprocessing["mean"], preprocessing.get("nodata")
     channels = len(mean)
+    if isinstance(image, StoredArray):
+        try:
+            return as_floats(image, nodata, mean)
+        except ValueError as error:
+            raise UserError(f"The array cannot be used: {error}.") from error
     if _is_tensor(image):
         _check_pixels("tensor", image.dtype, str(image.dtype) == "torch.uint8")
         if image.ndim != 3 or len(image) not in (3, channels) or image.numel() == 0:

@@ -59,7 +59,7 @@ def test_a_folder_that_was_never_split_is_evaluated_whole(
     images = torch.stack([classifier._transform(classifier._load(str(path))) for path in paths])
     labels = torch.tensor([CLASSES.index(path.parent.name) for path in paths])
     with torch.inference_mode():
-        logits = classifier._task(classifier._to_input(images))
+        logits = classifier.task(classifier._to_input(images))
     assert stored[f"{name}/acc1"] == pytest.approx(float((logits.argmax(dim=1) == labels).float().mean()), abs=1e-7)
     loss = float(F.cross_entropy(logits, labels))
     assert stored[f"{name}/loss"] == pytest.approx(loss, rel=1e-5)

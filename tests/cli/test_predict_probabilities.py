@@ -48,8 +48,8 @@ def exact(checkpoint: Path, paths: list[str]) -> np.ndarray:
     classifier = load_classifier(checkpoint, "cpu")
     pixels = [classifier._transform(classifier._load(path)) for path in paths]
     with torch.inference_mode():
-        logits = [classifier._task(classifier._to_input(one[None])) for one in pixels]
-        return classifier._task.scores(torch.cat(logits)).numpy()
+        logits = [classifier.task(classifier._to_input(one[None])) for one in pixels]
+        return classifier.task.scores(torch.cat(logits)).numpy()
 
 
 def table(output: str) -> tuple[list[dict[str, Any]], np.ndarray]:

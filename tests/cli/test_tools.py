@@ -85,7 +85,7 @@ def test_help_keeps_the_lines_of_the_description(capsys: pytest.CaptureFixture[s
             ["--trainer.max_epochs", "3"],
             "Unknown command '--trainer.max_epochs'; "
             "choose one of fit, validate, test, predict, evaluate, explain, cross_validate, transfer, benchmark, "
-            "budget, export, convert, prepare, doctor, recipes.",
+            "budget, export, serve, convert, prepare, doctor, recipes.",
         ),
     ],
 )

@@ -77,7 +77,7 @@ def test_averaged_weights_are_used(classifier: Classifier, trained: Path, paths:
     torch.save(checkpoint, tmp_path / "averaged.ckpt")
     again = load_classifier(tmp_path / "averaged.ckpt", device="cpu")
     assert again.predict(paths) == classifier.predict(paths)
-    names = {name.partition(".")[0] for name in again._task.state_dict()}
+    names = {name.partition(".")[0] for name in again.task.state_dict()}
     assert names == {"model"}  # the raw weights are not kept
 
 

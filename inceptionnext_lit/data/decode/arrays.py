@@ -1,9 +1,10 @@
 """Images with channels that Pillow does not support: TIFF files and NumPy arrays."""
 
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from inceptionnext_lit.data.decode.opening import check_size, open_regular
 TENSOR_SUFFIXES = (".npy", ".tif", ".tiff")
 """Suffixes of the files that may have channels that Pillow does not support."""
 
+_TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")  # with BigTIFF
 GDAL_NODATA = 42113
 """GDAL's TIFF tag for the value of pixels without data."""
 
@@ -54,17 +56,55 @@ def read_array(path: str, channels: int | None, max_pixels: int) -> StoredArray 
     return _read_tiff(path, channels, max_pixels)
 
 
+def parse_array(content: bytes, channels: int | None, max_pixels: int) -> StoredArray | None:
+    """Read the content of an array or a TIFF like :func:`read_array`, detected by its first bytes.
+
+    Args:
+        content: The content of the file.
+        channels: Required number of channels; None to detect it.
+        max_pixels: Maximum number of pixels.
+
+    Raises:
+        ValueError: As :func:`read_array`, or if an array is incomplete.
+    """
+    if content.startswith(_TIFF):
+        return _parse_tiff(io.BytesIO(content), channels, max_pixels)
+    if not is_array_start(content):
+        return None
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, is_transposed, dtype = read(file)
+    count = math.prod(shape)
+    if dtype.hasobject or count * dtype.itemsize > len(content) - file.tell():  # nothing is allocated for the header
+        raise ValueError("the array is incomplete or has objects")
+    values = np.frombuffer(content, dtype, count, file.tell())
+    pixels = channels_first(values.reshape(shape, order="F" if is_transposed else "C"), channels)
+    check_size((pixels.shape[2], pixels.shape[1]), max_pixels)
+    return StoredArray(pixels)
+
+
+def is_array_start(head: bytes) -> bool:
+    """Return whether these are the first bytes of a NumPy array (``.npy``)."""
+    return head.startswith(np.lib.format.MAGIC_PREFIX)
+
+
 def _read_tiff(path: str, channels: int | None, max_pixels: int) -> StoredArray | None:
+    with open_regular(path) as opened:
+        return _parse_tiff(opened, channels, max_pixels)
+
+
+def _parse_tiff(opened: BinaryIO, channels: int | None, max_pixels: int) -> StoredArray | None:
     import tifffile  # slow to import and rarely needed
 
     try:
-        return _read_pages(tifffile.TiffFile, path, channels, max_pixels)
+        return _read_pages(tifffile.TiffFile, opened, channels, max_pixels)
     except tifffile.TiffFileError as error:
         raise UnidentifiedImageError("its content is not an image of a known format") from error
 
 
-def _read_pages(tiff_file: Any, path: str, channels: int | None, max_pixels: int) -> StoredArray | None:
-    with open_regular(path) as opened, tiff_file(opened) as file:
+def _read_pages(tiff_file: Any, opened: BinaryIO, channels: int | None, max_pixels: int) -> StoredArray | None:
+    with tiff_file(opened) as file:
         page: Any = file.pages[0]
         check_size((page.imagewidth, page.imagelength), max_pixels)
         if channels is not None and _is_pillows(page, channels):

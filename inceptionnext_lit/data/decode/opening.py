@@ -53,6 +53,8 @@ class TooManyPixelsError(ValueError):
     """
 
     def __init__(self, limit: int, size: tuple[int, int] | None = None) -> None:
+        self.limit = limit
+        self.size = size
         what = "more pixels" if size is None else f"{size[0]:,}×{size[1]:,} pixels, more"
         self.problem = f"it has {what} than the limit of {limit:,}"
         super().__init__(f"it has {what} than data.bad_images.max_pixels allows ({limit:,})")
