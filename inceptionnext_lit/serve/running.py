@@ -98,7 +98,8 @@ async def _serve(
 
 
 def _server(options: ServeOptions, service: Service) -> _Server:
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # warnings are about what clients send
+    for name in ("uvicorn.error", "python_multipart"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # their warnings are about what clients send
     config = uvicorn.Config(
         create_app(service),
         http=TimedProtocol,

@@ -1,10 +1,12 @@
 """The model's process: it decodes and labels what the server sends, so that a crash does not end the server.
 
 It reads messages from its standard input and writes the answers to its standard output, until the input ends. What
-libraries print goes to the standard error.
+libraries print while the model is loaded goes to the standard error.
 """
 
+import gc
 import json
+import logging
 import os
 import queue
 import signal
@@ -31,10 +33,14 @@ def load(options: Options) -> Classifies:
     Raises:
         UserError: If it cannot be loaded.
     """
-    from inceptionnext_lit import load_classifier
     from inceptionnext_lit.allocator import keep_memory
 
     keep_memory()
+    gc.disable()  # imports create many objects that stay; scanning them takes a quarter of the time
+    from inceptionnext_lit import load_classifier
+
+    gc.freeze()
+    gc.enable()
     further = {} if options["device"] is None else {"device": options["device"]}
     return load_classifier(options["model"], max_pixels=options["max_pixels"], **further)
 
@@ -47,7 +53,10 @@ def main(make: Callable[[Options], Classifies] = load) -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):  # the server decides when this process ends
         signal.signal(number, signal.SIG_IGN)
+    for name in ("PIL", "tifffile"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # their messages are about what clients send
     output = os.fdopen(os.dup(1), "wb")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(2, 1)
     options: Options = json.loads(sys.argv[1])
     try:
@@ -62,9 +71,21 @@ def main(make: Callable[[Options], Classifies] = load) -> None:
         return
     try:
         _send(output, {"metadata": metadata(labeler.classifier, options)})
+        _silence_decoders(nowhere)
         answer_jobs(sys.stdin.buffer, output, labeler)
     except BrokenPipeError:  # the server has ended
         os._exit(1)
+
+
+def _silence_decoders(nowhere: int) -> None:
+    """Drop what libraries in C print, such as libtiff about the content of images; Python's errors are still printed.
+
+    Args:
+        nowhere: A file descriptor of the null device.
+    """
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
 
 
 def metadata(classifier: Any, options: Options) -> dict[str, Any]:

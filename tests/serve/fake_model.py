@@ -60,7 +60,7 @@ class Colors:
         if image.width == ENDS:
             os._exit(3)
         red, green, blue = upright(image).resize((1, 1)).getpixel((0, 0))
-        total = red + green + blue
+        total = red + green + blue or 1
         return Color({name: value / total for name, value in zip(NAMES, (red, green, blue), strict=True)})
 
 
@@ -81,8 +81,8 @@ def make(options: dict[str, Any]) -> Colors:
 
 
 def _refuse_to_write(event: str, arguments: tuple[Any, ...]) -> None:
-    """No file may be written for a request."""
-    if event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR):
+    """End the process when a file, and not an open descriptor, is opened for writing."""
+    if event == "open" and not isinstance(arguments[0], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR):
         print(f"opened for writing: {arguments[0]!r}", file=sys.stderr)
         os._exit(77)
 

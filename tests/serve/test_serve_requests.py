@@ -25,6 +25,14 @@ def huge_png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)) + RED[33:]
 
 
+def damaged_tiff() -> bytes:
+    """A TIFF about which libtiff complains on the standard error."""
+    content = bytearray(picture("red", (40, 40), "TIFF", compression="tiff_adobe_deflate"))
+    place = content.index(b"\x78\x9c")  # the start of the compressed data
+    content[place + 4 : place + 12] = b"\xff" * 8
+    return bytes(content)
+
+
 def test_rows_of_raw_bodies_and_of_forms() -> None:
     async def scenario() -> None:
         async with served(unsure_below=0.99) as server:
@@ -180,14 +188,20 @@ def test_nothing_is_written_or_logged(monkeypatch: pytest.MonkeyPatch, capfd: py
             assert form.status_code == 200
             assert (await server.post(picture("red", (FAILS, 8)))).status_code == 500
             await server.client.post("/predict", files={"i": ("secret-name.png", b"bad")})
+            await server.client.post(
+                "/predict", content=b"--y", headers={"Content-Type": "multipart/form-data; boundary=x"}
+            )
+            assert (await server.post(damaged_tiff())).status_code == 422
             assert server.service.process.restarts == 0
 
     run(scenario)
     out, error = capfd.readouterr()
     assert out == ""
-    assert "The model failed with RuntimeError" in error
     assert 'in _color\n    raise RuntimeError("the secret of the image")' in error  # the line of code, not the message
+    assert error.startswith("error: The model failed with RuntimeError:\n")
     assert "secret-name" not in error
+    assert "Decod" not in error  # libtiff's own words
+    assert "boundary" not in error  # python-multipart's
     assert "RuntimeError: the secret" not in error
 
 
