@@ -23,6 +23,7 @@ class Classifies(Protocol):
 
     class_names: list[str]
     preprocessing: Any
+    multi_label: bool
 
     def predict(self, images: Any, batch_size: int = 32) -> Sequence[Labeled]:
         """Label images."""

@@ -88,7 +88,7 @@ def _silence_decoders(nowhere: int) -> None:
     os.dup2(nowhere, 2)
 
 
-def metadata(classifier: Any, options: Options) -> dict[str, Any]:
+def metadata(classifier: Classifies, options: Options) -> dict[str, Any]:
     """Return what ``/metadata`` says of the model."""
     from inceptionnext_lit.data.class_words import class_words
 
@@ -99,7 +99,7 @@ def metadata(classifier: Any, options: Options) -> dict[str, Any]:
         "num_classes": len(classifier.class_names),
         "class_names": list(classifier.class_names),
         "class_words": words,
-        "multi_label": bool(classifier.multi_label),
+        "multi_label": classifier.multi_label,
         "preprocessing": dict(classifier.preprocessing),
         "unsure_below": options["unsure_below"],
         "heat_map": reason is None,
