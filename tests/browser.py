@@ -59,7 +59,7 @@ class Page:
         assert "exceptionDetails" not in done, done["exceptionDetails"]
         return done["result"].get("value")
 
-    def wait(self, condition: str, seconds: float = 60) -> Any:
+    def wait(self, condition: str, seconds: float = 300) -> Any:
         """Return the first true value of an expression in the page."""
         script = f"""new Promise((resolve, reject) => {{
           const end = Date.now() + {1000 * seconds};

@@ -150,7 +150,11 @@ def main() -> int:
     if not (1 <= options.clients <= 1000 and 0 < options.seconds <= 300):
         parser.error("--clients is at most 1000 and --seconds at most 300")
     url, images = options.url.rstrip("/"), [image.read_bytes() for image in options.images]
-    before = memory(url)
+    try:
+        before = memory(url)
+    except OSError as error:
+        print(f"{url} cannot be reached: {error}", file=sys.stderr)
+        return 1
     tally, seconds, peak = asyncio.run(load(url, images, options.clients, options.seconds))
     after = memory(url)
     answers = len(tally.latencies)
