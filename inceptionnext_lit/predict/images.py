@@ -84,10 +84,7 @@ def as_picture(
     mean, nodata = preprocessing["mean"], preprocessing.get("nodata")
     channels = len(mean)
     if isinstance(image, StoredArray):
-        try:
-            return as_floats(image, nodata, mean)
-        except ValueError as error:
-            raise UserError(f"The array cannot be used: {error}.") from error
+        return _floats(image, preprocessing)
     if _is_tensor(image):
         _check_pixels("tensor", image.dtype, str(image.dtype) == "torch.uint8")
         if image.ndim != 3 or len(image) not in (3, channels) or image.numel() == 0:
@@ -112,6 +109,13 @@ def as_picture(
             return upright(image, channels, nodata, mean)
     except (OSError, ValueError) as error:
         raise UserError(f"The PIL image {_described(image)} cannot be used: {error}.") from error
+
+
+def _floats(image: StoredArray, preprocessing: Preprocessing) -> "NDArray[np.float32]":
+    try:
+        return as_floats(image, preprocessing.get("nodata"), preprocessing["mean"])
+    except ValueError as error:
+        raise UserError(f"The array cannot be used: {error}.") from error
 
 
 def _is_tensor(image: object) -> "TypeGuard[Tensor]":
