@@ -126,7 +126,10 @@ def test_usage_lines_name_the_program_that_was_called(
     page = capsys.readouterr().out
     assert f"usage: {usage} COMMAND " in page
     assert f"\n  {usage} fit --config quickstart\n" in page
-    assert page.count(usage) == 11  # the usage line, nine examples, and the last sentence
+    examples = page.partition("examples:\n")[2].partition("\n\n")[0].splitlines()
+    assert len(examples) > 5
+    assert all(line.startswith(f"  {usage} ") for line in examples)
+    assert page.count(usage) == 1 + len(examples) + 1  # with the usage line and the last sentence
     for command in ("doctor", "budget", "convert", "benchmark", "recipes", "cross_validate"):
         with contextlib.suppress(SystemExit):
             main([command, "--help"])
