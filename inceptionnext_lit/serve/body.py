@@ -13,6 +13,7 @@ from inceptionnext_lit.serve.options import ServeOptions
 
 _IDLE_SECONDS = 10  # without a byte
 _DRAIN_SECONDS = 5  # for unfinished requests when the server ends
+_MOST_BOUNDARY = 256  # bytes; RFC 2046 allows 70
 _BODIES_AT_ONCE = 8  # of the maximum size, in memory
 _DISCARDED_SECONDS, _DISCARDED_BYTES = 3, 64 * 2**20
 _RAW_TYPES = ("", "application/octet-stream", "application/x-www-form-urlencoded")  # the last is curl's default
@@ -166,23 +167,20 @@ class Form:
         self._is_complete = False
         self._header, self._value = bytearray(), bytearray()
         self._headers: dict[bytes, bytes] = {}
-        if not boundary:
-            raise Refused(400, "The multipart form does not say its boundary.")
-        try:
-            self._parser = MultipartParser(
-                boundary,
-                {
-                    "on_part_begin": self._headers.clear,
-                    "on_header_field": lambda data, start, end: self._header.extend(data[start:end]),
-                    "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
-                    "on_header_end": self._end_header,
-                    "on_headers_finished": self._begin_part,
-                    "on_part_data": self._add,
-                    "on_end": self._end,
-                },
-            )
-        except FormParserError:
-            raise Refused(400, "The boundary of the multipart form is too long.") from None
+        if not 0 < len(boundary) <= _MOST_BOUNDARY:
+            raise Refused(400, "The multipart form has no valid boundary.")
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._headers.clear,
+                "on_header_field": lambda data, start, end: self._header.extend(data[start:end]),
+                "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
+                "on_header_end": self._end_header,
+                "on_headers_finished": self._begin_part,
+                "on_part_data": self._add,
+                "on_end": self._end,
+            },
+        )
 
     def write(self, chunk: bytes) -> None:
         """Add a part of the body.

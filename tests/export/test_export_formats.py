@@ -62,6 +62,7 @@ def test_models_from_tensors(
     assert_same([found.predict(path)[0] for path in photos], expected.predict(photos), 1e-5)
 
 
+@pytest.mark.slow
 def test_openvino_has_two_files(export: Export, photos: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     file = export("x.xml", "--format", "openvino", "--dynamic", "batch")
     assert {path.name for path in Path().glob("x*")} == {"x.bin", "x.xml", "x.xml.json"}

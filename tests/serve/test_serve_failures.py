@@ -31,8 +31,14 @@ async def is_closed(reader: asyncio.StreamReader) -> None:
     ("width", "reason"),
     [
         (DIES, "The model's process was ended by signal 9 (SIGKILL); 1 batch had no answer ("),
-        (ENDS, "The model's process ended with exit code 3; 1 batch had no answer ("),
-        (HANGS, "The model's process did not answer within 1.5 seconds; 1 batch had no answer ("),
+        pytest.param(
+            ENDS, "The model's process ended with exit code 3; 1 batch had no answer (", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            HANGS,
+            "The model's process did not answer within 1.5 seconds; 1 batch had no answer (",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_crash_is_answered_and_the_model_starts_again(
@@ -61,6 +67,7 @@ def test_a_crash_is_answered_and_the_model_starts_again(
     assert "error: The model's process runs again.\n" in error
 
 
+@pytest.mark.slow
 def test_only_the_current_batches_are_lost_with_the_process() -> None:
     async def scenario() -> None:
         async with served("colors:0.1", max_batch=1) as server:
@@ -75,6 +82,7 @@ def test_only_the_current_batches_are_lost_with_the_process() -> None:
     run(scenario)
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_start_again_is_tried_until_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_process, "_PAUSES", (0.0, 0.1))
     file = tmp_path / "model"
@@ -170,6 +178,7 @@ def test_slow_clients_do_not_keep_others_waiting(monkeypatch: pytest.MonkeyPatch
     run(scenario)
 
 
+@pytest.mark.slow
 def test_a_second_head_has_a_limit_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.5)
 
@@ -186,6 +195,7 @@ def test_a_second_head_has_a_limit_too(monkeypatch: pytest.MonkeyPatch) -> None:
     run(scenario)
 
 
+@pytest.mark.slow
 def test_a_request_as_a_whole_has_a_limit() -> None:
     async def scenario() -> None:
         async with served(timeout_s=0.5) as server:
@@ -227,7 +237,7 @@ def test_the_end_finishes_what_was_begun(monkeypatch: pytest.MonkeyPatch) -> Non
     run(scenario)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_signals_end_the_server(
     number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
