@@ -97,9 +97,12 @@ LIBRARIES_OF_THEIR_OWN = {  # private names of torch, fvcore and torchvision, ea
 PUBLIC_IN_EFFECT = {"_exit", "_replace"}  # documented by Python: os._exit, namedtuple
 
 
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
 def private_names(tree: ast.AST) -> set[str]:
     """Return the private names of other modules that a module uses: attributes and imports."""
-    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    own = {node.name for node in ast.walk(tree) if isinstance(node, (*FUNCTIONS, ast.ClassDef))}
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             own.add(node.id)
@@ -122,7 +125,7 @@ def test_no_other_module_uses_private_names() -> None:
         node.name
         for tree in trees.values()
         for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef) and node.name.startswith("_")
+        if isinstance(node, FUNCTIONS) and node.name.startswith("_")
     }
     ours |= {
         node.attr
@@ -144,7 +147,7 @@ def test_no_other_module_uses_private_names() -> None:
 def test_every_private_name_has_its_reason() -> None:
     tree = modules()[Path(compat.__file__)]
     used = private_names(tree) | {
-        node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name.startswith("_")
+        node.name for node in ast.walk(tree) if isinstance(node, FUNCTIONS) and node.name.startswith("_")
     }
     used -= {"__init__"}
     strings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
