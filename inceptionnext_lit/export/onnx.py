@@ -54,7 +54,13 @@ def stamp(file: Path, text: str) -> None:
     onnx.save(model, file)
 
 
-class _Session:
+class OnnxSession:
+    """A file that ONNX Runtime has loaded; see :class:`~inceptionnext_lit.export.formats.Session`.
+
+    Args:
+        file: The file.
+    """
+
     def __init__(self, file: Path) -> None:
         import onnxruntime
 
@@ -65,11 +71,16 @@ class _Session:
         self.text = self._session.get_modelmeta().custom_metadata_map.get(KEY)
 
     def run(self, images: "np.ndarray") -> "list[np.ndarray]":
+        """Return the outputs, in their order.
+
+        Args:
+            images: A batch, as the file takes it.
+        """
         outputs: list[np.ndarray] = self._session.run(None, {self._input: images})
         return outputs
 
 
-def open_session(file: Path) -> _Session:
+def open_session(file: Path) -> OnnxSession:
     """Load a file with ONNX Runtime, on the CPU.
 
     Args:
@@ -79,6 +90,6 @@ def open_session(file: Path) -> _Session:
         UserError: If it is damaged, or not an ONNX file.
     """
     try:
-        return _Session(file)
+        return OnnxSession(file)
     except Exception as error:  # ONNX Runtime has many types
         raise UserError(f"{file} cannot be loaded by ONNX Runtime: {first_line(error)}.") from error

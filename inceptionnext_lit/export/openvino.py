@@ -50,7 +50,14 @@ def stamp(file: Path, text: str) -> None:
         stamped.with_suffix(suffix).replace(file.with_suffix(suffix))
 
 
-class _Session:
+class OpenVinoSession:
+    """A file that OpenVINO has compiled; see :class:`~inceptionnext_lit.export.formats.Session`.
+
+    Args:
+        file: The file, ``.xml``.
+        settings: Of the compilation.
+    """
+
     def __init__(self, file: Path, settings: dict[str, Any]) -> None:
         import openvino
 
@@ -60,11 +67,16 @@ class _Session:
         self._compiled: Any = core.compile_model(model, "CPU", settings)
 
     def run(self, images: "np.ndarray") -> "list[np.ndarray]":
+        """Return the outputs, in their order.
+
+        Args:
+            images: A batch, as the file takes it.
+        """
         found = self._compiled.create_infer_request().infer([images])
         return [found[output].copy() for output in self._compiled.outputs]
 
 
-def open_session(file: Path) -> _Session:
+def open_session(file: Path) -> OpenVinoSession:
     """Load a file with OpenVINO, on the CPU, in single precision, as the file was checked.
 
     Args:
@@ -76,6 +88,6 @@ def open_session(file: Path) -> _Session:
     if not file.with_suffix(".bin").is_file():
         raise UserError(f"{file} has no weights: {file.with_suffix('.bin').name} is missing next to it.")
     try:
-        return _Session(file, {"INFERENCE_PRECISION_HINT": "f32"})
+        return OpenVinoSession(file, {"INFERENCE_PRECISION_HINT": "f32"})
     except Exception as error:  # OpenVINO's own types
         raise UserError(f"{file} cannot be loaded by OpenVINO: {first_line(error)}.") from error

@@ -10,7 +10,7 @@ _DIGITS = 6  # as in the files of predict
 
 
 class Labeled(Protocol):
-    """What a classifier returns for an image; see :class:`inceptionnext_lit.Prediction`."""
+    """What a classifier returns for an image; see :class:`~inceptionnext_lit.predict.prediction.Prediction`."""
 
     @property
     def label(self) -> str:
