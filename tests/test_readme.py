@@ -5,17 +5,21 @@ import shlex
 import shutil
 import subprocess
 import sys
+from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Callable
 from importlib.resources import files
+from inspect import signature
 from pathlib import Path
 
 import pytest
 import timm
 import torch
+from lightning import Trainer
 
 from inceptionnext_lit.cli import main
 from inceptionnext_lit.cli.commands import benchmark, transfer
+from inceptionnext_lit.cli.parser import known_keys
 from inceptionnext_lit.cli.transfer_models import parse_models
 from inceptionnext_lit.models import VARIANTS, check_model_name
 from tests.forked import run_code, run_script
@@ -101,7 +105,8 @@ def test_benchmark_arguments_are_valid(words: list[str]) -> None:
 def test_transfer_arguments_are_valid(words: list[str]) -> None:
     options, further = transfer._parse(words[3:])
     parse_models([word for word in options.models if not word.endswith(".ckpt")])
-    assert set(further[::2]) <= {"--trainer.max_epochs", "--data.batch_size", "--data.augmentation.hflip"}
+    keys = [*known_keys(ArgumentParser()), *(f"trainer.{key}" for key in signature(Trainer).parameters)]
+    assert {word.removeprefix("--") for word in further[::2]} <= set(keys)
 
 
 @pytest.mark.slow

@@ -48,7 +48,8 @@ class Format:
         name: Its name on the command line, and of its module.
         suffix: What its files end in.
         title: What it is called in messages.
-        libraries: The modules that it needs.
+        libraries: The modules that writing it needs.
+        runtime: Those of them that running it needs.
         extra: The extra of this package that installs them; None if it needs nothing more.
         dynamic: The dimensions of the input that may vary.
         tolerance: Largest difference of probabilities from the checkpoint's.
@@ -60,6 +61,7 @@ class Format:
     suffix: str
     title: str
     libraries: tuple[str, ...] = ()
+    runtime: tuple[str, ...] = ()
     extra: str | None = None
     dynamic: frozenset[Dimension] = BOTH
     tolerance: float = 1e-4
@@ -73,7 +75,10 @@ class Format:
         Raises:
             UserError: If a library is missing.
         """
-        if missing := [library for library in self.libraries if find_spec(library) is None]:
+        return self._module(self.libraries)
+
+    def _module(self, libraries: tuple[str, ...]) -> ModuleType:
+        if missing := [library for library in libraries if find_spec(library) is None]:
             install = f"pip install 'inceptionnext-lit[{self.extra}]'"
             raise UserError(f"{self.title} needs {' and '.join(missing)}; install it with {install}.")
         return import_module(f"{__package__}.{self.name}")
@@ -87,12 +92,12 @@ class Format:
         Raises:
             UserError: If a library is missing, or the file cannot be loaded.
         """
-        return cast(Session, self.module.open_session(file))
+        return cast(Session, self._module(self.runtime).open_session(file))
 
 
 _ROWS = (
-    Format("onnx", ".onnx", "ONNX", ("onnx", "onnxscript", "onnxruntime"), "onnx"),
-    Format("openvino", ".xml", "OpenVINO", ("openvino",), "openvino"),
+    Format("onnx", ".onnx", "ONNX", ("onnx", "onnxscript", "onnxruntime"), ("onnxruntime",), "onnx"),
+    Format("openvino", ".xml", "OpenVINO", ("openvino",), ("openvino",), "openvino"),
     Format("pt2", ".pt2", "torch.export", holds=lambda file: not has_machine_code(file)),
     Format("aoti", ".pt2", "AOTInductor", holds=has_machine_code),
 )

@@ -78,6 +78,7 @@ async def _serve(
     server = _server(options, service)
     batches = asyncio.create_task(service.batcher.run())
     serving = asyncio.create_task(server.serve([listener]))
+    listener.listen(_BACKLOG)  # from here on, clients may connect
     print(_greeting(options, listener, process), flush=True)
     try:
         await asyncio.wait({first, serving, batches}, return_when=asyncio.FIRST_COMPLETED)
