@@ -7,9 +7,10 @@ from pathlib import Path
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.checking import Check, Checked
 from inceptionnext_lit.export.formats import Dimension, Format
-from inceptionnext_lit.export.graph import capture
+from inceptionnext_lit.export.graph import Graph, capture
+from inceptionnext_lit.export.int8.quantizing import Int8Options, Int8Report, quantize
 from inceptionnext_lit.export.metadata import as_text, describe, source_of
-from inceptionnext_lit.export.placing import check_output, metadata_file, staging
+from inceptionnext_lit.export.placing import check_output, floats, metadata_file, staging
 from inceptionnext_lit.export.wrapper import ExportedModel, Input
 from inceptionnext_lit.tasks import ClassificationTask
 
@@ -27,6 +28,7 @@ class Options:
         check: The images of the check; None for the embedded ones.
         license_line: License of the weights.
         overwrite: Whether existing files are replaced.
+        int8: How the file is quantized; None for floats.
     """
 
     takes: Input | None = None
@@ -35,6 +37,7 @@ class Options:
     check: str | None = None
     license_line: str | None = None
     overwrite: bool = False
+    int8: Int8Options | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class ExportReport:
         dynamic: The dimensions of the input that may vary.
         num_classes: Number of classes.
         size: Size of the files in bytes, without the JSON.
-        checked: The comparison with the checkpoint.
+        checked: The comparison of the file in floats with the checkpoint.
+        int8: What was quantized; None for a file in floats.
     """
 
     output: Path
@@ -62,6 +66,7 @@ class ExportReport:
     num_classes: int
     size: int
     checked: Checked
+    int8: Int8Report | None = None
 
     def lines(self) -> list[str]:
         """Describe it."""
@@ -70,7 +75,8 @@ class ExportReport:
             f"{self.output}: {self.title}, {self.name}, {self.num_classes} classes, {self.takes} to "
             f"{' and '.join(self.outputs)}; may vary: {varies}; {self.size / 1e6:.1f} MB"
         )
-        return [first, *self.checked.lines(), f"Written to {self.output} and {metadata_file(self.output)}"]
+        quantized = [] if self.int8 is None else self.int8.lines()
+        return [first, *self.checked.lines(), *quantized, f"Written to {self.output} and {metadata_file(self.output)}"]
 
 
 def export_task(
@@ -89,20 +95,27 @@ def export_task(
         What was written, and how it differs from the checkpoint.
 
     Raises:
-        UserError: If the format cannot do this, the model cannot be exported, the output cannot be written, or the file
-            differs from the checkpoint too much; nothing is then written.
+        UserError: If the format cannot do this, the model cannot be exported, the output cannot be written, the file
+            differs from the checkpoint too much, or int8 loses too much; nothing is then written.
     """
     sources = [] if weights is None else [weights]
     check_output(output, one.suffix, sources, overwrite=options.overwrite)
     module = one.module
+    if options.int8 is not None:
+        _ = one.int8_module
     takes, dynamic = resolve(task, one, options)
     arguments = {"resizes": "size" in dynamic, "with_features": options.features}
     model = ExportedModel(task, takes, **arguments)
     check = Check(task, ExportedModel(task, takes, **arguments, deployed=False), options.check, sizes="size" in dynamic)
     with staging(output) as staged:
-        module.write(capture(model, dynamic), staged)
-        checked = check.compare(one.open_session(staged), dynamic)
-        checked.refuse(one)
+        graph = capture(model, dynamic)
+        quantized: Int8Report | None = None
+        if options.int8 is None:
+            checked = _write(graph, staged, one, check)
+        else:
+            with floats(staged) as file:
+                checked = _write(graph, file, one, check)
+                quantized = quantize(task, graph, file, staged, one, options.int8)
         content = describe(
             task,
             source_of(weights),
@@ -113,14 +126,25 @@ def export_task(
             license_line=options.license_line,
             libraries=one.libraries,
         )
-        text = as_text(content | {"check": checked.record()})
+        content |= {"check": checked.record()} | ({} if quantized is None else {"int8": quantized.record()})
+        text = as_text(content)
         module.stamp(staged, text)
         if one.open_session(staged).text != text:
             raise UserError(f"The metadata cannot be stored in {output}; nothing was written.")
         size = sum(path.stat().st_size for path in staged.parent.rglob("*") if path.is_file())
         metadata_file(staged).write_text(text, encoding="utf-8")
     name = str(content["name"])
-    return ExportReport(output, name, one.title, takes, model.outputs, dynamic, task.num_classes, size, checked)
+    return ExportReport(
+        output, name, one.title, takes, model.outputs, dynamic, task.num_classes, size, checked, quantized
+    )
+
+
+def _write(graph: Graph, file: Path, one: Format, check: Check) -> Checked:
+    """Write a file in floats, and refuse it if it differs from the checkpoint too much."""
+    one.module.write(graph, file)
+    checked = check.compare(one.open_session(file), graph.dynamic)
+    checked.refuse(one)
+    return checked
 
 
 def resolve(task: ClassificationTask, one: Format, options: Options) -> tuple[Input, frozenset[Dimension]]:

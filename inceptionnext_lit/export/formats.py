@@ -55,6 +55,7 @@ class Format:
         tolerance: Largest difference of probabilities from the checkpoint's.
         holds: How to recognize a file whose suffix several formats have.
         runs_here: Whether files can be run by ``predict``.
+        int8: The further modules that its int8 files need; None if it has no int8 files.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Format:
     tolerance: float = 1e-4
     holds: Callable[[Path], bool] = lambda file: True
     runs_here: bool = True
+    int8: tuple[str, ...] | None = None
 
     @property
     def module(self) -> ModuleType:
@@ -78,10 +80,21 @@ class Format:
         return self._module(self.libraries)
 
     def _module(self, libraries: tuple[str, ...]) -> ModuleType:
-        if missing := [library for library in libraries if find_spec(library) is None]:
-            install = f"pip install 'inceptionnext-lit[{self.extra}]'"
-            raise UserError(f"{self.title} needs {' and '.join(missing)}; install it with {install}.")
+        _require(self.title, libraries, self.extra)
         return import_module(f"{__package__}.{self.name}")
+
+    @property
+    def int8_module(self) -> ModuleType:
+        """The module that quantizes files of the format, with a function ``quantizer(graph, file, images, batch)``.
+
+        Raises:
+            UserError: If the format has no int8 files, or a library is missing.
+        """
+        if self.int8 is None:
+            names = [one.name for one in FORMATS.values() if one.int8 is not None]
+            raise UserError(f"--int8 does not apply to --format {self.name}; give one of {', '.join(names)}.")
+        _require(f"{self.title} in int8", self.int8, "int8")
+        return import_module(f"{__package__}.int8.{self.name}")
 
     def open_session(self, file: Path) -> Session:
         """Load a file of the format.
@@ -95,8 +108,14 @@ class Format:
         return cast(Session, self._module(self.runtime).open_session(file))
 
 
+def _require(title: str, libraries: tuple[str, ...], extra: str | None) -> None:
+    if missing := [library for library in libraries if find_spec(library) is None]:
+        install = f"pip install 'inceptionnext-lit[{extra}]'"
+        raise UserError(f"{title} needs {' and '.join(missing)}; install it with {install}.")
+
+
 _ROWS = (
-    Format("onnx", ".onnx", "ONNX", ("onnx", "onnxscript", "onnxruntime"), ("onnxruntime",), "onnx"),
+    Format("onnx", ".onnx", "ONNX", ("onnx", "onnxscript", "onnxruntime"), ("onnxruntime",), "onnx", int8=()),
     Format("openvino", ".xml", "OpenVINO", ("openvino",), ("openvino",), "openvino"),
     Format("pt2", ".pt2", "torch.export", holds=lambda file: not has_machine_code(file)),
     Format("aoti", ".pt2", "AOTInductor", holds=has_machine_code),

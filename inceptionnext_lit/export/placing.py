@@ -65,6 +65,17 @@ def staging(output: Path) -> Iterator[Path]:
         flush_folder(output.parent)
 
 
+@contextmanager
+def floats(staged: Path) -> Iterator[Path]:
+    """Yield a path of the same name for the file in floats that an int8 file is made from, which is removed at the end.
+
+    Args:
+        staged: The path of the int8 file.
+    """
+    with tempfile.TemporaryDirectory(prefix=".floats.", dir=staged.parent.parent) as folder:
+        yield Path(folder) / staged.name
+
+
 def _flush(path: Path) -> None:
     for file in path.rglob("*") if path.is_dir() else (path,):
         if file.is_file():

@@ -1,6 +1,7 @@
 """``export``: save a classifier in a format that other programs run."""
 
 import argparse
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from inceptionnext_lit.program import exact_name
 from inceptionnext_lit.wording import printable_lines
 
 if TYPE_CHECKING:
+    from inceptionnext_lit.export.int8.quantizing import Int8Options
     from inceptionnext_lit.tasks import ClassificationTask
 
 EXAMPLES = """\
@@ -22,6 +24,7 @@ examples:
   python cli.py export best.ckpt --format onnx --output best.onnx
   python cli.py export best.ckpt --format openvino --output best.xml --check PHOTOS
   python cli.py export best.ckpt --format onnx --output embed.onnx --features --overwrite
+  python cli.py export best.ckpt --format onnx --output small.onnx --int8 TRAINING_IMAGES --check PHOTOS
   python cli.py export --model.name inceptionnext_tiny --model.pretrained true --format onnx --output tiny.onnx
 """
 _CONVERTED = "safetensors"  # the weights alone
@@ -55,12 +58,32 @@ def run(words: list[str]) -> None:
     check_output(options.output, one.suffix, [] if weights is None else [weights], overwrite=options.overwrite)
     _ = one.module
     wanted = Options(
-        options.input, options.dynamic, options.features, options.check, options.license, options.overwrite
+        options.input,
+        options.dynamic,
+        options.features,
+        options.check,
+        options.license,
+        options.overwrite,
+        None if options.int8 is None else _int8(options),
     )
+    if wanted.int8 is not None:
+        _ = one.int8_module
     report = export_task(_load(options), weights, options.output, one, wanted)
     print(printable_lines("\n".join(report.lines())))
     if one.runs_here:
         print(f"Next: {exact_name()} predict {options.output} PHOTOS_OR_FOLDERS")
+
+
+def _int8(options: argparse.Namespace) -> "Int8Options":
+    from inceptionnext_lit.export.int8.quantizing import Int8Options
+
+    given = {"images": options.calibration_images, "max_drop": options.max_drop}
+    return Int8Options(
+        options.int8,
+        check=options.check,
+        say=lambda line: print(printable_lines(line), flush=True),
+        **{key: value for key, value in given.items() if value is not None},
+    )
 
 
 def _weights(options: argparse.Namespace) -> Path | None:
@@ -94,7 +117,7 @@ def _convert(options: argparse.Namespace) -> None:
     if options.ckpt is None:
         raise UserError("--format safetensors is for a checkpoint of fit; other weights are in such a file already.")
     given = {"--input": options.input, "--dynamic": options.dynamic, "--check": options.check}
-    given |= {"--features": options.features or None, "--license": options.license}
+    given |= {"--features": options.features or None, "--license": options.license, "--int8": options.int8}
     for key, value in given.items():
         if value is not None:
             raise UserError(f"{key} does not apply to --format safetensors, which has the weights only; leave it out.")
@@ -125,6 +148,25 @@ def _parse(words: list[str]) -> argparse.Namespace:
     )
     add("--features", action="store_true", help="the pooled embedding as a second output")
     add("--check", metavar="FOLDER", help="images to compare the file with the checkpoint on (default: embedded ones)")
+    add(
+        "--int8",
+        metavar="FOLDER",
+        help="a file in int8, calibrated on images of this folder; its accuracy is measured on --check, or on other "
+        "images of this folder",
+    )
+    add(
+        "--max_drop",
+        type=_points,
+        metavar="POINTS",
+        help="largest drop of the accuracy by --int8 (default: 0.5); layers that hurt are left in floats until it is "
+        "reached",
+    )
+    add(
+        "--calibration_images",
+        type=_positive,
+        metavar="NUMBER",
+        help="most images that --int8 is calibrated on, drawn with a fixed seed (default: 300)",
+    )
     add("--license", metavar="LINE", help="license of the weights, for the metadata")
     add("--model.name", dest="model_name", metavar="NAME", help="instead of CKPT: a model of this toolkit or timm")
     add("--model.pretrained", dest="model_pretrained", metavar="true|FILE", help="its weights: published, or a file's")
@@ -137,6 +179,9 @@ def _parse(words: list[str]) -> argparse.Namespace:
         parser.error("argument --model.pretrained: give true for published weights, or a file of weights")
     if not named and options.model_pretrained is not None:
         parser.error("argument --model.name: give the name of the model of --model.pretrained")
+    for key in ("max_drop", "calibration_images"):
+        if getattr(options, key) is not None and options.int8 is None:
+            parser.error(f"argument --{key}: it is for --int8; give a folder of images with --int8")
     needed = {"CKPT": options.ckpt or options.model_name, "--format": options.format, "--output": options.output}
     if missing := [key for key, value in needed.items() if value is None]:
         parser.error(f"the following arguments are required: {', '.join(missing)}")
@@ -148,3 +193,19 @@ def _dimensions(text: str) -> frozenset[Dimension]:
     if unknown := [name for name in names if name not in BOTH]:
         raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not a dimension; give batch, size, batch,size or none")
     return frozenset(names)  # type: ignore[arg-type]
+
+
+def _points(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = nan
+    if not 0 < number <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of percentage points above 0 and up to 100")
+    return number
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of images")
+    return int(text)

@@ -1,0 +1,157 @@
+"""Turn the float file of a classifier into an int8 file that loses no more than is accepted."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.export.formats import Format
+from inceptionnext_lit.export.graph import Graph
+from inceptionnext_lit.export.int8.accuracy import Judge
+from inceptionnext_lit.export.int8.choosing import Chosen, choose
+from inceptionnext_lit.export.int8.quantizer import Quantizer
+from inceptionnext_lit.export.int8.scores import BATCH, Scorer, speeds
+from inceptionnext_lit.export.int8.search import Found, Search
+from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.wording import listed
+
+
+@dataclass(frozen=True)
+class Int8Options:
+    """How a classifier is quantized.
+
+    Attributes:
+        calibration: Images to calibrate on.
+        images: How many of them, at most.
+        max_drop: The largest drop of the accuracy that is accepted, in percentage points.
+        check: Images of the accuracy check; None for others of the calibration folder.
+        say: Called with lines on the progress.
+    """
+
+    calibration: str
+    images: int = 300
+    max_drop: float = 0.5
+    check: str | None = None
+    say: Callable[[str], object] = print
+
+
+@dataclass(frozen=True)
+class Int8Report:
+    """An int8 file, and what it was made from.
+
+    Attributes:
+        found: What it loses.
+        chosen: The images.
+        method: How it was quantized.
+        layers: Number of layers that could be quantized.
+        sizes: Sizes of the float file and of the int8 file in bytes.
+        rates: Images per second of both.
+        batch: Images per batch of the measurement.
+        options: What was asked.
+    """
+
+    found: Found
+    chosen: Chosen
+    method: str
+    layers: int
+    sizes: tuple[int, int]
+    rates: tuple[float, float]
+    batch: int
+    options: Int8Options
+
+    def record(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "method": self.method,
+            "layers": self.layers,
+            "calibration": {"source": self.options.calibration, "images": len(self.chosen.calibration)},
+            "max_drop": self.options.max_drop,
+            "check": self.found.record(),
+            "notes": list(self.chosen.notes),
+            "file_bytes": {"float": self.sizes[0], "int8": self.sizes[1]},
+            "images_per_second": {
+                "batch": self.batch,
+                "float": round(self.rates[0], 1),
+                "int8": round(self.rates[1], 1),
+            },
+        }
+
+    def lines(self) -> list[str]:
+        """Describe it."""
+        floats = self.found.floats
+        kept = f", {len(floats)} of them left in floats: {listed(floats, 8)}" if floats else ""
+        return [
+            f"int8: {self.layers} layers{kept}; calibrated on {len(self.chosen.calibration)} images of "
+            f"{self.options.calibration}",
+            *self.chosen.notes,
+            *self.found.drop.lines(),
+            f"Size: {self.sizes[0] / 1e6:.2f} MB in float, {self.sizes[1] / 1e6:.2f} MB in int8",
+            f"Speed here, in turn, batches of {self.batch}: {self.rates[0]:,.0f} images/s in float, "
+            f"{self.rates[1]:,.0f} in int8 ({self.rates[1] / self.rates[0]:.2f} times)",
+        ]
+
+
+def quantize(
+    task: ClassificationTask, graph: Graph, float_file: Path, file: Path, one: Format, options: Int8Options
+) -> Int8Report:
+    """Write the int8 file.
+
+    Args:
+        task: The classifier.
+        graph: Its graph.
+        float_file: The file in floats, which has been checked.
+        file: The file to write.
+        one: The format.
+        options: How it is quantized.
+
+    Raises:
+        UserError: If images are missing, nothing can be quantized, or the accepted drop cannot be reached.
+    """
+    model, dynamic = graph.model, graph.dynamic
+    batch = BATCH if "batch" in dynamic else 1
+    chosen = choose(task, model, options.calibration, options.images, options.check, sizes="size" in dynamic)
+    scorer = Scorer(task, is_tensor=model.takes == "tensor", batch=batch)
+    float_session = one.open_session(float_file)
+    multi_label = task.data_spec.multi_label
+    judge = Judge(
+        scorer.scores(float_session, chosen.check),
+        chosen.truth,
+        multi_label=multi_label,
+        thresholds=task.calibration.thresholds,
+        max_drop=options.max_drop,
+    )
+    quantizer: Quantizer = one.int8_module.quantizer(graph, float_file, chosen.calibration, batch)
+    if not quantizer.layers:
+        raise UserError(f"The model has no layer that can be quantized for {one.title}; leave out --int8.")
+    search = Search(
+        quantizer,
+        one.open_session,
+        scorer,
+        judge,
+        chosen.check,
+        chosen.calibration,
+        float_session,
+        multi_label=multi_label,
+        say=options.say,
+    )
+    found = search.run(file, options.max_drop)
+    _, example = next(iter(chosen.check.batches(1)))
+    rates = speeds({"float": float_session, "int8": one.open_session(file)}, np.concatenate([example] * batch))
+    return Int8Report(
+        found,
+        chosen,
+        quantizer.method,
+        len(quantizer.layers),
+        (_size(float_file), _size(file)),
+        (rates["float"], rates["int8"]),
+        batch,
+        options,
+    )
+
+
+def _size(file: Path) -> int:
+    """Return the size in bytes of all files of a folder of its own."""
+    return sum(path.stat().st_size for path in file.parent.rglob("*") if path.is_file())

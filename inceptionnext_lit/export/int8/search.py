@@ -1,0 +1,173 @@
+"""Find the layers that int8 hurts, and leave them in floats until the drop is accepted."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.export.formats import Session
+from inceptionnext_lit.export.int8.accuracy import Drop, Judge
+from inceptionnext_lit.export.int8.images import FileImages
+from inceptionnext_lit.export.int8.quantizer import Quantizer
+from inceptionnext_lit.export.int8.scores import Scorer, relative_error
+
+_PROBED = 64  # images that layers are compared on
+_MOST_FLOATS = 0.5  # of the layers; with more, int8 is of no use
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What a layer costs if it alone is in int8.
+
+    Attributes:
+        layer: Its name.
+        error: Difference of the logits from the float file's, relative to the logits.
+        labels: Number of images with another label.
+    """
+
+    layer: str
+    error: float
+    labels: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """The int8 file that was accepted.
+
+    Attributes:
+        drop: What it loses.
+        first: What the file with all layers in int8 loses.
+        floats: The layers that were left in floats.
+        table: All layers, the most sensitive first; empty if all are in int8.
+        images: Number of images that the table was made on.
+    """
+
+    drop: Drop
+    first: Drop
+    floats: tuple[str, ...] = ()
+    table: tuple[Sensitivity, ...] = ()
+    images: int = 0
+
+    def record(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        found: dict[str, Any] = self.drop.record() | {"float_layers": list(self.floats)}
+        if self.table:
+            found["all_layers_in_int8"] = self.first.record()
+            found["sensitivity"] = [
+                {"layer": one.layer, "logits_error": round(one.error, 6), "labels_changed": one.labels}
+                for one in self.table
+            ]
+        return found
+
+
+class Search:
+    """Writes int8 files and measures them.
+
+    Args:
+        quantizer: Writes files.
+        open_session: Loads a file.
+        scorer: Computes probabilities.
+        judge: Compares them.
+        check: The images of the accuracy check.
+        probed: Other images, which layers are compared on.
+        expected: The float file's probabilities for these.
+        say: Called with lines on the progress.
+    """
+
+    def __init__(
+        self,
+        quantizer: Quantizer,
+        open_session: Callable[[Path], Session],
+        scorer: Scorer,
+        judge: Judge,
+        check: FileImages,
+        probed: FileImages,
+        float_session: Session,
+        *,
+        multi_label: bool,
+        say: Callable[[str], object],
+    ) -> None:
+        self._quantizer, self._open_session = quantizer, open_session
+        self._scorer, self._judge, self._check = scorer, judge, check
+        self._probed, self._multi_label, self._say = probed.first(_PROBED), multi_label, say
+        self._float_session = float_session
+
+    def run(self, file: Path, max_drop: float) -> Found:
+        """Write an int8 file whose drop is accepted.
+
+        Args:
+            file: The file.
+            max_drop: The largest drop, in points.
+
+        Raises:
+            UserError: If half of the layers had to stay in floats; the message has the table.
+        """
+        layers = list(self._quantizer.layers)
+        first = self._measured(file, layers)
+        if first.judged <= max_drop:
+            return Found(first, first)
+        self._say(f"With all {len(layers)} layers in int8: {'; '.join(first.lines())}")
+        table = self._sensitivities(file, layers)
+        for line in table_lines(table, len(self._probed)):
+            self._say(line)
+        for number in steps(int(len(layers) * _MOST_FLOATS)):
+            floats = tuple(one.layer for one in table[:number])
+            drop = self._measured(file, [layer for layer in layers if layer not in floats])
+            self._say(f"{number} of {len(layers)} layers in floats: a drop of {drop.judged:.2f} points")
+            if drop.judged <= max_drop:
+                return Found(drop, first, floats, table, len(self._probed))
+        file.unlink()
+        raise UserError(
+            f"int8 loses {first.judged:.2f} points ({first.basis}), and with half of the layers in floats still more "
+            f"than --max_drop {max_drop:g}; nothing was written. Give more calibration images, or a larger --max_drop. "
+            "The most sensitive layers: " + ", ".join(f"{one.layer} ({one.error:.3f})" for one in table[:5]) + "."
+        )
+
+    def _measured(self, file: Path, layers: Collection[str]) -> Drop:
+        self._quantizer.write(file, layers)
+        return self._judge.drop(self._scorer.scores(self._open_session(file), self._check))
+
+    def _sensitivities(self, file: Path, layers: Sequence[str]) -> tuple[Sensitivity, ...]:
+        expected = self._scorer.scores(self._float_session, self._probed)
+        found = []
+        for layer in layers:
+            self._quantizer.write(file, [layer])
+            scores = self._scorer.scores(self._open_session(file), self._probed)
+            error = relative_error(scores, expected, multi_label=self._multi_label)
+            found.append(Sensitivity(layer, error, self._changed(scores, expected)))
+        return tuple(sorted(found, key=lambda one: -one.error))
+
+    def _changed(self, scores: NDArray[np.float32], expected: NDArray[np.float32]) -> int:
+        if self._multi_label:
+            return int(((scores >= 0.5) != (expected >= 0.5)).any(axis=1).sum())
+        return int((scores.argmax(axis=1) != expected.argmax(axis=1)).sum())
+
+
+def steps(most: int) -> list[int]:
+    """Return numbers of layers to leave in floats, from 1 to the most, each about a quarter larger than the one before.
+
+    Args:
+        most: The last one.
+    """
+    found: list[int] = []
+    number = 1
+    while number < most:
+        found.append(number)
+        number += max(1, number // 4)
+    return [*found, most] if most > 0 else []
+
+
+def table_lines(table: Sequence[Sensitivity], images: int) -> list[str]:
+    """Return a sensitivity table as lines of text.
+
+    Args:
+        table: The layers.
+        images: Number of images that it was made on.
+    """
+    width = max(len(one.layer) for one in table)
+    head = f"{'layer in int8 alone':<{width}}  logits differ by  labels changed of {images}"
+    return [head, *(f"{one.layer:<{width}}  {one.error:>16.4f}  {one.labels:>14d}" for one in table)]

@@ -1,0 +1,166 @@
+"""Which images are used for calibration and for the accuracy check."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.export.int8.choosing import Chosen, choose
+from inceptionnext_lit.export.int8.images import FileImages, Reader, draw, readable, training_images
+from inceptionnext_lit.export.wrapper import ExportedModel
+from inceptionnext_lit.tasks import ClassificationTask
+from tests.small_checkpoint import save_checkpoint
+
+CLASSES = ["bag", "coat", "sandal"]
+MakeFolder = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> ClassificationTask:
+    return save_checkpoint(
+        tmp_path_factory.mktemp("int8") / "best.ckpt", CLASSES, kwargs={"depth": 1, "dim": 16}
+    ).requires_grad_(False)
+
+
+def chosen(task: ClassificationTask, folder: object, check: object = None, number: int = 300) -> Chosen:
+    model = ExportedModel(task, "pixels")
+    return choose(task, model, str(folder), number, None if check is None else str(check), sizes=True)
+
+
+def test_drawing_has_a_fixed_seed() -> None:
+    paths = [f"{number:03}" for number in range(100)]
+    found = draw(paths, 10)
+    assert found == draw(paths, 10) == sorted(set(found))
+    assert found != paths[:10]
+    assert draw(paths, 100) == paths
+
+
+def test_splits(task: ClassificationTask, make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data", {"train": 30, "val": 10})
+    found = chosen(task, root, number=60)
+    assert len(found.calibration) == 60
+    assert {Path(path).parts[-3] for path in found.calibration.paths} == {"train"}
+    assert {Path(path).parts[-3] for path in found.check.paths} == {"val"}
+    assert found.truth.present is not None
+    names = [CLASSES[row.argmax()] for row in found.truth.present]
+    assert names == [Path(path).parent.name for path in found.check.paths]
+    assert found.notes == ()
+
+
+def test_the_calibration_folder_without_other_images(
+    task: ClassificationTask, make_folder: MakeFolder, tmp_path: Path
+) -> None:
+    root = make_folder(tmp_path / "data", {".": 20})
+    for check in (None, root, root / "coat"):
+        found = chosen(task, root, check)
+        number = 60 if check != root / "coat" else 20
+        assert f"{number} images of the check are calibration images too, which makes it too favorable" in str(
+            found.notes
+        )
+        assert len(found.check) == number
+
+
+def test_calibration_images_are_left_out_of_the_check(
+    task: ClassificationTask, make_folder: MakeFolder, tmp_path: Path
+) -> None:
+    root = make_folder(tmp_path / "data", {".": 90})
+    link = tmp_path / "link"
+    link.symlink_to(root)
+    found = chosen(task, root, link, number=60)
+    assert found.notes == ("60 calibration images of the same folder are left out of the check.",)
+    assert len(found.check) == 210
+    assert not {Path(path).resolve() for path in found.check.paths} & {
+        Path(path).resolve() for path in found.calibration.paths
+    }
+    assert found.truth.present is not None
+    names = [CLASSES[row.argmax()] for row in found.truth.present]
+    assert names == [Path(path).parent.name for path in found.check.paths]
+
+
+def test_doubtful_calibration_images(task: ClassificationTask, make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data", {"train": 20, "val": 10})
+    (root / "train" / "coat" / "broken.png").write_bytes(b"\x89PNG")
+    broken = root / "val" / "coat" / "broken.jpg"
+    broken.write_text("no image")
+    found = chosen(task, root / "train" / "coat", root)
+    notes = " ".join(found.notes)
+    assert "1 image of the calibration folder" in notes
+    assert "Calibrated on 20 images only; with fewer than 50" in notes
+    assert f"All calibration images are from {root / 'train' / 'coat'}" in notes
+    assert "1 image of the check folder" in notes
+    assert found.truth.present is not None
+    assert found.truth.present.shape == (30, 3)
+
+
+def test_other_labels(task: ClassificationTask, make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data", {".": 20}, classes=("bag", "dress"))
+    found = chosen(task, root)
+    assert found.truth.present is None
+    assert f"labels of the check are not known: {root} has labels that the model does not have: dress." in str(
+        found.notes
+    )
+    shutil.rmtree(root / "bag")
+    photos = root / "dress"
+    assert chosen(task, photos, photos).truth.present is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({}, "No images below "),
+        ({"a.png": b"\x89PNG", "b.jpg": b""}, "None of 2 images of the calibration folder "),
+    ],
+)
+def test_nothing_to_calibrate_on(
+    task: ClassificationTask, tmp_path: Path, content: dict[str, bytes], message: str
+) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    for name, data in content.items():
+        (root / name).write_bytes(data)
+    with pytest.raises(UserError, match=message):
+        chosen(task, root)
+
+
+def test_a_folder_that_does_not_exist(task: ClassificationTask, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere does not exist"):
+        chosen(task, tmp_path / "nowhere")
+
+
+def test_images_are_grouped_by_size_and_kept_in_order(task: ClassificationTask, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    arrays = [random.integers(0, 256, (40 + number % 3, 30, 3), np.uint8) for number in range(100)]
+    for number, one in enumerate(arrays):
+        Image.fromarray(one).save(tmp_path / f"{number:03}.png")
+    paths = training_images(str(tmp_path), 3)
+    reader = Reader(ExportedModel(task, "pixels"), sizes=True)
+    images, _ = readable(paths, reader, "test")
+    found: dict[int, np.ndarray] = {}
+    for places, batch in images.batches(8):
+        assert 1 <= len(batch) <= 8
+        found |= dict(zip(places, batch, strict=True))
+    for place, one in enumerate(arrays):
+        np.testing.assert_array_equal(found[place], one)
+    assert images.first(10).paths == paths[::10]
+
+
+def test_inputs_of_tensors_and_of_fixed_sizes(task: ClassificationTask, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (28, 28, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    path = str(tmp_path / "a.png")
+    [(_, batch)] = FileImages([path], Reader(ExportedModel(task, "tensor"), sizes=False)).batches(4)
+    expected = (torch.from_numpy(pixels).permute(2, 0, 1) / 255 - 0.5) / 0.25
+    np.testing.assert_allclose(batch[0], expected, atol=1e-6)
+    [(_, batch)] = FileImages([path], Reader(ExportedModel(task, "pixels", resizes=False), sizes=False)).batches(4)
+    np.testing.assert_array_equal(batch[0], pixels)
+
+
+def test_a_file_that_vanishes(task: ClassificationTask, tmp_path: Path) -> None:
+    images = FileImages([str(tmp_path / "gone.png")], Reader(ExportedModel(task, "pixels"), sizes=True))
+    with pytest.raises(UserError, match=r"gone\.png was changed during the export; start again\.$"):
+        list(images.batches(1))
