@@ -46,7 +46,7 @@ ALLOWED = {
     "tasks": {"models", "training"},
     "predict": {"data", "export", "models", "tasks", "training"},
     "export": {"data", "models", "tasks", "training"},
-    "reports": {"data", "models", "tasks", "training"},
+    "reports": {"data", "export", "models", "tasks", "training"},
     "serve": {"data", "predict", "reports"},
     "cli": {"data", "doctor", "export", "models", "predict", "prepare", "reports", "serve", "tasks", "training"},
 }

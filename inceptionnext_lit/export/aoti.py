@@ -37,11 +37,12 @@ def write(graph: "Graph", file: Path) -> None:
         ) from error
 
 
-def open_session(file: Path) -> ModuleSession:
+def open_session(file: Path, threads: int | None = None) -> ModuleSession:
     """Load a file with torch, on the CPU.
 
     Args:
         file: The file.
+        threads: Number of CPU threads of this process; None to leave it.
 
     Raises:
         UserError: If it is damaged, or was compiled for another kind of machine.
@@ -49,6 +50,8 @@ def open_session(file: Path) -> ModuleSession:
     import torch
 
     check_archive(file)
+    if threads is not None:
+        torch.set_num_threads(threads)
     try:
         return ModuleSession(torch._inductor.aoti_load_package(os.fspath(file)), file)
     except Exception as error:  # torch's loader has many types

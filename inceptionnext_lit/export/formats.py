@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.archive import has_machine_code
@@ -41,8 +41,9 @@ class Format:
     """A format of exported files.
 
     Its module has three functions. ``write(graph, file)`` writes a :class:`Graph`; what else belongs to the file has
-    the same stem. ``stamp(file, text)`` stores the metadata in it. ``open_session(file)`` returns a :class:`Session`;
-    it must not import torch unless the format needs it. The module imports its libraries in functions.
+    the same stem. ``stamp(file, text)`` stores the metadata in it. ``open_session(file, threads)`` returns a
+    :class:`Session`; it must not import torch unless the format needs it. The module imports its libraries in
+    functions.
 
     Attributes:
         name: Its name on the command line, and of its module.
@@ -96,16 +97,17 @@ class Format:
         _require(f"{self.title} in int8", self.int8, "int8")
         return import_module(f"{__package__}.int8.{self.name}")
 
-    def open_session(self, file: Path) -> Session:
+    def open_session(self, file: Path, **settings: Any) -> Session:
         """Load a file of the format.
 
         Args:
             file: The file.
+            **settings: ``threads``, the number of CPU threads, and what else the format's module takes.
 
         Raises:
             UserError: If a library is missing, or the file cannot be loaded.
         """
-        return cast(Session, self._module(self.runtime).open_session(file))
+        return cast(Session, self._module(self.runtime).open_session(file, **settings))
 
 
 def _require(title: str, libraries: tuple[str, ...], extra: str | None) -> None:

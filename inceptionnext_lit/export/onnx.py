@@ -59,12 +59,15 @@ class OnnxSession:
 
     Args:
         file: The file.
+        threads: Number of CPU threads; None for all cores.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, threads: int | None = None) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
+        if threads is not None:
+            options.intra_op_num_threads = threads
         options.log_severity_level = _ERRORS_ONLY
         self._session: Any = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
@@ -80,16 +83,17 @@ class OnnxSession:
         return outputs
 
 
-def open_session(file: Path) -> OnnxSession:
+def open_session(file: Path, threads: int | None = None) -> OnnxSession:
     """Load a file with ONNX Runtime, on the CPU.
 
     Args:
         file: The file.
+        threads: Number of CPU threads; None for all cores.
 
     Raises:
         UserError: If it is damaged, or not an ONNX file.
     """
     try:
-        return OnnxSession(file)
+        return OnnxSession(file, threads)
     except Exception as error:  # ONNX Runtime has many types
         raise UserError(f"{file} cannot be loaded by ONNX Runtime: {first_line(error)}.") from error

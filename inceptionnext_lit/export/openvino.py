@@ -76,18 +76,23 @@ class OpenVinoSession:
         return [found[output].copy() for output in self._compiled.outputs]
 
 
-def open_session(file: Path) -> OpenVinoSession:
+def open_session(file: Path, threads: int | None = None, precision: str = "f32") -> OpenVinoSession:
     """Load a file with OpenVINO, on the CPU, in single precision, as the file was checked.
 
     Args:
         file: The file, ``.xml``, next to its ``.bin``.
+        threads: Number of CPU threads; None for all cores.
+        precision: What floats are computed in: ``f32`` or ``bf16``.
 
     Raises:
         UserError: If it is damaged, its weights are missing, or it is not an OpenVINO file.
     """
     if not file.with_suffix(".bin").is_file():
         raise UserError(f"{file} has no weights: {file.with_suffix('.bin').name} is missing next to it.")
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision}
+    if threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = threads
     try:
-        return OpenVinoSession(file, {"INFERENCE_PRECISION_HINT": "f32"})
+        return OpenVinoSession(file, settings)
     except Exception as error:  # OpenVINO's own types
         raise UserError(f"{file} cannot be loaded by OpenVINO: {first_line(error)}.") from error

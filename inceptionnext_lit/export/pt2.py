@@ -52,11 +52,12 @@ class ModuleSession:
         return [output.numpy() for output in (found if isinstance(found, list | tuple) else [found])]
 
 
-def open_session(file: Path) -> ModuleSession:
+def open_session(file: Path, threads: int | None = None) -> ModuleSession:
     """Load a file with torch, on the CPU.
 
     Args:
         file: The file.
+        threads: Number of CPU threads of this process; None to leave it.
 
     Raises:
         UserError: If it is damaged, or not such a graph.
@@ -64,6 +65,8 @@ def open_session(file: Path) -> ModuleSession:
     import torch
 
     check_archive(file)
+    if threads is not None:
+        torch.set_num_threads(threads)
     try:
         with file.open("rb") as source:  # torch warns of a path that ends in .PT2
             return ModuleSession(torch.export.load(source).module(), file)

@@ -118,12 +118,13 @@ def is_checkpoint(path: str | Path) -> bool:
     return "hyper_parameters" in load_plain(Path(path).expanduser(), mmap=True)
 
 
-def load_random(name: str, seed: int = 0) -> ClassificationTask:
+def load_random(name: str, seed: int = 0, image_size: int | None = None) -> ClassificationTask:
     """Build a model with random weights as a classifier, for the input and the classes of timm's entry.
 
     Args:
         name: Any timm model name, including this family's.
         seed: Seed of the weights; torch's generator is left as it was.
+        image_size: Side of the model's input in pixels; None for timm's.
 
     Raises:
         UserError: If the model is unknown.
@@ -135,7 +136,7 @@ def load_random(name: str, seed: int = 0) -> ClassificationTask:
         raise UserError(f"timm does not say what images {name!r} takes; use a checkpoint of fit.")
     count = getattr(config, "num_classes", None) or _IMAGENET
     preprocessing: Preprocessing = {
-        "image_size": _side(config),
+        "image_size": image_size or _side(config),
         "crop_pct": found.crop_pct,
         "interpolation": found.interpolation,
         "mean": found.mean,

@@ -18,8 +18,9 @@ from inceptionnext_lit.cli.commands import benchmark
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.cost import count_model
 from inceptionnext_lit.reports.benchmark import measure as measuring
-from inceptionnext_lit.reports.benchmark.case import PRODUCTS, Bench, Case
+from inceptionnext_lit.reports.benchmark.case import PRODUCTS, Case
 from inceptionnext_lit.reports.benchmark.measure import Measurement, measure
+from inceptionnext_lit.reports.benchmark.torch_bench import Bench
 from tests.forked import as_script, forked, forking
 from tests.processes import wait_until
 from tests.recipes import REPO
@@ -128,10 +129,20 @@ def test_json_has_a_row_per_model_and_variant(
     assert statistics.median([row["images_per_s_min"], row["images_per_s_max"]]) == pytest.approx(row["images_per_s"])
 
 
+def test_the_bound_is_the_best_of_a_precision() -> None:
+    rates: dict[measuring._Kind, list[float | None]] = {
+        measuring._Kind("cpu", "fp32", "torch"): [5.0, 9.0],
+        measuring._Kind("cpu", "int8", "pt2"): [None, None],
+        measuring._Kind("cpu", "fp32", "onnx"): [7.0, 6.0],
+        measuring._Kind("cpu", "bf16", "openvino"): [20.0, 21.0],
+    }
+    assert measuring._bounds(rates) == {("cpu", "fp32"): [7.0, 9.0], ("cpu", "bf16"): [20.0, 21.0]}
+
+
 def test_the_allocator_is_a_separate_case(cli: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     cli("benchmark", MICRO, *QUICK, "--allocator", "as_it_comes,keep")
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(MICRO)]
-    assert [line.split()[3] for line in lines] == ["freed", "kept"]
+    assert [line.split()[4] for line in lines] == ["freed", "kept"]
 
 
 def test_growth_is_drawn(
@@ -141,7 +152,7 @@ def test_growth_is_drawn(
     cli("benchmark", MICRO, *QUICK, "--scaling", "image_size", "--output", "growth.svg")
     assert "<svg" in (tmp_path / "growth.svg").read_text()
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(MICRO)]
-    assert [line.split()[4] for line in lines] == ["28", "32"]
+    assert [line.split()[5] for line in lines] == ["28", "32"]
 
 
 @pytest.mark.parametrize(
@@ -149,10 +160,12 @@ def test_growth_is_drawn(
     [
         (["inceptionnext_tini"], 1, "inceptionnext_tiny"),
         ([MICRO, "--variants", "eager,fast"], 2, "'fast' is not a known variant; choose from eager, compile, deploy"),
-        ([MICRO, "--mode", "train", "--variants", "deploy"], 1, "The variant deploy is for inference"),
+        ([MICRO, "--mode", "train", "--variants", "deploy"], 1, "Only the variants eager and compile can be trained"),
         ([MICRO, "--allocator", "jemalloc"], 2, "'jemalloc' is not a known allocator; choose from keep, as_it_comes"),
         ([MICRO, "--output", "x.pdf"], 1, "--output is x.pdf; it must end in .json or .txt."),
         ([MICRO, "--output", "none/x.json"], 1, "in a folder that does not exist"),
+        ([MICRO, "--batch_size", "1,2", "--scaling", "image_size"], 1, "--scaling has sizes of its own"),
+        (["best.onnx"], 1, "There is no file 'best.onnx'; give a checkpoint, a file of export, or the name of a model"),
         ([MICRO, "--batch_size", "0"], 2, "--batch_size: '0' is not a number of 1 or more"),
         ([], 2, "needs MODEL"),
         ([MICRO, "--image_sise", "28"], 2, "did you mean --image_size?"),

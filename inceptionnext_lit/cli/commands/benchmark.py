@@ -11,26 +11,31 @@ from inceptionnext_lit.cli import TOOLS, import_heavy
 from inceptionnext_lit.cli.tools import ToolParser, positive, sentence
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.machine import usable_cores
+from inceptionnext_lit.reports.benchmark.case import VARIANTS, Case
 from inceptionnext_lit.safe_save import replacing
 
 if TYPE_CHECKING:
-    from inceptionnext_lit.reports.benchmark.case import Case
     from inceptionnext_lit.reports.benchmark.measure import Measurement
 
 EXAMPLES = """\
 Each model and variant runs in its own process. They take turns for several rounds; the results are medians over the
 rounds, and ratios to the first one are taken within a round. GFLOP/s count a multiply-add as two operations; their
-bound is the rate of this machine's matrix products, measured in the same rounds.
+bound is the rate of this machine's matrix products in the same precision, measured in the same rounds.
+
+eager, compile, deploy and deploy+compile run in torch, in --precision. The other variants are exported for the
+benchmark as export does it with --input tensor, and run on the CPU, in single precision or as their names say. Models
+by name have random weights.
 
 examples:
   python cli.py benchmark inceptionnext_tiny convnext_tiny deit_small_patch16_224
   python cli.py benchmark inceptionnext_tiny --precision bf16 --variants eager,deploy,compile,deploy+compile
   python cli.py benchmark inception_next_tiny inceptionnext_tiny --allocator as_it_comes,keep
+  python cli.py benchmark best.ckpt --variants deploy,onnx,openvino,openvino-bf16 --batch_size 1,16
+  python cli.py benchmark best.onnx best.xml
   python cli.py benchmark inceptionnext_iso_small deit_small_patch16_224 --mode train --batch_size 32 --format json
   python cli.py benchmark inceptionnext_tiny deit_small_patch16_224 --scaling image_size --output growth.svg
 """
 _SIZES = {"image_size": (128, 192, 256, 320, 384, 448, 512), "batch_size": (1, 2, 4, 8, 16, 32)}
-_VARIANTS = ("eager", "compile", "deploy", "deploy+compile")
 _ALLOCATORS = ("keep", "as_it_comes")
 
 
@@ -74,19 +79,25 @@ def run(words: list[str]) -> int:
 
 def _parse(words: list[str]) -> argparse.Namespace:
     parser = ToolParser("benchmark", f"{sentence(TOOLS['benchmark'])}\n\n{EXAMPLES}")
-    models = parser.add_argument("models", nargs="*", metavar="MODEL", help="model names of timm")
+    models = parser.add_argument(
+        "models", nargs="*", metavar="MODEL", help="model names of timm, checkpoints, exported files"
+    )
     parser.add_argument("--mode", choices=("infer", "train"), default="infer", help="(default: infer)")
     parser.add_argument(
         "--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="tf32: on a GPU (default: fp32)"
     )
-    parser.add_argument("--batch_size", type=positive, default=16, metavar="N", help="images per step (default: 16)")
-    parser.add_argument("--image_size", type=positive, default=224, metavar="N", help="pixels (default: 224)")
+    parser.add_argument(
+        "--batch_size", type=_numbers, default=[16], metavar="N,…", help="images per step, one or several (default: 16)"
+    )
+    parser.add_argument(
+        "--image_size", type=positive, metavar="N", help="pixels (default: 224; of checkpoints and files, their own)"
+    )
     parser.add_argument(
         "--variants",
-        type=partial(_names, allowed=_VARIANTS, what="variant"),
+        type=partial(_names, allowed=VARIANTS, what="variant"),
         default=["eager"],
         metavar="NAME,…",
-        help=f"any of {', '.join(_VARIANTS)}",
+        help=f"any of {', '.join(VARIANTS)} (default: eager); an exported file is one of its own",
     )
     parser.add_argument(
         "--layout", choices=("best", "channels_last", "contiguous"), default="best", help="best tries both"
@@ -123,34 +134,40 @@ def _check_output(options: argparse.Namespace) -> None:
 
 
 def _measure(options: argparse.Namespace, tick: Any) -> "list[Measurement]":
-    from inceptionnext_lit.reports.benchmark.case import Case
     from inceptionnext_lit.reports.benchmark.measure import measure
+    from inceptionnext_lit.reports.benchmark.subjects import find_subject
 
-    if options.mode == "train" and any("deploy" in variant for variant in options.variants):
-        raise UserError("The variant deploy is for inference; leave it out, or leave out --mode train.")
+    if options.scaling is not None and len(options.batch_size) > 1:
+        raise UserError("--scaling has sizes of its own; give one --batch_size.")
+    template = Case(
+        model="",
+        variant="eager",
+        mode=options.mode,
+        precision=options.precision,
+        layout=options.layout,
+        batch_size=max(options.batch_size),
+        image_size=0,
+        threads=options.threads,
+        keeps_memory=True,
+    )
+    most = max(_SIZES["batch_size"]) if options.scaling == "batch_size" else template.batch_size
+    subjects = [find_subject(model, options.image_size, most) for model in options.models]
     cases = [
-        Case(
-            model=model,
-            variant=variant,
-            mode=options.mode,
-            precision=options.precision,
-            layout=options.layout,
-            batch_size=options.batch_size,
-            image_size=options.image_size,
-            threads=options.threads,
-            keeps_memory=allocator == "keep",
-        )
-        for model in options.models
-        for variant in options.variants
+        replace(case, batch_size=batch_size, keeps_memory=allocator == "keep")
+        for subject in subjects
+        for case in subject.cases(options.variants, template)
+        for batch_size in options.batch_size
         for allocator in options.allocator
     ]
+    if options.mode == "train" and any(case.variant not in ("eager", "compile") for case in cases):
+        raise UserError("Only the variants eager and compile can be trained; leave the others out, or --mode train.")
     measurements = []
     for sized in _sizes(cases, options.scaling):
         measurements += measure(sized, options.rounds, options.seconds, tick)
     return measurements
 
 
-def _sizes(cases: "list[Case]", scaling: str | None) -> "list[list[Case]]":
+def _sizes(cases: list[Case], scaling: str | None) -> list[list[Case]]:
     if scaling is None:
         return [cases]
     sizes = _SIZES[scaling]
@@ -164,3 +181,7 @@ def _names(text: str, allowed: tuple[str, ...], what: str) -> list[str]:
     if unknown := [name for name in names if name not in allowed]:
         raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not a known {what}; choose from {', '.join(allowed)}")
     return names
+
+
+def _numbers(text: str) -> list[int]:
+    return [positive(number.strip()) for number in text.split(",")]

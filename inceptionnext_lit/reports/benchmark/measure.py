@@ -3,17 +3,23 @@
 import multiprocessing
 import signal
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models import check_model_name
-from inceptionnext_lit.models.cost import count_model
-from inceptionnext_lit.reports.benchmark.case import PRODUCTS, Case, Product, serve
+from inceptionnext_lit.models.cost import count_model, image_macs
+from inceptionnext_lit.reports.benchmark.case import PRODUCTS, Case, Precision, Product
+from inceptionnext_lit.reports.benchmark.exporting import exported
+from inceptionnext_lit.reports.benchmark.subjects import check_libraries
+from inceptionnext_lit.reports.benchmark.worker import serve
+from inceptionnext_lit.tasks.loading import load_task
 from inceptionnext_lit.wording import first_line
 
 _GRACE = 2  # seconds for a process to exit by itself
@@ -26,30 +32,33 @@ class Measurement:
 
     Attributes:
         case: What was measured.
-        layout: The memory layout used.
+        layout: The memory layout used; None if the runtime chooses it.
         device: The device used.
         rates: Images per second in each round.
         ratios: The same relative to the first case, in each round.
-        matmul: Speed of matrix products in GFLOP/s, in each round.
+        matmul: Speed of matrix products in this precision in GFLOP/s, in each round: the best of all cases on this
+            device. None if no case can measure it.
         warm_up_s: Seconds until it was ready, including compilation.
         peak_memory_mib: Peak memory while it ran; None if the system does not provide it.
         gflop_per_image: Operations per image, two per multiply-add; None if they cannot be counted.
     """
 
     case: Case
-    layout: str
+    layout: str | None
     device: str
     rates: list[float]
     ratios: list[float]
-    matmul: list[float]
+    matmul: list[float] | None
     warm_up_s: float
     peak_memory_mib: float | None
     gflop_per_image: float | None
 
     def record(self) -> dict[str, Any]:
         """Return the measurements as plain values under stable names, as medians over the rounds."""
-        rate, matmul = statistics.median(self.rates), statistics.median(self.matmul)
-        gflop = None if self.gflop_per_image is None else rate * self.gflop_per_image
+        rate = statistics.median(self.rates)
+        matmul = None if self.matmul is None else statistics.median(self.matmul)
+        per_image = self.gflop_per_image
+        gflop = None if per_image is None else rate * per_image
         return {
             "model": self.case.model,
             "variant": self.case.variant,
@@ -71,8 +80,8 @@ class Measurement:
             "peak_memory_mib": self.peak_memory_mib,
             "gflop_per_s": gflop,
             "matmul_gflop_per_s": matmul,
-            "share_of_matmul": None if gflop is None else gflop / matmul,
-            "images_per_s_bound": None if self.gflop_per_image is None else matmul / self.gflop_per_image,
+            "share_of_matmul": None if gflop is None or matmul is None else gflop / matmul,
+            "images_per_s_bound": None if per_image is None or matmul is None else matmul / per_image,
             "warm_up_s": self.warm_up_s,
         }
 
@@ -87,7 +96,7 @@ def measure(
     """Measure cases alternately, in several rounds.
 
     Args:
-        cases: What to measure; the others are compared with the first.
+        cases: What to measure; the others are compared with the first. Models are exported as the variants need it.
         rounds: Number of rounds.
         seconds: Minimum duration of a case in a round.
         tick: Called with a description of what happens next.
@@ -97,15 +106,28 @@ def measure(
         UserError: If a model is unknown, or a case cannot be run.
     """
     tell = tick or (lambda _: None)
+    check_libraries([case.variant for case in cases])
     for case in cases:
-        check_model_name(case.model)
-    processes = []
+        if not Path(case.model).is_file():
+            check_model_name(case.model)
+    with exported(cases, tell) as ready:
+        return _in_turn(ready, rounds, seconds, tell, products)
+
+
+def _in_turn(
+    cases: Sequence[Case], rounds: int, seconds: float, tell: Callable[[str], None], products: Sequence[Product]
+) -> list[Measurement]:
+    processes: list[_Worker] = []
     try:
         for case in cases:
             tell(f"preparing {case.model} {case.variant}")
             processes.append(_Worker(case))
+        kinds = [
+            _Kind(process.ready["device"], case.precision, case.runtime)
+            for case, process in zip(cases, processes, strict=True)
+        ]
         rates: list[list[float]] = [[] for _ in cases]
-        matmul: list[list[float]] = [[] for _ in cases]
+        matmul: dict[_Kind, list[float | None]] = {kind: [] for kind in kinds}
         peaks: list[float | None] = []
         for number in range(rounds):
             for index, (case, process) in enumerate(zip(cases, processes, strict=True)):
@@ -113,7 +135,10 @@ def measure(
                 rates[index].append(cast(float, process.ask("images_per_s", seconds)))
                 if number == 0:  # before the matrix products, whose memory does not belong to the model
                     peaks.append(cast(float | None, process.ask("peak_memory_mib")))
-                matmul[index].append(cast(float, process.ask("matmul_gflop_per_s", products)))
+                if index == kinds.index(kinds[index]):  # the first of its kind
+                    matmul[kinds[index]].append(cast(float | None, process.ask("matmul_gflop_per_s", products)))
+        gflop = {(case.model, case.image_size): _gflop(case) for case in cases}
+        bounds = _bounds(matmul)
         return [
             Measurement(
                 case=case,
@@ -121,16 +146,33 @@ def measure(
                 device=process.ready["device"],
                 rates=rates[index],
                 ratios=[one / first for one, first in zip(rates[index], rates[0], strict=True)],
-                matmul=matmul[index],
+                matmul=bounds.get(kinds[index][:2]),
                 warm_up_s=process.ready["warm_up_s"],
                 peak_memory_mib=peaks[index],
-                gflop_per_image=_gflop(case),
+                gflop_per_image=gflop[case.model, case.image_size],
             )
             for index, (case, process) in enumerate(zip(cases, processes, strict=True))
         ]
     finally:
         for process in processes:
             process.end()
+
+
+class _Kind(NamedTuple):
+    """What matrix products have in common."""
+
+    device: str
+    precision: Precision
+    runtime: str
+
+
+def _bounds(matmul: Mapping[_Kind, Sequence[float | None]]) -> dict[tuple[str, Precision], list[float]]:
+    """Return the best speed of matrix products in each round, per device and precision."""
+    measured: dict[tuple[str, Precision], list[Sequence[float]]] = defaultdict(list)
+    for kind, rates in matmul.items():
+        if known := [rate for rate in rates if rate is not None]:
+            measured[kind[:2]].append(known)
+    return {kind: [max(together) for together in zip(*rates, strict=True)] for kind, rates in measured.items()}
 
 
 @contextmanager
@@ -199,7 +241,17 @@ class _Worker:
 
 
 def _gflop(case: Case) -> float | None:
-    count, _ = count_model(case.model, (case.image_size, case.image_size))
-    if count.uncounted:
-        return None
-    return 2e-9 * count.total.macs * (_BACKWARD if case.mode == "train" else 1)
+    """Return the operations per image; None for exported files, and if an operator cannot be counted."""
+    path = Path(case.model).expanduser()
+    if path.is_file():
+        macs = None if case.file == case.model else _checkpoint_macs(path, case.image_size)
+    else:
+        count, _ = count_model(case.model, (case.image_size, case.image_size))
+        macs = None if count.uncounted else count.total.macs
+    return None if macs is None else 2e-9 * macs * (_BACKWARD if case.mode == "train" else 1)
+
+
+def _checkpoint_macs(path: Path, image_size: int) -> int | None:
+    task = load_task(path)[0]
+    channels = 3 if task.preprocessing is None else len(task.preprocessing["mean"])
+    return image_macs(task.inference_model, (channels, image_size, image_size))

@@ -9,7 +9,7 @@ from inceptionnext_lit.reports.tables import render_records, render_table
 
 Format = Literal["table", "json"]
 Axis = Literal["image_size", "batch_size"]
-_SETTINGS = ("model", "variant", "layout", "memory", "pixels", "batch")
+_SETTINGS = ("model", "variant", "precision", "layout", "memory", "pixels", "batch")
 _COLUMNS = ("img/s", "min–max", "ratio", "min–max", "GFLOP/s", "of matmul", "bound img/s", "MiB", "ready in s")
 
 
@@ -25,16 +25,22 @@ def render(measurements: Sequence[Measurement], style: Format) -> str:
 
 
 def _table(records: Sequence[dict[str, Any]]) -> str:
-    first, products = records[0], [record["matmul_gflop_per_s"] for record in records]
-    title = (
-        f"{first['mode']}, {first['precision']}, on {first['device']}, {first['threads']} threads, {first['rounds']} "
-        f"rounds; matrix products reach {min(products):.0f} to {max(products):.0f} GFLOP/s"
-    )
+    first = records[0]
+    products = {
+        f"{record['matmul_gflop_per_s']:.0f} GFLOP/s in {record['precision']}": None
+        for record in records
+        if record["matmul_gflop_per_s"] is not None
+    }
+    devices = " and ".join(dict.fromkeys(record["device"] for record in records))
+    title = f"{first['mode']} on {devices}, {first['threads']} threads, {first['rounds']} rounds"
+    if products:
+        title += f"; matrix products reach {', '.join(products)}"
     lines = [
         [
             record["model"],
             record["variant"],
-            record["layout"],
+            record["precision"],
+            record["layout"] or "–",
             "kept" if record["keeps_memory"] else "freed",
             str(record["image_size"]),
             str(record["batch_size"]),
