@@ -5,6 +5,9 @@ from typing import Final, Literal, NotRequired, TypedDict
 NOT_COUNTED: Final = -1
 """Label of an image that pads a rank's share of an evaluation set; metrics ignore it."""
 
+IGNORED: Final = 255
+"""The value of a mask's pixels without a class, which losses and metrics ignore (``ignore_index``)."""
+
 Size = tuple[int, int]
 """Height and width, in pixels."""
 
@@ -26,6 +29,8 @@ class Preprocessing(TypedDict):
             longer one, ``"squash"`` resizes both, ``"border"`` resizes the longer side and pads with the mean.
         nodata: Value of pixels without data, which become 0; absent if there is none.
         exif: Whether to apply the EXIF orientation; ``"apply"`` by default.
+        scale: In segmentation, the longer and the shorter side of the box into which an evaluated image is resized with
+            its ratio kept; absent to leave images as they are.
     """
 
     image_size: int | list[int]
@@ -36,6 +41,7 @@ class Preprocessing(TypedDict):
     crop_mode: NotRequired[CropMode]
     nodata: NotRequired[float]
     exif: NotRequired[Exif]
+    scale: NotRequired[list[int]]
 
 
 def height_and_width(preprocessing: Preprocessing) -> Size:

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -36,7 +36,8 @@ class OptimizerOptions:
         name: Any optimizer of timm, such as ``adamw``, ``lamb``, ``sgd`` or ``lion``, or the path of a class, such as
             ``torch.optim.RAdam``, which is imported when training starts.
         layer_decay: Factor by which the learning rate falls from each layer to the one before it, from the head down to
-            the stem; 1 trains all layers at the same rate. Layers are those of the model's ``group_matcher``.
+            the stem; 1 trains all layers at the same rate. Layers are those of the model's ``group_matcher``, or of
+            ``decay_exponents`` for segmentation models.
         head_lr_factor: Factor of the learning rate of the last linear layer, which is often trained from scratch.
         kwargs: Further arguments of the optimizer, such as ``betas``, ``eps`` or ``momentum``. Adam, AdamW and SGD are
             ``fused`` unless ``fused`` or ``foreach`` is given here.
@@ -156,8 +157,11 @@ class OptimizerOptions:
         groups: list[dict[str, Any]]
         # with a weight decay of 0, timm would make other groups, and a resumed run could not change to or from it
         decay = weight_decay or 1.0
+        exponents: Callable[[], Mapping[str, int]] | None = getattr(model, "decay_exponents", None)
         if self.layer_decay == 1:
             groups = param_groups_weight_decay(model, decay, no_weight_decay_list=spared)
+        elif exponents is not None:
+            groups = _groups_by_exponent(model, decay, spared, self.layer_decay, exponents())
         elif hasattr(model, "group_matcher"):
             groups = param_groups_layer_decay(model, decay, no_weight_decay_list=spared, layer_decay=self.layer_decay)
         else:
@@ -166,6 +170,24 @@ class OptimizerOptions:
                 "leave out model.optimizer.layer_decay."
             )
         return [group | {"weight_decay": weight_decay if group["weight_decay"] else 0.0} for group in groups]
+
+
+def _groups_by_exponent(
+    model: nn.Module,
+    weight_decay: float,
+    spared: Collection[str],
+    layer_decay: float,
+    exponents: Mapping[str, int],
+) -> list[dict[str, Any]]:
+    """Group parameters as timm does, with the model's own powers of the layer decay."""
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        power, decays = exponents[name], parameter.ndim > 1 and name not in spared
+        options = {"weight_decay": weight_decay if decays else 0.0, "lr_scale": layer_decay**power}
+        groups.setdefault((power, decays), {"params": [], **options})["params"].append(parameter)
+    return list(groups.values())
 
 
 def default_lr(images_per_step: int, width: int) -> float:

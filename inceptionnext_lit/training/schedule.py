@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.training.class_paths import import_subclass
+from inceptionnext_lit.training.poly import Poly
 from inceptionnext_lit.wording import did_you_mean
 
 
@@ -61,6 +62,7 @@ class Schedule:
         min_lr: Learning rate at the end of the cosine.
         cooldown_epochs: Last epochs of the run, at ``min_lr``.
         lag_epochs: Epochs by which the learning rate lags behind the schedule; 1 in DeiT's code.
+        poly: Polynomial decay to ``min_lr`` in steps, as in segmentation, instead of warmup, cosine and cooldown.
         name: Path of another scheduler, such as ``torch.optim.lr_scheduler.ExponentialLR``, to use instead of all of
             the above. It is imported when training starts.
         interval: Whether the named scheduler is stepped after each ``epoch`` or after each optimizer ``step``.
@@ -78,6 +80,7 @@ class Schedule:
     min_lr: float = 1e-5
     cooldown_epochs: float = 0.0
     lag_epochs: int = 0
+    poly: Poly | None = None
     name: str | None = None
     interval: Literal["epoch", "step"] = "epoch"
     kwargs: dict[str, Any] | None = None
@@ -92,6 +95,9 @@ class Schedule:
                 f"model.schedule.name is {self.name!r}, which is not the path of a class; did you mean "
                 f"{lr_scheduler.__name__}.{near[0]}?"
             )
+        if self.poly is not None and (self.name is not None or self.warmup_epochs or self.cooldown_epochs):
+            key = "name" if self.name is not None else "warmup_epochs" if self.warmup_epochs else "cooldown_epochs"
+            raise UserError(f"model.schedule.poly is a schedule of its own; leave out model.schedule.{key}.")
         if self.name is None and (self.kwargs or self.interval != "epoch"):
             key = "kwargs" if self.kwargs else "interval"
             raise UserError(f"model.schedule.{key} is for another scheduler; give model.schedule.name too.")
@@ -168,23 +174,29 @@ class Schedule:
             A scheduler to step after every optimizer step.
         """
         probing = 0 if probe is None else min(probe.steps, total_steps)
-        phases = self._phases(total_steps - probing, steps_per_epoch)
         peaks = [float(group["lr"]) for group in optimizer.param_groups]
-        if phases.warmup:
-            _warn_above_peak("warmup_lr", self.warmup_lr, peaks)
-        if phases.cosine:
-            _warn_above_peak("min_lr", self.min_lr, peaks)
+        rate = self._rate(total_steps - probing, steps_per_epoch, peaks)
 
         def factor(step: int, peak: float, probe_lr: float) -> float:
-            if step < probing:
-                return probe_lr / peak
-            return phases.rate(step - probing, peak, min(self.warmup_lr, peak), min(self.min_lr, peak)) / peak
+            return (probe_lr if step < probing else rate(step - probing, peak)) / peak
 
         factors: list[Callable[[int], float]] = [
             partial(factor, peak=group["lr"], probe_lr=probe.lr if probe is not None and group.get("is_head") else 0.0)
             for group in optimizer.param_groups
         ]
         return StepSchedule(optimizer, factors)
+
+    def _rate(self, total: int, steps_per_epoch: float, peaks: list[float]) -> Callable[[int, float], float]:
+        """Return the learning rate as a function of the step and the peak, with warnings about the peaks."""
+        if (poly := self.poly) is not None:
+            _warn_above_peak("min_lr", self.min_lr, peaks)
+            return lambda step, peak: poly.rate(step, total, peak, min(self.min_lr, peak))
+        phases = self._phases(total, steps_per_epoch)
+        if phases.warmup:
+            _warn_above_peak("warmup_lr", self.warmup_lr, peaks)
+        if phases.cosine:
+            _warn_above_peak("min_lr", self.min_lr, peaks)
+        return lambda step, peak: phases.rate(step, peak, min(self.warmup_lr, peak), min(self.min_lr, peak))
 
     def _phases(self, total: int, steps_per_epoch: float) -> "_Phases":
         """Convert the schedule to the steps of a run."""

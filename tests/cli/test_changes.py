@@ -101,6 +101,9 @@ REFUSALS: list[tuple[str, object, str]] = [
 OTHERWISE = {
     "model.schedule.interval": "of another scheduler, see test_optimizers.py",
     "model.schedule.kwargs": "of another scheduler, see test_optimizers.py",
+    "model.schedule.poly.power": "of another schedule, see test_poly.py",
+    "model.schedule.poly.warmup_steps": "of another schedule, see test_poly.py",
+    "model.schedule.poly.warmup_ratio": "of another schedule, see test_poly.py",
     "model.pretrained": "spent; the run says so",
     "model.data_spec.num_classes": "from the data, as the class names",
     "model.data_spec.class_names": "from the data, see data.class_names",

@@ -15,9 +15,8 @@ from torchvision.tv_tensors import BoundingBoxes, Mask
 
 from inceptionnext_lit.data.transforms.augmentation import LEVELS, Augmentation
 from inceptionnext_lit.data.transforms.pipeline import Transform, eval_transform, train_transform
-from inceptionnext_lit.data.transforms.resizing import IGNORED
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.preprocessing import CropMode, Preprocessing
+from inceptionnext_lit.preprocessing import IGNORED, CropMode, Preprocessing
 
 SIZES = [32, [24, 40], [40, 24]]
 TOP, LEFT, BOTTOM, RIGHT = 30, 20, 60, 70  # of a white rectangle

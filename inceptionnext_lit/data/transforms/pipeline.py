@@ -26,9 +26,9 @@ from inceptionnext_lit.data.sources.scan import is_rank_zero
 from inceptionnext_lit.data.transforms.augmentation import Augmentation
 from inceptionnext_lit.data.transforms.rand_augment import rand_augment
 from inceptionnext_lit.data.transforms.random_crop import FastReader, Picture, RandomCrop, Reader
-from inceptionnext_lit.data.transforms.resizing import IGNORED, ResizeAndCrop, check_targets
+from inceptionnext_lit.data.transforms.resizing import ResizeAndCrop, check_targets
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.preprocessing import Preprocessing, height_and_width
+from inceptionnext_lit.preprocessing import IGNORED, Preprocessing, height_and_width
 
 Step = Callable[..., tuple[Any, ...]]
 """Takes a picture and its masks and boxes, and returns them."""

@@ -11,10 +11,7 @@ from torchvision.transforms.v2 import functional as joint
 from torchvision.tv_tensors import BoundingBoxes, Mask, TVTensor
 
 from inceptionnext_lit.data.transforms.random_crop import Picture
-from inceptionnext_lit.preprocessing import Preprocessing, height_and_width
-
-IGNORED = 255
-"""The value of a mask's pixels outside the image, which losses and metrics ignore (``ignore_index``)."""
+from inceptionnext_lit.preprocessing import IGNORED, Preprocessing, height_and_width
 
 
 class ResizeAndCrop:

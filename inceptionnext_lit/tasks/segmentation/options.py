@@ -1,0 +1,37 @@
+"""Options of segmentation tasks."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.models.segmenter import DecoderName, LevelNorm
+from inceptionnext_lit.tasks.segmentation.inference import InferenceOptions
+from inceptionnext_lit.tasks.segmentation.losses import PixelLossOptions
+
+
+@dataclass(frozen=True)
+class SegmentationOptions:
+    """The decoder, the loss, and how whole images are segmented.
+
+    Args:
+        decoder: ``upernet`` (arXiv 1807.10221) or ``semantic_fpn`` (arXiv 1901.02446).
+        level_norm: Norm on each of the backbone's four maps: ``batch``, ``layer`` or ``none``.
+        decoder_kwargs: The decoder's own arguments, such as ``width``.
+        aux_weight: Weight of the loss of UperNet's auxiliary head.
+        loss: The training loss.
+        inference: How whole images are segmented.
+
+    Raises:
+        UserError: If a value is out of range.
+    """
+
+    decoder: DecoderName = "upernet"
+    level_norm: LevelNorm = "batch"
+    decoder_kwargs: dict[str, Any] | None = None
+    aux_weight: float = 0.4
+    loss: PixelLossOptions = field(default_factory=PixelLossOptions)
+    inference: InferenceOptions = field(default_factory=InferenceOptions)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.aux_weight <= 10:
+            raise UserError(f"model.segmentation.aux_weight is {self.aux_weight}; it must be 0 to 10.")

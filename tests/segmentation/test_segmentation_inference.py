@@ -1,0 +1,116 @@
+"""Whole images, windows, scales and mirrored images against a plain reference."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.tasks.segmentation.inference import Inference, InferenceOptions
+
+
+class Position(torch.nn.Module):
+    """Logits at a quarter of the sides that depend on a pixel's surroundings and on the window."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = torch.nn.Conv2d(3, 4, 7, 4, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.conv(images)
+
+
+def up(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+@torch.no_grad()
+def slide(model: Position, image: Tensor, window: tuple[int, int], stride: tuple[int, int]) -> Tensor:
+    """MMSegmentation's ``slide_inference`` in plain loops."""
+    height, width = image.shape[-2:]
+    total, visits = torch.zeros(1, 4, height, width), torch.zeros(1, 1, height, width)
+    rows = max(height - window[0] + stride[0] - 1, 0) // stride[0] + 1
+    columns = max(width - window[1] + stride[1] - 1, 0) // stride[1] + 1
+    for row in range(rows):
+        for column in range(columns):
+            bottom, right = min(row * stride[0] + window[0], height), min(column * stride[1] + window[1], width)
+            top, left = max(bottom - window[0], 0), max(right - window[1], 0)
+            crop = image[None, :, top:bottom, left:right]
+            total += F.pad(up(model(crop), crop.shape[-2:]), (left, width - right, top, height - bottom))
+            visits[..., top:bottom, left:right] += 1
+    assert (visits > 0).all()
+    return total / visits
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("size", "window", "stride"),
+    [((70, 90), (32, 32), (21, 21)), ((32, 40), (64, 64), (43, 43)), ((65, 64), (64, 64), (64, 64))],
+)
+def test_windows(size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int]) -> None:
+    model, image = Position(), torch.randn(3, *size)
+    options = InferenceOptions("slide", list(window), list(stride))
+    found = Inference(options, (8, 8)).probabilities(model, image, (50, 60))
+    expected = up(slide(model, image, window, stride), (50, 60)).softmax(dim=1)[0]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@torch.no_grad()
+def test_defaults_are_the_crop_and_two_thirds_of_it() -> None:
+    inference = Inference(InferenceOptions("slide"), (512, 512))
+    assert (inference.window, inference.stride) == ((512, 512), (341, 341))
+
+
+@torch.no_grad()
+def test_scales_and_mirrored_images_are_averaged() -> None:
+    model, image, size = Position(), torch.randn(3, 40, 50), (40, 50)
+    scales = [0.5, 1.0, 1.75]
+    found = Inference(InferenceOptions(scales=scales, flip=True), (32, 32)).probabilities(model, image, size)
+    views = []
+    for scale in scales:
+        target = (math.floor(40 * scale + 0.5), math.floor(50 * scale + 0.5))
+        view = up(image[None], target) if target != size else image[None]
+        for flip in (False, True):
+            logits = up(model(view.flip(-1) if flip else view), target)
+            probabilities = up(logits, size).softmax(dim=1)
+            views.append(probabilities.flip(-1) if flip else probabilities)
+    torch.testing.assert_close(found, torch.stack(views).mean(dim=0)[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("image", "base", "scale", "multiple", "expected"),
+    [
+        ((512, 683), (2048, 512), 1.0, 1, (512, 683)),
+        ((300, 400), (2048, 512), 1.0, 1, (512, 683)),
+        ((256, 2000), (2048, 512), 1.0, 1, (262, 2048)),
+        ((300, 400), (2048, 512), 0.5, 1, (256, 341)),
+        ((300, 400), (2048, 512), 1.0, 32, (512, 704)),
+        ((33, 64), None, 1.0, 32, (64, 64)),
+        ((400, 300), (512, 2048), 1.0, 1, (683, 512)),
+    ],
+)
+def test_sizes_of_images(
+    image: tuple[int, int], base: tuple[int, int] | None, scale: float, multiple: int, expected: tuple[int, int]
+) -> None:
+    inference = Inference(InferenceOptions(scales=[scale], multiple=multiple), (32, 32), base)
+    [view] = inference._views(torch.zeros(3, *image))
+    assert tuple(view.shape[-2:]) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"window": [0, 4]}, "inference.window is"),
+        ({"stride": [3]}, "inference.stride is"),
+        ({"window": [32, 32], "stride": [32, 40]}, "is larger than the window"),
+        ({"scales": []}, "inference.scales is"),
+        ({"scales": [0.0]}, "inference.scales is"),
+        ({"multiple": 0}, "inference.multiple is 0"),
+    ],
+)
+def test_what_is_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        InferenceOptions(**options)  # type: ignore[arg-type]
