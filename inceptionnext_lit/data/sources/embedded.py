@@ -60,7 +60,7 @@ def unpack_sample(cache_dir: str | Path | None = None, archive: Path = ARCHIVE) 
             content = Path(work) / "content"
             with zipfile.ZipFile(archive) as bundle:
                 bundle.extractall(content)
-            _publish(content, target)
+            publish(content, target)
     except OSError as error:
         raise UserError(
             f"Cannot unpack the embedded images into {cache}: {error.strerror or error}. "
@@ -69,7 +69,16 @@ def unpack_sample(cache_dir: str | Path | None = None, archive: Path = ARCHIVE) 
     return target
 
 
-def _publish(content: Path, target: Path) -> None:
+def publish(content: Path, target: Path) -> None:
+    """Give a complete folder its final name, unless another process was first.
+
+    Args:
+        content: The folder.
+        target: Its final name.
+
+    Raises:
+        OSError: If it cannot be renamed.
+    """
     try:
         os.rename(content, target)
     except OSError:
