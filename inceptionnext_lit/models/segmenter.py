@@ -101,10 +101,10 @@ def resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
 
     Args:
         logits: Shape (N, K, h, w).
-        size: Height and width.
+        size: Height H and width W.
 
     Returns:
-        Shape (N, K, *size).
+        Shape (N, K, H, W).
     """
     logits = logits.float()
     if logits.shape[-2:] == torch.Size(size):

@@ -80,10 +80,10 @@ class Inference:
         Args:
             segment: Returns the logits of images.
             image: Normalized, (C, h, w).
-            size: Height and width of the result.
+            size: Height H and width W of the result.
 
         Returns:
-            Shape (K, *size), single precision.
+            Shape (K, H, W), single precision.
         """
         found = [
             self._segment(segment, view, size, mirrored=mirrored)

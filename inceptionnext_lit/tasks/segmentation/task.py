@@ -123,10 +123,10 @@ class SegmentationTask(BaseTask):
         Args:
             model: One of :meth:`evaluated_models`, in eval mode.
             image: Normalized, shape (C, h, w).
-            size: Height and width of the result, such as those of the original image.
+            size: Height H and width W of the result, such as those of the original image.
 
         Returns:
-            Shape (num_classes, *size).
+            Shape (num_classes, H, W).
         """
         return self.inference.probabilities(lambda images: model(self._lay_out(images)), image, size)
 
