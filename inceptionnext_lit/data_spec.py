@@ -52,15 +52,17 @@ class DataSpec:
         num_classes: Number of classes; None for the number of names, or else ImageNet's 1000.
         multi_label: Whether an image may have several labels.
         preprocessing: Preprocessing of the model's input; None if unknown.
+        palette: For segmentation, the color of each class: red, green and blue from 0 to 255; None if there are none.
 
     Raises:
-        UserError: If there are no classes, or the number of names differs from the number of classes.
+        UserError: If there are no classes, or the number of names or colors differs from the number of classes.
     """
 
     class_names: list[str] | None = None
     num_classes: int | None = None
     multi_label: bool = False
     preprocessing: Preprocessing | None = None
+    palette: list[list[int]] | None = None
 
     def __post_init__(self) -> None:
         names, count = self.class_names, self.num_classes
@@ -68,6 +70,8 @@ class DataSpec:
             raise UserError(f"model.data_spec.num_classes is {count}; it must be 1 or more.")
         if names is not None and count not in (None, len(names)):
             raise UserError(f"{len(names)} class names were given for {count} classes.")
+        if self.palette is not None and len(self.palette) != len(self.names):
+            raise UserError(f"{len(self.palette)} colors were given for {len(self.names)} classes.")
 
     @property
     def names(self) -> list[str]:

@@ -29,8 +29,8 @@ class Preprocessing(TypedDict):
             longer one, ``"squash"`` resizes both, ``"border"`` resizes the longer side and pads with the mean.
         nodata: Value of pixels without data, which become 0; absent if there is none.
         exif: Whether to apply the EXIF orientation; ``"apply"`` by default.
-        scale: In segmentation, the longer and the shorter side of the box into which an evaluated image is resized with
-            its ratio kept; absent to leave images as they are.
+        scale: For segmentation, the longer and the shorter side in pixels that an evaluated image is resized to fit,
+            with its ratio kept; absent if images keep their size. ``image_size`` is then the size of training crops.
     """
 
     image_size: int | list[int]

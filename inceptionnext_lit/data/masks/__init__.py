@@ -1,0 +1,1 @@
+"""Masks for semantic segmentation: finding, reading and checking them, whatever tool made them."""
