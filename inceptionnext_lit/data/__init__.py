@@ -10,9 +10,12 @@ if TYPE_CHECKING:
     from inceptionnext_lit.data.decode.bad_images import BadImageOptions
     from inceptionnext_lit.data.decode.image import load_image
     from inceptionnext_lit.data.input_format import InputOptions
+    from inceptionnext_lit.data.masks.options import MaskOptions
+    from inceptionnext_lit.data.segmentation import SegmentationDataModule
     from inceptionnext_lit.data.sources.columns import ColumnNames
     from inceptionnext_lit.data.splitting.rules import SplitRules
     from inceptionnext_lit.data.transforms.augmentation import Augmentation
+    from inceptionnext_lit.data.transforms.segmentation import SegmentationAugmentation
 
 __all__ = [
     "Augmentation",
@@ -22,6 +25,9 @@ __all__ = [
     "ColumnNames",
     "ImageFolderDataModule",
     "InputOptions",
+    "MaskOptions",
+    "SegmentationAugmentation",
+    "SegmentationDataModule",
     "SplitRules",
     "load_image",
 ]
@@ -34,6 +40,9 @@ _HOMES = {
     "ColumnNames": "sources.columns",
     "ImageFolderDataModule": "classification",
     "InputOptions": "input_format",
+    "MaskOptions": "masks.options",
+    "SegmentationAugmentation": "transforms.segmentation",
+    "SegmentationDataModule": "segmentation",
     "SplitRules": "splitting.rules",
     "load_image": "decode.image",
 }

@@ -27,6 +27,7 @@ from inceptionnext_lit.data.masks.outlines import (
 from inceptionnext_lit.data.masks.pairs import RASTERS, annotation_suffixes
 from inceptionnext_lit.data.masks.problems import Problem, refuse, value_problems
 from inceptionnext_lit.data.masks.scheme import UNKNOWN, Scheme
+from inceptionnext_lit.data.masks.stored import StoredMask
 from inceptionnext_lit.data.masks.survey import Reading, Survey, survey_outlines, survey_pictures
 from inceptionnext_lit.data.masks.surveying import Tick
 from inceptionnext_lit.data.sources.files import IMAGE_SUFFIXES
@@ -85,7 +86,7 @@ class MaskSource:
         self._reading = Reading(suffixes, max_pixels, apply_exif, tick)
         self._surveys: dict[SplitName, Survey] = {}
         self._samples: dict[SplitName, Samples] = {}
-        self._mask_of: dict[str, tuple[str, int]] = {}
+        self._mask_of: dict[str, StoredMask] = {}
         self._polygons: dict[SplitName, Outlines] = {}
 
     @cached_property
@@ -156,11 +157,15 @@ class MaskSource:
 
     def masks(self, images: PackedStrings) -> PackedStrings:
         """Return the mask file of each image of the splits requested so far."""
-        return PackedStrings.of(self._mask_of[path][0] for path in images)
+        return PackedStrings.of(self._mask_of[path].path for path in images)
 
     def digests(self, images: PackedStrings) -> list[int]:
         """Return a hash of each image's mask."""
-        return [self._mask_of[path][1] for path in images]
+        return [self._mask_of[path].digest for path in images]
+
+    def sizes(self, images: PackedStrings) -> list[tuple[int, int]]:
+        """Return the width and height of each image and its mask."""
+        return [self._mask_of[path].size for path in images]
 
     def classes(self) -> list[str]:
         """Return the class names in index order."""
@@ -188,8 +193,7 @@ class MaskSource:
             if not any(present):
                 raise UserError(f"{self.place(split)} has no mask with a labeled pixel; label the objects.")
             paths = [image.path for image in survey.images]
-            found = [(mask.path, mask.digest) for mask in survey.masks]
-            self._mask_of |= dict(zip(paths, found, strict=True))
+            self._mask_of |= dict(zip(paths, survey.masks, strict=True))
             labels = np.fromiter((index for of in present for index in of), dtype=np.int32)
             counts = np.fromiter(map(len, present), dtype=np.int32)
             self._samples[split] = Samples(PackedStrings.of(paths), labels, counts)

@@ -27,7 +27,6 @@ class Source(Protocol):
     Attributes:
         root: The folder that paths are relative to.
         ignored: Skipped images of the splits scanned so far, by their folder.
-        notes: Remarks on how the source was read, in sentences.
         has_splits: Whether it has named splits, one of which must be used for evaluation.
         unused: Names of the folders next to the splits.
         unit: What contains the images: ``folders`` or ``rows``.
@@ -35,10 +34,14 @@ class Source(Protocol):
 
     root: Path
     ignored: Counter[str]
-    notes: Sequence[str]
     has_splits: bool
     unused: Sequence[str]
     unit: str
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Remarks on how the source was read, in sentences."""
+        ...
 
     def classes(self) -> list[str]:
         """Return the sorted class names of the training split."""

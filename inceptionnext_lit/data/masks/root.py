@@ -1,0 +1,74 @@
+"""The images of ``data.root`` with masks: a data set to train on and evaluate, or images to predict."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from lightning.pytorch.utilities import rank_zero_info
+
+from inceptionnext_lit.data.decode.image import image_suffixes
+from inceptionnext_lit.data.decode.opening import MAX_PIXELS
+from inceptionnext_lit.data.masks.options import MaskOptions
+from inceptionnext_lit.data.masks.source import MaskSource
+from inceptionnext_lit.data.sources.fingerprint import Fingerprint
+from inceptionnext_lit.data.sources.image_root import ImageRoot
+from inceptionnext_lit.data.sources.sample_table import Samples
+
+_MANY = 2000  # masks that take more than a few seconds to look at
+
+
+@dataclass
+class SceneRoot(ImageRoot):
+    """A folder of images with masks, or the names of images to predict.
+
+    Attributes:
+        masks: How masks are stored.
+        max_pixels: Maximum number of pixels of an image or a mask.
+        apply_exif: Whether the EXIF orientation of images is applied.
+    """
+
+    masks: MaskOptions = MaskOptions()
+    max_pixels: int = MAX_PIXELS
+    apply_exif: bool = True
+
+    @cached_property
+    def source(self) -> MaskSource:
+        """The data set; masks are read when a split is requested.
+
+        Raises:
+            UserError: If it is not a folder of images with masks.
+        """
+        return MaskSource(
+            self.folder,
+            self.masks,
+            self.given_classes,
+            image_suffixes(self.in_chans),
+            self.max_pixels,
+            apply_exif=self.apply_exif,
+            tick=_Progress(),
+        )
+
+    @property
+    def classes(self) -> list[str]:
+        """The class names in index order; reads masks unless they were given."""
+        return self.source.classes() if self.given_classes is None else list(self.given_classes)
+
+    def fingerprint(self, samples: Samples) -> Fingerprint:
+        """Return the fingerprint of some of the images with their masks, by the classes of the masks."""
+        found = super().fingerprint(samples)
+        for place, digest in enumerate(self.source.digests(samples.paths)):
+            for name in [self.classes[label] for label in samples.labels_of(place)] or [""]:
+                count, mark = found[name]
+                found[name] = count, (mark + digest) % 2**63
+        return found
+
+
+class _Progress:
+    """Say once that looking at many files takes a while."""
+
+    def __init__(self) -> None:
+        self._read = 0
+
+    def __call__(self, read: int) -> None:
+        before, self._read = self._read, self._read + read
+        if before < _MANY <= self._read and read < _MANY:  # results that were kept come all at once
+            rank_zero_info("Looking at all images and masks once; the result is kept for the next run.")

@@ -1,0 +1,116 @@
+"""mmsegmentation's PhotoMetricDistortion, with the pixels and draws of its definition.
+
+Source: open-mmlab/mmsegmentation ``mmseg/datasets/transforms/transforms.py``. Hue and saturation are changed in 8-bit
+HSV as OpenCV has it: the hue from 0 to 179, saturation and value from 0 to 255. OpenCV's vector code for the way back
+rounds down instead of to nearest, so its result may be one level lower.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+"""An RGB image, (H, W, 3)."""
+
+BRIGHTNESS: Final = 32
+CONTRAST: Final = (0.5, 1.5)
+SATURATION: Final = (0.5, 1.5)
+HUE: Final = 18
+_HALF_TURN = 180
+
+
+def distort(image: Pixels) -> Pixels:
+    """Change brightness, contrast, saturation and hue, each with probability 0.5, by draws from NumPy's generator.
+
+    Contrast comes before saturation and hue, or after them, with equal probability.
+
+    Args:
+        image: The image; it is not changed.
+    """
+    image = _brightness(image)
+    contrast_first = np.random.randint(2) == 1
+    if contrast_first:
+        image = _contrast(image)
+    image = _saturation_and_hue(image)
+    return image if contrast_first else _contrast(image)
+
+
+def _brightness(image: Pixels) -> Pixels:
+    if np.random.randint(2):
+        return _look_up(image, lambda levels: levels + np.float32(np.random.uniform(-BRIGHTNESS, BRIGHTNESS)))
+    return image
+
+
+def _contrast(image: Pixels) -> Pixels:
+    if np.random.randint(2):
+        return _look_up(image, lambda levels: levels * np.float32(np.random.uniform(*CONTRAST)))
+    return image
+
+
+def _saturation_and_hue(image: Pixels) -> Pixels:
+    """Change the saturation, then the hue; the definition converts to 8-bit RGB between them, which is kept."""
+    if np.random.randint(2):
+        hue, saturation, value = to_hsv(image)
+        factor = np.float32(np.random.uniform(*SATURATION))
+        image = to_rgb(hue, _look_up(saturation, lambda levels: levels * factor), value)
+    if np.random.randint(2):
+        hue, saturation, value = to_hsv(image)
+        turned = (np.arange(256) + np.random.randint(-HUE, HUE)) % _HALF_TURN
+        image = to_rgb(turned.astype(np.uint8)[hue], saturation, value)
+    return image
+
+
+def _look_up(image: Pixels, change: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> Pixels:
+    """Apply a function of the level to all channels; results are cut off to 0 and 255 and rounded down."""
+    table = np.clip(change(np.arange(256, dtype=np.float32)), 0, 255).astype(np.uint8)
+    return np.frombuffer(image.tobytes().translate(table.tobytes()), np.uint8).reshape(image.shape)
+
+
+_BITS = 12  # after the binary point, in OpenCV's arithmetic
+_HALF = np.int32(1 << (_BITS - 1))
+
+
+def _divisions(numerator: float) -> NDArray[np.int32]:
+    """Return OpenCV's table of a number divided by each level; 0 for the level 0."""
+    return np.concatenate([[0], np.rint(numerator * (1 << _BITS) / np.arange(1, 256))]).astype(np.int32)
+
+
+_BY_VALUE = _divisions(255)
+_BY_RANGE = _divisions(_HALF_TURN / 6)
+
+
+def to_hsv(image: Pixels) -> tuple[Pixels, Pixels, Pixels]:
+    """Convert an RGB image to hue (0 to 179), saturation and value, with OpenCV's integer arithmetic."""
+    red, green, blue = (np.ascontiguousarray(image[..., channel]) for channel in range(3))
+    value = np.maximum(np.maximum(red, green), blue)
+    spread = value - np.minimum(np.minimum(red, green), blue)
+    wide = spread.astype(np.int32)
+    saturation = (wide * _BY_VALUE.take(value) + _HALF) >> _BITS
+    sixth = _difference(red, green) + 4 * wide
+    np.copyto(sixth, _difference(blue, red) + 2 * wide, where=value == green)
+    np.copyto(sixth, _difference(green, blue), where=value == red)
+    hue = (sixth * _BY_RANGE.take(spread) + _HALF) >> _BITS
+    hue += (hue < 0) * np.int32(_HALF_TURN)
+    return hue.astype(np.uint8), saturation.astype(np.uint8), value
+
+
+def _difference(one: Pixels, other: Pixels) -> NDArray[np.int32]:
+    return np.subtract(one, other, dtype=np.int32)
+
+
+def to_rgb(hue: Pixels, saturation: Pixels, value: Pixels) -> Pixels:
+    """Convert hue (0 to 179), saturation and value to an RGB image, rounded to nearest."""
+    sixths = hue * np.float32(6 / _HALF_TURN)
+    chroma = value * (saturation * np.float32(1 / 255))
+    image = np.empty((*hue.shape, 3), dtype=np.uint8)
+    for channel, start in enumerate((5, 3, 1)):
+        turned = sixths + np.float32(start)
+        turned -= (turned >= 6) * np.float32(6)
+        share = np.minimum(turned, 4 - turned)
+        np.clip(share, 0, 1, out=share)
+        share *= chroma
+        np.subtract(value, share, out=share)
+        image[..., channel] = np.rint(share, out=share)
+    return image
