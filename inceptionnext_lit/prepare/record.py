@@ -11,8 +11,8 @@ from inceptionnext_lit.safe_save import replacing
 
 __all__ = ["FILE", "MANIFEST", "DatasetRecord", "Metric", "read_record", "write_record"]
 
-Metric = Literal["acc1", "macro_acc", "mAP"]
-"""The metric that papers report: top-1 accuracy, the mean accuracy of the classes, or mean average precision."""
+Metric = Literal["acc1", "macro_acc", "mAP", "mIoU"]
+"""The metric that papers report: top-1 accuracy, mean accuracy of the classes, mean average precision, or mean IoU."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class DatasetRecord:
     Attributes:
         name: The data set's name on the command line.
         title: Its name in text.
-        root: What to read: ``.`` for class folders, or ``manifest.csv``.
+        root: What to read: ``.`` for class folders and for images with masks, or ``manifest.csv``.
         metric: The metric that papers report.
         multi_label: Whether an image may have several labels.
         splits: Number of images of each split: ``train``, ``val`` and ``test``, as far as they exist.
@@ -46,6 +46,11 @@ class DatasetRecord:
     url: str
     citation: str
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether the folder contains images with masks."""
+        return self.metric == "mIoU"
 
 
 def write_record(folder: Path, record: DatasetRecord) -> None:

@@ -11,6 +11,7 @@ from inceptionnext_lit.prepare.record import FILE, MANIFEST, DatasetRecord, read
 from inceptionnext_lit.wording import count
 
 SPLITS = ("train", "val", "test")
+SCENES = ("images", "masks", "classes.csv")  # of a data set for segmentation
 REPLACED = ".replaced"  # the earlier data set
 
 
@@ -24,18 +25,20 @@ def check_counts(output: Path, record: DatasetRecord) -> None:
     Raises:
         UserError: If they differ.
     """
-    for split, found, written in _counts(output, record):
+    for folder, found, written in _counts(output, record):
         if found != written:
             raise UserError(
-                f"{output / split} has {count(found, 'file')}, but prepare wrote {written:,}. Move files of your own "
+                f"{folder} has {count(found, 'file')}, but prepare wrote {written:,}. Move files of your own "
                 "elsewhere, and prepare it again with --overwrite if some are missing."
             )
 
 
-def _counts(output: Path, record: DatasetRecord) -> Iterator[tuple[str, int, int]]:
-    """Yield each split, the number of its files, and how many were written; nothing for a manifest."""
+def _counts(output: Path, record: DatasetRecord) -> Iterator[tuple[Path, int, int]]:
+    """Yield each split's folder, the number of its files, and how many were written; nothing for a manifest."""
     for split, written in record.splits.items() if record.root != MANIFEST else ():
-        yield split, sum(len(files) for _, _, files in os.walk(output / split, followlinks=True)), written
+        for parent in (output / "images", output / "masks") if record.has_masks else (output,):
+            folder = parent / split
+            yield folder, sum(len(files) for _, _, files in os.walk(folder, followlinks=True)), written
 
 
 def set_aside(output: Path, others: tuple[str, ...]) -> None:
@@ -49,14 +52,14 @@ def set_aside(output: Path, others: tuple[str, ...]) -> None:
         UserError: If its class folders have files that ``prepare`` did not write.
     """
     record = read_record(output)
-    for split, found, written in _counts(output, record) if record is not None else ():
+    for folder, found, written in _counts(output, record) if record is not None else ():
         if found > written:
             raise UserError(
-                f"{output / split} has {count(found, 'file')}, but prepare wrote {written:,}; --overwrite would delete "
+                f"{folder} has {count(found, 'file')}, but prepare wrote {written:,}; --overwrite would delete "
                 "the others too. Move them elsewhere, or name another folder with --output."
             )
     own = record is None or record.root != MANIFEST
-    names = [FILE, MANIFEST, STATE, *(SPLITS if own else ()), *others]
+    names = [FILE, MANIFEST, STATE, *((*SPLITS, *SCENES) if own else ()), *others]
     aside = output / REPLACED
     if aside.is_dir() and record is None:  # a replacement was interrupted: what is there now is its beginning
         for name in names:

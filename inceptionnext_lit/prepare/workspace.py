@@ -10,7 +10,7 @@ from typing import IO
 from inceptionnext_lit.data.sources.prepared import STATE
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.prepare.record import FILE, MANIFEST
-from inceptionnext_lit.prepare.replacing import SPLITS, discard, restore, set_aside
+from inceptionnext_lit.prepare.replacing import SCENES, SPLITS, discard, restore, set_aside
 from inceptionnext_lit.safe_save import replacing
 from inceptionnext_lit.wording import printable
 
@@ -56,10 +56,10 @@ def claimed(
         try:
             yield
         except UserError:
-            begun = (*SPLITS, MANIFEST, DOWNLOADS, HIDDEN_DOWNLOADS, UNFINISHED, MISSING, MOVED)
+            begun = (*SPLITS, *SCENES, MANIFEST, DOWNLOADS, HIDDEN_DOWNLOADS, UNFINISHED, MISSING, MOVED)
             if not any((output / entry).exists() for entry in begun):  # nothing to continue
                 (output / STATE).unlink(missing_ok=True)
-            if not any((output / entry).exists() for entry in (*SPLITS, MANIFEST, UNFINISHED)):
+            if not any((output / entry).exists() for entry in (*SPLITS, *SCENES, MANIFEST, UNFINISHED)):
                 restore(output)
             raise
         discard(output)
@@ -87,7 +87,7 @@ def _check_content(output: Path, name: str, source: Path | None, *, overwrite: b
         return
     others = sorted(entry for entry in os.listdir(output) if entry != LOCK)
     is_source = source is not None and source.resolve().is_relative_to(output.resolve())
-    mine = [entry for entry in others if entry in (*SPLITS, MANIFEST, FILE)]
+    mine = [entry for entry in others if entry in (*SPLITS, *SCENES, MANIFEST, FILE)]
     if others and (mine or not is_source):
         raise UserError(
             f"{output} is not empty (it has {printable((mine or others)[0])}) and was not written by prepare; name a "

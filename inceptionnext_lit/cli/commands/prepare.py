@@ -9,6 +9,7 @@ from inceptionnext_lit.cli import TOOLS
 from inceptionnext_lit.cli.tools import ToolParser, file_path, positive, sentence
 from inceptionnext_lit.console import plain_table, rendered
 from inceptionnext_lit.data.public import DATASETS, PublicDataset, find_dataset
+from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.machine import usable_cores
 from inceptionnext_lit.prepare.record import DatasetRecord
 from inceptionnext_lit.program import exact_name
@@ -25,7 +26,10 @@ examples:
   python cli.py prepare flowers102 --output FLOWERS --source DOWNLOADED
   python cli.py prepare hf:OWNER/NAME --output FOLDER
   python cli.py prepare imagenet --output IMAGENET --source ILSVRC --mode link
+  python cli.py prepare masks --source MY_SCENES --output SCENES     images with masks, for segmentation
 """
+KINDS = ("auto", "index", "palette", "binary", "color", "coco", "labelme", "yolo")
+MASK_SETS = ("masks", "ade20k", "cityscapes", "voc")
 MODES = ("link", "copy", "move")
 
 
@@ -43,6 +47,10 @@ def run(words: list[str]) -> None:
     if options.list:
         print(_listing() if options.name is None else _details(find_dataset(options.name)), end="")
         return
+    if options.name in MASK_SETS:
+        _run_masks(options)
+        return
+    _refuse_mask_keys(options)
     from inceptionnext_lit.prepare.prepare import Choices, prepare_dataset
 
     choices = Choices(
@@ -52,13 +60,32 @@ def run(words: list[str]) -> None:
     _report(record, options.output)
 
 
+def _run_masks(options: argparse.Namespace) -> None:
+    from inceptionnext_lit.data.masks.options import MaskOptions
+    from inceptionnext_lit.prepare.masks import prepare_masks
+
+    for key in ("mode", "subset", "label_column"):
+        if getattr(options, key) is not None:
+            raise UserError(f"--{key} is for other data sets; leave it out for {options.name}.")
+    masks = MaskOptions(kind=options.kind or "auto", classes=options.classes)
+    record = prepare_masks(options.name, options.source, options.output, masks, overwrite=options.overwrite, tell=_tell)
+    _report(record, options.output)
+
+
+def _refuse_mask_keys(options: argparse.Namespace) -> None:
+    for key in ("kind", "classes"):
+        if getattr(options, key) is not None:
+            raise UserError(f"--{key} is for {', '.join(MASK_SETS)} only; leave it out for {options.name}.")
+
+
 def _parse(words: list[str]) -> argparse.Namespace:
     parser = ToolParser("prepare", f"{sentence(TOOLS['prepare'])}\n\n{EXAMPLES}")
     parser.usage = (
         f"{parser.prog} NAME --output FOLDER [--source DOWNLOADED] [--num_workers N] [--overwrite]\n"
         f"       {parser.prog} [NAME] --list"
     )
-    parser.add_argument("name", nargs="?", metavar="NAME", help="a name of --list, or hf:OWNER/NAME of Hugging Face")
+    names = "a name of --list, hf:OWNER/NAME of Hugging Face, or masks, ade20k, cityscapes or voc for segmentation"
+    parser.add_argument("name", nargs="?", metavar="NAME", help=names)
     parser.add_argument("--output", type=file_path, metavar="FOLDER", help="where to write the prepared data set")
     parser.add_argument(
         "--source", type=file_path, metavar="DOWNLOADED", help="the downloaded archives or files, or their folder"
@@ -79,6 +106,8 @@ def _parse(words: list[str]) -> argparse.Namespace:
         help="ImageNet only: the first classes, with this many training images each",
     )
     parser.add_argument("--label_column", metavar="NAME", help="hf:OWNER/NAME only: the column of labels")
+    parser.add_argument("--kind", choices=KINDS, help="masks only: how masks are stored (default: it is detected)")
+    parser.add_argument("--classes", metavar="FILE.csv", help="masks only: the table of classes: name, r, g, b")
     parser.add_argument("--overwrite", action="store_true", help="replace what prepare has written there before")
     options = parser.parse_args(words)
     if not options.list and (
@@ -131,7 +160,8 @@ def _report(record: DatasetRecord, output: Path) -> None:
     )
     for note in record.notes:
         print(printable(f"Note: {note}"))
-    print(printable(f"License: {record.license}. Source: {record.url}"))
+    print(printable(f"License: {record.license}. Source: {record.url or record.source}"))
     multi = " --data.multi_label true" if record.multi_label else ""
+    recipe = "segment/folder" if record.has_masks else "finetune/folder"
     root = printable(shlex.quote(str(output)))
-    print(f"Next: {exact_name()} fit --config finetune/folder --data.root {root}{multi}")
+    print(f"Next: {exact_name()} fit --config {recipe} --data.root {root}{multi}")

@@ -23,6 +23,7 @@ _YEAR = re.compile(r"[_-]?(?:19|20)\d\d$")  # train2017
 _MOST_COCO_FILES = 50  # of a folder; more are one per image
 _HEAD = 65536  # bytes
 _ADE20K = "ADEChallengeData2016"
+_KNOWN = (_ADE20K, "VOCdevkit", "VOC2012", "VOC2007")  # folders in archives, next to others
 _VOC_LISTS: dict[SplitName, tuple[str, ...]] = {
     "train": ("train_aug", "trainaug", "train"),
     "val": ("val",),
@@ -76,6 +77,10 @@ def find_scenes(root: Path) -> SceneLayout | None:
         for find in (_voc, _side_folders, _split_folders, _coco_folders, _flat):
             if (layout := find(root)) is not None:
                 return layout
+        known = next((root / name for name in _KNOWN if (root / name).is_dir()), None)
+        if known is not None:
+            root = known
+            continue
         folders = visible_folders(root)
         if (
             len(folders) != 1
