@@ -55,6 +55,8 @@ def _open(title: str, root: str, record: DatasetRecord | None) -> TransferData:
     images = ImageRoot(root, multi_label=multi_label)
     images.prepare()
     metric = record.metric if record is not None else "mAP" if multi_label else "acc1"
+    if metric == "mIoU":
+        raise UserError(f"{printable(title)} is a data set for segmentation; transfer compares classifiers.")
     return open_data(title, images, metric)
 
 

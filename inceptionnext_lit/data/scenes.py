@@ -13,14 +13,13 @@ from inceptionnext_lit.data.decode.bad_images import BadImages
 from inceptionnext_lit.data.decode.image import failure_reason
 from inceptionnext_lit.data.decode.opening import MAX_PIXELS
 from inceptionnext_lit.data.device_batch import RawImages, ToInput, stack_pixels
-from inceptionnext_lit.data.masks.options import IGNORED
 from inceptionnext_lit.data.masks.scheme import Scheme
 from inceptionnext_lit.data.samplers import Draw
 from inceptionnext_lit.data.sources.packed_strings import PackedStrings
 from inceptionnext_lit.data.sources.sample_table import Samples
 from inceptionnext_lit.data.transforms.segmentation import Crop, TestScale, TrainingCrop
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.preprocessing import Preprocessing, Size
+from inceptionnext_lit.preprocessing import IGNORED, Preprocessing, Size
 from inceptionnext_lit.seeding import seed_generators
 
 

@@ -64,6 +64,7 @@ class SegmentationDataModule(DeviceInput):
 
     Args:
         root: The data folder; for prediction, one or several folders of images, image files, patterns or manifests.
+            ``scenes`` stands for the embedded scenes (write ``./scenes`` for a folder of that name).
         crop_size: Side of the training crops in pixels, or their height and width: ``[H, W]``.
         scale: Longer and shorter side in pixels that evaluated images are resized to fit, with their ratio kept, such
             as ``[2048, 512]``; random resizing in training is relative to it. ``None``: images keep their size.
@@ -163,6 +164,10 @@ class SegmentationDataModule(DeviceInput):
             "scale": preprocessing.pop("scale", None),
             "input": preprocessing,
         }
+
+    def prepare_data(self) -> None:
+        """Compose the embedded scenes if they are used."""
+        self.images.prepare()
 
     def setup(self, stage: str) -> None:
         """Look at the images and masks of a stage, once: ``fit``, ``validate``, ``test`` or ``predict``.

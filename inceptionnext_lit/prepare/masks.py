@@ -14,7 +14,7 @@ from PIL import Image
 from inceptionnext_lit.data.masks.class_table import FILE as CLASSES
 from inceptionnext_lit.data.masks.class_table import write_table
 from inceptionnext_lit.data.masks.layouts import Form
-from inceptionnext_lit.data.masks.options import IGNORED, MaskOptions
+from inceptionnext_lit.data.masks.options import MaskOptions
 from inceptionnext_lit.data.masks.scheme import Scheme
 from inceptionnext_lit.data.masks.source import MaskSource
 from inceptionnext_lit.data.masks.surveying import each
@@ -24,6 +24,7 @@ from inceptionnext_lit.prepare.record import DatasetRecord, read_record, write_r
 from inceptionnext_lit.prepare.replacing import check_counts
 from inceptionnext_lit.prepare.workspace import claimed
 from inceptionnext_lit.prepare.writing import write_bytes
+from inceptionnext_lit.preprocessing import IGNORED
 from inceptionnext_lit.wording import count
 
 _VOID = (224, 224, 192)  # Pascal VOC's color of ignored pixels

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from inceptionnext_lit.data.masks.options import IGNORED
 from inceptionnext_lit.data.masks.polygons import Ring, Shape, decode_runs
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.preprocessing import IGNORED
 from inceptionnext_lit.wording import listed
 
 BACKGROUND = "background"

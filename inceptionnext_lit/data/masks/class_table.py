@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from inceptionnext_lit.data.masks.options import IGNORED
 from inceptionnext_lit.data.sources.columns import plain_name
 from inceptionnext_lit.data.tables import Cell, open_table
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.preprocessing import IGNORED
 from inceptionnext_lit.safe_save import replacing
 
 Color = tuple[int, int, int]

@@ -7,10 +7,11 @@ from typing import Literal
 
 from inceptionnext_lit.data.checks import enumerate_names
 from inceptionnext_lit.data.masks.class_table import ClassTable, Color, colormap
-from inceptionnext_lit.data.masks.options import IGNORED, POLYGONS, MaskOptions
+from inceptionnext_lit.data.masks.options import POLYGONS, MaskOptions
 from inceptionnext_lit.data.masks.scheme import UNKNOWN, Scheme, place_of
 from inceptionnext_lit.data.masks.stored import StoredMask, pack, unpack
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.preprocessing import IGNORED
 from inceptionnext_lit.wording import count
 
 Raster = Literal["index", "palette", "binary", "color"]

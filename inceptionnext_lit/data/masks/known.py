@@ -4,8 +4,8 @@ from pathlib import Path
 
 from inceptionnext_lit.data.masks.class_table import ClassTable, Color, colormap
 from inceptionnext_lit.data.masks.layouts import SceneLayout
-from inceptionnext_lit.data.masks.options import IGNORED
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.preprocessing import IGNORED
 
 _VOC = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",

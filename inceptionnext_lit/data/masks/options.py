@@ -4,11 +4,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from inceptionnext_lit.data.checks import check
+from inceptionnext_lit.preprocessing import IGNORED
 
 MaskKind = Literal["index", "palette", "binary", "color", "coco", "labelme", "yolo"]
-
-IGNORED: Final = 255
-"""Value of the pixels of a mask that losses and metrics ignore."""
 
 POLYGONS: Final = ("coco", "labelme", "yolo")
 """Kinds of masks that are stored as polygons."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -12,6 +13,8 @@ from inceptionnext_lit.data.masks.source import MaskSource
 from inceptionnext_lit.data.sources.fingerprint import Fingerprint
 from inceptionnext_lit.data.sources.image_root import ImageRoot
 from inceptionnext_lit.data.sources.sample_table import Samples
+from inceptionnext_lit.data.sources.scenes import SCENES, unpack_scenes
+from inceptionnext_lit.errors import UserError
 
 _MANY = 2000  # masks that take more than a few seconds to look at
 
@@ -29,6 +32,25 @@ class SceneRoot(ImageRoot):
     masks: MaskOptions = MaskOptions()
     max_pixels: int = MAX_PIXELS
     apply_exif: bool = True
+
+    def prepare(self) -> None:
+        """Compose the embedded scenes if they are used."""
+        if self.named == SCENES:
+            unpack_scenes()
+
+    @property
+    def absolute(self) -> str | list[str] | None:
+        """The given value; a single path is made absolute."""
+        return SCENES if self.named == SCENES else super().absolute
+
+    @property
+    def folder(self) -> Path:
+        """The given folder; see :attr:`ImageRoot.folder`."""
+        if self.named == SCENES:
+            return unpack_scenes()
+        if self.named is None:
+            raise UserError("No images were named. Give a folder with --data.root, or --data.root scenes.")
+        return super().folder
 
     @cached_property
     def source(self) -> MaskSource:

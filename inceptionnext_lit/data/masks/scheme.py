@@ -12,7 +12,7 @@ from inceptionnext_lit.data.checks import enumerate_names
 from inceptionnext_lit.data.decode.image import reading
 from inceptionnext_lit.data.decode.opening import MAX_PIXELS, open_image
 from inceptionnext_lit.data.masks.class_table import colormap
-from inceptionnext_lit.data.masks.options import IGNORED, MaskKind
+from inceptionnext_lit.data.masks.options import MaskKind
 from inceptionnext_lit.data.masks.stored import (
     NotAMaskError,
     Pixels,
@@ -23,6 +23,7 @@ from inceptionnext_lit.data.masks.stored import (
     unpack,
 )
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.preprocessing import IGNORED
 
 UNKNOWN = 254
 """Value in the look-up tables for what has no meaning; so there are at most 254 classes."""

@@ -15,7 +15,7 @@ from inceptionnext_lit.data.masks.class_table import ClassTable, colormap, find_
 from inceptionnext_lit.data.masks.deciding import decide
 from inceptionnext_lit.data.masks.known import known_table
 from inceptionnext_lit.data.masks.layouts import SceneLayout, find_scenes
-from inceptionnext_lit.data.masks.options import IGNORED, POLYGONS, MaskKind, MaskOptions
+from inceptionnext_lit.data.masks.options import POLYGONS, MaskKind, MaskOptions
 from inceptionnext_lit.data.masks.outlines import (
     DRAWN,
     Outlines,
@@ -36,6 +36,7 @@ from inceptionnext_lit.data.sources.prepared import refuse_unfinished
 from inceptionnext_lit.data.sources.sample_table import Samples
 from inceptionnext_lit.data.sources.split_names import SPLIT_NAMES, SplitName
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.preprocessing import IGNORED
 
 _HOW_TO = (
     "Arrange the files as ROOT/images/train/*.jpg with ROOT/masks/train/*.png of the same names, and val/ next to "

@@ -18,6 +18,7 @@ from inceptionnext_lit.data.sources.embedded import cache_folder, publish, unpac
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import IGNORED
 
+SCENES = "scenes"
 CLASSES = ("background", "ankle-boot", "bag", "dress", "sneaker", "trouser")
 PALETTE = ((0, 0, 0), (230, 159, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0), (204, 121, 167))
 COUNTS = {"train": 400, "val": 100}

@@ -18,13 +18,12 @@ from torchvision.tv_tensors import Mask
 from inceptionnext_lit.data.checks import check
 from inceptionnext_lit.data.decode.jpeg import Jpeg, open_jpeg
 from inceptionnext_lit.data.decode.opening import MAX_PIXELS
-from inceptionnext_lit.data.masks.options import IGNORED
 from inceptionnext_lit.data.transforms.photometric import distort
 from inceptionnext_lit.data.transforms.pipeline import reader
 from inceptionnext_lit.data.transforms.random_crop import Picture
 from inceptionnext_lit.data.transforms.resampling import Box, as_tensor, fitted, resample, size_of
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.preprocessing import Preprocessing, Size, height_and_width
+from inceptionnext_lit.preprocessing import IGNORED, Preprocessing, Size, height_and_width
 
 SegmentationLevel = Literal["none", "light", "strong", "mmseg"]
 _REDRAWS = 10

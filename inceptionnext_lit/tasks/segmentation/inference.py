@@ -25,7 +25,7 @@ class InferenceOptions:
         mode: ``whole`` segments an image at once; ``slide`` in overlapping windows, whose logits are averaged.
         window: Height and width of a window; None for the training crop.
         stride: Vertical and horizontal distance of windows; None for two thirds of the window.
-        scales: Factors by which the image is resized; the probabilities are averaged.
+        scales: Factors by which the image at the test scale is resized; the probabilities are averaged.
         flip: Whether to average with the mirrored image.
         multiple: Images are resized to sides that are a multiple of this, such as 32 (PoolFormer's ``AlignResize``).
 
@@ -62,13 +62,10 @@ class Inference:
     Args:
         options: How.
         crop: Height and width of the training crop.
-        base: Longer and shorter side, in pixels, of the box into which images are resized with their ratio kept before
-            ``scales`` apply; None to leave them as they are.
     """
 
-    def __init__(self, options: InferenceOptions, crop: Size, base: Size | None = None) -> None:
+    def __init__(self, options: InferenceOptions, crop: Size) -> None:
         self.options = options
-        self.base = base
         height, width = options.window or crop
         self.window = (height, width)
         down, across = options.stride or (max(1, height * 2 // 3), max(1, width * 2 // 3))
@@ -98,11 +95,8 @@ class Inference:
         return [_resized_image(image, self._target(height, width, scale)) for scale in scales]
 
     def _target(self, height: int, width: int, scale: float) -> Size:
-        factor = scale
-        if self.base is not None:  # mmcv.imrescale
-            factor = min(scale * max(self.base) / max(height, width), scale * min(self.base) / min(height, width))
         multiple = self.options.multiple
-        sides = [max(1, math.floor(side * factor + 0.5)) for side in (height, width)]
+        sides = [max(1, math.floor(side * scale + 0.5)) for side in (height, width)]
         height, width = (math.ceil(side / multiple) * multiple for side in sides)
         return height, width
 

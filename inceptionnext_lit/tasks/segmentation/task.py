@@ -11,7 +11,7 @@ from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.pyramid import feature_maps
 from inceptionnext_lit.models.segmenter import Segmenter, resized
-from inceptionnext_lit.preprocessing import Preprocessing, Size, height_and_width
+from inceptionnext_lit.preprocessing import Size, height_and_width
 from inceptionnext_lit.tasks.backbone import create_backbone, has_weight_source
 from inceptionnext_lit.tasks.base import BaseTask, check_shares
 from inceptionnext_lit.tasks.segmentation.inference import Inference
@@ -96,7 +96,9 @@ class SegmentationTask(BaseTask):
         self.preprocessing = spec.preprocessing
         self.segmentation = options
         self.loss = options.loss.build(len(names))
-        self.inference = Inference(options.inference, *_sizes(spec.preprocessing))
+        self.inference = Inference(
+            options.inference, _CROP if spec.preprocessing is None else height_and_width(spec.preprocessing)
+        )
         self.metrics = SegmentationMetrics(names)
         self.directions = self.metrics.directions(*self.evaluated_models("val"))
         self.check_schedule(self.directions)
@@ -229,11 +231,3 @@ def _segmenter(backbone: nn.Module, name: str, num_classes: int, options: Segmen
             f"The decoder {options.decoder} does not take model.segmentation.decoder_kwargs "
             f"{options.decoder_kwargs}: {error}."
         ) from error
-
-
-def _sizes(preprocessing: Preprocessing | None) -> tuple[Size, Size | None]:
-    """Return the training crop, and the box into which evaluated images are resized."""
-    if preprocessing is None:
-        return _CROP, None
-    base = preprocessing.get("scale")
-    return height_and_width(preprocessing), None if base is None else (base[0], base[1])
