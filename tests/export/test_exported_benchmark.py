@@ -16,7 +16,7 @@ from inceptionnext_lit.export.formats import FORMATS
 from inceptionnext_lit.export.metadata import as_text
 from inceptionnext_lit.reports.benchmark import measure as measuring
 from inceptionnext_lit.reports.benchmark import products
-from inceptionnext_lit.reports.benchmark.case import Case, best_rate, steps_in
+from inceptionnext_lit.reports.benchmark.case import FORMS, Case, best_rate, steps_in
 from inceptionnext_lit.reports.benchmark.exported import ExportedBench
 from inceptionnext_lit.reports.benchmark.measure import measure
 from inceptionnext_lit.reports.benchmark.subjects import find_subject
@@ -163,15 +163,15 @@ def test_models_are_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["openvino", "openvino-bf16", "pt2", "aoti"])
+@pytest.mark.parametrize("variant", [variant for variant in FORMS if variant != "onnx"])
 def test_other_forms(variant: str) -> None:
-    precision = "bf16" if variant == "openvino-bf16" else "fp32"
+    precision = FORMS[variant].precision
     [found] = measure([case(variant=variant, precision=precision)], rounds=1, seconds=0.01)
     assert found.rates[0] > 0
-    assert found.matmul is not None
+    assert (found.matmul is None) == (variant == "pt2-int8")
 
 
 def test_the_help_names_the_variants(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         benchmark._parse(["--help"])
-    assert "onnx, openvino, openvino-bf16, pt2, aoti" in " ".join(capsys.readouterr().out.split())
+    assert "onnx, openvino, openvino-bf16, pt2, aoti, onnx-int8" in " ".join(capsys.readouterr().out.split())

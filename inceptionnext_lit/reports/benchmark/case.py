@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
+from inceptionnext_lit.export.formats import FORMATS
+
 Mode = Literal["infer", "train"]
 Precision = Literal["fp32", "tf32", "bf16", "int8"]
 TorchVariant = Literal["eager", "compile", "deploy", "deploy+compile"]
@@ -37,6 +39,7 @@ FORMS: dict[str, Form] = {
     "openvino-bf16": Form("openvino", "bf16"),
     "pt2": Form("pt2", "fp32"),
     "aoti": Form("aoti", "fp32"),
+    **{f"{one.name}-int8": Form(one.name, "int8") for one in FORMATS.values() if one.int8 is not None},
 }
 VARIANTS: tuple[str, ...] = (*TORCH_VARIANTS, *FORMS)
 

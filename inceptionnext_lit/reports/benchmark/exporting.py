@@ -5,14 +5,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
+
+import numpy as np
 
 from inceptionnext_lit.export.formats import FORMATS, Format
 from inceptionnext_lit.export.graph import capture
+from inceptionnext_lit.export.int8.images import FileImages
 from inceptionnext_lit.export.metadata import as_text, describe, source_of
 from inceptionnext_lit.export.wrapper import ExportedModel
 from inceptionnext_lit.reports.benchmark.case import FORMS, Case
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks.loading import load_random, load_task
+
+_CALIBRATION = 16  # images
+_BATCH = 4
 
 
 @contextmanager
@@ -39,7 +46,7 @@ def exported(cases: Sequence[Case], tell: Callable[[str], None]) -> Iterator[lis
             if key not in files:
                 tell(f"exporting {case.model} {case.variant}")
                 files[key] = Path(folder, f"{len(files)}{one.suffix}")
-                _write(_task(case), one, files[key])
+                _write(_task(case), one, files[key], is_int8=is_int8)
             ready.append(replace(case, file=str(files[key])))
         yield ready
 
@@ -51,10 +58,42 @@ def _task(case: Case) -> ClassificationTask:
     return load_random(case.model, image_size=case.image_size).eval().requires_grad_(False)
 
 
-def _write(task: ClassificationTask, one: Format, file: Path) -> None:
+class _RandomImages:
+    """Images to calibrate on, for the speed alone; see ``FileImages``.
+
+    Args:
+        images: A batch of them.
+    """
+
+    def __init__(self, images: np.ndarray) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def batches(self, size: int) -> Iterator[tuple[list[int], np.ndarray]]:
+        """Yield their positions, and the images."""
+        for start in range(0, len(self), size):
+            yield list(range(start, min(start + size, len(self)))), self._images[start : start + size]
+
+    def first(self, number: int) -> "_RandomImages":
+        """Return some of them."""
+        return _RandomImages(self._images[:number])
+
+
+def _write(task: ClassificationTask, one: Format, file: Path, *, is_int8: bool) -> None:
     model = ExportedModel(task, "tensor")
     dynamic = one.dynamic & {"batch"}
-    one.module.write(capture(model, dynamic), file)
+    graph = capture(model, dynamic)
+    if is_int8:
+        with tempfile.TemporaryDirectory() as folder:
+            floats = Path(folder, f"floats{one.suffix}")
+            one.module.write(graph, floats)
+            images = cast(FileImages, _RandomImages(model.example(_CALIBRATION).numpy()))
+            quantizer = one.int8_module.quantizer(graph, floats, images, _BATCH if "batch" in dynamic else 1)
+            quantizer.write(file, quantizer.layers)
+    else:
+        one.module.write(graph, file)
     about = describe(
         task,
         source_of(None),
@@ -64,4 +103,4 @@ def _write(task: ClassificationTask, one: Format, file: Path) -> None:
         format_name=one.name,
         license_line=None,
     )
-    one.module.stamp(file, as_text(about))
+    one.module.stamp(file, as_text(about | ({"int8": {}} if is_int8 else {})))

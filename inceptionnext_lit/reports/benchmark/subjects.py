@@ -105,5 +105,6 @@ def check_libraries(variants: Sequence[str]) -> None:
     Raises:
         UserError: If one is missing.
     """
-    for name in dict.fromkeys(FORMS[variant].format for variant in variants if variant in FORMS):
-        _ = FORMATS[name].module
+    for form in dict.fromkeys(FORMS[variant] for variant in variants if variant in FORMS):
+        one = FORMATS[form.format]
+        _ = (one.module, one.int8_module if form.precision == "int8" else None)
