@@ -50,10 +50,12 @@ WRITTEN = [
     for words in COMMANDS
     if words[1].endswith(("make_digits.py", "make_sample.py", "make_jpegs.py", "feature_speed.py"))
 ]
+# minutes of measurement: tests/export/test_speed_scripts.py runs them on small models
+MEASURED = [words for words in COMMANDS if words[1].endswith(("cold_start.py", "cpu_speed.py", "layer_profile.py"))]
 # they need a server: tests/serve/test_serve_guide.py
 SERVED = [words for words in COMMANDS if words[2:3] == ["serve"] or words[1].startswith("examples/serve/")]
 ELSEWHERE = [WHOLE_REPORT, *OVERLAYS, *SMALL_SCALE, *ABLATION, *DOCTOR, *FOLDS, *EXPLAIN, *PREPARE, *BENCHMARKS, *TIMED]
-ELSEWHERE += [*TRANSFER, *WRITTEN, *PUBLISHED, *EXPORT, *EXPORTED, *SERVED]
+ELSEWHERE += [*TRANSFER, *WRITTEN, *PUBLISHED, *EXPORT, *EXPORTED, *MEASURED, *SERVED]
 PYTHON = [words for words in COMMANDS if words[0] == "python" and words not in ELSEWHERE]
 FIRST_PAGE = [words for words in PYTHON if words in commands(READ[0])]
 
