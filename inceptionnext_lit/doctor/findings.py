@@ -84,6 +84,53 @@ KINDS = {  # in the order of the report
         "images that are almost entirely one color",
         "Look at them, and remove those that show nothing, such as failed exposures and placeholders.",
     ),
+    "mask_kind": Kind(
+        "problem",
+        "masks whose meaning is unclear",
+        "Do what the message says; until then, classes and values were not checked.",
+    ),
+    "mask_missing": Kind("problem", "images without a mask", "Add the masks, or take the images out."),
+    "image_missing": Kind("problem", "masks without an image", "Add the images, or take the masks out."),
+    "mask_clash": Kind(
+        "problem",
+        "files that share a name, so that it is unclear which mask belongs to which image",
+        "Rename or remove one of each.",
+    ),
+    "mask_size": Kind(
+        "problem",
+        "masks of another size than their image",
+        "Give both the same size. If images have an EXIF rotation, --data.input.exif ignore reads them as stored.",
+    ),
+    "mask_values": Kind(
+        "problem",
+        "masks with values or colors beyond the classes",
+        "Correct the masks, or add the classes to classes.csv; a row named ignore is for pixels that do not count.",
+    ),
+    "mask_jpeg": Kind("problem", "masks as JPEG, whose compression changes values", "Save masks as PNG."),
+    "mask_depth": Kind("problem", "masks of more than 8 bits per channel", "Save the classes as 0 to 254 with 8 bits."),
+    "mask_transparent": Kind("problem", "masks with transparent pixels", "Save them without an alpha channel."),
+    "mask_colors": Kind(
+        "problem",
+        "masks with hundreds of colors, as photos and smoothed masks have them",
+        "Save them without smoothing or lossy compression, as PNG.",
+    ),
+    "mask_outline": Kind("problem", "polygons that cannot be drawn", "Correct the annotations."),
+    "absent_class": Kind(
+        "problem",
+        "classes that no training image has",
+        "Add images with them, or leave them out of the classes.",
+    ),
+    "unlabeled": Kind(
+        "note",
+        "images with nothing labeled: all pixels are ignored",
+        "Label them, or take them out: they take time and teach nothing.",
+    ),
+    "background_only": Kind(
+        "note",
+        "images that only have the first class, such as the background",
+        "Nothing to do if they show nothing else. If objects were forgotten, label them.",
+    ),
+    "masks": Kind("note", "how the masks were read", "Nothing to do if this is what you meant."),
     "imbalance": Kind(
         "note",
         "classes of very different size",

@@ -5,7 +5,9 @@ from itertools import groupby
 
 from inceptionnext_lit.data.decode.thumbnail import thumbnail
 from inceptionnext_lit.doctor.findings import KINDS, Finding
+from inceptionnext_lit.doctor.mask_page import render_masks
 from inceptionnext_lit.doctor.report import Report
+from inceptionnext_lit.doctor.scenes import SceneReport
 from inceptionnext_lit.doctor.terminal import label_name, summary_lines
 from inceptionnext_lit.wording import count, printable
 
@@ -45,6 +47,8 @@ def render_page(report: Report) -> str:
         parts.append("<p>Nothing was found.</p>")
     parts.append("<h2>Splits and classes</h2>")
     parts += [_class_table(split, classes) for split, classes in report.splits.items()]
+    if isinstance(report, SceneReport):
+        parts += render_masks(report)
     return "\n".join([*parts, "</body>\n</html>\n"])
 
 

@@ -109,14 +109,19 @@ def examine_listing(
         len(examinations),
         time.perf_counter() - start,
         count_images(listing),
-        _summarize_sizes(readable),
+        summarize_sizes(readable),
         dict(Counter(examination.mode for examination in readable).most_common()),
         dict(Counter(examination.format for examination in readable).most_common()),
         findings,
     )
 
 
-def _summarize_sizes(examinations: Sequence[Examination]) -> dict[str, Any]:
+def summarize_sizes(examinations: Sequence[Examination]) -> dict[str, Any]:
+    """Return the minimum, median and maximum of width and height, and the most frequent sizes.
+
+    Args:
+        examinations: The readable images.
+    """
     if not examinations:
         return {}
     sizes = [examination.size for examination in examinations]

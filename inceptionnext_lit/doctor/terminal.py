@@ -11,6 +11,7 @@ from inceptionnext_lit.doctor.diagnosis import imbalance
 from inceptionnext_lit.doctor.findings import KINDS, Finding
 from inceptionnext_lit.doctor.listing import NO_LABEL
 from inceptionnext_lit.doctor.report import Report
+from inceptionnext_lit.doctor.scenes import SceneReport
 from inceptionnext_lit.wording import count, printable
 
 _CLASSES = 30  # the largest and smallest classes of a split that has more
@@ -47,7 +48,7 @@ def summary_lines(report: Report) -> list[str]:
         )
         for name, counts in (("modes", report.modes), ("formats", report.formats)):
             lines.append(f"{name}: " + ", ".join(f"{key} ({number:,})" for key, number in counts.items()))
-    return lines
+    return lines + (report.share_lines() if isinstance(report, SceneReport) else [])
 
 
 def label_name(label: str) -> str:

@@ -10,6 +10,7 @@ from inceptionnext_lit.cli import TOOLS
 from inceptionnext_lit.cli.tools import ToolParser, file_path, positive, sentence
 from inceptionnext_lit.console import progress_bar, report_console
 from inceptionnext_lit.data.decode.opening import MAX_PIXELS
+from inceptionnext_lit.data.masks.layouts import find_scenes
 from inceptionnext_lit.data.sources.columns import ColumnNames
 from inceptionnext_lit.data.sources.embedded import data_folder
 from inceptionnext_lit.data.sources.prepared import refuse_unfinished
@@ -17,6 +18,7 @@ from inceptionnext_lit.data.sources.raw_imagenet import refuse_raw_imagenet
 from inceptionnext_lit.data.tables import is_table
 from inceptionnext_lit.doctor.listing import list_folder, list_manifest
 from inceptionnext_lit.doctor.report import Report, examine_listing
+from inceptionnext_lit.doctor.scenes import examine_scenes
 from inceptionnext_lit.doctor.terminal import print_report
 from inceptionnext_lit.doctor.writing import check_output, write_report
 from inceptionnext_lit.machine import usable_cores
@@ -53,7 +55,7 @@ def run(words: list[str]) -> int:
         check_output(options.output)
     try:
         names = ColumnNames(options.path_column, options.label_column)
-        report = _examine(options.folder, names, options.workers, options.max_pixels)
+        report = _examine(options.folder, names, options.workers, options.max_pixels, options.classes)
         print_report(report, report_console(_WIDTH))
         if options.output is not None:
             write_report(report, options.output)
@@ -70,7 +72,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     folder = parser.add_argument(
         "folder",
         metavar="FOLDER",
-        help="a folder of images, with or without splits and classes, or a manifest",
+        help="a folder of images, with or without splits and classes, or with masks, or a manifest",
     )
     parser.add_argument(
         "--output", type=file_path, metavar="FILE.json|html", help="also write the whole report to a file"
@@ -91,6 +93,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     )
     for role in ("path", "label"):
         parser.add_argument(f"--{role}_column", metavar="NAME", help=f"name of the manifest's {role} column")
+    parser.add_argument("--classes", metavar="FILE.csv", help="the table of the masks' classes: name, r, g, b")
     folder.required = False  # or argparse would report it as missing before a misspelled key
     options = parser.parse_args(words)
     if options.folder is None:
@@ -99,11 +102,14 @@ def _parse(words: list[str]) -> argparse.Namespace:
     return options
 
 
-def _examine(folder: Path, names: ColumnNames, workers: int, max_pixels: int) -> Report:
+def _examine(folder: Path, names: ColumnNames, workers: int, max_pixels: int, classes: str | None) -> Report:
     with progress_bar(TimeRemainingColumn()) as bar:
         task = bar.add_task("listing", total=None)
         refuse_unfinished(folder)
         refuse_raw_imagenet(folder)
+        if not is_table(folder) and find_scenes(folder) is not None:
+            bar.update(task, description="reading")
+            return examine_scenes(folder, workers, lambda read: bar.advance(task, read), max_pixels, classes)
         listing = list_manifest(folder, names) if is_table(folder) else list_folder(folder)
         bar.update(task, description="reading", total=len(listing.items))
 

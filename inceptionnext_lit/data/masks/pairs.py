@@ -9,6 +9,7 @@ from inceptionnext_lit.data.sources.files import IMAGE_SUFFIXES, natural_key, vi
 from inceptionnext_lit.data.sources.scan import Scan
 
 RASTERS = IMAGE_SUFFIXES
+_LOSSLESS = (".png", ".bmp", ".gif", ".tif", ".tiff")
 _AFTER = (
     "_gtFine_labelTrainIds", "_gtFine_labelIds", "_labelTrainIds", "_labelIds", "_mask", "_masks", "_gt", "_label",
     "_labels", "_segmentation", "_seg", "_annotation", "_anno", "_ann", "_lab", "_L", "_matte", "_target", "-mask",
@@ -126,9 +127,8 @@ def has_side_by_side(folder: Path) -> bool:
     stems = {os.path.splitext(name)[0] for name in names if os.path.splitext(name)[1].lower() in RASTERS}
     if any(name.lower().endswith(".json") and name[:-5] in stems for name in names):
         return True
-    return any(
-        stem.endswith(after) and stem.removesuffix(after) in stems for stem in stems for after in _AFTER if after
-    )
+    lossless = [os.path.splitext(name)[0] for name in names if os.path.splitext(name)[1].lower() in _LOSSLESS]
+    return any(stem.endswith(after) and stem.removesuffix(after) in stems for stem in lossless for after in _AFTER)
 
 
 def _namings() -> Iterator[Naming]:
