@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image
 
 from inceptionnext_lit.data.decode.image import load_image
-from inceptionnext_lit.data.masks.options import IGNORED
 from inceptionnext_lit.data.masks.scheme import Scheme
 from inceptionnext_lit.doctor.findings import below
 from inceptionnext_lit.doctor.scenes import SceneReport
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.preprocessing import IGNORED
 from inceptionnext_lit.wording import printable
 
 _SIDE = 220  # pixels
