@@ -12,7 +12,8 @@ from inceptionnext_lit.cli.lightning_cli import CommandLine
 from tests.recipes import REPO
 
 OVERLAYS = sorted((REPO / "configs/trainer").glob("*.yaml"))
-RECIPES = sorted(set((REPO / "configs").rglob("*.yaml")) - set(OVERLAYS))
+SEGMENTATION = sorted((REPO / "configs/segment").glob("*.yaml"))  # tests/segmentation/test_segmentation_recipes.py
+RECIPES = sorted(set((REPO / "configs").rglob("*.yaml")) - {*OVERLAYS, *SEGMENTATION})
 FAST = {"quickstart", "atto", "tiny", "lp_ft"}
 PRETRAINING = [path for path in RECIPES if path.parent.name in ("configs", "recipes") and path.stem != "quickstart"]
 SLURM = {
@@ -29,7 +30,7 @@ def name(path: Path) -> str:
     return path.stem
 
 
-@pytest.mark.parametrize("config", RECIPES, ids=name)
+@pytest.mark.parametrize("config", [*RECIPES, *SEGMENTATION], ids=name)
 def test_recipe_header_has_its_headings(config: Path) -> None:
     header = [line for line in config.read_text().splitlines() if line.startswith("#")]
     for heading in ("Source:", "Command:", "Batch:", "Expected:"):

@@ -52,6 +52,8 @@ WRITTEN = [
 ]
 # minutes of measurement: tests/export/test_speed_scripts.py runs them on small models
 MEASURED = [words for words in COMMANDS if words[1].endswith(("cold_start.py", "cpu_speed.py", "layer_profile.py"))]
+# they need ADE20K, or minutes: tests/segmentation
+SEGMENTATION = [words for words in COMMANDS if any("segment" in word for word in words)]
 # they need a server: tests/serve/test_serve_guide.py
 SERVED = [words for words in COMMANDS if words[2:3] == ["serve"] or words[1].startswith("examples/serve/")]
 ELSEWHERE = [WHOLE_REPORT, *OVERLAYS, *SMALL_SCALE, *ABLATION, *DOCTOR, *FOLDS, *EXPLAIN, *PREPARE, *BENCHMARKS, *TIMED]

@@ -41,7 +41,7 @@ def checkpoint_defaults(checkpoint: dict[str, Any], path: str, model: Any) -> di
     if issubclass(task, BaseTask) and (data := task.data_defaults(arguments)):
         if (names := data.get("class_names")) is not None:
             data["class_names"] = ClassNames(names)
-        defaults["data"] = {"class_path": DEFAULT_CLASSES["data"].__name__, "init_args": data}
+        defaults["data"] = {"class_path": task.data_class, "init_args": data}
     return defaults
 
 

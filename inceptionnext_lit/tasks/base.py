@@ -47,6 +47,8 @@ class BaseTask(Optimized):
     Attributes:
         directions: Names of the validation metrics, each with ``max`` or ``min`` for whether its largest or smallest
             value is the best. The first one selects the best epoch, for the averaged weights (``val_ema/…``) if any.
+        data_class: The data module for a checkpoint's data, if the command line does not name one: a name of
+            ``inceptionnext_lit.data``, or a path.
         can_predict: Whether the command ``predict`` supports the task.
         can_flip: Whether the task supports averaging over mirrored images (``execution.test_time_flip``).
         model_ema: The averaged weights, if enabled; ``model_ema.module`` is a model.
@@ -68,6 +70,7 @@ class BaseTask(Optimized):
     """
 
     directions: Mapping[str, Mode] = {"val/loss": "min"}
+    data_class: ClassVar[str] = "ImageFolderDataModule"
     can_predict: ClassVar[bool] = False
     can_flip: ClassVar[bool] = False
 

@@ -55,6 +55,8 @@ class SegmentationTask(BaseTask):
         UserError: If the model is unknown, cannot be built with these arguments or weights, or a value is out of range.
     """
 
+    data_class = "inceptionnext_lit.data.SegmentationDataModule"
+
     def __init__(
         self,
         name: str = "inceptionnext_tiny",
