@@ -21,6 +21,7 @@ from inceptionnext_lit.cli import main
 from inceptionnext_lit.cli.commands import benchmark, transfer
 from inceptionnext_lit.cli.parser import known_keys
 from inceptionnext_lit.cli.transfer_models import parse_models
+from inceptionnext_lit.data import MaskOptions, SegmentationAugmentation, SegmentationDataModule
 from inceptionnext_lit.models import VARIANTS, check_model_name
 from tests.forked import run_code, run_script
 from tests.pages import DEVELOP, DOCS, READ, blocks, commands
@@ -33,8 +34,10 @@ OVERLAYS = [words for words in COMMANDS if any("configs/trainer" in word for wor
 SMALL_SCALE = [words for words in COMMANDS if "--data.image_size" in words and words[2] == "fit"]
 # an hour of training; tests/test_examples.py runs the script
 ABLATION = [words for words in COMMANDS if {"examples/finetune_ablation.py", "CLOTHING"} & set(words)]
+# they need images with masks: tests/data/test_segmentation_guide.py
+SCENES = commands(DOCS / "guides/segmentation-data.md")
 DOCTOR, FOLDS, EXPLAIN, PREPARE, EXPORT = (
-    [words for words in COMMANDS if words[2:3] == [name]]
+    [words for words in COMMANDS if words[2:3] == [name] and words not in SCENES]
     for name in ("doctor", "cross_validate", "explain", "prepare", "export")
 )  # those of prepare need data sets: tests/prepare/test_prepare_guide.py runs them on small copies
 # minutes of measurement: tests/reports/test_benchmark.py and tests/test_examples.py run them on small models
@@ -57,7 +60,7 @@ SEGMENTATION = [words for words in COMMANDS if any("segment" in word for word in
 # they need a server: tests/serve/test_serve_guide.py
 SERVED = [words for words in COMMANDS if words[2:3] == ["serve"] or words[1].startswith("examples/serve/")]
 ELSEWHERE = [WHOLE_REPORT, *OVERLAYS, *SMALL_SCALE, *ABLATION, *DOCTOR, *FOLDS, *EXPLAIN, *PREPARE, *BENCHMARKS, *TIMED]
-ELSEWHERE += [*TRANSFER, *WRITTEN, *PUBLISHED, *EXPORT, *EXPORTED, *MEASURED, *SERVED]
+ELSEWHERE += [*TRANSFER, *WRITTEN, *PUBLISHED, *EXPORT, *EXPORTED, *MEASURED, *SERVED, *SCENES, *SEGMENTATION]
 PYTHON = [words for words in COMMANDS if words[0] == "python" and words not in ELSEWHERE]
 FIRST_PAGE = [words for words in PYTHON if words in commands(READ[0])]
 
@@ -349,7 +352,7 @@ def test_every_command_is_covered() -> None:
 
 @pytest.mark.slow
 def test_python_blocks_run(place: Path, trained: Path, tmp_path: Path, imagenet: Path) -> None:
-    pages = [page for page in READ if page.stem != "export"]
+    pages = [page for page in READ if page.stem not in ("export", "segmentation-data")]
     predict, create, published, explain = dict.fromkeys(blocks("python", *pages))
     output = start(["python", "-c", create + "\nprint(type(model).__name__, model.num_classes)"], place)
     assert output == "IsotropicMetaNeXt 10\n"
@@ -406,6 +409,12 @@ def test_keys_that_pages_name_exist(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
             main([command, "--help", "all"])
     known = set(re.findall(r"--([\w.]+)", capsys.readouterr().out))
+    for cls, group in (
+        (SegmentationDataModule, ""),
+        (MaskOptions, "masks."),
+        (SegmentationAugmentation, "augmentation."),
+    ):
+        known |= {f"data.{group}{name}" for name in signature(cls).parameters}
     for page in [*READ, *DEVELOP, *sorted((REPO / "configs").rglob("*.yaml"))]:
         text = page.read_text(encoding="utf-8")
         named = re.findall(r"(?:--|`)((?:data|model|trainer|checkpoint)\.\w+(?:\.\w+)*)", text)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from inceptionnext_lit.data.decode.opening import MAX_PIXELS
-from inceptionnext_lit.data.masks.options import IGNORED, MaskOptions
+from inceptionnext_lit.data.masks.options import MaskOptions
 from inceptionnext_lit.data.masks.scheme import UNKNOWN, Scheme
 from inceptionnext_lit.data.masks.source import MaskSource
 from inceptionnext_lit.data.masks.survey import Survey
 from inceptionnext_lit.doctor.diagnosis import Counts, diagnose
 from inceptionnext_lit.doctor.findings import KINDS, Finding, below
+from inceptionnext_lit.preprocessing import IGNORED
 from inceptionnext_lit.doctor.listing import NO_LABEL, Item, Listing
 from inceptionnext_lit.doctor.report import Report, summarize_sizes
 from inceptionnext_lit.doctor.survey import survey

@@ -13,7 +13,9 @@ from tests.pages import DOCS, READ, commands
 from tests.prepare.conftest import Build
 
 GUIDE = DOCS / "guides/prepare.md"
-COMMANDS = [words for words in commands(*READ) if words[2:3] == ["prepare"]]
+# of images with masks: tests/data/test_segmentation_guide.py
+SCENES = commands(DOCS / "guides/segmentation-data.md")
+COMMANDS = [words for words in commands(*READ) if words[2:3] == ["prepare"] and words not in SCENES]
 LISTS = [words for words in COMMANDS if "--list" in words]
 SMALL = [words for words in COMMANDS if "--output" in words and not words[3].startswith(("hf:", "image"))]
 
