@@ -146,8 +146,7 @@ class SegmentationDataModule(DeviceInput):
     @property
     def data_spec(self) -> DataSpec:
         """The classes, their colors, and the input that the model depends on; raises like :attr:`classes`."""
-        palette = [list(color) for color in self.images.source.scheme.palette]
-        return DataSpec(self.classes, self.num_classes, False, self.preprocessing, palette)
+        return DataSpec(self.classes, self.num_classes, False, self.preprocessing, self.images.palette)
 
     @property
     def settings(self) -> dict[str, Any]:

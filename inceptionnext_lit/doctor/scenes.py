@@ -14,11 +14,11 @@ from inceptionnext_lit.data.masks.source import MaskSource
 from inceptionnext_lit.data.masks.survey import Survey
 from inceptionnext_lit.doctor.diagnosis import Counts, diagnose
 from inceptionnext_lit.doctor.findings import KINDS, Finding, below
-from inceptionnext_lit.preprocessing import IGNORED
 from inceptionnext_lit.doctor.listing import NO_LABEL, Item, Listing
 from inceptionnext_lit.doctor.report import Report, summarize_sizes
 from inceptionnext_lit.doctor.survey import survey
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.preprocessing import IGNORED
 from inceptionnext_lit.wording import count, listed
 
 _SHEET = 24  # images with masks on the page

@@ -243,6 +243,7 @@ def test_prediction(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", scene(0, 20, 40)[0])
     (tmp_path / "b.png").write_bytes(b"nothing")
     data = build([str(tmp_path)], scale=[80, 80], class_names=NAMES)
+    assert data.data_spec.palette == [[0, 0, 0], [128, 0, 0], [0, 128, 0]]  # there are no masks
     data.setup("predict")
     [batch] = finished(data, data.predict_dataloader())
     assert isinstance(batch, UnlabeledScenes)

@@ -2,6 +2,7 @@
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,13 @@ def write_sources(root: Path) -> None:
     (voc / "ImageSets/Segmentation/val.txt").write_text("scene2\n")
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=shlex.join)
+def marked(words: list[str]) -> Any:
+    """Mark the doctor's commands as slow: it starts processes."""
+    marks = [pytest.mark.slow] if words[2] == "doctor" else []
+    return pytest.param(words, id=shlex.join(words), marks=marks)
+
+
+@pytest.mark.parametrize("words", [marked(words) for words in COMMANDS])
 def test_commands(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

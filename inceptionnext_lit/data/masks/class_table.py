@@ -15,7 +15,7 @@ from inceptionnext_lit.safe_save import replacing
 Color = tuple[int, int, int]
 
 FILE: Final = "classes.csv"
-_FILES = (FILE, "_classes.csv", "class_dict.csv", "classes.txt", "labels.txt", "class_names.txt")
+_FILES = (FILE, "_classes.csv", "class_dict.csv", "labelmap.txt", "classes.txt", "labels.txt", "class_names.txt")
 _NAMES: dict[str, tuple[str, ...]] = {
     "name": ("name", "class", "classname", "label", "labelname", "category"),
     "r": ("r", "red"),
@@ -132,9 +132,23 @@ def _from_lines(path: Path) -> ClassTable:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The table of classes {path} cannot be read: {error}.") from error
     names = [line.strip() for line in lines if line.strip()]
+    if names and names[0].startswith("#") and "label:color_rgb" in names[0].replace(" ", ""):
+        return _from_cvat(path, names[1:])
     # labelme's own file begins with two lines that are not classes of their own
     names = [name for name in names if name not in _IGNORED_NAMES]
     return _checked(path, ["background" if name == "_background_" else name for name in names], None, None)
+
+
+def _from_cvat(path: Path, lines: Sequence[str]) -> ClassTable:
+    """Read CVAT's ``labelmap.txt``, with a name and a color in each line: ``cat:200,30,30::``."""
+    cells = [line.split(":") for line in lines]
+    rows = range(2, 2 + len(cells))
+    if not all(len(row) > 1 and row[1].count(",") == 2 for row in cells):
+        raise UserError(
+            f"{path} is not a label map of CVAT: each line has a name and a color, such as cat:200,30,30::."
+        )
+    channels = [_bytes(path, rows, [row[1].split(",")[channel] for row in cells]) for channel in range(3)]
+    return _checked(path, [row[0].strip() for row in cells], list(zip(*channels, strict=True)), None)
 
 
 def _checked(path: Path, names: list[str], colors: list[Color] | None, values: list[int] | None) -> ClassTable:

@@ -186,6 +186,11 @@ def _check_unnamed(masks: Sequence[StoredMask], used: Sequence[int], first: int,
     missing = [value for value in range(first, first + number) if value not in used]
     found = enumerate_names([str(value) for value in used], _SHOWN)
     if missing or number > _MOST_UNNAMED:
+        if missing == [0]:
+            raise UserError(
+                f"{where} have the values {found}, but not 0; if 1 is the first class, set "
+                "--data.masks.reduce_zero_label true, and 0 means no label."
+            )
         what = f"but not {enumerate_names(list(map(str, missing)), 3)}" if missing else f"{number} in all"
         raise UserError(
             f"{where} have the values {found}, {what}; if they are classes, {_TABLE} with the columns name and value; "

@@ -23,6 +23,8 @@ _YEAR = re.compile(r"[_-]?(?:19|20)\d\d$")  # train2017
 _MOST_COCO_FILES = 50  # of a folder; more are one per image
 _HEAD = 65536  # bytes
 _ADE20K = "ADEChallengeData2016"
+_IMAGES_AFTER = re.compile(r"[_-]?(?:images?|imgs?)$")
+_MASKS_AFTER = ("_labels", "_masks", "_mask", "_label", "_annotations", "annot", "_gt", "-masks", "-labels")
 _KNOWN = (_ADE20K, "VOCdevkit", "VOC2012", "VOC2007")  # folders in archives, next to others
 _VOC_LISTS: dict[SplitName, tuple[str, ...]] = {
     "train": ("train_aug", "trainaug", "train"),
@@ -143,17 +145,26 @@ def _side_folders(root: Path) -> SceneLayout | None:
 
 
 def _split_folders(root: Path) -> SceneLayout | None:
-    """Match ``train/images/`` with ``train/masks/``, and ``train/`` with images and masks side by side."""
+    """Match ``train/images/`` with ``train/masks/``, ``train/`` with ``train_masks/``, and both in ``train/``."""
     parts: dict[SplitName, Part] = {}
     for split, folder in _splits(root).items():
         pair = _image_and_mask_folders(folder)
         if pair is not None:
             parts[split] = Part(*pair)
+        elif (beside := _mask_folder_beside(root, folder)) is not None:
+            parts[split] = Part(folder, beside)
         elif (coco := _coco_file(folder, None)) is not None:
             parts[split] = Part(folder, coco)
         elif has_side_by_side(folder):
             parts[split] = Part(folder, folder)
     return SceneLayout(root, "folder", parts, has_splits=True) if parts else None
+
+
+def _mask_folder_beside(root: Path, folder: Path) -> Path | None:
+    """Return the folder of the masks of ``train/`` or ``train_images/`` next to it, such as ``train_labels/``."""
+    base = _IMAGES_AFTER.sub("", folder.name.casefold())
+    folders = _by_name(root)
+    return next((folders[name] for after in _MASKS_AFTER if (name := base + after) in folders), None)
 
 
 def _coco_folders(root: Path) -> SceneLayout | None:

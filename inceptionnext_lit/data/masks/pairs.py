@@ -93,18 +93,13 @@ def pair_up(
     if only is not None:
         wanted = set(only)
         of_images, of_masks = ([path for path in of if _stem(path) in wanted] for of in (of_images, of_masks))
-    best: tuple[int, Naming] = (0, Naming())
-    for naming in _namings():
-        if same and naming == Naming() and set(mask_suffixes) & set(suffixes):
-            continue  # every image would be its own mask
-        image_keys = _keys(of_images, images, naming.image, naming.keeps_suffix)
-        mask_keys = _keys(of_masks, masks, naming.mask, False)
-        matched = len(image_keys.keys() & mask_keys.keys())
-        if matched > best[0]:
-            best = matched, naming
-        if naming == Naming() and matched == len(of_images):
-            break
-    return _paired(of_images, of_masks, images, masks, best[1], same=same)
+    skips_equal = same and bool(set(mask_suffixes) & set(suffixes))  # every image would be its own mask
+    best = _best_naming(of_images, of_masks, images, masks, skips_equal=skips_equal)
+    if best is None and not same:  # the subfolders may have other names
+        best = _best_naming(of_images, of_masks, None, None, skips_equal=skips_equal)
+        if best is not None:
+            return _paired(of_images, of_masks, None, None, best, same=same)
+    return _paired(of_images, of_masks, images, masks, best or Naming(), same=same)
 
 
 def annotation_suffixes(images: Path, masks: Path) -> frozenset[str]:
@@ -131,6 +126,28 @@ def has_side_by_side(folder: Path) -> bool:
     return any(stem.endswith(after) and stem.removesuffix(after) in stems for stem in lossless for after in _AFTER)
 
 
+def _best_naming(
+    of_images: Sequence[str],
+    of_masks: Sequence[str],
+    images: Path | None,
+    masks: Path | None,
+    *,
+    skips_equal: bool,
+) -> Naming | None:
+    """Return the naming that gives most images a mask; None if none does."""
+    most, best = 0, None
+    for naming in _namings():
+        if skips_equal and naming == Naming():
+            continue
+        image_keys = _keys(of_images, images, naming.image, naming.keeps_suffix)
+        matched = len(image_keys.keys() & _keys(of_masks, masks, naming.mask, False).keys())
+        if matched > most:
+            most, best = matched, naming
+        if naming == Naming() and matched == len(of_images):
+            break
+    return best
+
+
 def _namings() -> Iterator[Naming]:
     yield Naming()
     yield Naming(keeps_suffix=True)
@@ -154,22 +171,30 @@ def _stem(path: str) -> str:
     return os.path.splitext(os.path.basename(path))[0]
 
 
-def _keys(paths: Sequence[str], folder: Path, affixes: tuple[str, str], keeps_suffix: bool) -> dict[str, list[str]]:
-    """Return the files that have the affixes, by the common part of their names."""
+def _keys(
+    paths: Sequence[str], folder: Path | None, affixes: tuple[str, str], keeps_suffix: bool
+) -> dict[str, list[str]]:
+    """Return the files that have the affixes, by the common part of their names; without a folder, by names alone."""
     before, after = affixes
-    start = len(os.path.join(folder, ""))
+    start = 0 if folder is None else len(os.path.join(folder, ""))
     keys: dict[str, list[str]] = {}
     for path in paths:
         place, name = os.path.split(path[start:])
         stem = name if keeps_suffix else os.path.splitext(name)[0]
         if stem.startswith(before) and stem.endswith(after) and len(stem) > len(before) + len(after):
             core = stem[len(before) : len(stem) - len(after)]
-            keys.setdefault(os.path.join(place, core), []).append(path)
+            keys.setdefault(core if folder is None else os.path.join(place, core), []).append(path)
     return keys
 
 
 def _paired(
-    of_images: Sequence[str], of_masks: Sequence[str], images: Path, masks: Path, naming: Naming, *, same: bool
+    of_images: Sequence[str],
+    of_masks: Sequence[str],
+    images: Path | None,
+    masks: Path | None,
+    naming: Naming,
+    *,
+    same: bool,
 ) -> Pairs:
     pairs = Pairs(naming=naming)
     mask_keys = _keys(of_masks, masks, naming.mask, False)

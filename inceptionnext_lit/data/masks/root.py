@@ -8,6 +8,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from inceptionnext_lit.data.decode.image import image_suffixes
 from inceptionnext_lit.data.decode.opening import MAX_PIXELS
+from inceptionnext_lit.data.masks.class_table import colormap
 from inceptionnext_lit.data.masks.options import MaskOptions
 from inceptionnext_lit.data.masks.source import MaskSource
 from inceptionnext_lit.data.sources.fingerprint import Fingerprint
@@ -73,6 +74,20 @@ class SceneRoot(ImageRoot):
     def classes(self) -> list[str]:
         """The class names in index order; reads masks unless they were given."""
         return self.source.classes() if self.given_classes is None else list(self.given_classes)
+
+    @property
+    def palette(self) -> list[list[int]]:
+        """The color of each class; Pascal VOC's colormap for given classes if there are no masks, as in prediction.
+
+        Raises:
+            UserError: If no classes were given, and they cannot be derived from the data.
+        """
+        try:
+            return [list(color) for color in self.source.scheme.palette]
+        except UserError:
+            if self.given_classes is None:
+                raise
+            return colormap(len(self.given_classes))
 
     def fingerprint(self, samples: Samples) -> Fingerprint:
         """Return the fingerprint of some of the images with their masks, by the classes of the masks."""

@@ -10,8 +10,21 @@ from inceptionnext_lit.data.masks.layouts import find_scenes
 from inceptionnext_lit.data.masks.options import MaskOptions
 from inceptionnext_lit.data.masks.source import MaskSource
 from inceptionnext_lit.data.sources.embedded import CACHE_VARIABLE
+from inceptionnext_lit.errors import UserError
 from tests.data.masks.test_mask_kinds import read_all
-from tests.scenes import Index, scene, write_coco, write_image, write_labelme, write_pairs, write_palette, write_yolo
+from tests.scenes import (
+    COLORS,
+    NAMES,
+    Index,
+    colored,
+    scene,
+    write_coco,
+    write_image,
+    write_labelme,
+    write_pairs,
+    write_palette,
+    write_yolo,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -181,3 +194,39 @@ def test_the_kind_can_be_given(tmp_path: Path) -> None:
     write_pairs(tmp_path, lambda path, mask: write_image(path, np.where(mask > 0, 255, 0).astype(np.uint8)))
     source = MaskSource(tmp_path, MaskOptions(kind="index"), classes=["ground", "house"])
     assert source.scheme.of_value[255] == 255
+
+
+@pytest.mark.parametrize(("images", "masks"), [("train", "train_labels"), ("train_images", "train_masks")])
+def test_split_folders_next_to_those_of_their_masks(tmp_path: Path, images: str, masks: str) -> None:
+    """As in CamVid and many data sets on Kaggle."""
+    for split in ("train", "val"):
+        for number in range(2):
+            pixels, classes = scene(number)
+            write_image(tmp_path / images.replace("train", split) / f"{number}.png", pixels)
+            write_image(tmp_path / masks.replace("train", split) / f"{number}_L.png", classes)
+    source = MaskSource(tmp_path)
+    assert np.array_equal(read_all(source, "val")["1"], scene(1)[1])
+    assert len(source.samples("train") or []) == 2
+
+
+def test_masks_in_a_folder_of_their_own(tmp_path: Path) -> None:
+    """As in Oxford-IIIT Pets, whose values begin with 1."""
+    written = write_pairs(
+        tmp_path, lambda path, mask: write_image(path, mask + np.uint8(1)), folders=("images", "annotations/trimaps")
+    )
+    with pytest.raises(UserError, match=r"have the values 1, 2, 3, but not 0; if 1 is the first class, set --data\."):
+        MaskSource(tmp_path).samples("train")
+    found = read_all(MaskSource(tmp_path, MaskOptions(reduce_zero_label=True)))
+    assert all(np.array_equal(found[stem], mask) for stem, mask in written.items())
+
+
+def test_cvats_colors(tmp_path: Path) -> None:
+    written = write_pairs(
+        tmp_path, lambda path, mask: write_image(path, colored(mask)), folders=("JPEGImages", "SegmentationClass")
+    )
+    lines = [f"{name}:{','.join(map(str, color))}::" for name, color in zip(NAMES, COLORS, strict=True)]
+    (tmp_path / "labelmap.txt").write_text("\n".join(["# label:color_rgb:parts:actions", *lines]))
+    source = MaskSource(tmp_path)
+    found = read_all(source)
+    assert all(np.array_equal(found[stem], mask) for stem, mask in written.items())
+    assert source.classes() == NAMES
