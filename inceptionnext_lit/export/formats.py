@@ -119,7 +119,7 @@ def _require(title: str, libraries: tuple[str, ...], extra: str | None) -> None:
 _ROWS = (
     Format("onnx", ".onnx", "ONNX", ("onnx", "onnxscript", "onnxruntime"), ("onnxruntime",), "onnx", int8=()),
     # its resize rounds one pixel in many thousands to the next level
-    Format("openvino", ".xml", "OpenVINO", ("openvino",), ("openvino",), "openvino", tolerance=1e-3),
+    Format("openvino", ".xml", "OpenVINO", ("openvino",), ("openvino",), "openvino", tolerance=1e-3, int8=("nncf",)),
     Format("pt2", ".pt2", "torch.export", holds=lambda file: not has_machine_code(file)),
     Format("aoti", ".pt2", "AOTInductor", holds=has_machine_code),
 )
