@@ -4,9 +4,10 @@ BIN := .venv/bin
 READY := .venv/.ready
 DOCS_READY := .venv/.ready-docs
 MIN := .venv-min
+MOBILE := .venv-mobile
 SITE := docs/_build/html
 
-.PHONY: quickstart test test-slow test-min docs check fix
+.PHONY: quickstart test test-slow test-mobile test-min docs check fix
 
 quickstart: $(READY)
 	$(BIN)/python cli.py fit --config configs/quickstart.yaml
@@ -15,7 +16,13 @@ test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not gpu"
 
 test-slow: $(READY) $(DOCS_READY)
-	$(BIN)/python -m pytest -m "slow"
+	$(BIN)/python -m pytest -m "slow and not mobile"
+
+# the libraries of phones in a separate environment (several GB), since LiteRT's want older releases of others
+test-mobile:
+	test -x $(MOBILE)/bin/python || $(PYTHON) -m venv $(MOBILE)
+	$(MOBILE)/bin/python -m pip install --quiet -e ".[executorch,coreml,litert]" "pytest>=8.3" "pytest-timeout>=2.3"
+	OMP_NUM_THREADS=1 $(MOBILE)/bin/python -m pytest -m "mobile" tests/export/test_export_mobile.py
 
 # the oldest releases that pyproject.toml allows, in a separate environment (several GB)
 test-min: $(READY)

@@ -91,6 +91,8 @@ def test_a_name_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 LIBRARIES_OF_THEIR_OWN = {  # private names of torch, fvcore and torchvision, each with its purpose
     *("_C", "_BatchNorm", "_conv_forward", "_dynamo", "_get_tracing_state", "_inductor", "_initialized"),
     *("_is_in_bad_fork", "_pytree", "_distributed_c10d", "_DEFAULT_SUPPORTED_OPS", "_step_supports_amp_scaling"),
+    # ExecuTorch's reader and writer of files; tests/export/test_export_mobile.py uses them
+    *("_deserialize_pte_binary", "_serialize", "_serialize_pte_binary"),
     # the files of torchvision's data sets; tests/prepare reads each of them in small
     *("_ARCHIVES", "_FILES", "_image_files", "_images", "_samples"),
 }
@@ -161,8 +163,9 @@ def test_every_private_name_has_its_reason() -> None:
 
 def test_upper_bounds_go_with_the_private_names() -> None:
     text = (REPO / "pyproject.toml").read_text(encoding="utf-8")
-    for bounded in ("lightning>=2.6,<2.7", "jsonargparse[signatures]>=4.53,<4.54", "torchmetrics>=1.4.1,<2"):
-        assert f'"{bounded}"' in text
+    bounded = ["lightning>=2.6,<2.7", "jsonargparse[signatures]>=4.53,<4.54", "torchmetrics>=1.4.1,<2"]
+    for requirement in (*bounded, "executorch>=1.5.1,<1.6"):
+        assert f'"{requirement}"' in text
 
 
 def test_start_method_and_timeout_of_strategies() -> None:

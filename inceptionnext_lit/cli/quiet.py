@@ -85,3 +85,7 @@ def silence_library_chatter() -> None:
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     # five lines of retries without a network; the error that follows says what to do
     logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)
+    # what it does not find off a Mac, and the release of torch that it was tested with; exported files are checked
+    logging.getLogger("coremltools").addFilter(lambda record: record.levelno >= logging.ERROR)
+    # enums that torchao registers needlessly for newer releases of torch
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)

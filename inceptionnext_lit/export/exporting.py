@@ -14,6 +14,11 @@ from inceptionnext_lit.export.placing import check_output, floats, metadata_file
 from inceptionnext_lit.export.wrapper import ExportedModel, Input
 from inceptionnext_lit.tasks import ClassificationTask
 
+_NOT_RUN = (
+    "{title} runs on a Mac only, so the file itself was not run; instead, torch computed its operations as read back "
+    "from the file:"
+)
+
 
 @dataclass(frozen=True)
 class Options:
@@ -52,9 +57,11 @@ class ExportReport:
         outputs: Names of the outputs.
         dynamic: The dimensions of the input that may vary.
         num_classes: Number of classes.
+        image_size: Height and width of the images in pixels, unless they may vary.
         size: Size of the files in bytes, without the JSON.
         checked: The comparison of the file in floats with the checkpoint.
         int8: What was quantized; None for a file in floats.
+        was_run: Whether the file was run for it; otherwise, its operations were computed with torch.
     """
 
     output: Path
@@ -64,19 +71,24 @@ class ExportReport:
     outputs: list[str]
     dynamic: frozenset[Dimension]
     num_classes: int
+    image_size: tuple[int, int]
     size: int
     checked: Checked
     int8: Int8Report | None = None
+    was_run: bool = True
 
     def lines(self) -> list[str]:
         """Describe it."""
         varies = " and ".join(name for name in ("batch", "size") if name in self.dynamic) or "nothing"
+        sides = "" if "size" in self.dynamic else f"; images of {self.image_size[0]} x {self.image_size[1]} pixels"
         first = (
             f"{self.output}: {self.title}, {self.name}, {self.num_classes} classes, {self.takes} to "
-            f"{' and '.join(self.outputs)}; may vary: {varies}; {self.size / 1e6:.1f} MB"
+            f"{' and '.join(self.outputs)}; may vary: {varies}{sides}; {self.size / 1e6:.1f} MB"
         )
+        notes = [] if self.was_run else [_NOT_RUN.format(title=self.title)]
         quantized = [] if self.int8 is None else self.int8.lines()
-        return [first, *self.checked.lines(), *quantized, f"Written to {self.output} and {metadata_file(self.output)}"]
+        written = f"Written to {self.output} and {metadata_file(self.output)}"
+        return [first, *notes, *self.checked.lines(), *quantized, written]
 
 
 def export_task(
@@ -99,7 +111,7 @@ def export_task(
             differs from the checkpoint too much, or int8 loses too much; nothing is then written.
     """
     sources = [] if weights is None else [weights]
-    check_output(output, one.suffix, sources, overwrite=options.overwrite)
+    check_output(output, one, sources, overwrite=options.overwrite)
     module = one.module
     if options.int8 is not None:
         _ = one.int8_module
@@ -126,16 +138,27 @@ def export_task(
             license_line=options.license_line,
             libraries=one.libraries,
         )
-        content |= {"check": checked.record()} | ({} if quantized is None else {"int8": quantized.record()})
+        content |= {"check": checked.record() | {"file_was_run": one.runs_here}}
+        content |= {} if quantized is None else {"int8": quantized.record()}
         text = as_text(content)
         module.stamp(staged, text)
         if one.open_session(staged).text != text:
             raise UserError(f"The metadata cannot be stored in {output}; nothing was written.")
         size = sum(path.stat().st_size for path in staged.parent.rglob("*") if path.is_file())
         metadata_file(staged).write_text(text, encoding="utf-8")
-    name = str(content["name"])
     return ExportReport(
-        output, name, one.title, takes, model.outputs, dynamic, task.num_classes, size, checked, quantized
+        output=output,
+        name=str(content["name"]),
+        title=one.title,
+        takes=takes,
+        outputs=model.outputs,
+        dynamic=dynamic,
+        num_classes=task.num_classes,
+        image_size=(model.size[0], model.size[1]),
+        size=size,
+        checked=checked,
+        int8=quantized,
+        was_run=one.runs_here,
     )
 
 

@@ -1,5 +1,6 @@
 """The table of export formats. A format is a row here and a module of this package with the format's name."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.archive import has_machine_code
+from inceptionnext_lit.export.metadata import KEY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,26 +52,28 @@ class Format:
         suffix: What its files end in.
         title: What it is called in messages.
         libraries: The modules that writing it needs.
-        runtime: Those of them that running it needs.
         extra: The extra of this package that installs them; None if it needs nothing more.
+        runtime: Those of the modules that running a file needs, and the extra that installs them, if fewer.
         dynamic: The dimensions of the input that may vary.
         tolerance: Largest difference of probabilities from the checkpoint's.
         holds: How to recognize a file whose suffix several formats have.
         runs_here: Whether files can be run by ``predict``.
         int8: The further modules that its int8 files need; None if it has no int8 files.
+        is_own_folder: How to recognize a folder that export has written, in a format whose files are folders.
     """
 
     name: str
     suffix: str
     title: str
     libraries: tuple[str, ...] = ()
-    runtime: tuple[str, ...] = ()
     extra: str | None = None
+    runtime: tuple[tuple[str, ...], str] | None = None
     dynamic: frozenset[Dimension] = BOTH
     tolerance: float = 1e-4
     holds: Callable[[Path], bool] = lambda file: True
     runs_here: bool = True
     int8: tuple[str, ...] | None = None
+    is_own_folder: Callable[[Path], bool] = lambda folder: False
 
     @property
     def module(self) -> ModuleType:
@@ -78,10 +82,10 @@ class Format:
         Raises:
             UserError: If a library is missing.
         """
-        return self._module(self.libraries)
+        return self._import(self.libraries, self.extra)
 
-    def _module(self, libraries: tuple[str, ...]) -> ModuleType:
-        _require(self.title, libraries, self.extra)
+    def _import(self, libraries: tuple[str, ...], extra: str | None) -> ModuleType:
+        _require(self.title, libraries, extra)
         return import_module(f"{__package__}.{self.name}")
 
     @property
@@ -107,7 +111,8 @@ class Format:
         Raises:
             UserError: If a library is missing, or the file cannot be loaded.
         """
-        return cast(Session, self._module(self.runtime).open_session(file, **settings))
+        module = self._import(*(self.runtime or (self.libraries, self.extra)))
+        return cast(Session, module.open_session(file, **settings))
 
 
 def _require(title: str, libraries: tuple[str, ...], extra: str | None) -> None:
@@ -116,12 +121,42 @@ def _require(title: str, libraries: tuple[str, ...], extra: str | None) -> None:
         raise UserError(f"{title} needs {' and '.join(missing)}; install it with {install}.")
 
 
+def is_own_package(folder: Path) -> bool:
+    """Return whether a folder is a Core ML package that export has written.
+
+    Args:
+        folder: The folder.
+    """
+    model = folder / "Data/com.apple.CoreML/model.mlmodel"
+    return (folder / "Manifest.json").is_file() and model.is_file() and KEY.encode() in model.read_bytes()
+
+
 _ROWS = (
-    Format("onnx", ".onnx", "ONNX", ("onnx", "onnxscript", "onnxruntime"), ("onnxruntime",), "onnx", int8=()),
+    Format("onnx", ".onnx", "ONNX", ("onnx", "onnxscript", "onnxruntime"), "onnx", (("onnxruntime",), "onnx"), int8=()),
     # its resize rounds one pixel in many thousands to the next level
-    Format("openvino", ".xml", "OpenVINO", ("openvino",), ("openvino",), "openvino", tolerance=1e-3, int8=("nncf",)),
+    Format("openvino", ".xml", "OpenVINO", ("openvino",), "openvino", tolerance=1e-3, int8=("nncf",)),
     Format("pt2", ".pt2", "torch.export", holds=lambda file: not has_machine_code(file)),
     Format("aoti", ".pt2", "AOTInductor", holds=has_machine_code),
+    Format("executorch", ".pte", "ExecuTorch", ("executorch",), "executorch", dynamic=frozenset()),
+    Format(
+        "coreml",
+        ".mlpackage",
+        "Core ML",
+        ("coremltools",),
+        "coreml",
+        dynamic=frozenset(),
+        runs_here=sys.platform == "darwin",
+        is_own_folder=is_own_package,
+    ),
+    Format(
+        "litert",
+        ".tflite",
+        "LiteRT",
+        ("litert_torch", "ai_edge_litert"),
+        "litert",
+        (("ai_edge_litert",), "litert-runtime"),
+        dynamic=frozenset(),
+    ),
 )
 FORMATS: dict[str, Format] = {one.name: one for one in _ROWS}
 

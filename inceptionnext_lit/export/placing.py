@@ -1,13 +1,13 @@
 """Put exported files in their place only when they are complete and checked."""
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.export.formats import Format
 from inceptionnext_lit.safe_save import flush_folder, obstacle
 
 
@@ -16,34 +16,37 @@ def metadata_file(output: Path) -> Path:
     return output.with_name(f"{output.name}.json")
 
 
-def check_output(output: Path, suffix: str, sources: Sequence[Path], *, overwrite: bool) -> None:
+def check_output(output: Path, one: Format, sources: Sequence[Path], *, overwrite: bool) -> None:
     """Refuse an unsuitable output before anything is computed.
 
     Args:
         output: The file to write.
-        suffix: What it must end in.
+        one: Its format.
         sources: Files that are never replaced.
         overwrite: Whether other files may exist.
 
     Raises:
-        UserError: If it has another suffix, exists, is one of the sources, or cannot be written.
+        UserError: If it has another suffix, exists, is one of the sources, holds one of them, is a folder that export
+            has not written, or cannot be written.
     """
-    if output.suffix != suffix:
-        raise UserError(f"--output is {output}; it must end in {suffix}.")
+    if output.suffix != one.suffix:
+        raise UserError(f"--output is {output}; it must end in {one.suffix}.")
     for file in (output, metadata_file(output)):
-        if any(_same(file, source) for source in sources):
+        if any(_holds(file, source) for source in sources):
             raise UserError(f"--output would replace {file}, which it is made from; give another name.")
         if os.path.lexists(file) and not overwrite:
             raise UserError(f"{file} already exists; add --overwrite to replace it, or give another --output.")
-    if (code := obstacle(output)) is not None:
-        raise UserError(f"--output {output} cannot be written: {os.strerror(code)}; give another one.")
+        target = file.with_name(f".{file.name}") if file.is_dir() and one.is_own_folder(file) else file
+        if (code := obstacle(target)) is not None:
+            raise UserError(f"--output {file} cannot be written: {os.strerror(code)}; give another one.")
 
 
 @contextmanager
 def staging(output: Path) -> Iterator[Path]:
     """Yield a path of the same name in a temporary folder, whose content is moved next to the output at the end.
 
-    The output itself is moved last. After an error, or a kill, nothing new is in its place.
+    The output itself is moved last. After an error, or a kill, nothing new is in its place. A folder is replaced as a
+    whole: the old one is renamed before, and removed at the end.
 
     Args:
         output: The file to write.
@@ -55,13 +58,12 @@ def staging(output: Path) -> Iterator[Path]:
         others = sorted(path for path in Path(folder).iterdir() if path != staged)
         for path in (*others, staged):
             _flush(path)
-        if others and output.is_file():
+        if staged.is_dir() and os.path.lexists(output):
+            os.replace(output, Path(folder) / "replaced")
+        elif others and output.is_file():
             output.unlink()  # it must not be there with the new other files
         for path in (*others, staged):
-            target = output.with_name(path.name)
-            if target.is_dir():
-                shutil.rmtree(target)
-            os.replace(path, target)
+            os.replace(path, output.with_name(path.name))
         flush_folder(output.parent)
 
 
@@ -83,5 +85,7 @@ def _flush(path: Path) -> None:
                 os.fsync(handle)
 
 
-def _same(one: Path, other: Path) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)
+def _holds(output: Path, source: Path) -> bool:
+    """Return whether a file is the source, or a folder has it inside."""
+    found = Path(os.path.realpath(source))
+    return Path(os.path.realpath(output)) in (found, *found.parents)

@@ -35,6 +35,8 @@ class ExportedModel(nn.Module):
         UserError: If pixels are asked of a model that does not take RGB images, or features of one without any.
     """
 
+    lost: Tensor
+
     def __init__(
         self,
         task: ClassificationTask,
@@ -64,6 +66,7 @@ class ExportedModel(nn.Module):
         self.temperature = task.calibration.temperature
         self.multi_label = task.data_spec.multi_label
         self.mirrors = task.execution.test_time_flip
+        self.register_buffer("lost", torch.tensor(torch.nan), persistent=False)
         self._targets = task.targets
         self.eval().requires_grad_(False)
         if with_features:
@@ -87,7 +90,7 @@ class ExportedModel(nn.Module):
         if not self.multi_label:
             return scaled.softmax(dim=1)
         is_finite = logits.abs().sum(dim=1, keepdim=True) < torch.inf
-        return torch.where(is_finite, scaled.sigmoid(), torch.nan)
+        return torch.where(is_finite, scaled.sigmoid(), self.lost)
 
     def example(self, batch: int, size: tuple[int, int] | None = None) -> Tensor:
         """Return random inputs.

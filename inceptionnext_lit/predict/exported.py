@@ -47,7 +47,9 @@ class ExportedClassifier:
         if not file.exists():
             raise UserError(f"{file} does not exist; give a file that export has written.")
         one = format_of(file)
-        if one is None or not one.runs_here:
+        if one is not None and not one.runs_here:
+            raise UserError(f"{file} runs on a Mac only; export the model in another --format to run it here.")
+        if one is None:
             known = ", ".join(dict.fromkeys(one.suffix for one in FORMATS.values() if one.runs_here))
             raise UserError(f"{file} cannot be run here; give a file that export has written, one of {known}.")
         self._session = one.open_session(file)

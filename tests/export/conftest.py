@@ -3,11 +3,21 @@ from pathlib import Path
 
 import pytest
 
+from inceptionnext_lit import Prediction
 from inceptionnext_lit.cli import main
 from tests.small_checkpoint import save_checkpoint
 
 CLASSES = ["ant", "bee", "cat"]
 SMALL = {"depth": 1, "dim": 16}
+CALIBRATION = {"temperature": 1.7, "thresholds": [0.3, 0.5, 0.6]}
+
+
+def assert_same(found: list[Prediction], expected: list[Prediction], tolerance: float = 1e-5) -> None:
+    assert [one.label for one in found] == [one.label for one in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert list(one.top5) == list(other.top5)
+        assert list(one.top5.values()) == pytest.approx(list(other.top5.values()), abs=tolerance)
+        assert one.probability == pytest.approx(other.probability, abs=tolerance)
 
 
 @pytest.fixture(scope="session")

@@ -14,23 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
-from inceptionnext_lit import Classifier, ExportedClassifier, Prediction, load_classifier
+from inceptionnext_lit import Classifier, ExportedClassifier, load_classifier
 from inceptionnext_lit.data.transforms.pipeline import eval_transform
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.predict.resizing import resize_and_crop
 from inceptionnext_lit.preprocessing import Preprocessing
-from tests.export.conftest import CLASSES, SMALL, Export
+from tests.export.conftest import CALIBRATION, CLASSES, SMALL, Export, assert_same
 
 Cli = Callable[..., None]
-CALIBRATION = {"temperature": 1.7, "thresholds": [0.3, 0.5, 0.6]}
-
-
-def assert_same(found: list[Prediction], expected: list[Prediction], tolerance: float = 1e-5) -> None:
-    assert [one.label for one in found] == [one.label for one in expected]
-    for one, other in zip(found, expected, strict=True):
-        assert list(one.top5) == list(other.top5)
-        assert list(one.top5.values()) == pytest.approx(list(other.top5.values()), abs=tolerance)
-        assert one.probability == pytest.approx(other.probability, abs=tolerance)
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def run(words: list[str]) -> None:
     one = FORMATS[options.format]
     weights = _weights(options)
     # before the weights are read or downloaded
-    check_output(options.output, one.suffix, [] if weights is None else [weights], overwrite=options.overwrite)
+    check_output(options.output, one, [] if weights is None else [weights], overwrite=options.overwrite)
     _ = one.module
     wanted = Options(
         options.input,
