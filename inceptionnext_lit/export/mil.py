@@ -284,5 +284,6 @@ OPERATIONS: dict[str, Operation] = {
     "softmax": lambda x, axis=-1: x.softmax(axis),
     "split": _split,
     "squeeze": _squeeze,
+    "tile": lambda x, reps: x.repeat(reps),
     "transpose": lambda x, perm: x.permute(perm),
 }

@@ -79,6 +79,7 @@ X = random(2, 4, 7, 9)
         (lambda: apply("reduce_mean", x=X, axes=[2, 3], keep_dims=True), lambda: X.mean((2, 3), keepdim=True)),
         (lambda: apply("pad", x=X, pad=[0, 0, 0, 0, 1, 0, 0, 2]), lambda: functional.pad(X, (0, 2, 1, 0))),
         (lambda: apply("pow", x=X, y=2), lambda: X**2),
+        (lambda: apply("tile", x=X[:, :1], reps=[1, 3, 1, 1]), lambda: torch.cat([X[:, :1]] * 3, 1)),
         (lambda: apply("rsqrt", x=X.abs(), epsilon=1e-3), lambda: 1 / (X.abs() + 1e-3).sqrt()),
     ],
 )  # fmt: skip
