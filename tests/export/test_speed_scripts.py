@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from inceptionnext_lit.reports.benchmark import measure as measuring
+from inceptionnext_lit.reports.benchmark.measure import Measurement
 from tests.forked import forking
 from tests.recipes import REPO
 
@@ -82,6 +83,32 @@ def test_the_time_by_layer_in_openvino(
     total, rows = profile(run("layer_profile.py", "best.xml", "--threads", 1, "--steps", 3))
     assert total > 0
     assert any(name.startswith("Convolution (") for name in rows)
+
+
+def test_tables_of_all_forms() -> None:
+    script = functions("cpu_speed.py")
+    models, columns = ["inceptionnext_tiny", "convnext_tiny"], ["eager", "deploy", "openvino-int8"]
+    options = SimpleNamespace(image_size=224, threads=2)
+    cases = script.make_cases(models, columns, options)
+    assert cases["inceptionnext_tiny", "eager"].model == "inception_next_tiny"  # timm's
+    assert cases["inceptionnext_tiny", "openvino-int8"].model == "inceptionnext_tiny"
+    rates = [[10.0, 20.0, 40.0], [20.0, 20.0, 40.0], [60.0, 80.0, 80.0], [5.0] * 3, [10.0] * 3, [20.0] * 3]
+    found = {
+        key: Measurement(case, None, "cpu", own, own, [400.0] * 3, 1.0, None, 8.0)
+        for (key, case), own in zip(cases.items(), rates, strict=True)
+    }
+    assert script.speed_table(found, models, columns)[2:] == [
+        "| `inceptionnext_tiny` | 20.0 | 20.0 | 80.0 |",
+        "| ratio | 1 | 1.00 (1.00–2.00) | 4.00 (2.00–6.00) |",
+        "| `convnext_tiny` | 5.0 | 10.0 | 20.0 |",
+        "| ratio | 1 | 2.00 (2.00–2.00) | 4.00 (4.00–4.00) |",
+    ]
+    assert script.bound_table(found, models, columns)[-1] == "| openvino-int8 | 400 | 50, 160% | 50, 40% |"
+    assert script.goals(found) == [
+        "- T int8 over timm's eager fp32: 4.00 (2.00–6.00)",
+        "- T int8 over ConvNeXt-T's: 4.00 (3.00–4.00)",
+    ]
+    assert script.gains(found, models, columns) == ["- openvino-int8 over deploy: 2.00 to 3.00"]
 
 
 @pytest.mark.slow
