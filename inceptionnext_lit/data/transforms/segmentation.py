@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as joint
@@ -217,7 +218,8 @@ def draw_box(mask: NDArray[np.uint8], size: Size, cat_max_ratio: float) -> Box:
         return box
     for _ in range(_REDRAWS):
         top, left, height, width = box
-        counts = np.bincount(mask[top : top + height, left : left + width].ravel(), minlength=IGNORED + 1)[:IGNORED]
+        part = np.ascontiguousarray(mask[top : top + height, left : left + width])
+        counts = np.array(Image.fromarray(part).histogram()[:IGNORED])  # faster than NumPy's bincount
         if np.count_nonzero(counts) > 1 and counts.max() / counts.sum() < cat_max_ratio:
             break
         box = _any_box(mask, size)
