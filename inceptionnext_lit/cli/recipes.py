@@ -81,12 +81,13 @@ def _not_found(value: str, name: str) -> str:
         inside = within or sorted(str(file) for file in path.glob(f"*{_SUFFIX}"))
         choice = f"give a file in it, such as {' or '.join(inside[:3])}." if inside else "give a YAML file."
         return f"--config is {value}, a folder; {choice}"
-    # match finetune/folder by 'folder' too
-    spellings = {spelling: own for own in names() for spelling in (Path(own).name, own)}
+    spellings: dict[str, list[str]] = {}
+    for own in sorted(names(), key=lambda own: own.count("/")):
+        for spelling in {Path(own).name, own}:  # match finetune/folder by 'folder' too
+            spellings.setdefault(spelling, []).append(own)
     if path.parent.is_dir():
-        spellings |= {str(file): str(file) for file in path.parent.glob("*.y*ml")}
-    near = dict.fromkeys(
-        spellings[spelling] for spelling in difflib.get_close_matches(name, spellings, n=3, cutoff=0.75)
-    )
+        spellings |= {str(file): [str(file)] for file in path.parent.glob("*.y*ml")}
+    close = difflib.get_close_matches(name, spellings, n=3, cutoff=0.75)
+    near = dict.fromkeys(own for spelling in close for own in spellings[spelling])
     hint = f"did you mean {' or '.join(near)}?" if near else f"{usage_name()} recipes lists the recipes."
     return f"No file {value}, and no recipe of that name; {hint}"

@@ -109,6 +109,7 @@ OTHERWISE = {
     "model.data_spec.class_names": "from the data, see data.class_names",
     "model.data_spec.preprocessing": "from the data, see data.image_size",
     "model.data_spec.multi_label": "from the data",
+    "model.data_spec.palette": "from the data, of masks",
     "model.finetuning.allow_random": "a checkpoint's weights are not random",
     "model.execution.compile": "compiles the model that was restored",
     "data.root": "other images are said class by class, see test_same_data.py",

@@ -63,8 +63,8 @@ def test_a_file_in_the_current_folder_takes_precedence(tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("value", "hint"),
     [
-        ("quikstart", "did you mean quickstart?"),
-        ("folder", "did you mean finetune/folder?"),
+        ("quikstart", "did you mean quickstart or segment/quickstart?"),
+        ("folder", "did you mean finetune/folder or segment/folder?"),
         ("finetune/foldr.yaml", "did you mean finetune/folder?"),
         ("mine/recipe.yaml", "did you mean mine/recipe.yml?"),
         ("xyzzy", "python cli.py recipes lists the recipes."),
