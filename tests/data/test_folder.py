@@ -263,3 +263,10 @@ def test_files_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(os, name, lambda *args, real=real, **options: looks.append(args) or real(*args, **options))
     assert len(scan_split(tmp_path, ["a", "b"], "training")) == 100
     assert len(looks) < 50
+
+
+@pytest.mark.parametrize("names", [("images", "masks"), ("Annotations", "JPEGImages")])
+def test_images_and_masks_are_not_taken_for_classes(tmp_path: Path, names: tuple[str, str]) -> None:
+    touch(tmp_path, *(f"{name}/{n}.jpg" for name in names for n in range(2)))
+    with pytest.raises(UserError, match=r"which look like images with masks for segmentation, not like classes"):
+        training_classes(find_layout(tmp_path))

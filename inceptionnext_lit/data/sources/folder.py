@@ -30,6 +30,11 @@ _HOW_TO = (
     "a part is then held back for validation), and name the folder with --data.root ROOT."
 )
 _WRAPPERS = 3  # nested folders that contain only one folder, as in unpacked archives: archive/photos/train
+_IMAGES_AND_MASKS = [
+    {images, masks}
+    for images in ("images", "imgs", "img_dir", "jpegimages", "leftimg8bit")
+    for masks in ("masks", "annotations", "labels", "ann_dir", "segmentationclass", "gtfine")
+]
 _NUMBERED_SPLIT = re.compile(r"(?:train|test|val|valid)[\s_-]*(?:\d+|[a-d])", re.IGNORECASE)
 
 
@@ -135,6 +140,11 @@ def training_classes(layout: Layout) -> list[str]:
     if len(classes) == 1:
         raise UserError(
             f"{layout.train} has only one class folder, {classes[0]}, and a classifier needs at least two. {_HOW_TO}"
+        )
+    if {name.casefold() for name in classes} in _IMAGES_AND_MASKS:
+        raise UserError(
+            f"{layout.train} has {classes[0]}/ and {classes[1]}/, which look like images with masks for segmentation, "
+            "not like classes; use SegmentationDataModule, or rename the folders if they are classes."
         )
     if all(split_named(name) or _NUMBERED_SPLIT.fullmatch(name) for name in classes):
         raise UserError(
