@@ -11,6 +11,14 @@ from inceptionnext_lit.errors import UserError
 
 Pair = tuple[int, int]
 
+# asked once, since Dynamo of torch 2.7 cannot trace the question
+_HAS_AUTOCAST = {device: torch.amp.is_autocast_available(device) for device in ("cpu", "cuda", "mps", "xpu")}
+
+
+def _has_autocast(device: str) -> bool:
+    known = _HAS_AUTOCAST.get(device)
+    return torch.amp.is_autocast_available(device) if known is None else known
+
 
 @fx.wrap  # torch.fx cannot trace a choice by device
 def autocast_dtype(x: Tensor) -> torch.dtype:
@@ -18,7 +26,7 @@ def autocast_dtype(x: Tensor) -> torch.dtype:
     if torch.jit.is_scripting():
         return x.dtype
     device = x.device.type
-    if x.dtype != torch.float64 and torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+    if x.dtype != torch.float64 and _has_autocast(device) and torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)
     return x.dtype
 
@@ -36,7 +44,7 @@ def out_of_autocast(x: Tensor) -> Tensor:
     device = x.device.type
     if x.dtype not in (torch.float16, torch.bfloat16):
         return x
-    return x.float() if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device) else x
+    return x.float() if _has_autocast(device) and torch.is_autocast_enabled(device) else x
 
 
 def is_symbolic(x: Tensor) -> bool:
