@@ -56,7 +56,8 @@ class OnnxQuantizer:
             layers: These layers.
         """
         import onnx
-        from onnxruntime.quantization import QDQQuantizer, QuantType, TensorData
+        from onnxruntime.quantization import QDQQuantizer, QuantType
+        from onnxruntime.quantization.calibrate import TensorData
 
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
