@@ -269,10 +269,8 @@ class SegmentationDataModule(DeviceInput):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Normalize the images of a batch, on the device."""
         if isinstance(batch, Scenes | UnlabeledScenes):
-            precision = self.trainer.precision_plugin if self.trainer else None
-            return finish_scenes(
-                batch, self._to_scenes, precision.convert_input if precision else lambda images: images
-            )
+            convert = self.trainer.precision_plugin.convert_input if self.trainer else lambda images: images
+            return finish_scenes(batch, self._to_scenes, convert)
         images, masks = super().on_after_batch_transfer(batch, dataloader_idx)
         return images, masks.long()
 

@@ -133,8 +133,7 @@ def is_own_package(folder: Path) -> bool:
 
 _ROWS = (
     Format("onnx", ".onnx", "ONNX", ("onnx", "onnxscript", "onnxruntime"), "onnx", (("onnxruntime",), "onnx"), int8=()),
-    # its resize rounds one pixel in many thousands to the next level
-    Format("openvino", ".xml", "OpenVINO", ("openvino",), "openvino", tolerance=1e-3, int8=("nncf",)),
+    Format("openvino", ".xml", "OpenVINO", ("openvino",), "openvino", int8=("nncf",)),
     Format("pt2", ".pt2", "torch.export", holds=lambda file: not has_machine_code(file)),
     Format("aoti", ".pt2", "AOTInductor", holds=has_machine_code),
     Format("executorch", ".pte", "ExecuTorch", ("executorch",), "executorch", dynamic=frozenset()),

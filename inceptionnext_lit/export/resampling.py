@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from inceptionnext_lit.preprocessing import Interpolation, Preprocessing, height_and_width
 
+_TIE = 1e-4  # above the error of a sum of bytes in single precision
 _BICUBIC = -0.5  # Pillow's coefficient
 
 
@@ -117,7 +118,8 @@ class ToInput(nn.Module):
 
 
 def _to_bytes(values: Tensor) -> Tensor:
-    return (values + 0.5).floor().clamp(0, 255)
+    """Round to bytes; sums just below one half are halves, which runtimes add up in different orders."""
+    return (values + (0.5 + _TIE)).floor().clamp(0, 255)
 
 
 def _rounded(numerator: Tensor, denominator: Tensor) -> Tensor:

@@ -41,7 +41,6 @@ class Source(Protocol):
     @property
     def notes(self) -> Sequence[str]:
         """Remarks on how the source was read, in sentences."""
-        ...
 
     def classes(self) -> list[str]:
         """Return the sorted class names of the training split."""
