@@ -1,9 +1,9 @@
-"""Load a trained classifier from a file, or with published weights."""
+"""Load a trained task from a checkpoint, or a classifier with published weights."""
 
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import timm
 import torch
@@ -20,10 +20,14 @@ from inceptionnext_lit.safe_load import check_finite, load_plain
 from inceptionnext_lit.tasks.classification import ClassificationTask
 from inceptionnext_lit.tasks.classification.calibration import read_calibration
 from inceptionnext_lit.tasks.published import describe_published
+from inceptionnext_lit.tasks.segmentation import SegmentationTask
 from inceptionnext_lit.tasks.stored import check_stored, own_class
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 
+Task = TypeVar("Task", ClassificationTask, SegmentationTask)
+
 _IMAGENET = 1000  # classes
+_KINDS: dict[type | None, str] = {ClassificationTask: "classifier", SegmentationTask: "segmentation model"}
 
 
 def load_task(path: Path) -> tuple[ClassificationTask, dict[str, Any]]:
@@ -38,21 +42,56 @@ def load_task(path: Path) -> tuple[ClassificationTask, dict[str, Any]]:
     Raises:
         UserError: If the file is not a checkpoint of ``fit``, or contains NaN or infinite weights.
     """
+    task, content = _load(path, ClassificationTask, "classifier")
+    task.calibration = read_calibration(content, task.num_classes, str(path))
+    return task, content
+
+
+def load_segmentation_task(path: Path) -> tuple[SegmentationTask, dict[str, Any]]:
+    """Load the segmentation task of a checkpoint; no code in the file is run.
+
+    Args:
+        path: A checkpoint of ``fit``.
+
+    Returns:
+        The task with its weights, and the content of the file, whose tensors stay on disk until they are used.
+
+    Raises:
+        UserError: If the file is not a checkpoint of a segmentation model, or contains NaN or infinite weights.
+    """
+    return _load(path, SegmentationTask, "segmentation model")
+
+
+def is_segmentation(path: Path) -> bool:
+    """Return whether a file is a checkpoint of a segmentation model.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    arguments = load_plain(path, mmap=True).get("hyper_parameters")
+    return isinstance(arguments, dict) and own_class(arguments.get("_class_path")) is SegmentationTask
+
+
+def _load(path: Path, cls: type[Task], kind: str) -> tuple[Task, dict[str, Any]]:
     content = read_checkpoint(path, mmap=True)
     arguments = content.get("hyper_parameters")
-    if not isinstance(arguments, dict) or own_class(arguments.get("_class_path")) is not ClassificationTask:
+    if not isinstance(arguments, dict) or (found := own_class(arguments.get("_class_path"))) is not cls:
+        if isinstance(arguments, dict) and found in _KINDS:
+            raise UserError(f"{path} is a checkpoint of a {_KINDS[found]}, and this needs one of a {kind}.")
         raise UserError(
-            f"{path} is not a checkpoint of a classifier trained by fit; use one of those. If it is a file of weights, "
+            f"{path} is not a checkpoint of a {kind} trained by fit; use one of those. If it is a file of weights, "
             f"give it with its model: --model.name NAME --model.pretrained {path}."
         )
-    known = inspect.signature(ClassificationTask).parameters
+    known = inspect.signature(cls).parameters
     check_stored(arguments, f"The checkpoint {path}")
     plain = {key: value for key, value in arguments.items() if key in known or key == "_class_path"}
     try:
-        task: ClassificationTask = instantiate_module(ClassificationTask, plain)
+        task: Task = instantiate_module(cls, plain)
         check_finite(content["state_dict"], path)
         task.load_state_dict(content["state_dict"])
-        task.calibration = read_calibration(content, task.num_classes, str(path))
     except (ArgumentError, RuntimeError) as error:  # arguments of another version, or tensors of another model
         raise UserError(f"The weights and arguments in {path} do not match each other, or this version.") from error
     return task, content
