@@ -13,11 +13,29 @@ from wrapt import when_imported
 if TYPE_CHECKING:
     from inceptionnext_lit.predict.classifier import Classifier
     from inceptionnext_lit.predict.exported import ExportedClassifier
-    from inceptionnext_lit.predict.loading import load_classifier
+    from inceptionnext_lit.predict.loading import load_classifier, load_segmenter
     from inceptionnext_lit.predict.prediction import Prediction
+    from inceptionnext_lit.predict.segmentation import Segmentation
+    from inceptionnext_lit.predict.segmenter import TrainedSegmenter
 
-__all__ = ["Classifier", "ExportedClassifier", "Prediction", "load_classifier"]
-_MODULES = dict(zip(__all__, ("classifier", "exported", "prediction", "loading"), strict=True))
+__all__ = [
+    "Classifier",
+    "ExportedClassifier",
+    "Prediction",
+    "Segmentation",
+    "TrainedSegmenter",
+    "load_classifier",
+    "load_segmenter",
+]
+_MODULES = {
+    "Classifier": "classifier",
+    "ExportedClassifier": "exported",
+    "Prediction": "prediction",
+    "Segmentation": "segmentation",
+    "TrainedSegmenter": "segmenter",
+    "load_classifier": "loading",
+    "load_segmenter": "loading",
+}
 __version__ = "0.1.0"
 
 
@@ -31,7 +49,7 @@ def _register_models(_timm: ModuleType) -> None:
 
 
 def __getattr__(name: str) -> Any:
-    """Import the classifier API on first use, since most of it pulls in torch and Lightning."""
+    """Import the API for prediction on first use, since most of it pulls in torch and Lightning."""
     if name in _MODULES:
         return getattr(importlib.import_module(f"inceptionnext_lit.predict.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

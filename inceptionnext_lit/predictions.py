@@ -1,9 +1,10 @@
-"""The predictions of a classifier for a batch, of torch or of NumPy; this module does not import torch."""
+"""The predictions of a model for a batch, of torch or of NumPy; this module does not import torch."""
 
 from collections.abc import Sequence
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 TOP = 5
 """Number of the most probable classes that are kept."""
@@ -28,6 +29,21 @@ class Predictions(TypedDict):
     probabilities: Any
     scores: Any
     present: Any
+
+
+class MaskPredictions(NamedTuple):
+    """The predicted masks of a batch of N images.
+
+    Attributes:
+        paths: The N files.
+        masks: Class indices of each, uint8 (H, W), of the image's own size.
+        confidences: Mean over the pixels of the probability of the predicted class; NaN if the model's outputs are NaN
+            or infinite.
+    """
+
+    paths: list[str]
+    masks: list[NDArray[np.uint8]]
+    confidences: list[float]
 
 
 def rank_arrays(

@@ -4,8 +4,11 @@ import contextlib
 import errno
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+
+_asking = threading.Lock()  # the mask can only be read by changing it
 
 
 @contextlib.contextmanager
@@ -62,6 +65,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
+    with _asking:
+        mask = os.umask(0)
+        os.umask(mask)
     return mask

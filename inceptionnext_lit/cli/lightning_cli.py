@@ -20,7 +20,7 @@ from inceptionnext_lit.cli.latest_run import remove_leftovers, run_name, say
 from inceptionnext_lit.cli.loggers import all_loggers, folder_loggers, give_defaults
 from inceptionnext_lit.cli.metrics_file import SPLITS, MetricsFile, describe_images, evaluated_images, only_defined
 from inceptionnext_lit.cli.optimizers import describe_schedule
-from inceptionnext_lit.cli.predict_options import OUTPUT_KEYS, leave_out_done
+from inceptionnext_lit.cli.predict_options import keep_palette, leave_out_done, writer_for
 from inceptionnext_lit.cli.preflight import check_end, check_modes, check_start_method, check_told
 from inceptionnext_lit.cli.pretrained import describe_input, settle_input, warn_of_shared_images
 from inceptionnext_lit.cli.published_weights import apply_published, describe_weights
@@ -29,7 +29,7 @@ from inceptionnext_lit.cli.stored_arguments import LINKED
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.lightning_compat import leave_batchnorm_alone
 from inceptionnext_lit.models.cost import image_macs
-from inceptionnext_lit.predict.writer import PredictionWriter, check_single_process
+from inceptionnext_lit.predict.writer import check_single_process
 from inceptionnext_lit.program import relative
 from inceptionnext_lit.tasks.base import BaseTask, run_callbacks
 from inceptionnext_lit.training.batchnorm import DeviceSyncBatchNorm
@@ -140,7 +140,7 @@ class CommandLine(CommandLineParsing):
             logger = logger or False
             self.save_config_callback = None  # only training has a run folder
         if self.subcommand == "predict":
-            self._writer = PredictionWriter(*(self.made(key) for key in OUTPUT_KEYS))
+            self._writer = writer_for(self.model, self.made)
             callbacks.append(self._writer)
             self.model.compiles_prediction = self.made("compile")
         trainer = super().instantiate_trainer(callbacks=callbacks, logger=logger, **kwargs)
@@ -245,6 +245,7 @@ class CommandLine(CommandLineParsing):
         """Reject several devices before their processes start, and skip images that the output already has."""
         self._say_weights()
         check_single_process(self.trainer)
+        keep_palette(self.model, self._stored)
         self._anything_left = leave_out_done(self.datamodule, self._writer, self.model)
         announce(self.datamodule, "predict")
 

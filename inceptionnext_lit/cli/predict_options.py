@@ -1,15 +1,18 @@
 """Command-line options of ``predict``: positional images, the output, and resuming it."""
 
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from jsonargparse import ActionYesNo
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.predict.writer import PredictionWriter
+from inceptionnext_lit.predict.writer import PredictionWriter, SceneWriter
+from inceptionnext_lit.tasks import SegmentationTask
 
-OUTPUT_KEYS = ("output", "resume", "overwrite", "probabilities", "unsure_below")  # the arguments of PredictionWriter
+_OUTPUT_KEYS = ("output", "resume", "overwrite", "probabilities", "unsure_below", "overlays", "polygons")
 _RESUME = (
     "Continue an existing output: images that it already has are skipped, and so are those in its list of unreadable "
     "ones, which are tried again if that list is deleted."
@@ -19,6 +22,10 @@ _PROBABILITIES = (
     "prob_CLASS elsewhere; top5: only the five best."
 )
 _UNSURE = "Add a column unsure: whether the best probability is below this, such as 0.9; the label is kept."
+_OVERLAYS = "For segmentation: whether to write each image with its classes in color."
+_POLYGONS = (
+    "For segmentation: also write polygons as a COCO file: true for OUTPUT_STEM/polygons.json, or the name of a file."
+)
 _COMPILE = (
     "Compile the model first, which takes ten seconds to minutes and needs a C++ compiler; useful for many images on a "
     "GPU. Batches of an uncommon size run uncompiled."
@@ -34,6 +41,8 @@ def add_arguments(parser: LightningArgumentParser) -> None:
     add_switch(parser, "--overwrite", "Replace the output if it exists.")
     parser.add_argument("--probabilities", type=Literal["top5", "all"], default="top5", help=_PROBABILITIES)
     parser.add_argument("--unsure_below", type=float | None, default=None, help=_UNSURE)
+    parser.add_argument("--overlays", action=ActionYesNo, nargs="?", default=True, help=_OVERLAYS)
+    parser.add_argument("--polygons", type=bool | str, nargs="?", const=True, default=False, help=_POLYGONS)
     add_switch(parser, "--compile", _COMPILE)
     parser.set_defaults({"trainer.devices": 1})
 
@@ -67,7 +76,31 @@ def take_inputs(args: ArgsType) -> tuple[list[str], ArgsType]:
     return inputs, others
 
 
-def leave_out_done(datamodule: Any, writer: PredictionWriter, model: Any) -> bool:
+def writer_for(model: Any, made: Callable[[str], Any]) -> PredictionWriter | SceneWriter:
+    """Return what writes the predictions of a model.
+
+    Args:
+        model: The task.
+        made: Returns the value of an option.
+
+    Raises:
+        UserError: If an option is invalid, or does not apply to the model.
+    """
+    options = {key: made(key) for key in _OUTPUT_KEYS}
+    if isinstance(model, SegmentationTask):
+        if options.pop("probabilities") != "top5":
+            raise UserError(
+                "--probabilities is for classifiers; the rows of a segmentation model have the areas of all classes."
+            )
+        return SceneWriter(**options)
+    if options.pop("polygons") is not False:
+        raise UserError("--polygons is for segmentation models, and the checkpoint is of a classifier; leave it out.")
+    if not options.pop("overlays"):
+        raise UserError("--overlays is for segmentation models, and the checkpoint is of a classifier; leave it out.")
+    return PredictionWriter(**options)
+
+
+def leave_out_done(datamodule: Any, writer: PredictionWriter | SceneWriter, model: Any) -> bool:
     """Remove images from the data that the output already has.
 
     Args:
@@ -83,3 +116,15 @@ def leave_out_done(datamodule: Any, writer: PredictionWriter, model: Any) -> boo
     images = datamodule.predict_set
     images.keep(writer.remaining(images.paths, model.class_names, multi_label=model.data_spec.multi_label))
     return len(images) > 0
+
+
+def keep_palette(model: Any, stored: Mapping[str, Any] | None) -> None:
+    """Give a segmentation model the colors of its checkpoint; images without masks do not have any.
+
+    Args:
+        model: The task.
+        stored: The checkpoint's dictionary.
+    """
+    spec = ((stored or {}).get("hyper_parameters") or {}).get("data_spec") or {}
+    if isinstance(model, SegmentationTask) and spec.get("class_names") == model.class_names and spec.get("palette"):
+        model.data_spec = replace(model.data_spec, palette=spec["palette"])

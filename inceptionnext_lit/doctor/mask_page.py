@@ -10,16 +10,14 @@ import numpy as np
 from PIL import Image
 
 from inceptionnext_lit.data.decode.image import load_image
+from inceptionnext_lit.data.masks.overlay import IGNORED_COLOR, overlaid
 from inceptionnext_lit.data.masks.scheme import Scheme
 from inceptionnext_lit.doctor.findings import below
 from inceptionnext_lit.doctor.scenes import SceneReport
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.preprocessing import IGNORED
 from inceptionnext_lit.wording import printable
 
 _SIDE = 220  # pixels
-_OPACITY = 0.55
-_IGNORED_COLOR = (255, 255, 255)
 
 
 def render_masks(report: SceneReport) -> list[str]:
@@ -45,8 +43,6 @@ def render_masks(report: SceneReport) -> list[str]:
 def overlay(image: str | Path, mask: str, scheme: Scheme) -> str | None:
     """Return an image with its mask in color on top as a ``data:`` URL; None if one cannot be read.
 
-    Pixels of the first class keep the image's color; ignored pixels are whitened.
-
     Args:
         image: The image.
         mask: The mask.
@@ -59,13 +55,9 @@ def overlay(image: str | Path, mask: str, scheme: Scheme) -> str | None:
         return None
     picture.thumbnail((_SIDE, _SIDE))
     small = np.asarray(indices.resize(picture.size, Image.Resampling.NEAREST))
-    colors = np.zeros((256, 3), dtype=np.float32)
-    colors[: len(scheme.palette)] = scheme.palette
-    colors[IGNORED] = _IGNORED_COLOR
-    pixels = np.asarray(picture, dtype=np.float32)
-    mixed = np.where((small == 0)[..., None], pixels, (1 - _OPACITY) * pixels + _OPACITY * colors[small])
+    mixed = overlaid(np.asarray(picture), small, scheme.palette, scheme.names)
     file = io.BytesIO()
-    Image.fromarray(mixed.astype(np.uint8)).save(file, "JPEG", quality=85)
+    Image.fromarray(mixed).save(file, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
@@ -82,7 +74,7 @@ def _share_table(split: str, shares: dict[str, float], ignored: float) -> str:
 
 def _legend(scheme: Scheme) -> str:
     items = [_swatch(name, color) for name, color in zip(scheme.names, scheme.palette, strict=True)]
-    return f"<p>{' '.join(items)} {_swatch('ignored', _IGNORED_COLOR)}</p>"
+    return f"<p>{' '.join(items)} {_swatch('ignored', IGNORED_COLOR)}</p>"
 
 
 def _swatch(name: str, color: Sequence[int]) -> str:

@@ -17,13 +17,13 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.compiled import Compiled
 from inceptionnext_lit.models.deploy import deploy
 from inceptionnext_lit.models.variants import is_model
+from inceptionnext_lit.predict.device import choose_device, on_device
 from inceptionnext_lit.predict.images import ImageLike, as_picture, batches, image_name
 from inceptionnext_lit.predict.prediction import Prediction, as_predictions
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks.classification.predictions import rank
 from inceptionnext_lit.tasks.loading import load_published, load_task
-from inceptionnext_lit.wording import first_line
 
 _ALIKE = 0.8  # of a misspelled model name
 
@@ -63,11 +63,7 @@ class Classifier:
         self._transform = eval_transform(self.preprocessing)
         self._to_input = ToInput(self.preprocessing)
         task.model, task.model_ema = deploy(task.inference_model), None  # the other weights are not needed
-        try:
-            self.task = task.eval().requires_grad_(False).to(device)
-        except (AssertionError, RuntimeError) as error:  # raised by torch if there is no such device
-            reason = first_line(error)
-            raise UserError(f"The device {str(device)!r} cannot be used here: {reason}.") from error
+        self.task = on_device(task.eval().requires_grad_(False), device)
         if compiles:
             self.task.predictor = Compiled(self.task.model)
 
@@ -129,10 +125,7 @@ def load_trained(
     Raises:
         UserError: If it cannot be loaded, or the device cannot be used.
     """
-    try:
-        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError as error:
-        raise UserError(f"Unknown device {device!r}; give 'cpu', or 'cuda' for a GPU.") from error
+    chosen = choose_device(device)
     file = Path(path).expanduser()
     if pretrained is None and (file.exists() or not is_model(str(path))):
         if not file.exists() and (near := get_close_matches(str(path), timm.list_models(), n=3, cutoff=_ALIKE)):

@@ -1,11 +1,12 @@
 """The fields of a row of predictions, and how they become the columns of a table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from inceptionnext_lit.data_spec import PROBABILITY_PREFIX
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.predict.growing import Kind
 from inceptionnext_lit.predict.tables import Row, identity
 
 _ALL, _UNSURE = "--probabilities all", "--unsure_below"
@@ -16,11 +17,14 @@ class Layout:
     """Which fields a row of predictions has.
 
     Attributes:
+        required: Fields that every such table has.
         classes: The class names in index order if rows have ``probabilities``, a number for every class; else None.
         lists_labels: Whether rows have ``labels``, a list.
         flags_unsure: Whether rows have ``unsure``, a boolean.
         has_words: Whether rows have ``words``, those of the label.
     """
+
+    required: ClassVar[tuple[str, ...]] = ("path", "label", "probability", "top5")
 
     classes: tuple[str, ...] | None = None
     lists_labels: bool = False
@@ -41,6 +45,13 @@ class Layout:
         """Names of the columns in CSV and Parquet, where every probability has its own."""
         probabilities = [f"{PROBABILITY_PREFIX}{name}" for name in self.classes or ()]
         return (*(name for name in self.fields if name not in ("labels", "probabilities")), *probabilities)
+
+    @property
+    def kinds(self) -> Mapping[str, Kind]:
+        """Type of the columns in Parquet; probabilities are float32."""
+        known: dict[str, Kind] = {"path": str, "label": str, "probability": float, "top5": dict, "words": str}
+        known["unsure"] = bool
+        return {name: kind for name, kind in known.items() if name in self.fields}
 
     def cells(self, row: Row) -> Row:
         """Return a row's values by column."""

@@ -1,4 +1,4 @@
-"""Load a classifier from a checkpoint, an exported file, or with published weights. Imports torch only if needed."""
+"""Load a model from a checkpoint, an exported file, or with published weights. Imports torch only if needed."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
 
     from inceptionnext_lit.predict.classifier import Classifier
+    from inceptionnext_lit.predict.segmenter import TrainedSegmenter
 
 
 def load_classifier(
@@ -51,3 +52,26 @@ def load_classifier(
     from inceptionnext_lit.predict.classifier import load_trained
 
     return load_trained(path, device, compiles, max_pixels, pretrained)
+
+
+def load_segmenter(
+    path: str | Path, device: "str | torch.device | None" = None, max_pixels: int = MAX_PIXELS
+) -> "TrainedSegmenter":
+    """Load a checkpoint of ``fit`` to segment images.
+
+    No code in a checkpoint is run, and its optimizer state is not read.
+
+    Args:
+        path: The checkpoint, such as ``best.ckpt``.
+        device: Device to run on, such as ``"cpu"`` or ``"cuda:1"``; None for the GPU if there is one, else the CPU.
+        max_pixels: Maximum number of pixels of an image, like ``data.bad_images.max_pixels`` on the command line.
+
+    Raises:
+        UserError: If the file is not a checkpoint of a segmentation model, its weights are NaN or infinite, or the
+            device cannot be used.
+    """
+    from inceptionnext_lit.predict.device import choose_device
+    from inceptionnext_lit.predict.segmenter import TrainedSegmenter
+    from inceptionnext_lit.tasks.loading import load_segmentation_task
+
+    return TrainedSegmenter(load_segmentation_task(Path(path).expanduser())[0], choose_device(device), max_pixels)

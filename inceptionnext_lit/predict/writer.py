@@ -1,16 +1,19 @@
 """Write the predictions of Lightning's ``predict``."""
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from inceptionnext_lit.data.transforms.pipeline import reader
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.predict.output import PredictionOutput
-from inceptionnext_lit.predictions import Predictions
+from inceptionnext_lit.predict.row_output import RowOutput
+from inceptionnext_lit.predict.scenes.output import SceneOutput
 
 
-class PredictionWriter(PredictionOutput, Callback):
-    """Write one row per image; see :class:`PredictionOutput`."""
+class _Writer(RowOutput[Any, Any], Callback):
+    """Write one row per image."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse several ranks; see :func:`check_single_process`."""
@@ -33,7 +36,7 @@ class PredictionWriter(PredictionOutput, Callback):
             UserError: If the files cannot be written.
             SystemExit: After a SIGTERM, which Lightning would not obey.
         """
-        self.add(cast(Predictions, outputs), cast(list[str], pl_module.class_names), batch.unreadable)
+        self.add(outputs, cast(list[str], pl_module.class_names), batch.unreadable)
         if trainer.received_sigterm:
             raise SystemExit(128 + 15)
 
@@ -45,6 +48,26 @@ class PredictionWriter(PredictionOutput, Callback):
         """Keep what is written when the run is stopped, and say how to continue."""
         if not isinstance(exception, UserError):
             self.stop()
+
+
+class PredictionWriter(PredictionOutput, _Writer):
+    """Write one row per image; see :class:`PredictionOutput`."""
+
+
+class SceneWriter(SceneOutput, _Writer):
+    """Write the mask of each image, and one row; see :class:`SceneOutput`."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Set how images are read and classes are colored; refuse several ranks."""
+        super().setup(trainer, pl_module, stage)
+        spec = cast(Any, pl_module).data_spec
+        self.set_look(reader(spec.preprocessing, cast(Any, trainer).datamodule.bad_images.max_pixels), spec.palette)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Name the masks of all images, unless this was done."""
+        if not self.has_names:
+            paths: Sequence[str] = cast(Any, trainer).datamodule.predict_set.paths
+            self.name_masks(paths)
 
 
 def check_single_process(trainer: Trainer) -> None:

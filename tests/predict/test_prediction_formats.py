@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.predict import formats
+from inceptionnext_lit.predict import growing
 from inceptionnext_lit.predict.formats import PredictionFile
 from inceptionnext_lit.predict.layout import Layout
 from inceptionnext_lit.predict.tables import Row, RowFile, identity
@@ -110,7 +110,7 @@ def test_odd_class_names_of_probabilities_come_back(tmp_path: Path, name: str) -
 def test_parquet_with_many_classes_in_small_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pyarrow import parquet
 
-    monkeypatch.setattr(formats, "_CELLS", 30)
+    monkeypatch.setattr(growing, "_CELLS", 30)
     classes = tuple("abcdef")
     file = PredictionFile(str(tmp_path / "p.parquet"))
     file.lay_out(Layout(classes))
@@ -172,7 +172,7 @@ def test_a_killed_run_leaves_its_rows_and_the_old_file(tmp_path: Path, name: str
 def test_parquet_in_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pyarrow import parquet
 
-    monkeypatch.setattr(formats, "_CHUNK", 4)
+    monkeypatch.setattr(growing, "_CHUNK", 4)
     with parquet.ParquetFile(written(tmp_path, "p.parquet", [f"{n}.jpg" for n in range(10)])) as file:
         assert [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)] == [4, 4, 2]
         assert file.read()["path"].to_pylist() == [f"{n}.jpg" for n in range(10)]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from PIL import Image
 
 from tests.pages import DOCS, commands
 from tests.recipes import REPO
@@ -76,7 +77,7 @@ def test_metrics_are_the_same_on_any_number_of_ranks(cli: Cli, shell: Callable[.
 
 
 def test_the_guide_s_first_commands(cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fit, validate, *others = [words for words in commands(DOCS / "guides/segment.md") if words[0] == "python"]
+    fit, validate, predict, *others = [words for words in commands(DOCS / "guides/segment.md") if words[0] == "python"]
     assert [words[4] for words in (fit, *others)] == [
         "configs/segment/quickstart.yaml",
         "configs/segment/upernet_t.yaml",
@@ -86,3 +87,6 @@ def test_the_guide_s_first_commands(cli: Cli, tmp_path: Path, capsys: pytest.Cap
     capsys.readouterr()
     cli(*validate[2:])
     assert "IoU/ankle-boot" in capsys.readouterr().out
+    Image.new("RGB", (50, 40)).save(tmp_path / "photo.jpg")
+    cli(*("photo.jpg" if word == "PHOTOS" else word for word in predict[2:]))
+    assert Image.open(tmp_path / "segmented/masks/photo.png").size == (50, 40)

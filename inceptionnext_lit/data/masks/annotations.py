@@ -22,6 +22,11 @@ _BACKGROUNDS = frozenset({"background", "_background_", "__background__"})
 _IGNORE = "__ignore__"  # labelme's label of pixels to ignore
 
 
+def is_background(name: str) -> bool:
+    """Return whether a class is the background, by its name."""
+    return name.casefold() in _BACKGROUNDS
+
+
 @dataclass(frozen=True)
 class Outlined:
     """The objects of an image.
@@ -87,7 +92,7 @@ class CocoFile:
     def _shape(self, one: Mapping[str, Any], name: str, index: Mapping[str, int]) -> Shape:
         category, found = self._names[one["category_id"]], one.get("segmentation")
         where = f"The annotation {one.get('id')} of {name} in {self.path}"
-        label = index.get(BACKGROUND if category.casefold() in _BACKGROUNDS else category)
+        label = index.get(BACKGROUND if is_background(category) else category)
         if label is None:
             raise UserError(f"{where} is a {category!r}, which is not among the classes: {listed(list(index))}.")
         try:
@@ -129,7 +134,7 @@ def read_labelme(path: str, index: Mapping[str, int]) -> Outlined:
     shapes = []
     for shape in content["shapes"]:
         label = str(shape["label"])
-        number = IGNORED if label == _IGNORE else index.get(BACKGROUND if label in _BACKGROUNDS else label)
+        number = IGNORED if label == _IGNORE else index.get(BACKGROUND if is_background(label) else label)
         if number is None:
             raise UserError(f"{path} has the label {label!r}, which is not among the classes: {listed(list(index))}.")
         try:
@@ -188,7 +193,7 @@ def yolo_names(root: Path) -> list[str] | None:
 def with_background(names: Sequence[str]) -> list[str]:
     """Return class names with a background in front, unless there is one; labelme's label for it is renamed."""
     kept = [name for name in names if name != _IGNORE]
-    own = next((name for name in kept if name.casefold() in _BACKGROUNDS), None)
+    own = next(filter(is_background, kept), None)
     return [BACKGROUND, *(name for name in kept if name != own)]
 
 

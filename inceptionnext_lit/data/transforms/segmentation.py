@@ -197,12 +197,21 @@ class TestScale:
         """
         picture: Picture | Jpeg = self._open(path) or self._load(path)
         own = size_of(picture)
-        size = own if self._scale is None else fitted(*own, *self._scale)
-        pixels = resample(picture, size)
-        if pixels is None:
-            pixels = resample(self._load(path), size)
-        assert pixels is not None
-        return as_tensor(pixels), own
+        pixels = resample(picture, self._target(own))
+        return (self.resize(self._load(path)), own) if pixels is None else (as_tensor(pixels), own)
+
+    def resize(self, picture: Picture) -> Tensor:
+        """Return the pixels of a picture (C, h, w) at the test scale.
+
+        Args:
+            picture: As :func:`reader` returns it.
+        """
+        pixels = resample(picture, self._target(size_of(picture)))
+        assert pixels is not None  # only JPEG files can be damaged
+        return as_tensor(pixels)
+
+    def _target(self, own: Size) -> Size:
+        return own if self._scale is None else fitted(*own, *self._scale)
 
 
 def draw_box(mask: NDArray[np.uint8], size: Size, cat_max_ratio: float) -> Box:

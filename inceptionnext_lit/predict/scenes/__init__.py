@@ -1,0 +1,1 @@
+"""Predictions of segmentation models: masks, overlays, rows and polygons."""
