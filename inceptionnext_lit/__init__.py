@@ -13,6 +13,7 @@ from wrapt import when_imported
 if TYPE_CHECKING:
     from inceptionnext_lit.predict.classifier import Classifier
     from inceptionnext_lit.predict.exported import ExportedClassifier
+    from inceptionnext_lit.predict.exported_segmenter import ExportedSegmenter
     from inceptionnext_lit.predict.loading import load_classifier, load_segmenter
     from inceptionnext_lit.predict.prediction import Prediction
     from inceptionnext_lit.predict.segmentation import Segmentation
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Classifier",
     "ExportedClassifier",
+    "ExportedSegmenter",
     "Prediction",
     "Segmentation",
     "TrainedSegmenter",
@@ -30,6 +32,7 @@ __all__ = [
 _MODULES = {
     "Classifier": "classifier",
     "ExportedClassifier": "exported",
+    "ExportedSegmenter": "exported_segmenter",
     "Prediction": "prediction",
     "Segmentation": "segmentation",
     "TrainedSegmenter": "segmenter",

@@ -83,7 +83,7 @@ for _name, _meaning in {
     "transfer": "a table of models on data sets: fine-tuned, by logistic regression, and by nearest neighbors",
     "benchmark": "images per second of models in training or inference, compared",
     "budget": "parameters, MACs and activations of any model, or of the paper's tables",
-    "export": "save a classifier as a file that other programs run: ONNX, OpenVINO and others",
+    "export": "save a model as a file that other programs run: ONNX, OpenVINO and others",
     "serve": "label images over HTTP, with a page to drop images on",
     "convert": "save a checkpoint's weights as a .safetensors file with the published names",
     "prepare": "turn a public data set, such as CIFAR-100 or ImageNet, into a folder or manifest to train on",

@@ -1,23 +1,44 @@
 """Export a classifier: write it in a format, check it against the checkpoint, and describe it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.checking import Check, Checked
-from inceptionnext_lit.export.formats import Dimension, Format
+from inceptionnext_lit.export.formats import Dimension, Format, Session
 from inceptionnext_lit.export.graph import Graph, capture
 from inceptionnext_lit.export.int8.quantizing import Int8Options, Int8Report, quantize
 from inceptionnext_lit.export.metadata import as_text, describe, source_of
 from inceptionnext_lit.export.placing import check_output, floats, metadata_file, staging
 from inceptionnext_lit.export.wrapper import ExportedModel, Input
-from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.tasks import ClassificationTask, SegmentationTask
 
 _NOT_RUN = (
     "{title} runs on a Mac only, so the file itself was not run; instead, torch computed its operations as read back "
     "from the file:"
 )
+
+
+class AnyChecked(Protocol):
+    """How an exported file differs from the checkpoint."""
+
+    def refuse(self, one: Format) -> None:
+        """Refuse a file that differs too much; raises UserError."""
+        ...
+
+
+CheckedType = TypeVar("CheckedType", bound=AnyChecked)
+CheckedResult = TypeVar("CheckedResult", covariant=True)
+
+
+class AnyCheck(Protocol[CheckedResult]):
+    """Images and what the checkpoint says about them, for comparison with files."""
+
+    def compare(self, session: Session, dynamic: Collection[str]) -> CheckedResult:
+        """Compare a file with the checkpoint."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -112,7 +133,7 @@ def export_task(
     """
     sources = [] if weights is None else [weights]
     check_output(output, one, sources, overwrite=options.overwrite)
-    module = one.module
+    _ = one.module
     if options.int8 is not None:
         _ = one.int8_module
     takes, dynamic = resolve(task, one, options)
@@ -123,10 +144,10 @@ def export_task(
         graph = capture(model, dynamic)
         quantized: Int8Report | None = None
         if options.int8 is None:
-            checked = _write(graph, staged, one, check)
+            checked = write_checked(graph, staged, one, check)
         else:
             with floats(staged) as file:
-                checked = _write(graph, file, one, check)
+                checked = write_checked(graph, file, one, check)
                 quantized = quantize(task, graph, file, staged, one, options.int8)
         content = describe(
             task,
@@ -140,12 +161,7 @@ def export_task(
         )
         content |= {"check": checked.record() | {"file_was_run": one.runs_here}}
         content |= {} if quantized is None else {"int8": quantized.record()}
-        text = as_text(content)
-        module.stamp(staged, text)
-        if one.open_session(staged).text != text:
-            raise UserError(f"The metadata cannot be stored in {output}; nothing was written.")
-        size = sum(path.stat().st_size for path in staged.parent.rglob("*") if path.is_file())
-        metadata_file(staged).write_text(text, encoding="utf-8")
+        size = stamp_file(staged, output, content, one)
     return ExportReport(
         output=output,
         name=str(content["name"]),
@@ -162,19 +178,55 @@ def export_task(
     )
 
 
-def _write(graph: Graph, file: Path, one: Format, check: Check) -> Checked:
-    """Write a file in floats, and refuse it if it differs from the checkpoint too much."""
+def write_checked(graph: Graph, file: Path, one: Format, check: AnyCheck[CheckedType]) -> CheckedType:
+    """Write a file in floats, and refuse it if it differs from the checkpoint too much.
+
+    Args:
+        graph: What is written.
+        file: The file.
+        one: Its format.
+        check: Compares it with the checkpoint.
+
+    Raises:
+        UserError: If it differs too much.
+    """
     one.module.write(graph, file)
     checked = check.compare(one.open_session(file), graph.dynamic)
     checked.refuse(one)
     return checked
 
 
-def resolve(task: ClassificationTask, one: Format, options: Options) -> tuple[Input, frozenset[Dimension]]:
+def stamp_file(staged: Path, output: Path, content: Mapping[str, Any], one: Format) -> int:
+    """Store the metadata in a file and beside it.
+
+    Args:
+        staged: The file.
+        output: Its name, for messages.
+        content: The metadata.
+        one: Its format.
+
+    Returns:
+        The size of all its files in bytes.
+
+    Raises:
+        UserError: If the format cannot store them.
+    """
+    text = as_text(content)
+    one.module.stamp(staged, text)
+    if one.open_session(staged).text != text:
+        raise UserError(f"The metadata cannot be stored in {output}; nothing was written.")
+    size = sum(path.stat().st_size for path in staged.parent.rglob("*") if path.is_file())
+    metadata_file(staged).write_text(text, encoding="utf-8")
+    return size
+
+
+def resolve(
+    task: ClassificationTask | SegmentationTask, one: Format, options: Options
+) -> tuple[Input, frozenset[Dimension]]:
     """Return what a file takes, and which dimensions may vary, with the defaults.
 
     Args:
-        task: The classifier.
+        task: The classifier, or the segmentation model.
         one: The format.
         options: What was asked.
 

@@ -1,4 +1,4 @@
-"""The graph of a classifier that the formats are written from."""
+"""The graph of a model that the formats are written from."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,18 +10,16 @@ from torch.export import Dim, ExportedProgram
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.formats import Dimension
-from inceptionnext_lit.export.wrapper import ExportedModel
+from inceptionnext_lit.export.wrapper import Exportable
 from inceptionnext_lit.wording import first_line
 
 INPUT = "images"
 """Name of the input in formats that name it."""
 
-_OTHER_SIZE = (45, 67)  # pixels; so that no side is taken for a constant
-
 
 @dataclass(frozen=True)
 class Graph:
-    """A classifier as a graph.
+    """A model as a graph.
 
     Attributes:
         program: The graph.
@@ -31,7 +29,7 @@ class Graph:
     """
 
     program: ExportedProgram
-    model: ExportedModel
+    model: Exportable
     dynamic: frozenset[Dimension]
     example: Tensor
 
@@ -41,17 +39,17 @@ class Graph:
         return _axes(self.model, self.dynamic)
 
 
-def capture(model: ExportedModel, dynamic: Collection[Dimension]) -> Graph:
-    """Capture the graph of a classifier.
+def capture(model: Exportable, dynamic: Collection[Dimension]) -> Graph:
+    """Capture the graph of a model.
 
     Args:
-        model: The classifier.
+        model: The model.
         dynamic: The dimensions of the input that may vary.
 
     Raises:
         UserError: If the model needs a fixed size, or it has operations that cannot be captured.
     """
-    size = _OTHER_SIZE if "size" in dynamic and model.takes == "pixels" else None
+    size = model.other_size if "size" in dynamic and model.takes == "pixels" else None
     example = model.example(2 if "batch" in dynamic else 1, size)
     axes: dict[int, Any] = dict.fromkeys(_axes(model, dynamic), Dim.DYNAMIC)
     try:
@@ -67,7 +65,7 @@ def capture(model: ExportedModel, dynamic: Collection[Dimension]) -> Graph:
     return Graph(program, model, frozenset(dynamic), example)
 
 
-def _axes(model: ExportedModel, dynamic: Collection[Dimension]) -> dict[int, str]:
+def _axes(model: Exportable, dynamic: Collection[Dimension]) -> dict[int, str]:
     height, width = (1, 2) if model.takes == "pixels" else (2, 3)
     axes = {0: "batch"} if "batch" in dynamic else {}
     return axes | ({height: "height", width: "width"} if "size" in dynamic else {})

@@ -13,7 +13,7 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
-    from inceptionnext_lit.tasks import ClassificationTask
+    from inceptionnext_lit.tasks import ClassificationTask, SegmentationTask
 
 KEY = "inceptionnext_lit"
 """Where the metadata is stored in a format's own place."""
@@ -37,6 +37,8 @@ class Metadata:
         thresholds: The probability from which on each label is present; None for one half.
         outputs: Names of the outputs, in their order.
         dynamic: The dimensions of the input that may vary.
+        task: ``classification`` or ``segmentation``.
+        palette: For segmentation, the color of each class.
     """
 
     name: str
@@ -49,10 +51,12 @@ class Metadata:
     thresholds: list[float] | None
     outputs: list[str]
     dynamic: frozenset[str]
+    task: Literal["classification", "segmentation"] = "classification"
+    palette: list[list[int]] | None = None
 
 
 def describe(
-    task: "ClassificationTask",
+    task: "ClassificationTask | SegmentationTask",
     source: Mapping[str, str | None],
     *,
     takes: str,
@@ -62,10 +66,10 @@ def describe(
     license_line: str | None,
     libraries: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    """Return the metadata of an exported classifier.
+    """Return the metadata of an exported model.
 
     Args:
-        task: The classifier.
+        task: The classifier, or the segmentation model.
         source: Where its weights come from; see :func:`source_of`.
         takes: ``pixels`` or ``tensor``.
         outputs: Names of the outputs.
@@ -74,29 +78,35 @@ def describe(
         license_line: License of the weights, if known.
         libraries: The packages that wrote the file.
     """
-    from inceptionnext_lit.data.class_words import class_words
-
-    words = [class_words(name) or "" for name in task.class_names]
-    content: dict[str, Any] = {
+    return {
         "format_version": FORMAT_VERSION,
         "format": format_name,
         "name": str(task.hparams["name"]),
         "class_names": list(task.class_names),
-    }
-    if any(words):
-        content["class_words"] = words
-    return content | {
-        "multi_label": task.data_spec.multi_label,
+        **_of_task(task),
         "num_classes": task.num_classes,
         "input": takes,
         "preprocessing": dict(task.preprocessing or {}),
-        "temperature": task.calibration.temperature,
-        "thresholds": task.calibration.thresholds,
         "outputs": outputs,
         "dynamic": [name for name in ("batch", "size") if name in dynamic],
         "license": license_line or _CODE_LICENSE,
         "source": dict(source),
         "versions": {KEY: __version__} | _versions(("torch", "timm", *libraries)),
+    }
+
+
+def _of_task(task: "ClassificationTask | SegmentationTask") -> dict[str, Any]:
+    from inceptionnext_lit.data.class_words import class_words
+    from inceptionnext_lit.tasks import SegmentationTask
+
+    if isinstance(task, SegmentationTask):
+        return {"task": "segmentation", "palette": task.data_spec.palette}
+    words = [class_words(name) or "" for name in task.class_names]
+    return {
+        **({"class_words": words} if any(words) else {}),
+        "multi_label": task.data_spec.multi_label,
+        "temperature": task.calibration.temperature,
+        "thresholds": task.calibration.thresholds,
     }
 
 
@@ -143,17 +153,20 @@ def read(text: str | None, source: Path) -> Metadata:
                 f"{source} was written by a later version of this package (its metadata are of version {found}); "
                 "update the package."
             )
+        is_classifier = content.get("task", "classification") == "classification"
         return Metadata(
             name=content["name"],
             class_names=content["class_names"],
             class_words=content.get("class_words"),
-            multi_label=content["multi_label"],
+            multi_label=content["multi_label"] if is_classifier else False,
             takes=content["input"],
             preprocessing=content["preprocessing"],
-            temperature=content["temperature"],
-            thresholds=content["thresholds"],
+            temperature=content["temperature"] if is_classifier else 1.0,
+            thresholds=content["thresholds"] if is_classifier else None,
             outputs=content["outputs"],
             dynamic=frozenset(content["dynamic"]),
+            task=content.get("task", "classification"),
+            palette=None if is_classifier else content["palette"],
         )
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"The metadata in {source} are damaged ({error}); export it again.") from error

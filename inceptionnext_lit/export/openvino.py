@@ -1,5 +1,6 @@
 """OpenVINO files: FILE.xml with the graph, and FILE.bin with the weights."""
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +25,33 @@ def write(graph: "Graph", file: Path) -> None:
 
     from inceptionnext_lit.export.graph import INPUT
 
-    shape = [-1 if axis in graph.axes else side for axis, side in enumerate(graph.example.shape)]
-    model = openvino.convert_model(graph.program, example_input=graph.example, input=[openvino.PartialShape(shape)])
+    if _compares_sizes(graph):
+        model = _through_onnx(graph)
+    else:
+        shape = [-1 if axis in graph.axes else side for axis, side in enumerate(graph.example.shape)]
+        model = openvino.convert_model(graph.program, example_input=graph.example, input=[openvino.PartialShape(shape)])
     model.inputs[0].tensor.set_names({INPUT})
     for output, name in zip(model.outputs, graph.model.outputs, strict=True):
         output.tensor.set_names({name})
     openvino.save_model(model, file, compress_to_fp16=False)
+
+
+def _compares_sizes(graph: "Graph") -> bool:
+    """Return whether a graph has operations on sizes that OpenVINO does not take from torch."""
+    import torch
+
+    return any(node.target in (torch.sym_max, torch.sym_min) for node in graph.program.graph.nodes)
+
+
+def _through_onnx(graph: "Graph") -> Any:
+    import openvino
+
+    from inceptionnext_lit.export.formats import FORMATS
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.onnx"
+        FORMATS["onnx"].module.write(graph, file)
+        return openvino.convert_model(file)
 
 
 def stamp(file: Path, text: str) -> None:

@@ -44,8 +44,8 @@ class ResizeAndCrop(nn.Module):
         new_height, new_width = self._resized(height, width)
         down, is_row = self._weights(height, new_height, pixels.shape[2], self.size[0])
         across, is_column = self._weights(width, new_width, pixels.shape[3], self.size[1])
-        rows = _to_bytes(pixels @ across.T)  # (N, 3, H, W) -> (N, 3, H, S)
-        images = _to_bytes(down @ rows)  # (N, 3, H, S) -> (N, 3, S, S)
+        rows = to_bytes(pixels @ across.T)  # (N, 3, H, W) -> (N, 3, H, S)
+        images = to_bytes(down @ rows)  # (N, 3, H, S) -> (N, 3, S, S)
         if self.mode != "border":
             return images
         outside = 1 - is_row.unsqueeze(1) * is_column.unsqueeze(0)
@@ -117,8 +117,12 @@ class ToInput(nn.Module):
         return (pixels / 255 - self.mean) / self.std
 
 
-def _to_bytes(values: Tensor) -> Tensor:
-    """Round to bytes; sums just below one half are halves, which runtimes add up in different orders."""
+def to_bytes(values: Tensor) -> Tensor:
+    """Round to bytes; sums just below one half are halves, which runtimes add up in different orders.
+
+    Args:
+        values: Any numbers.
+    """
     return (values + (0.5 + _TIE)).floor().clamp(0, 255)
 
 

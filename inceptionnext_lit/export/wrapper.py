@@ -1,5 +1,6 @@
 """The module that is exported: a classifier from pixels to probabilities, or from normalized images to logits."""
 
+from abc import ABC, abstractmethod
 from copy import deepcopy
 from typing import Any, Literal
 
@@ -9,14 +10,64 @@ from torch import Tensor, nn
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.resampling import ResizeAndCrop, ToInput
 from inceptionnext_lit.models.deploy import deploy
-from inceptionnext_lit.preprocessing import height_and_width
+from inceptionnext_lit.preprocessing import Preprocessing, height_and_width
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.wording import first_line
 
 Input = Literal["pixels", "tensor"]
 
 
-class ExportedModel(nn.Module):
+class Exportable(nn.Module, ABC):
+    """A model with everything around it that ``predict`` does, in operations that can be exported.
+
+    Args:
+        preprocessing: Preprocessing of the model's input.
+        takes: ``"pixels"`` for bytes, ``"tensor"`` for normalized images.
+
+    Attributes:
+        channels: Channels C of the images.
+        size: Height and width of the model's input.
+        other_size: Height and width of images to capture the graph with, so that no side is taken for a constant.
+
+    Raises:
+        UserError: If pixels are asked of a model that does not take RGB images.
+    """
+
+    other_size: tuple[int, int] = (45, 67)
+
+    def __init__(self, preprocessing: Preprocessing | None, takes: Input) -> None:
+        super().__init__()
+        if preprocessing is None:
+            raise UserError("The checkpoint does not say how its images were prepared; use one written by fit.")
+        self.preprocessing = preprocessing
+        self.takes: Input = takes
+        self.channels = len(preprocessing["mean"])
+        self.size = height_and_width(preprocessing)
+        if takes == "pixels" and self.channels != 3:
+            raise UserError(
+                f"--input pixels is for RGB images, and this model takes {self.channels} channels; give tensor."
+            )
+
+    @property
+    @abstractmethod
+    def outputs(self) -> list[str]:
+        """Names of the outputs."""
+
+    def example(self, batch: int, size: tuple[int, int] | None = None) -> Tensor:
+        """Return random inputs.
+
+        Args:
+            batch: Number of images.
+            size: Their height and width; None for those of the model's input.
+        """
+        height, width = size or self.size
+        random = torch.Generator().manual_seed(0)
+        if self.takes == "pixels":
+            return torch.randint(0, 256, (batch, height, width, 3), dtype=torch.uint8, generator=random)
+        return torch.randn(batch, self.channels, height, width, generator=random)
+
+
+class ExportedModel(Exportable):
     """A classifier with everything around it that ``predict`` does, in operations that can be exported.
 
     Args:
@@ -46,21 +97,12 @@ class ExportedModel(nn.Module):
         with_features: bool = False,
         deployed: bool = True,
     ) -> None:
-        super().__init__()
-        preprocessing = task.preprocessing
-        if preprocessing is None:
-            raise UserError("The checkpoint does not say how its images were prepared; use one written by fit.")
-        channels = len(preprocessing["mean"])
-        if takes == "pixels" and channels != 3:
-            raise UserError(f"--input pixels is for RGB images, and this model takes {channels} channels; give tensor.")
+        super().__init__(task.preprocessing, takes)
+        preprocessing = self.preprocessing
         own = task.inference_model
         model = deploy(own) if deployed else deepcopy(own).eval().requires_grad_(False)
         self.model: Any = model.float().cpu().to(memory_format=torch.contiguous_format)
-        self.takes: Input = takes
-        self.channels = channels
-        self.preprocessing = preprocessing
         self.with_features = with_features
-        self.size = height_and_width(preprocessing)
         self.resize = ResizeAndCrop(preprocessing) if takes == "pixels" and resizes else nn.Identity()
         self.to_input = ToInput(preprocessing) if takes == "pixels" else nn.Identity()
         self.temperature = task.calibration.temperature
@@ -91,19 +133,6 @@ class ExportedModel(nn.Module):
             return scaled.softmax(dim=1)
         is_finite = logits.abs().sum(dim=1, keepdim=True) < torch.inf
         return torch.where(is_finite, scaled.sigmoid(), self.lost)
-
-    def example(self, batch: int, size: tuple[int, int] | None = None) -> Tensor:
-        """Return random inputs.
-
-        Args:
-            batch: Number of images.
-            size: Their height and width; None for those of the model's input.
-        """
-        height, width = size or self.size
-        random = torch.Generator().manual_seed(0)
-        if self.takes == "pixels":
-            return torch.randint(0, 256, (batch, height, width, 3), dtype=torch.uint8, generator=random)
-        return torch.randn(batch, self.channels, height, width, generator=random)
 
     @property
     def outputs(self) -> list[str]:

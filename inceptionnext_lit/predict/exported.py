@@ -13,8 +13,8 @@ from inceptionnext_lit.data.class_words import remember_words
 from inceptionnext_lit.data.decode.image import load_image
 from inceptionnext_lit.data.decode.opening import MAX_PIXELS
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.export.formats import FORMATS, format_of
-from inceptionnext_lit.export.metadata import read
+from inceptionnext_lit.export.formats import FORMATS, Session, format_of
+from inceptionnext_lit.export.metadata import Metadata, read
 from inceptionnext_lit.predict.images import as_picture, batches, image_name
 from inceptionnext_lit.predict.prediction import Prediction, as_predictions
 from inceptionnext_lit.predict.resizing import resize_and_crop
@@ -25,12 +25,39 @@ if TYPE_CHECKING:
     from inceptionnext_lit.predict.images import ImageLike
 
 
+Opened = tuple[Session, Metadata]
+"""An exported file, ready to run, and what it says about itself."""
+
+
+def open_exported(path: str | Path) -> Opened:
+    """Open a file that ``export`` has written.
+
+    Args:
+        path: The file, such as ``model.onnx``.
+
+    Raises:
+        UserError: If it is not such a file, is damaged, or needs a package that is not installed.
+    """
+    file = Path(path).expanduser()
+    if not file.exists():
+        raise UserError(f"{file} does not exist; give a file that export has written.")
+    one = format_of(file)
+    if one is not None and not one.runs_here:
+        raise UserError(f"{file} runs on a Mac only; export the model in another --format to run it here.")
+    if one is None:
+        known = ", ".join(dict.fromkeys(one.suffix for one in FORMATS.values() if one.runs_here))
+        raise UserError(f"{file} cannot be run here; give a file that export has written, one of {known}.")
+    session = one.open_session(file)
+    return session, read(session.text, file)
+
+
 class ExportedClassifier:
     """A classifier in a file that ``export`` has written; thread-safe, on the CPU.
 
     Args:
         path: The file, such as ``model.onnx``.
         max_pixels: Maximum number of pixels of an image.
+        opened: The file, if it was opened already.
 
     Attributes:
         class_names: The classes in the order of the model's outputs.
@@ -42,18 +69,10 @@ class ExportedClassifier:
         UserError: If it is not such a file, is damaged, or needs a package that is not installed.
     """
 
-    def __init__(self, path: str | Path, max_pixels: int = MAX_PIXELS) -> None:
-        file = Path(path).expanduser()
-        if not file.exists():
-            raise UserError(f"{file} does not exist; give a file that export has written.")
-        one = format_of(file)
-        if one is not None and not one.runs_here:
-            raise UserError(f"{file} runs on a Mac only; export the model in another --format to run it here.")
-        if one is None:
-            known = ", ".join(dict.fromkeys(one.suffix for one in FORMATS.values() if one.runs_here))
-            raise UserError(f"{file} cannot be run here; give a file that export has written, one of {known}.")
-        self._session = one.open_session(file)
-        self.metadata = read(self._session.text, file)
+    def __init__(self, path: str | Path, max_pixels: int = MAX_PIXELS, opened: Opened | None = None) -> None:
+        self._session, self.metadata = opened or open_exported(path)
+        if self.metadata.task != "classification":
+            raise UserError(f"{path} is a segmentation model; load it with load_segmenter.")
         self.class_names: list[str] = list(self.metadata.class_names)
         self.preprocessing: Preprocessing = self.metadata.preprocessing.copy()
         self.preprocessing.pop("exif", None)  # as in the predict command

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from inceptionnext_lit.data.decode.opening import MAX_PIXELS
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.formats import format_of
-from inceptionnext_lit.predict.exported import ExportedClassifier
+from inceptionnext_lit.predict.exported import ExportedClassifier, open_exported
+from inceptionnext_lit.predict.exported_segmenter import ExportedSegmenter
 
 if TYPE_CHECKING:
     import torch
@@ -56,22 +57,55 @@ def load_classifier(
 
 def load_segmenter(
     path: str | Path, device: "str | torch.device | None" = None, max_pixels: int = MAX_PIXELS
-) -> "TrainedSegmenter":
-    """Load a checkpoint of ``fit`` to segment images.
+) -> "TrainedSegmenter | ExportedSegmenter":
+    """Load a checkpoint of ``fit``, or a file of ``export``, to segment images.
 
-    No code in a checkpoint is run, and its optimizer state is not read.
+    No code in a checkpoint is run, and its optimizer state is not read; a ``.pt2`` file can contain code, so load only
+    those that you trust.
 
     Args:
-        path: The checkpoint, such as ``best.ckpt``.
+        path: The checkpoint, such as ``best.ckpt``, or an exported file, such as ``best.onnx``, which runs on the CPU.
         device: Device to run on, such as ``"cpu"`` or ``"cuda:1"``; None for the GPU if there is one, else the CPU.
         max_pixels: Maximum number of pixels of an image, like ``data.bad_images.max_pixels`` on the command line.
 
     Raises:
-        UserError: If the file is not a checkpoint of a segmentation model, its weights are NaN or infinite, or the
-            device cannot be used.
+        UserError: If the file is neither, it is of a classifier, its weights are NaN or infinite, or the device cannot
+            be used.
     """
+    file = Path(path).expanduser()
+    if file.exists() and format_of(file) is not None:
+        if str(device or "cpu") != "cpu":
+            raise UserError(f"{path} is an exported file, which runs on the CPU; leave out device.")
+        return ExportedSegmenter(file, max_pixels)
     from inceptionnext_lit.predict.device import choose_device
     from inceptionnext_lit.predict.segmenter import TrainedSegmenter
     from inceptionnext_lit.tasks.loading import load_segmentation_task
 
-    return TrainedSegmenter(load_segmentation_task(Path(path).expanduser())[0], choose_device(device), max_pixels)
+    return TrainedSegmenter(load_segmentation_task(file)[0], choose_device(device), max_pixels)
+
+
+def load_model(
+    path: str | Path, device: "str | torch.device | None" = None, max_pixels: int = MAX_PIXELS
+) -> "Classifier | ExportedClassifier | TrainedSegmenter | ExportedSegmenter":
+    """Load a classifier or a segmenter, whichever a file contains.
+
+    Args:
+        path: What :func:`load_classifier` or :func:`load_segmenter` take.
+        device: Device to run on.
+        max_pixels: Maximum number of pixels of an image.
+
+    Raises:
+        UserError: As theirs.
+    """
+    file = Path(path).expanduser()
+    if not file.exists():
+        return load_classifier(path, device, max_pixels=max_pixels)
+    if format_of(file) is not None:
+        is_mask = open_exported(file)[1].task == "segmentation"
+    else:
+        from inceptionnext_lit.tasks.loading import is_segmentation
+
+        is_mask = is_segmentation(file)
+    if is_mask:
+        return load_segmenter(path, device, max_pixels)
+    return load_classifier(path, device, max_pixels=max_pixels)

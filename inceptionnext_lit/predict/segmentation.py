@@ -1,5 +1,6 @@
 """What a segmentation model says about an image. This module does not import torch."""
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.predict.scenes.pictures import write_mask
+from inceptionnext_lit.predict.scenes.pictures import mask_picture, write_mask
 from inceptionnext_lit.predictions import MaskPredictions
 from inceptionnext_lit.wording import listed
 
@@ -42,6 +43,12 @@ class Segmentation:
         colors = np.zeros((256, 3), dtype=np.uint8)
         colors[: len(self.palette)] = self.palette
         return Image.fromarray(colors[self.mask])
+
+    def png(self) -> bytes:
+        """Return the mask as the content of a PNG file with a palette, whose values are class indices."""
+        content = io.BytesIO()
+        mask_picture(self.mask, self.palette).save(content, "PNG")
+        return content.getvalue()
 
     def save(self, path: str | Path) -> None:
         """Write the mask as a PNG file with a palette, whose values are class indices.

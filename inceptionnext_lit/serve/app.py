@@ -18,7 +18,7 @@ from inceptionnext_lit.serve.metrics import CONTENT_TYPE, Metrics
 from inceptionnext_lit.serve.middleware import Observed
 from inceptionnext_lit.serve.model_process import ModelFailedError, ModelProcess
 from inceptionnext_lit.serve.options import ServeOptions
-from inceptionnext_lit.serve.schemas import Health, Metadata, Problem, Row
+from inceptionnext_lit.serve.schemas import Health, MaskRow, Metadata, Problem, Row
 from inceptionnext_lit.wording import count
 
 Result = TypeVar("Result")
@@ -212,7 +212,9 @@ def create_app(service: Service) -> Any:
 
 
 def _add_routes(app: FastAPI, service: Service) -> None:
-    rows: dict[int | str, dict[str, Any]] = {200: {"model": list[Row], "description": "A row for each image."}}
+    segments = service.process.metadata.get("task") == "segmentation"
+    row: Any = list[MaskRow] if segments else list[Row]
+    rows: dict[int | str, dict[str, Any]] = {200: {"model": row, "description": "A row for each image."}}
     picture: dict[int | str, dict[str, Any]] = {
         200: {"content": {"image/png": {}}, "description": "The heat map over what the model sees of the image."},
         501: {"model": Problem, "description": "This model or installation has no heat maps."},

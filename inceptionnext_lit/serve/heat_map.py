@@ -19,6 +19,8 @@ def missing_for_heat_maps(classifier: object) -> str | None:
     Args:
         classifier: What ``load_classifier`` returns; heat maps need gradients, which exported files do not have.
     """
+    if hasattr(classifier, "palette"):
+        return "Heat maps are of classifiers; this model gives each pixel a class."
     if getattr(classifier, "task", None) is None:
         return "Heat maps need a checkpoint; this model is an exported file."
     if any(importlib.util.find_spec(name) is None for name in _PACKAGES):

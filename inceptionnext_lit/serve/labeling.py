@@ -3,19 +3,32 @@
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from typing_extensions import TypeIs
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.printing import print_error
 from inceptionnext_lit.serve.decoding import BROKEN, Opened, Rejected, open_image_bytes
 from inceptionnext_lit.serve.heat_map import heat_map
-from inceptionnext_lit.serve.rows import Labeled, RowMaker
+from inceptionnext_lit.serve.rows import Labeled, MaskRowMaker, RowMaker, Segmented
 
 FAILED = 500  # HTTP's code
 _THREADS = 4  # that decode, at most
+
+
+class Segments(Protocol):
+    """What ``load_segmenter`` returns."""
+
+    class_names: list[str]
+    palette: list[list[int]]
+    preprocessing: Any
+
+    def predict(self, images: Any) -> Sequence[Segmented]:
+        """Segment images."""
 
 
 class Classifies(Protocol):
@@ -52,16 +65,16 @@ class Labeler:
     """Label images, given as the bytes of files.
 
     Args:
-        classifier: The model.
+        model: The classifier or segmenter.
         max_pixels: Maximum number of pixels of an image, and of the decoded images of a group.
         unsure_below: If set, rows have ``unsure``.
     """
 
-    def __init__(self, classifier: Classifies, max_pixels: int, unsure_below: float | None = None) -> None:
-        self.classifier = classifier
-        self._channels = len(classifier.preprocessing["mean"])
+    def __init__(self, model: Classifies | Segments, max_pixels: int, unsure_below: float | None = None) -> None:
+        self.model = model
+        self._channels = len(model.preprocessing["mean"])
         self._max_pixels = max_pixels
-        self._rows = RowMaker(classifier.class_names, unsure_below)
+        self._rows = rows_of(model, unsure_below)
         self._decoders = ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1), "decode")  # Pillow releases the GIL
 
     def groups(self, contents: Iterable[bytes]) -> Iterator[tuple[list[Read], bool]]:
@@ -105,7 +118,7 @@ class Labeler:
         if isinstance(image, Answer):
             return image, b""
         try:
-            picture, is_empty = heat_map(self.classifier, image.image, target)  # type: ignore[arg-type]
+            picture, is_empty = heat_map(self.model, image.image, target)  # type: ignore[arg-type]
         except UserError as error:
             return Answer(BROKEN, str(error)), b""
         except Exception as error:
@@ -120,12 +133,34 @@ class Labeler:
 
     def _predict(self, images: list[Any]) -> list[Answer]:
         try:
-            predictions = self.classifier.predict(images, batch_size=len(images))
-            return [Answer(row=self._rows.row(prediction)) for prediction in predictions]
+            return [Answer(row=row) for row in self._rows(images)]
         except Exception as error:
             if len(images) > 1:
                 return [answer for image in images for answer in self._predict([image])]
             return [Answer(BROKEN, str(error)) if isinstance(error, UserError) else _failure(error)]
+
+
+def rows_of(model: Classifies | Segments, unsure_below: float | None) -> Callable[[list[Any]], list[dict[str, Any]]]:
+    """Return a function from images to their rows.
+
+    Args:
+        model: The classifier or segmenter.
+        unsure_below: If set, rows have ``unsure``.
+    """
+    if is_segmenter(model):
+        masks = MaskRowMaker(unsure_below)
+        return lambda images: [masks.row(one) for one in model.predict(images)]
+    labels = RowMaker(model.class_names, unsure_below)
+    return lambda images: [labels.row(one) for one in model.predict(images, batch_size=len(images))]
+
+
+def is_segmenter(model: Classifies | Segments) -> TypeIs[Segments]:
+    """Return whether a model segments images.
+
+    Args:
+        model: The model.
+    """
+    return hasattr(model, "palette")
 
 
 def _decode(image: Read) -> Read:

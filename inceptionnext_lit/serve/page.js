@@ -1,5 +1,7 @@
 "use strict";
 const AT_ONCE = 4; // requests
+const LARGEST_MASK = 1024; // pixels of a side
+const MOST_CLASSES = 8; // with bars
 const TRIES = 30; // of an image, while the server is busy
 const byId = id => document.getElementById(id);
 const waiting = []; // cards to label
@@ -57,15 +59,59 @@ function addCard(file) {
 
 function mark(card) {
   const limit = Number(byId("limit").value) / 100;
-  card.querySelector(".flag").hidden = !card.row || card.row.probability >= limit;
+  card.querySelector(".flag").hidden = !card.row || (card.row.probability ?? card.row.confidence) >= limit;
+}
+
+function answer(row) {
+  if (row.areas) return `Confidence ${percent(row.confidence)}`;
+  const names = row.label === "" ? [] : model.multi_label ? row.label.split("|") : [row.label];
+  const text = names.map(readable).join(", ") || "no label";
+  return model.multi_label ? text : `${text}, ${percent(row.probability)}`;
+}
+
+function color(name) {
+  const [red, green, blue] = model.palette[model.class_names.indexOf(name)];
+  return `rgb(${red}, ${green}, ${blue})`;
+}
+
+// Lay the mask over the image: black, which is the background, stays clear.
+async function showMask(card, row) {
+  const image = new Image();
+  image.src = `data:image/png;base64,${row.mask}`;
+  await image.decode();
+  const canvas = document.createElement("canvas");
+  const scale = Math.min(1, LARGEST_MASK / Math.max(image.naturalWidth, image.naturalHeight));
+  canvas.width = Math.max(1, Math.round(scale * image.naturalWidth));
+  canvas.height = Math.max(1, Math.round(scale * image.naturalHeight));
+  const context = canvas.getContext("2d");
+  context.imageSmoothingEnabled = false;
+  context.drawImage(image, 0, 0, canvas.width, canvas.height);
+  const pixels = context.getImageData(0, 0, canvas.width, canvas.height);
+  for (let place = 0; place < pixels.data.length; place += 4) {
+    if (!pixels.data[place] && !pixels.data[place + 1] && !pixels.data[place + 2]) pixels.data[place + 3] = 0;
+  }
+  context.putImageData(pixels, 0, 0);
+  canvas.className = "mask";
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", `Mask: ${largest(row).map(([name, share]) => `${readable(name)} ${percent(share)}`).join(", ")}`);
+  card.querySelector(".picture").append(canvas);
+  const button = card.querySelector(".toggle");
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    canvas.hidden = !canvas.hidden;
+    button.setAttribute("aria-pressed", String(!canvas.hidden));
+  });
+}
+
+function largest(row) {
+  const found = Object.entries(row.top5 || row.areas);
+  return row.top5 ? found : found.filter(([, share]) => share >= 0.0005).sort((a, b) => b[1] - a[1]).slice(0, MOST_CLASSES);
 }
 
 function fill(card, row) {
   card.row = row;
-  const names = row.label === "" ? [] : model.multi_label ? row.label.split("|") : [row.label];
-  const text = names.map(readable).join(", ") || "no label";
-  card.querySelector(".answer").textContent = model.multi_label ? text : `${text}, ${percent(row.probability)}`;
-  for (const [name, value] of Object.entries(row.top5)) {
+  card.querySelector(".answer").textContent = answer(row);
+  for (const [name, value] of largest(row)) {
     const [item, label, number, track, bar] = ["li", "span", "span", "span", "span"].map(tag => document.createElement(tag));
     label.textContent = readable(name);
     number.className = "percent";
@@ -73,11 +119,13 @@ function fill(card, row) {
     track.className = "track";
     bar.className = "fill";
     bar.style.width = `${100 * value}%`;
+    if (row.areas) bar.style.background = color(name);
     track.append(bar);
     item.append(label, number, track);
     card.querySelector(".bars").append(item);
   }
   mark(card);
+  if (row.mask) showMask(card, row);
   card.querySelector(".explain").hidden = !model.heat_map;
 }
 
@@ -164,6 +212,10 @@ async function begin() {
     return;
   }
   byId("model").textContent = `${model.model}, ${model.num_classes.toLocaleString("en")} classes`;
+  if (model.task === "segmentation") {
+    document.title = document.querySelector("h1").textContent = "Segment images";
+    document.body.classList.add("segments");
+  }
   if (model.unsure_below !== null) byId("limit").value = String(+(100 * model.unsure_below).toFixed(6));
 }
 

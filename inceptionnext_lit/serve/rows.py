@@ -1,6 +1,7 @@
 """Predictions as rows, like those that ``predict`` writes."""
 
-from collections.abc import Sequence
+import base64
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from inceptionnext_lit.data.class_words import class_words, joined_words
@@ -23,6 +24,40 @@ class Labeled(Protocol):
     @property
     def top5(self) -> dict[str, float]:
         """The best classes with their probabilities."""
+
+
+class Segmented(Protocol):
+    """What a segmenter returns for an image; see :class:`~inceptionnext_lit.predict.segmentation.Segmentation`."""
+
+    @property
+    def confidence(self) -> float:
+        """The mean probability of the predicted classes."""
+
+    @property
+    def areas(self) -> Mapping[str, float]:
+        """Share of the pixels that each class has."""
+
+    def png(self) -> bytes:
+        """Return the mask as the content of a PNG file."""
+
+
+class MaskRowMaker:
+    """Make rows of predicted masks.
+
+    Args:
+        unsure_below: If set, rows have ``unsure``: whether the confidence is below this.
+    """
+
+    def __init__(self, unsure_below: float | None) -> None:
+        self._unsure_below = unsure_below
+
+    def row(self, prediction: Segmented) -> dict[str, Any]:
+        """Return the row of a prediction, with ``path`` None."""
+        row: dict[str, Any] = {"path": None, "confidence": round(prediction.confidence, _DIGITS)}
+        if self._unsure_below is not None:
+            row["unsure"] = prediction.confidence < self._unsure_below
+        row["areas"] = {name: round(share, _DIGITS) for name, share in prediction.areas.items()}
+        return row | {"mask": base64.b64encode(prediction.png()).decode()}
 
 
 class RowMaker:

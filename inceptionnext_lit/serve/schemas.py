@@ -16,6 +16,16 @@ class Row(BaseModel):
     words: str | None = Field(None, description="The words of the label, if classes are named by WordNet IDs.")
 
 
+class MaskRow(BaseModel):
+    """The predicted mask of an image."""
+
+    path: str | None = Field(description="The file's name in the form; null for a body that is the image itself.")
+    confidence: float = Field(description="The mean over the pixels of the probability of the predicted class.")
+    unsure: bool | None = Field(None, description="With --unsure_below: whether the confidence is below that.")
+    areas: dict[str, float] = Field(description="Share of the pixels that each class has.")
+    mask: str = Field(description="A PNG file with a palette, whose values are class indices, in base64.")
+
+
 class ImageProblem(BaseModel):
     """An image without a label."""
 
@@ -58,9 +68,11 @@ class Metadata(BaseModel):
 
     model: str = Field(description="Name of the file, or of the model.")
     version: str = Field(description="Version of inceptionnext_lit.")
+    task: str = Field(description="classification or segmentation.")
     num_classes: int
     class_names: list[str]
     class_words: dict[str, str] = Field(description="The words of classes that are named by WordNet IDs.")
+    palette: list[list[int]] | None = Field(description="For segmentation, the color of each class.")
     multi_label: bool
     preprocessing: dict[str, Any]
     unsure_below: float | None

@@ -21,13 +21,13 @@ from typing import Any, BinaryIO
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.serve.frames import Frame, pack, read_frame
 from inceptionnext_lit.serve.heat_map import missing_for_heat_maps
-from inceptionnext_lit.serve.labeling import Answer, Classifies, Labeler, Read, report_failure
+from inceptionnext_lit.serve.labeling import Answer, Classifies, Labeler, Read, Segments, is_segmenter, report_failure
 from inceptionnext_lit.wording import first_line
 
 Options = dict[str, Any]
 
 
-def load(options: Options) -> Classifies:
+def load(options: Options) -> Classifies | Segments:
     """Load the model that the options name, and try it on a gray image.
 
     Raises:
@@ -37,15 +37,15 @@ def load(options: Options) -> Classifies:
 
     keep_memory()
     gc.disable()  # imports create many objects that stay; scanning them takes a quarter of the time
-    from inceptionnext_lit import load_classifier
+    from inceptionnext_lit.predict.loading import load_model
 
     gc.freeze()
     gc.enable()
     further = {} if options["device"] is None else {"device": options["device"]}
-    return load_classifier(options["model"], max_pixels=options["max_pixels"], **further)
+    return load_model(options["model"], max_pixels=options["max_pixels"], **further)
 
 
-def main(make: Callable[[Options], Classifies] = load) -> None:
+def main(make: Callable[[Options], Classifies | Segments] = load) -> None:
     """Run the process.
 
     Args:
@@ -70,7 +70,7 @@ def main(make: Callable[[Options], Classifies] = load) -> None:
         _send(output, {"error": f"The model cannot be loaded: {type(error).__name__}: {first_line(error)}."})
         return
     try:
-        _send(output, {"metadata": metadata(labeler.classifier, options)})
+        _send(output, {"metadata": metadata(labeler.model, options)})
         _silence_decoders(nowhere)
         answer_jobs(sys.stdin.buffer, output, labeler)
     except BrokenPipeError:  # the server has ended
@@ -88,19 +88,21 @@ def _silence_decoders(nowhere: int) -> None:
     os.dup2(nowhere, 2)
 
 
-def metadata(classifier: Classifies, options: Options) -> dict[str, Any]:
+def metadata(model: Classifies | Segments, options: Options) -> dict[str, Any]:
     """Return what ``/metadata`` says of the model."""
     from inceptionnext_lit.data.class_words import class_words
 
-    words = {name: found for name in classifier.class_names if (found := class_words(name)) is not None}
-    reason = missing_for_heat_maps(classifier)
+    words = {name: found for name in model.class_names if (found := class_words(name)) is not None}
+    reason = missing_for_heat_maps(model)
     return {
         "model": Path(options["model"]).name,
-        "num_classes": len(classifier.class_names),
-        "class_names": list(classifier.class_names),
+        "task": "segmentation" if is_segmenter(model) else "classification",
+        "num_classes": len(model.class_names),
+        "class_names": list(model.class_names),
         "class_words": words,
-        "multi_label": classifier.multi_label,
-        "preprocessing": dict(classifier.preprocessing),
+        "palette": model.palette if is_segmenter(model) else None,
+        "multi_label": False if is_segmenter(model) else model.multi_label,
+        "preprocessing": dict(model.preprocessing),
         "unsure_below": options["unsure_below"],
         "heat_map": reason is None,
         "heat_map_note": reason or "",
@@ -115,9 +117,9 @@ def try_out(labeler: Labeler) -> None:
     """
     import numpy as np
 
-    channels = len(labeler.classifier.preprocessing["mean"])
+    channels = len(labeler.model.preprocessing["mean"])
     shape = (64, 64) if channels == 1 else (64, 64, channels)
-    labeler.classifier.predict([np.full(shape, 128, np.uint8)], batch_size=1)
+    labeler.model.predict([np.full(shape, 128, np.uint8)])
 
 
 def answer_jobs(source: BinaryIO, target: BinaryIO, labeler: Labeler) -> None:

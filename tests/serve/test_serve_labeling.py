@@ -182,7 +182,7 @@ def test_metadata_has_the_words_of_classes() -> None:
     assert found["model"] == "model.onnx"
     assert found["class_words"] == {"n02123045": "tabby, tabby cat"}
     labeler = Labeler(classifier, 1000)
-    assert labeler._rows.row(Colors()._color(Image.new("RGB", (1, 1), "red")))["words"] == ""
+    assert labeler._rows([Image.new("RGB", (1, 1), "red")])[0]["words"] == ""
 
 
 def test_heat_maps_are_pictures(photo: Image.Image) -> None:

@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import psutil
 import pytest
 from PIL import Image
 
+from inceptionnext_lit import load_segmenter
 from tests.browser import CHROMIUM, Page, browser
 from tests.processes import running, wait_until
 from tests.recipes import REPO
 from tests.serve.serving import half_a_picture
+from tests.small_segmenter import PALETTE, save_segmenter
 
 Shell = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -245,3 +248,35 @@ def test_the_page_for_programs(page_of_server: tuple[str, Page], width: int) -> 
     assert f"{address}/predict" in page.run("document.querySelector('pre').textContent")
     assert page.run("document.documentElement.scrollWidth") <= width
     check_accessibility(page)
+
+
+@pytest.mark.slow
+@needs_chromium
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_shows_masks(tmp_path: Path, width: int) -> None:
+    save_segmenter(tmp_path / "s.ckpt")
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    mask = load_segmenter(tmp_path / "s.ckpt").predict(pixels)[0].mask
+    with serving(tmp_path / "s.ckpt", tmp_path) as (address, _), browser(tmp_path) as page:
+        page.show(f"{address}/", width)
+        page.run("ready")
+        page.drop(tmp_path / "x.png")
+        page.wait("document.querySelector('canvas.mask')")
+        assert page.run("document.querySelector('h1').textContent") == "Segment images"
+        drawn = page.run(
+            """(() => {
+              const canvas = document.querySelector("canvas.mask");
+              const {width, height} = canvas;
+              return [width, height, ...canvas.getContext("2d").getImageData(0, 0, width, height).data];
+            })()"""
+        )
+        colors = np.array(drawn[2:]).reshape(40, 60, 4)
+        assert drawn[:2] == [60, 40]
+        assert np.array_equal(colors[..., 3] == 0, mask == 0)
+        assert np.array_equal(colors[mask > 0][:, :3], np.array(PALETTE)[mask[mask > 0]])
+        page.run("document.querySelector('.toggle').click()")
+        assert page.run("document.querySelector('canvas.mask').hidden") is True
+        assert page.run("document.documentElement.scrollWidth") <= width
+        check_accessibility(page)
+        assert page.errors == []

@@ -1,4 +1,4 @@
-"""``export``: save a classifier in a format that other programs run."""
+"""``export``: save a model in a format that other programs run."""
 
 import argparse
 from math import nan
@@ -14,6 +14,7 @@ from inceptionnext_lit.wording import printable_lines
 
 if TYPE_CHECKING:
     from inceptionnext_lit.export.int8.quantizing import Int8Options
+    from inceptionnext_lit.export.segmentation.exporting import SceneExportReport
     from inceptionnext_lit.tasks import ClassificationTask
 
 EXAMPLES = """\
@@ -49,13 +50,18 @@ def run(words: list[str]) -> None:
     if options.format == _CONVERTED:
         _convert(options)
         return
-    from inceptionnext_lit.export.exporting import Options, export_task
+    from inceptionnext_lit.export.exporting import ExportReport, Options, export_task
     from inceptionnext_lit.export.placing import check_output
+    from inceptionnext_lit.export.segmentation.exporting import check_segmentation_format, export_segmenter
+    from inceptionnext_lit.tasks.loading import is_segmentation, load_segmentation_task
 
     one = FORMATS[options.format]
     weights = _weights(options)
     # before the weights are read or downloaded
     check_output(options.output, one, [] if weights is None else [weights], overwrite=options.overwrite)
+    segments = weights is not None and weights.is_file() and is_segmentation(weights)
+    if segments:
+        check_segmentation_format(one)
     _ = one.module
     wanted = Options(
         options.input,
@@ -68,7 +74,16 @@ def run(words: list[str]) -> None:
     )
     if wanted.int8 is not None:
         _ = one.int8_module
-    report = export_task(_load(options), weights, options.output, one, wanted)
+    report: ExportReport | SceneExportReport
+    if segments and options.ckpt is not None:
+        model = load_segmentation_task(options.ckpt)[0].eval().requires_grad_(False)
+        report = export_segmenter(
+            model, options.ckpt, options.output, one, wanted, with_probabilities=options.probabilities
+        )
+    elif options.probabilities:
+        raise UserError("--probabilities is for segmentation models; leave it out.")
+    else:
+        report = export_task(_load(options), weights, options.output, one, wanted)
     print(printable_lines("\n".join(report.lines())))
     if one.runs_here:
         print(f"Next: {exact_name()} predict {options.output} PHOTOS_OR_FOLDERS")
@@ -117,7 +132,12 @@ def _convert(options: argparse.Namespace) -> None:
     if options.ckpt is None:
         raise UserError("--format safetensors is for a checkpoint of fit; other weights are in such a file already.")
     given = {"--input": options.input, "--dynamic": options.dynamic, "--check": options.check}
-    given |= {"--features": options.features or None, "--license": options.license, "--int8": options.int8}
+    given |= {
+        "--features": options.features or None,
+        "--probabilities": options.probabilities or None,
+        "--license": options.license,
+        "--int8": options.int8,
+    }
     for key, value in given.items():
         if value is not None:
             raise UserError(f"{key} does not apply to --format safetensors, which has the weights only; leave it out.")
@@ -147,6 +167,11 @@ def _parse(words: list[str]) -> argparse.Namespace:
         help="dimensions that may vary (default: both for pixels, batch for tensor, as far as the format can)",
     )
     add("--features", action="store_true", help="the pooled embedding as a second output")
+    add(
+        "--probabilities",
+        action="store_true",
+        help="for segmentation: the probabilities (N, K, H, W) of all classes instead of the best class of each pixel",
+    )
     add("--check", metavar="FOLDER", help="images to compare the file with the checkpoint on (default: embedded ones)")
     add(
         "--int8",

@@ -2,8 +2,9 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from inceptionnext_lit.cli import COMMANDS
@@ -18,8 +19,11 @@ from inceptionnext_lit.data.sources.prepared import prepared_root
 from inceptionnext_lit.data.sources.scan import describe_ignored
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.machine import usable_cores
-from inceptionnext_lit.predict.exported import ExportedClassifier
+from inceptionnext_lit.predict.exported import ExportedClassifier, Opened, open_exported
+from inceptionnext_lit.predict.exported_segmenter import ExportedSegmenter
 from inceptionnext_lit.predict.output import PredictionOutput
+from inceptionnext_lit.predict.row_output import RowOutput
+from inceptionnext_lit.predict.scenes.output import SceneOutput
 
 _BATCH, _MOST_WORKERS = 16, 8
 
@@ -35,26 +39,25 @@ def run(words: list[str]) -> None:
         SystemExit: With code 2 if the command line cannot be parsed.
     """
     options = _parse(words)
-    file = exported_file(words)
+    file = exported_file(words) or Path(options.ckpt_path)
     named = options.images[1:] if options.ckpt_path is None else options.images
     if named and options.root is not None:
         raise UserError(f"Images are given twice, by {named[0]} after predict and by --data.root; leave one out.")
     named = named if options.root is None else [options.root]
     if not named:
         raise UserError(f"No images were named; give them after {file}, or a folder with --data.root.")
-    output = PredictionOutput(
-        options.output, options.resume, options.overwrite, options.probabilities, options.unsure_below
-    )
-    classifier = ExportedClassifier(str(file), options.max_pixels)
+    opened = open_exported(file)
+    choose = _segmenting if opened[1].task == "segmentation" else _labeling
+    output, model = choose(file, opened, options)
     ignored: Counter[str] = Counter()
     roots = [str(unpack_sample()) if name == SAMPLE else str(prepared_root(file_path(name))) for name in named]
-    channels = len(classifier.preprocessing["mean"])
+    channels = len(model.preprocessing["mean"])
     paths = resolve_inputs(roots, image_suffixes(channels), note=print, ignored=ignored)
-    paths = output.remaining(paths, classifier.class_names, multi_label=classifier.metadata.multi_label)
+    paths = output.remaining(paths, model.class_names, multi_label=model.metadata.multi_label)
     if (skipped := describe_ignored(ignored)) is not None:
         print(f"Ignored:    {skipped}")
     try:
-        _predict(classifier, paths, output, options)
+        _predict(model, paths, output, options)
     except UserError:
         raise
     except BaseException:
@@ -63,26 +66,63 @@ def run(words: list[str]) -> None:
     output.finish()
 
 
+def _labeling(
+    file: Path, opened: Opened, options: argparse.Namespace
+) -> tuple[RowOutput[Any, Any], ExportedClassifier | ExportedSegmenter]:
+    for key, value in (("--polygons", options.polygons), ("--overlays", options.overlays is False)):
+        if value:
+            raise UserError(f"{key} is for segmentation models, and {file} is a classifier; leave it out.")
+    output = PredictionOutput(
+        options.output, options.resume, options.overwrite, options.probabilities, options.unsure_below
+    )
+    return output, ExportedClassifier(file, options.max_pixels, opened)
+
+
+def _segmenting(
+    file: Path, opened: Opened, options: argparse.Namespace
+) -> tuple[RowOutput[Any, Any], ExportedClassifier | ExportedSegmenter]:
+    if options.probabilities != "top5":
+        raise UserError(
+            "--probabilities is for classifiers; the rows of a segmentation model have the areas of all classes."
+        )
+    output = SceneOutput(
+        options.output,
+        options.resume,
+        options.overwrite,
+        options.unsure_below,
+        options.overlays,
+        options.polygons,
+    )
+    segmenter = ExportedSegmenter(file, options.max_pixels, opened)
+    output.set_look(segmenter.load, segmenter.palette)
+    return output, segmenter
+
+
 def _predict(
-    classifier: ExportedClassifier, paths: Sequence[str], output: PredictionOutput, options: argparse.Namespace
+    model: ExportedClassifier | ExportedSegmenter,
+    paths: Sequence[str],
+    output: RowOutput[Any, Any],
+    options: argparse.Namespace,
 ) -> None:
     workers = options.num_workers if options.num_workers is not None else min(usable_cores(), _MOST_WORKERS)
+    read_one: Callable[[str], Any] = model.prepare if isinstance(model, ExportedClassifier) else model.load
+    predict: Callable[..., Any] = model.rank if isinstance(model, ExportedClassifier) else model.segment
     with progress_bar() as bar, ThreadPoolExecutor(max(1, workers)) as pool:
         shown = bar.add_task("predicting", total=len(paths))
         for start in range(0, len(paths), options.batch_size):
             chunk = paths[start : start + options.batch_size]
-            read = list(pool.map(lambda path: _read(classifier, path), chunk))
+            read = list(pool.map(lambda path: _read(read_one, path), chunk))
             good = [(path, image) for path, image in zip(chunk, read, strict=True) if not isinstance(image, str)]
             unreadable = [(path, reason) for path, reason in zip(chunk, read, strict=True) if isinstance(reason, str)]
-            predictions = classifier.rank([image for _, image in good], [path for path, _ in good])
-            output.add(predictions, classifier.class_names, unreadable)
+            predictions = predict([image for _, image in good], [path for path, _ in good])
+            output.add(predictions, model.class_names, unreadable)
             bar.advance(shown, len(chunk))
 
 
-def _read(classifier: ExportedClassifier, path: str) -> Any:
+def _read(read_one: Callable[[str], Any], path: str) -> Any:
     """Return an image as the file takes it, or the reason why it cannot be read."""
     try:
-        return classifier.prepare(path)
+        return read_one(path)
     except UserError as error:
         return failure_reason(error)
 
@@ -99,6 +139,10 @@ def _parse(words: list[str]) -> argparse.Namespace:
     add("--overwrite", action="store_true", help="replace the output if it exists")
     add("--probabilities", choices=("top5", "all"), default="top5", help="all: the probability of every class too")
     add("--unsure_below", type=float, metavar="P", help="add a column unsure: whether the best probability is lower")
+    add("--overlays", type=_true_or_false, default=True, metavar="true|false", help="for segmentation: write overlays")
+    add(
+        "--polygons", nargs="?", const=True, default=False, metavar="FILE", help="for segmentation: a COCO file as well"
+    )
     add("--data.batch_size", dest="batch_size", type=positive, default=_BATCH, metavar="N", help="images per batch")
     add("--data.num_workers", dest="num_workers", type=whole_number, metavar="N", help="threads that read images")
     add(
@@ -110,3 +154,9 @@ def _parse(words: list[str]) -> argparse.Namespace:
         help="maximum number of pixels of an image",
     )
     return parser.parse_intermixed_args(words)
+
+
+def _true_or_false(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from inceptionnext_lit.export.int8.choosing import Chosen, choose
 from inceptionnext_lit.export.int8.quantizer import Quantizer
 from inceptionnext_lit.export.int8.scores import BATCH, Scorer, speeds
 from inceptionnext_lit.export.int8.search import Found, Search
+from inceptionnext_lit.export.wrapper import ExportedModel
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.wording import listed
 
@@ -110,7 +111,7 @@ def quantize(
     Raises:
         UserError: If images are missing, nothing can be quantized, or the accepted drop cannot be reached.
     """
-    model, dynamic = graph.model, graph.dynamic
+    model, dynamic = cast(ExportedModel, graph.model), graph.dynamic
     batch = BATCH if "batch" in dynamic else 1
     chosen = choose(task, model, options.calibration, options.images, options.check, sizes="size" in dynamic)
     scorer = Scorer(task, is_tensor=model.takes == "tensor", batch=batch)

@@ -113,9 +113,19 @@ def write_mask(path: Path, indices: NDArray[np.uint8], palette: Sequence[Sequenc
     Raises:
         UserError: If it cannot be written.
     """
+    _write(path, mask_picture(indices, palette), "PNG")
+
+
+def mask_picture(indices: NDArray[np.uint8], palette: Sequence[Sequence[int]]) -> Image.Image:
+    """Return class indices as a picture with a palette.
+
+    Args:
+        indices: Class indices, (H, W).
+        palette: Color of each class.
+    """
     picture = Image.fromarray(indices)
     picture.putpalette([*(level for color in palette for level in color), *[0] * (3 * (256 - len(palette)))])
-    _write(path, picture, "PNG")
+    return picture
 
 
 def _write_overlay(

@@ -1,0 +1,141 @@
+"""Export a segmentation model: write it in a format, check it against the checkpoint, and describe it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.export.exporting import Options, resolve, stamp_file, write_checked
+from inceptionnext_lit.export.formats import FORMATS, Dimension, Format
+from inceptionnext_lit.export.graph import capture
+from inceptionnext_lit.export.metadata import describe, source_of
+from inceptionnext_lit.export.placing import check_output, metadata_file, staging
+from inceptionnext_lit.export.segmentation.checking import SceneCheck, SceneChecked
+from inceptionnext_lit.export.segmentation.wrapper import SegmenterGraph
+from inceptionnext_lit.tasks import SegmentationTask
+
+_FORMATS = ("onnx", "openvino")
+
+
+@dataclass(frozen=True)
+class SceneExportReport:
+    """What was exported.
+
+    Attributes:
+        output: The written file.
+        name: The backbone.
+        title: The format.
+        takes: ``pixels`` or ``tensor``.
+        outputs: Names of the outputs.
+        dynamic: The dimensions of the input that may vary.
+        num_classes: Number of classes.
+        image_size: Height and width of the images in pixels, unless they may vary.
+        size: Size of the files in bytes, without the JSON.
+        checked: The comparison of the file with the checkpoint.
+        averages: Whether the checkpoint averages windows, scales or mirrored images, which the file does not.
+    """
+
+    output: Path
+    name: str
+    title: str
+    takes: str
+    outputs: list[str]
+    dynamic: frozenset[Dimension]
+    num_classes: int
+    image_size: tuple[int, int]
+    size: int
+    checked: SceneChecked
+    averages: bool
+
+    def lines(self) -> list[str]:
+        """Describe it."""
+        varies = " and ".join(name for name in ("batch", "size") if name in self.dynamic) or "nothing"
+        sides = "" if "size" in self.dynamic else f"; images of {self.image_size[0]} x {self.image_size[1]} pixels"
+        first = (
+            f"{self.output}: {self.title}, {self.name}, {self.num_classes} classes, {self.takes} to "
+            f"{' and '.join(self.outputs)}; may vary: {varies}{sides}; {self.size / 1e6:.1f} MB"
+        )
+        note = (
+            "The checkpoint averages windows, scales or mirrored images (model.segmentation.inference); the file "
+            "segments each image once, as a whole, and was compared with that."
+        )
+        written = f"Written to {self.output} and {metadata_file(self.output)}"
+        return [first, *([note] if self.averages else []), *self.checked.lines(), written]
+
+
+def check_segmentation_format(one: Format) -> None:
+    """Refuse a format that segmentation models are not exported to.
+
+    Args:
+        one: The format.
+
+    Raises:
+        UserError: If it is one.
+    """
+    if one.name not in _FORMATS:
+        raise UserError(
+            f"--format {one.name} is for classifiers; give {' or '.join(_FORMATS)} for a segmentation model."
+        )
+
+
+def export_segmenter(
+    task: SegmentationTask, weights: Path, output: Path, one: Format, options: Options, *, with_probabilities: bool
+) -> SceneExportReport:
+    """Export a segmentation model to a file, with its metadata in the file and in ``FILE.json``.
+
+    Args:
+        task: The segmentation model, in eval mode.
+        weights: The checkpoint that it was loaded from.
+        output: The file to write.
+        one: The format.
+        options: What is exported.
+        with_probabilities: Whether pixels give the probabilities of all classes instead of the best class.
+
+    Returns:
+        What was written, and how it differs from the checkpoint.
+
+    Raises:
+        UserError: If the format cannot do this, the model cannot be exported, the output cannot be written, or the file
+            differs from the checkpoint too much; nothing is then written.
+    """
+    check_segmentation_format(one)
+    for key, value in (("--features", options.features), ("--int8", options.int8)):
+        if value:
+            raise UserError(f"{key} is for classifiers; leave it out for a segmentation model.")
+    check_output(output, one, [weights], overwrite=options.overwrite)
+    takes, dynamic = resolve(task, one, options)
+    if with_probabilities and takes == "tensor":
+        raise UserError("--probabilities is for --input pixels; tensors give the logits of all classes.")
+    resizes = "size" in dynamic
+    scales = task.preprocessing is not None and "scale" in task.preprocessing
+    if one.name == "openvino" and takes == "pixels" and resizes and scales:
+        _ = FORMATS["onnx"].module  # which it is written through
+    given = {"resizes": resizes, "with_probabilities": with_probabilities}
+    graph = SegmenterGraph(task, takes, **given)
+    check = SceneCheck(task, SegmenterGraph(task, takes, **given, deployed=False), options.check, sizes=resizes)
+    with staging(output) as staged:
+        checked = write_checked(capture(graph, dynamic), staged, one, check)
+        content = describe(
+            task,
+            source_of(weights),
+            takes=takes,
+            outputs=graph.outputs,
+            dynamic=dynamic,
+            format_name=one.name,
+            license_line=options.license_line,
+            libraries=one.libraries,
+        )
+        size = stamp_file(staged, output, content | {"check": checked.record()}, one)
+    inference = task.segmentation.inference
+    return SceneExportReport(
+        output=output,
+        name=str(content["name"]),
+        title=one.title,
+        takes=takes,
+        outputs=graph.outputs,
+        dynamic=dynamic,
+        num_classes=task.num_classes,
+        image_size=graph.size,
+        size=size,
+        checked=checked,
+        averages=inference.mode == "slide" or inference.flip or (inference.scales or [1.0]) != [1.0],
+    )

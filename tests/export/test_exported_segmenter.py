@@ -1,0 +1,201 @@
+"""Exported segmentation models: equal to their checkpoints, run without torch, and what is refused."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from inceptionnext_lit import load_classifier, load_segmenter
+from inceptionnext_lit.data.transforms.segmentation import TestScale
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.export.segmentation.resizing import AnyAdaptivePool, FitToScale
+from inceptionnext_lit.tasks.segmentation.inference import InferenceOptions
+from inceptionnext_lit.tasks.segmentation.options import SegmentationOptions
+from tests.pages import DOCS, commands
+from tests.small_checkpoint import save_checkpoint
+from tests.small_segmenter import CLASSES, PALETTE, save_segmenter
+
+Cli = Callable[..., None]
+UPERNET = SegmentationOptions(decoder="upernet", decoder_kwargs={"width": 16, "aux_width": 8})
+
+
+def picture(height: int, width: int, seed: int = 0) -> Image.Image:
+    noise = np.random.default_rng(seed).integers(0, 255, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    (tmp_path / "photos").mkdir()
+    for place, (height, width) in enumerate([(64, 64), (50, 90), (200, 150)]):
+        picture(height, width, place).save(tmp_path / "photos" / f"{place}.png")
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize("size", [(45, 67), (300, 200), (1100, 700), (64, 64), (7, 500), (128, 64)])
+def test_resizing_in_the_graph(size: tuple[int, int]) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8))
+    preprocessing: Any = {"image_size": 64, "scale": [128, 64], "mean": [0.0] * 3, "std": [1.0] * 3}
+    expected = TestScale(preprocessing).resize(image).float()
+    found = FitToScale([128, 64])(torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].float())[0]
+    assert found.shape == expected.shape
+    assert (found - expected).abs().max() <= 1  # byte
+    assert (found != expected).float().mean() < 0.03  # halves, where sums are in another order
+
+
+@pytest.mark.parametrize("bins", [1, 2, 3, 6])
+def test_pooling_in_the_graph(bins: int) -> None:
+    maps = torch.randn(2, 5, 13, 7)
+    assert torch.allclose(AnyAdaptivePool(bins)(maps), torch.nn.AdaptiveAvgPool2d(bins)(maps), atol=1e-6)
+
+
+CASES = [
+    pytest.param("onnx", "inceptionnext_iso_micro", None, {}),
+    pytest.param("openvino", "inceptionnext_iso_micro", None, {}),
+    pytest.param("onnx", "inceptionnext_atto", UPERNET, {"scale": [128, 64]}, marks=pytest.mark.slow),
+    pytest.param("openvino", "inceptionnext_atto", UPERNET, {"scale": [128, 64]}, marks=pytest.mark.slow),
+    pytest.param("onnx", "inceptionnext_atto", UPERNET, {}, marks=pytest.mark.slow),
+    pytest.param("onnx", "resnet10t", None, {"scale": [96, 96]}, marks=pytest.mark.slow),
+]
+SUFFIX = {"onnx": ".onnx", "openvino": ".xml"}
+
+
+@pytest.mark.parametrize(("form", "name", "options", "preprocessing"), CASES)
+def test_files_give_the_masks_of_the_checkpoint(
+    cli: Cli,
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    form: str,
+    name: str,
+    options: SegmentationOptions | None,
+    preprocessing: dict[str, Any],
+) -> None:
+    save_segmenter(tmp_path / "s.ckpt", name=name, options=options, preprocessing=preprocessing, ema_decay=0.9)
+    file = tmp_path / f"s{SUFFIX[form]}"
+    cli("export", tmp_path / "s.ckpt", "--format", form, "--output", file, "--check", photos)
+    assert "pixels to classes and confidence; may vary: batch and size" in capsys.readouterr().out
+    content = json.loads((tmp_path / f"{file.name}.json").read_text())
+    assert (content["task"], content["class_names"], content["palette"]) == ("segmentation", CLASSES, PALETTE)
+    assert content["check"]["images"] == 3
+    assert content["check"]["max_probability_difference"] < 1e-5
+    expected = load_segmenter(tmp_path / "s.ckpt").predict(sorted(photos.iterdir()))
+    found = load_segmenter(file).predict(sorted(photos.iterdir()))
+    for one, other in zip(expected, found, strict=True):
+        assert one.mask.shape == other.mask.shape
+        assert (one.mask == other.mask).mean() > 0.995
+        assert one.confidence == pytest.approx(other.confidence, abs=2e-3)
+    assert len({value for one in found for value in np.unique(one.mask).tolist()}) > 1
+
+
+def test_the_guide_s_commands(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    save_segmenter(tmp_path / "segmenter.ckpt")
+    export, predict = [words for words in commands(DOCS / "guides/export.md") if "segmenter" in " ".join(words)]
+    cli(*export[2:], "--check", photos)
+    cli(*(photos if word == "PHOTOS" else word for word in predict[2:]))
+    assert len(list((tmp_path / "segmented/masks").iterdir())) == 3
+
+
+def test_the_command_predict(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    save_segmenter(tmp_path / "s.ckpt")
+    cli("export", tmp_path / "s.ckpt", "--format", "onnx", "--output", "s.onnx", "--check", photos)
+    cli("predict", photos, "--ckpt_path", tmp_path / "s.ckpt", "--output", "a.csv", "--data.num_workers", 0)
+    cli("predict", "s.onnx", photos, "--output", "b.csv", "--polygons", "--overlays", "false")
+    assert (tmp_path / "b/polygons.json").is_file()
+    assert not (tmp_path / "b/overlays").exists()
+    for mask in sorted((tmp_path / "a/masks").iterdir()):
+        one, other = (np.asarray(Image.open(tmp_path / run / "masks" / mask.name)) for run in ("a", "b"))
+        assert (one == other).mean() > 0.999
+        assert Image.open(tmp_path / "b/masks" / mask.name).getpalette() == Image.open(mask).getpalette()
+
+
+def test_probabilities_and_tensors(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    save_segmenter(tmp_path / "s.ckpt")
+    cli("export", "s.ckpt", "--format", "onnx", "--output", "p.onnx", "--probabilities", "--check", photos)
+    cli("export", "s.ckpt", "--format", "onnx", "--output", "t.onnx", "--input", "tensor", "--check", photos)
+    import onnxruntime
+
+    pixels = np.asarray(picture(64, 64))
+    segmenter = load_segmenter(tmp_path / "s.ckpt")
+    expected = segmenter.probabilities(Image.fromarray(pixels))
+    [found] = onnxruntime.InferenceSession("p.onnx").run(None, {"images": pixels[None]})
+    assert found.shape == (1, 3, 64, 64)
+    assert np.abs(found[0] - expected).max() < 1e-5
+    normalized = ((pixels / 255 - 0.5) / 0.25).astype(np.float32).transpose(2, 0, 1)[None]
+    [logits] = onnxruntime.InferenceSession("t.onnx").run(None, {"images": normalized})
+    assert np.abs(torch.from_numpy(logits).softmax(dim=1)[0].numpy() - expected).max() < 1e-5
+    with pytest.raises(UserError, match=r"t\.onnx takes normalized images only"):
+        load_segmenter("t.onnx")
+    assert np.array_equal(load_segmenter("p.onnx").predict(pixels)[0].mask, expected.argmax(axis=0))
+
+
+def test_an_onnx_file_needs_no_torch(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    save_segmenter(tmp_path / "s.ckpt")
+    cli("export", tmp_path / "s.ckpt", "--format", "onnx", "--output", "s.onnx", "--check", photos)
+    code = (
+        "import sys; from inceptionnext_lit import load_segmenter; "
+        f"found = load_segmenter('s.onnx').predict({str(photos / '1.png')!r})[0]; print(found.mask.shape); "
+        "print(sorted({'torch', 'timm', 'lightning', 'torchvision'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "(50, 90)\n[]\n"
+
+
+def test_windows_are_not_in_the_file_and_this_is_said(
+    cli: Cli, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = SegmentationOptions(
+        decoder="semantic_fpn",
+        decoder_kwargs={"width": 16, "head_width": 8},
+        inference=InferenceOptions(mode="slide", window=[32, 32], stride=[16, 16], multiple=32),
+    )
+    save_segmenter(tmp_path / "s.ckpt", options=options)
+    cli("export", tmp_path / "s.ckpt", "--format", "onnx", "--output", "s.onnx", "--check", photos)
+    out = capsys.readouterr().out
+    assert "the file segments each image once, as a whole, and was compared with that" in out
+    assert "As predict prepares the images: 100.000% of the pixels" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--format", "litert", "--output", "x.tflite"), "--format litert is for classifiers; give onnx or openvino"),
+        (("--format", "onnx", "--output", "x.onnx", "--features"), "--features is for classifiers"),
+        (("--format", "onnx", "--output", "x.onnx", "--int8", "photos"), "--int8 is for classifiers"),
+        (
+            ("--format", "onnx", "--output", "x.onnx", "--input", "tensor", "--probabilities"),
+            "--probabilities is for --input pixels",
+        ),
+    ],
+)
+def test_what_is_refused(
+    cli: Cli, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+) -> None:
+    save_segmenter(tmp_path / "s.ckpt")
+    with pytest.raises(SystemExit):
+        cli("export", "s.ckpt", *words)
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("x.*"))
+
+
+def test_files_of_the_other_kind(cli: Cli, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_checkpoint(tmp_path / "c.ckpt", ["cat", "dog"])
+    save_segmenter(tmp_path / "s.ckpt")
+    cli("export", "c.ckpt", "--format", "onnx", "--output", "c.onnx")
+    cli("export", "s.ckpt", "--format", "onnx", "--output", "s.onnx", "--check", photos)
+    with pytest.raises(UserError, match=r"c\.onnx is a classifier; load it with load_classifier"):
+        load_segmenter("c.onnx")
+    with pytest.raises(UserError, match=r"s\.onnx is a segmentation model; load it with load_segmenter"):
+        load_classifier("s.onnx")
+    capsys.readouterr()
+    for words in (("s.onnx", photos, "--probabilities", "all"), ("c.onnx", photos, "--polygons")):
+        with pytest.raises(SystemExit):
+            cli("predict", *words)
+        assert "leave it out" in (message := capsys.readouterr().err) or "is for classifiers" in message
