@@ -1,10 +1,17 @@
-"""Metadata in torch's ``.pt2`` archives, which are zip files."""
+"""Metadata in torch's ``.pt2`` archives, which are zip files.
+
+Archives of torch 2.8 and later have all entries in a folder. Graphs of torch 2.7 have theirs at the top.
+"""
 
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.metadata import KEY
+
+_OLD_GRAPH = "serialized_exported_program.json"
+_OLD_EXTRA = f"extra_files/{KEY}"
 
 
 def stamp(file: Path, text: str) -> None:
@@ -15,8 +22,8 @@ def stamp(file: Path, text: str) -> None:
         text: The metadata as JSON.
     """
     with zipfile.ZipFile(file, "a") as archive:
-        root = archive.namelist()[0].partition("/")[0]
-        archive.writestr(f"{root}/extra/{KEY}", text)
+        names = archive.namelist()
+        archive.writestr(_OLD_EXTRA if _OLD_GRAPH in names else f"{names[0].partition('/')[0]}/extra/{KEY}", text)
 
 
 def check_archive(file: Path) -> None:
@@ -30,11 +37,21 @@ def check_archive(file: Path) -> None:
     """
     try:
         with zipfile.ZipFile(file) as archive:
-            is_one = any(name.endswith("/archive_format") for name in archive.namelist())
+            is_one = _is_graph(archive.namelist())
     except (OSError, zipfile.BadZipFile):
         is_one = False
     if not is_one:
         raise UserError(f"{file} is damaged, or not a file of torch.export; export it again.")
+
+
+def is_old(file: Path) -> bool:
+    """Return whether torch 2.7 has written an archive.
+
+    Args:
+        file: The archive.
+    """
+    with zipfile.ZipFile(file) as archive:
+        return _OLD_GRAPH in archive.namelist()
 
 
 def stored_text(file: Path) -> str | None:
@@ -45,7 +62,7 @@ def stored_text(file: Path) -> str | None:
     """
     with zipfile.ZipFile(file) as archive:
         for name in archive.namelist():
-            if name.endswith(f"/extra/{KEY}"):
+            if name == _OLD_EXTRA or name.endswith(f"/extra/{KEY}"):
                 return archive.read(name).decode("utf-8")
     return None
 
@@ -61,3 +78,7 @@ def has_machine_code(file: Path) -> bool:
             return any("/data/aotinductor/" in name for name in archive.namelist())
     except (OSError, zipfile.BadZipFile):
         return False
+
+
+def _is_graph(names: Iterable[str]) -> bool:
+    return any(name == _OLD_GRAPH or name.endswith("/archive_format") for name in names)

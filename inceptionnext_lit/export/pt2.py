@@ -1,10 +1,13 @@
 """Graphs of ``torch.export``, which torch runs without this package and the model's code."""
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.export.archive import check_archive, stamp, stored_text
+from inceptionnext_lit.export.archive import check_archive, is_old, stamp, stored_text
 from inceptionnext_lit.wording import first_line
 
 if TYPE_CHECKING:
@@ -68,7 +71,18 @@ def open_session(file: Path, threads: int | None = None) -> ModuleSession:
     if threads is not None:
         torch.set_num_threads(threads)
     try:
-        with file.open("rb") as source:  # torch warns of a path that ends in .PT2
+        with _quiet(is_old(file)), file.open("rb") as source:  # torch warns of a path that ends in .PT2
             return ModuleSession(torch.export.load(source).module(), file)
     except Exception as error:  # torch's reader has many types
         raise UserError(f"{file} cannot be loaded by torch.export: {first_line(error)}.") from error
+
+
+@contextlib.contextmanager
+def _quiet(is_quiet: bool) -> Iterator[None]:
+    """Keep torch from printing a traceback about an archive of torch 2.7, which it reads nevertheless."""
+    log = logging.getLogger("torch.export")
+    before, log.disabled = log.disabled, is_quiet or log.disabled
+    try:
+        yield
+    finally:
+        log.disabled = before
