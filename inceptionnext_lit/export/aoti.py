@@ -1,6 +1,7 @@
 """Packages of AOTInductor: the classifier as machine code for this kind of machine, which torch loads."""
 
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,11 @@ from inceptionnext_lit.export.pt2 import ModuleSession
 from inceptionnext_lit.wording import first_line
 
 if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
     from inceptionnext_lit.export.graph import Graph
 
-__all__ = ["open_session", "stamp", "write"]
+__all__ = ["compile_program", "open_session", "stamp", "write"]
 
 
 def write(graph: "Graph", file: Path) -> None:
@@ -25,11 +28,25 @@ def write(graph: "Graph", file: Path) -> None:
     Raises:
         UserError: If it cannot be compiled.
     """
+    compile_program(graph.program, file)
+
+
+def compile_program(program: "ExportedProgram", file: Path) -> None:
+    """Compile a graph of torch.
+
+    Args:
+        program: The graph.
+        file: The file to write.
+
+    Raises:
+        UserError: If it cannot be compiled.
+    """
     import torch
 
     try:
-        with torch.inference_mode():
-            torch._inductor.aoti_compile_and_package(graph.program, package_path=os.fspath(file))
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "To copy construct from a tensor")  # Inductor, of its own tensors
+            torch._inductor.aoti_compile_and_package(program, package_path=os.fspath(file))
     except Exception as error:  # any type, from torch or the compiler
         raise UserError(
             f"The model cannot be compiled: {first_line(error)}. Check that a C++ compiler is installed, or choose "

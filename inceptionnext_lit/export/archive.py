@@ -12,6 +12,7 @@ from inceptionnext_lit.export.metadata import KEY
 
 _OLD_GRAPH = "serialized_exported_program.json"
 _OLD_EXTRA = f"extra_files/{KEY}"
+_INT8_OPERATORS = b"quantized_decomposed"
 
 
 def stamp(file: Path, text: str) -> None:
@@ -52,6 +53,17 @@ def is_old(file: Path) -> bool:
     """
     with zipfile.ZipFile(file) as archive:
         return _OLD_GRAPH in archive.namelist()
+
+
+def has_int8(file: Path) -> bool:
+    """Return whether the graph in an archive has layers in int8.
+
+    Args:
+        file: The archive.
+    """
+    with zipfile.ZipFile(file) as archive:
+        graphs = [name for name in archive.namelist() if name == _OLD_GRAPH or name.endswith("/models/model.json")]
+        return any(_INT8_OPERATORS in archive.read(name) for name in graphs)
 
 
 def stored_text(file: Path) -> str | None:

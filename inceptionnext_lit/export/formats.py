@@ -59,6 +59,7 @@ class Format:
         holds: How to recognize a file whose suffix several formats have.
         runs_here: Whether files can be run by ``predict``.
         int8: The further modules that its int8 files need; None if it has no int8 files.
+        trials: The format in which int8 files are tried, if those of this one take minutes to write.
         is_own_folder: How to recognize a folder that export has written, in a format whose files are folders.
     """
 
@@ -73,6 +74,7 @@ class Format:
     holds: Callable[[Path], bool] = lambda file: True
     runs_here: bool = True
     int8: tuple[str, ...] | None = None
+    trials: str | None = None
     is_own_folder: Callable[[Path], bool] = lambda folder: False
 
     @property
@@ -134,8 +136,8 @@ def is_own_package(folder: Path) -> bool:
 _ROWS = (
     Format("onnx", ".onnx", "ONNX", ("onnx", "onnxscript", "onnxruntime"), "onnx", (("onnxruntime",), "onnx"), int8=()),
     Format("openvino", ".xml", "OpenVINO", ("openvino",), "openvino", int8=("nncf",)),
-    Format("pt2", ".pt2", "torch.export", holds=lambda file: not has_machine_code(file)),
-    Format("aoti", ".pt2", "AOTInductor", holds=has_machine_code),
+    Format("pt2", ".pt2", "torch.export", holds=lambda file: not has_machine_code(file), int8=("torchao",)),
+    Format("aoti", ".pt2", "AOTInductor", holds=has_machine_code, int8=("torchao",), trials="pt2"),
     Format("executorch", ".pte", "ExecuTorch", ("executorch",), "executorch", dynamic=frozenset()),
     Format(
         "coreml",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.export.archive import check_archive, is_old, stamp, stored_text
+from inceptionnext_lit.export.archive import check_archive, has_int8, is_old, stamp, stored_text
 from inceptionnext_lit.wording import first_line
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ def open_session(file: Path, threads: int | None = None) -> ModuleSession:
     check_archive(file)
     if threads is not None:
         torch.set_num_threads(threads)
+    if has_int8(file):
+        import torch.ao.quantization.fx  # defines the operators
     try:
         with _quiet(is_old(file)), file.open("rb") as source:  # torch warns of a path that ends in .PT2
             return ModuleSession(torch.export.load(source).module(), file)

@@ -168,7 +168,7 @@ def test_other_forms(variant: str) -> None:
     precision = FORMS[variant].precision
     [found] = measure([case(variant=variant, precision=precision)], rounds=1, seconds=0.01)
     assert found.rates[0] > 0
-    assert (found.matmul is None) == (variant == "pt2-int8")
+    assert (found.matmul is None) == (variant in ("pt2-int8", "aoti-int8"))
 
 
 def test_the_help_names_the_variants(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from inceptionnext_lit import load_classifier
 from inceptionnext_lit.cli import main
+from inceptionnext_lit.export import formats
 from inceptionnext_lit.export.int8 import scores
 from tests.small_checkpoint import save_checkpoint
 
@@ -106,7 +107,6 @@ def test_evaluate_and_predict(quantized: Path, cli: Cli, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--format", "aoti", "--output", "x.pt2"], "--int8 does not apply to --format aoti; give one of onnx"),
         (["--format", "safetensors"], "--int8 does not apply to --format safetensors"),
         (["--max_drop", "0"], "'0' is not a number of percentage points above 0 and up to 100"),
         (["--max_drop", "nan"], "'nan' is not a number of percentage points"),
@@ -133,3 +133,15 @@ def test_options_of_int8_alone(cli: Cli, capsys: pytest.CaptureFixture[str]) -> 
         with pytest.raises(SystemExit):
             cli("export", "best.ckpt", "--format", "onnx", "--output", "x.onnx", key, "1")
         assert f"error: {key}: it is for --int8; give a folder of images with --int8" in capsys.readouterr().err
+
+
+def test_formats_without_int8(
+    quantized: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(quantized)
+    monkeypatch.setattr(formats, "find_spec", lambda name: object())
+    with pytest.raises(SystemExit):
+        main(["export", "best.ckpt", "--format", "executorch", "--output", "new.pte", "--int8", "images"])
+    message = "--int8 does not apply to --format executorch; give one of onnx, openvino, pt2, aoti."
+    assert message in capsys.readouterr().err
+    assert not Path("new.pte").exists()

@@ -98,6 +98,20 @@ def test_nothing_is_left_if_the_drop_stays(tmp_path: Path) -> None:
     assert said[1].split()[0] == "layer"
 
 
+def test_a_compiled_file_is_measured_too(tmp_path: Path) -> None:
+    one = search([], 2)
+    found = one.run(tmp_path / "x", 2)
+    confirmed = one.confirm(found, "c", 2)  # type: ignore[arg-type]
+    assert (confirmed.floats, confirmed.first) == (found.floats, found.first)
+    assert confirmed.drop.judged == pytest.approx(100 / 300)
+    with pytest.raises(UserError) as refused:
+        one.confirm(found, "a", 2)  # type: ignore[arg-type]
+    assert str(refused.value).startswith(
+        "The compiled file loses 10.00 points (measured), more than --max_drop 2, and its graph 1.33; nothing was "
+        "written."
+    )
+
+
 def test_steps() -> None:
     assert steps(0) == []
     assert steps(1) == [1]

@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.export.formats import Format
+from inceptionnext_lit.export.formats import FORMATS, Format
 from inceptionnext_lit.export.graph import Graph
 from inceptionnext_lit.export.int8.accuracy import Judge
 from inceptionnext_lit.export.int8.choosing import Chosen, choose
@@ -124,12 +124,13 @@ def quantize(
         thresholds=task.calibration.thresholds,
         max_drop=options.max_drop,
     )
-    quantizer: Quantizer = one.int8_module.quantizer(graph, float_file, chosen.calibration, batch)
+    tried = FORMATS[one.trials or one.name]
+    quantizer: Quantizer = tried.int8_module.quantizer(graph, float_file, chosen.calibration, batch)
     if not quantizer.layers:
         raise UserError(f"The model has no layer that can be quantized for {one.title}; leave out --int8.")
     search = Search(
         quantizer,
-        one.open_session,
+        tried.open_session,
         scorer,
         judge,
         chosen.check,
@@ -139,6 +140,11 @@ def quantize(
         say=options.say,
     )
     found = search.run(file, options.max_drop)
+    if tried is not one:
+        options.say(f"Compiling the {one.title} file in int8, which takes minutes")
+        compiling: Quantizer = one.int8_module.compiling(quantizer)
+        compiling.write(file, [layer for layer in quantizer.layers if layer not in found.floats])
+        found = search.confirm(found, one.open_session(file), options.max_drop)
     _, example = next(iter(chosen.check.batches(1)))
     rates = speeds({"float": float_session, "int8": one.open_session(file)}, np.concatenate([example] * batch))
     return Int8Report(

@@ -1,7 +1,7 @@
 """Find the layers that int8 hurts, and leave them in floats until the drop is accepted."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,26 @@ class Search:
             f"than --max_drop {max_drop:g}; nothing was written. Give more calibration images, or a larger --max_drop. "
             "The most sensitive layers: " + ", ".join(f"{one.layer} ({one.error:.3f})" for one in table[:5]) + "."
         )
+
+    def confirm(self, found: Found, session: Session, max_drop: float) -> Found:
+        """Measure the file of another format that has the same layers in int8.
+
+        Args:
+            found: The file that was accepted.
+            session: The other one.
+            max_drop: The largest drop, in points.
+
+        Raises:
+            UserError: If it loses more.
+        """
+        drop = self._judge.drop(self._scorer.scores(session, self._check))
+        if not drop.judged <= max_drop:
+            raise UserError(
+                f"The compiled file loses {drop.judged:.2f} points ({drop.basis}), more than --max_drop {max_drop:g}, "
+                f"and its graph {found.drop.judged:.2f}; nothing was written. Give a larger --max_drop, or another "
+                "--format."
+            )
+        return replace(found, drop=drop)
 
     def _measured(self, file: Path, layers: Collection[str]) -> Drop:
         self._quantizer.write(file, layers)
