@@ -20,7 +20,7 @@ from inceptionnext_lit.cli.latest_run import remove_leftovers, run_name, say
 from inceptionnext_lit.cli.loggers import all_loggers, folder_loggers, give_defaults
 from inceptionnext_lit.cli.metrics_file import SPLITS, MetricsFile, describe_images, evaluated_images, only_defined
 from inceptionnext_lit.cli.optimizers import describe_schedule
-from inceptionnext_lit.cli.predict_options import keep_palette, leave_out_done, writer_for
+from inceptionnext_lit.cli.predict_options import faster_form, keep_palette, leave_out_done, writer_for
 from inceptionnext_lit.cli.preflight import check_end, check_modes, check_start_method, check_told
 from inceptionnext_lit.cli.pretrained import describe_input, settle_input, warn_of_shared_images
 from inceptionnext_lit.cli.published_weights import apply_published, describe_weights
@@ -248,6 +248,9 @@ class CommandLine(CommandLineParsing):
         keep_palette(self.model, self._stored)
         self._anything_left = leave_out_done(self.datamodule, self._writer, self.model)
         announce(self.datamodule, "predict")
+        images = len(self.datamodule.predict_set)
+        if (line := faster_form(self.model, self.trainer, images, self.made("ckpt_path"))) is not None:
+            say(line)
 
     def predict(self, **kwargs: Any) -> None:
         """Predict without keeping all predictions in memory twice."""

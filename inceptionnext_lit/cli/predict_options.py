@@ -6,12 +6,16 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from jsonargparse import ActionYesNo
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.predict.speed_hint import speed_hint
 from inceptionnext_lit.predict.writer import PredictionWriter, SceneWriter
-from inceptionnext_lit.tasks import SegmentationTask
+from inceptionnext_lit.program import relative
+from inceptionnext_lit.tasks import ClassificationTask, SegmentationTask
 
+_MANY = 100  # images for which another form is worth an export
 _OUTPUT_KEYS = ("output", "resume", "overwrite", "probabilities", "unsure_below", "overlays", "polygons")
 _RESUME = (
     "Continue an existing output: images that it already has are skipped, and so are those in its list of unreadable "
@@ -128,3 +132,21 @@ def keep_palette(model: Any, stored: Mapping[str, Any] | None) -> None:
     spec = ((stored or {}).get("hyper_parameters") or {}).get("data_spec") or {}
     if isinstance(model, SegmentationTask) and spec.get("class_names") == model.class_names and spec.get("palette"):
         model.data_spec = replace(model.data_spec, palette=spec["palette"])
+
+
+def faster_form(model: Any, trainer: Trainer, images: int, checkpoint: str | None) -> str | None:
+    """Return a sentence on which exported form would be faster on this CPU.
+
+    None if nothing is known to, for a few images, and without a progress bar.
+
+    Args:
+        model: The task.
+        trainer: What runs it.
+        images: Number of images.
+        checkpoint: Its file; None for published weights.
+    """
+    is_shown = checkpoint is not None and images >= _MANY and trainer.progress_bar_callback is not None
+    is_plain = isinstance(model, ClassificationTask) and not model.compiles_prediction
+    if not is_shown or not is_plain or trainer.precision != "32-true" or trainer.strategy.root_device.type != "cpu":
+        return None
+    return speed_hint(model.inference_model, relative(str(checkpoint)))

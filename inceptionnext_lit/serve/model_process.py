@@ -34,6 +34,7 @@ class ModelProcess:
     Attributes:
         state: ``ok`` if it takes images.
         metadata: What it says of the model.
+        hint: How the model would be faster, as a sentence; None if nothing is known to.
         restarts: How often it was started again.
         last_failure: Why it ended the last time, as a sentence; None if it has not.
         pid: Its number; None if it does not run.
@@ -46,6 +47,7 @@ class ModelProcess:
     def __init__(self, options: ServeOptions, command: Sequence[str] = WORKER) -> None:
         self.state: State = "starting"
         self.metadata: dict[str, Any] = {}
+        self.hint: str | None = None
         self.restarts = 0
         self.last_failure: str | None = None
         self._command = command
@@ -140,7 +142,7 @@ class ModelProcess:
         if "error" in first.content:
             await self._process.wait()
             raise UserError(first.content["error"])
-        self.metadata = first.content["metadata"]
+        self.metadata, self.hint = first.content["metadata"], first.content["hint"]
         self.state = "ok"
         self._ready.set()
 

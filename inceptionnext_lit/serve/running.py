@@ -144,4 +144,6 @@ def _greeting(options: ServeOptions, listener: socket.socket, process: ModelProc
     lines = [f"Serving {name} ({classes}) at http://{shown}:{port}/; Ctrl-C ends it."]
     if options.host not in LOOPBACK:
         lines.append("Anyone who can reach this address can use it; there is no login and no encryption.")
+    if process.hint is not None:
+        lines.append(printable(process.hint))
     return "\n".join(lines)

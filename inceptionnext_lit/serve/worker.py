@@ -70,7 +70,7 @@ def main(make: Callable[[Options], Classifies | Segments] = load) -> None:
         _send(output, {"error": f"The model cannot be loaded: {type(error).__name__}: {first_line(error)}."})
         return
     try:
-        _send(output, {"metadata": metadata(labeler.model, options)})
+        _send(output, {"metadata": metadata(labeler.model, options), "hint": hint(labeler.model, options)})
         _silence_decoders(nowhere)
         answer_jobs(sys.stdin.buffer, output, labeler)
     except BrokenPipeError:  # the server has ended
@@ -107,6 +107,22 @@ def metadata(model: Classifies | Segments, options: Options) -> dict[str, Any]:
         "heat_map": reason is None,
         "heat_map_note": reason or "",
     }
+
+
+def hint(classifier: Any, options: Options) -> str | None:
+    """Return a sentence on which exported form would be faster on this CPU; None if nothing is known to.
+
+    Args:
+        classifier: The model.
+        options: What it was loaded from.
+    """
+    checkpoint = Path(options["model"]).expanduser()
+    is_plain = getattr(classifier, "task", None) is not None and checkpoint.is_file()
+    if not is_plain or classifier.device.type != "cpu":
+        return None
+    from inceptionnext_lit.predict.speed_hint import speed_hint
+
+    return speed_hint(classifier.task.model, checkpoint)
 
 
 def try_out(labeler: Labeler) -> None:

@@ -77,6 +77,7 @@ def test_a_model_is_needed(capsys: pytest.CaptureFixture[str], cli: Cli) -> None
 def test_a_warning_for_addresses_that_others_reach(tmp_path: Path) -> None:
     class Process:
         metadata = {"model": "a\nb", "num_classes": 1}  # noqa: RUF012
+        hint: str | None = None
 
     with running._bound("0.0.0.0", 0) as listener:
         port = listener.getsockname()[1]
@@ -85,3 +86,7 @@ def test_a_warning_for_addresses_that_others_reach(tmp_path: Path) -> None:
         f"Serving a\\nb (1 class) at http://0.0.0.0:{port}/; Ctrl-C ends it.\n"
         "Anyone who can reach this address can use it; there is no login and no encryption."
     )
+    Process.hint = "Faster:     int8"
+    with running._bound("127.0.0.1", 0) as listener:
+        shown = running._greeting(ServeOptions(""), listener, Process())  # type: ignore[arg-type]
+    assert shown.splitlines()[1:] == ["Faster:     int8"]
