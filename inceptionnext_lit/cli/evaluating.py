@@ -78,7 +78,7 @@ def evaluate_table(options: argparse.Namespace, command: str) -> list[Evaluated]
         command,
         versions=library_versions(),
     )
-    return [Evaluated(analyze({"": table}, _bootstrap(options)), context)]
+    return [Evaluated(analyze({"": table}, bootstrap_of(options)), context)]
 
 
 def evaluate_models(options: argparse.Namespace, command: str) -> list[Evaluated]:
@@ -116,7 +116,7 @@ def evaluate_models(options: argparse.Namespace, command: str) -> list[Evaluated
             print(f"Images:     {printable(line if images is None else f'{candidate.source}: {line}')}")
         images = images or found
         evaluated.append(_evaluate_model(options, command, candidate, found, place))
-    return _on_common_images(evaluated, _bootstrap(options))
+    return _on_common_images(evaluated, bootstrap_of(options))
 
 
 def _evaluate_model(
@@ -139,7 +139,7 @@ def _evaluate_model(
         library_versions(),
         candidate.curves,
     )
-    return Evaluated(analyze(inference.tables, _bootstrap(options)), context, candidate)
+    return Evaluated(analyze(inference.tables, bootstrap_of(options)), context, candidate)
 
 
 def _infer(
@@ -151,7 +151,7 @@ def _infer(
     return predict_images(
         task,
         images,
-        device=_device(options.device),
+        device=usable_device(options.device),
         batch_size=options.batch_size,
         num_workers=options.num_workers,
         max_pixels=options.max_pixels,
@@ -168,7 +168,7 @@ def _measure_cost(options: argparse.Namespace, candidate: Candidate) -> dict[str
     return measure_cost(
         task.inference_model,
         task.preprocessing,
-        device=_device(options.device),
+        device=usable_device(options.device),
         batch_size=options.batch_size,
         path=path,
     )
@@ -205,17 +205,17 @@ def write(options: argparse.Namespace, evaluated: list[Evaluated]) -> list[Path]
     record: dict[str, Any] = as_plain(first.analysis, first.context)
     further: list[Compared] = []
     for one in others:
-        comparison = compare(first.analysis.table, one.analysis.table, _bootstrap(options))
+        comparison = compare(first.analysis.table, one.analysis.table, bootstrap_of(options))
         further.append(Compared(one.context.source, one.analysis, comparison, one.context.data[1:]))
         record.setdefault("comparisons", []).append(compared(one.analysis, one.context, comparison))
     explained = _explained(options, first) if options.explain else []
     page = render_page(first.analysis, first.context, options.output, others=further, explained=explained)
     suffix = default_suffix() if options.table is None else f".{options.table}"
     for name, metric in first.analysis.summary.metrics.items():
-        print(f"{name:<12}{_metric(metric)}")
+        print(f"{name:<12}{metric_text(metric)}")
     for other in further:
         name = accuracy_name(other.analysis.table)
-        accuracy = _metric(other.analysis.summary.metrics[name])
+        accuracy = metric_text(other.analysis.summary.metrics[name])
         print(f"{printable(other.name)}: {name} {accuracy}, {_difference(other)}")
     paths = write_report(options.output, [one.analysis for one in evaluated], record, page, suffix)
     return paths if first.candidate is None else paths + save_calibration(options, first.candidate, first.analysis)
@@ -251,7 +251,8 @@ def _explained(options: argparse.Namespace, first: Evaluated) -> list[Explained]
     return explain_images(first.candidate.task, first.analysis.table, wrong, options.method)
 
 
-def _metric(metric: Metric) -> str:
+def metric_text(metric: Metric) -> str:
+    """Return a metric with its interval for the terminal."""
     if not math.isfinite(metric.value):
         return "undefined"
     has_interval = math.isfinite(metric.low)
@@ -263,12 +264,24 @@ def _difference(one: Compared) -> str:
     return f"{found.difference:+.4f} ({found.low:+.4f} to {found.high:+.4f}), McNemar's p {found.p_value:.3g}"
 
 
-def _bootstrap(options: argparse.Namespace) -> Bootstrap:
+def bootstrap_of(options: argparse.Namespace) -> Bootstrap:
+    """Return how images are resampled.
 
+    Args:
+        options: The options of ``evaluate``.
+    """
     return Bootstrap(options.resamples, options.seed)
 
 
-def _device(name: str | None) -> Any:
+def usable_device(name: str | None) -> torch.device:
+    """Return the device to run on.
+
+    Args:
+        name: Its name; None for a GPU if there is one.
+
+    Raises:
+        UserError: If it cannot be used.
+    """
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(0, device=device)

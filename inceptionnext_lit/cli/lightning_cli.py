@@ -32,6 +32,8 @@ from inceptionnext_lit.models.cost import image_macs
 from inceptionnext_lit.predict.writer import check_single_process
 from inceptionnext_lit.program import relative
 from inceptionnext_lit.tasks.base import BaseTask, run_callbacks
+from inceptionnext_lit.tasks.classification import ClassificationTask
+from inceptionnext_lit.tasks.segmentation import SegmentationTask
 from inceptionnext_lit.training.batchnorm import DeviceSyncBatchNorm
 from inceptionnext_lit.training.callbacks.checkpoints import BestCheckpoint
 from inceptionnext_lit.training.callbacks.learning_rate import LearningRateLogger
@@ -156,8 +158,11 @@ class CommandLine(CommandLineParsing):
     def before_fit(self) -> None:
         """Set up the data first, so that its errors are reported before the other ranks start."""
         resumes = self.made("ckpt_path") is not None
-        if self.made("report") and not getattr(self.model, "can_predict", False):
-            raise UserError(f"{type(self.model).__name__} is not a classifier, so --report cannot evaluate it.")
+        if self.made("report") and not isinstance(self.model, ClassificationTask | SegmentationTask):
+            raise UserError(
+                f"{type(self.model).__name__} is neither a classifier nor a segmentation model, so --report cannot "
+                "evaluate it; leave it out."
+            )
         if isinstance(self.model, BaseTask):
             self.model.has_weights |= resumes  # also for the trials before the checkpoint is loaded
             self.model.finetuning.check_weights(are_loaded=self.model.has_weights)

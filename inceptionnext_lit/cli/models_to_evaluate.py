@@ -17,7 +17,7 @@ from inceptionnext_lit.tasks.loading import load_published, load_task
 from inceptionnext_lit.training.callbacks.same_data import KEY as DATA
 from inceptionnext_lit.training.callbacks.settings import KEY as RUN
 
-_SHOWN = ("acc1", "macro_acc", "mAP", "f1", "loss")  # metrics of a run with a curve
+_SHOWN = ("acc1", "macro_acc", "mAP", "f1", "mIoU", "mAcc", "aAcc", "loss")  # metrics of a run with a curve
 _MOST_CURVES = 8
 
 
@@ -81,7 +81,7 @@ def _from_file(path: Path, max_pixels: int) -> Candidate:
     if is_exported(path):
         return Candidate(str(path), ExportedTask(path, max_pixels), path)
     task, content = load_task(path)
-    return Candidate(str(path), task, path, Run(content.get(RUN, {}), content.get(DATA, {})), _curves(path))
+    return Candidate(str(path), task, path, Run(content.get(RUN, {}), content.get(DATA, {})), logged_curves(path))
 
 
 def class_names_of(task: ClassificationTask | ExportedTask, root: ImageRoot) -> list[str]:
@@ -99,8 +99,12 @@ def class_names_of(task: ClassificationTask | ExportedTask, root: ImageRoot) -> 
     return folders if len(folders) == len(names) and set(folders) != set(names) else names
 
 
-def _curves(path: Path) -> dict[str, list[tuple[float, float]]]:
-    """Return the validation metrics and losses by epoch of the run that a checkpoint is in, if any."""
+def logged_curves(path: Path) -> dict[str, list[tuple[float, float]]]:
+    """Return the validation metrics and losses by epoch of the run that a checkpoint is in, if any.
+
+    Args:
+        path: The checkpoint.
+    """
     table = path.parent.parent / "metrics.csv"
     if path.parent.name != "checkpoints" or not table.is_file():
         return {}

@@ -1,9 +1,10 @@
-"""``evaluate``: how good a classifier is and where it is wrong, as a page, JSON and a table of predictions."""
+"""``evaluate``: how good a model is and where it is wrong, as a page, JSON and a table of images."""
 
 import argparse
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 from inceptionnext_lit.allocator import keep_memory
 from inceptionnext_lit.cli import TOOLS, import_heavy
@@ -16,16 +17,19 @@ from inceptionnext_lit.wording import count, printable
 EXAMPLES = """\
 Writes index.html, report.json, predictions (.parquet, or .csv without pyarrow) and confusion.csv into a folder. All
 labeled images of data.root are evaluated, or one split of them. The exit code is 1 if an image cannot be read, unless
---allow_unreadable is given.
+--allow_unreadable is given. For segmentation models, the table is per_image, and images have masks.
 
 examples:
   python cli.py evaluate best.ckpt --data.root MY_IMAGES --split val --output report
   python cli.py evaluate best.ckpt other.ckpt --data.root TEST.csv --output comparison
   python cli.py evaluate --model.name inceptionnext_tiny --model.pretrained true --data.root IMAGENET/val
+  python cli.py evaluate segmenter.ckpt --data.root MY_IMAGES_WITH_MASKS --split val --output report
   python cli.py evaluate --predictions runs/small_data_oof.parquet --output label_errors
 """
 _MOST_WORKERS = 8
 _BATCH_SIZE = 32
+_METHODS = ("gradcam", "gradcam++", "integrated_gradients", "occlusion")
+_MASK_KINDS = ("auto", "index", "palette", "binary", "color", "coco", "labelme", "yolo")
 _FEWEST_RESAMPLES = 100  # for 95% intervals
 _SHOWN = 3  # images that could not be evaluated
 
@@ -47,6 +51,11 @@ def run(words: list[str]) -> int:
     import_heavy("inceptionnext_lit.cli.evaluating")
     from inceptionnext_lit.cli.calibrated_copy import check_calibrated
     from inceptionnext_lit.cli.evaluating import check_explainable, evaluate_models, evaluate_table, write
+    from inceptionnext_lit.cli.evaluating_scenes import (
+        evaluate_segmentation,
+        evaluates_segmentation,
+        write_segmentation,
+    )
     from inceptionnext_lit.cli.output_lock import holding
     from inceptionnext_lit.cli.quiet import silence_library_chatter
     from inceptionnext_lit.reports.evaluation.writing import check_folder
@@ -54,16 +63,24 @@ def run(words: list[str]) -> int:
     silence_library_chatter()
     keep_memory()
     check_folder(options.output, overwrite=options.overwrite)
+    is_segmentation = evaluates_segmentation(options)
     check_calibrated(options)
     if options.explain:
         check_explainable(options)
     command = f"{usage_name()} evaluate {shlex.join(words)}"
     with holding(options.output):
         check_folder(options.output, overwrite=options.overwrite)  # another run may just have written a report
-        evaluated = evaluate_table(options, command) if options.predictions else evaluate_models(options, command)
-        for path in write(options, evaluated):
+        if is_segmentation:
+            scenes = evaluate_segmentation(options, command)
+            paths, unreadable = write_segmentation(options, scenes), scenes[0].context.unreadable
+        else:
+            options.batch_size = options.batch_size or _BATCH_SIZE
+            options.method = options.method or _METHODS[0]
+            evaluated = evaluate_table(options, command) if options.predictions else evaluate_models(options, command)
+            paths, unreadable = write(options, evaluated), evaluated[0].context.unreadable
+        for path in paths:
             print(f"Written to {printable(str(path))}")
-    return _say_unreadable(evaluated[0].context.unreadable, allowed=options.allow_unreadable)
+    return _say_unreadable(unreadable, allowed=options.allow_unreadable)
 
 
 def _say_unreadable(unreadable: list[tuple[str, str]], *, allowed: bool) -> int:
@@ -114,12 +131,11 @@ def _parse(words: list[str]) -> argparse.Namespace:
         metavar="N",
         help="show heat maps of N mistakes (default: 0)",
     )
-    methods = ("gradcam", "gradcam++", "integrated_gradients", "occlusion")
-    add("--method", choices=methods, default="gradcam", help="of the heat maps (default: gradcam)")
+    add("--method", choices=_METHODS, help="of the heat maps (default: gradcam)")
     add("--table", choices=("csv", "parquet"), help="format of the predictions (default: parquet if available)")
     add("--resamples", type=_resamples, default=1000, metavar="N", help="bootstrap samples (default: 1000)")
     add("--seed", type=int, default=0, metavar="N", help="seed of bootstrap and halves (default: 0)")
-    add("--data.batch_size", dest="batch_size", type=positive, default=_BATCH_SIZE, metavar="N", help="(default: 32)")
+    add("--data.batch_size", dest="batch_size", type=positive, metavar="N", help=f"(default: {_BATCH_SIZE})")
     workers = min(usable_cores(), _MOST_WORKERS)
     add(
         "--data.num_workers",
@@ -144,8 +160,33 @@ def _parse(words: list[str]) -> argparse.Namespace:
             metavar="NAME",
             help=f"name of the manifest's {role} column",
         )
+    _add_mask_options(add)
     add("--device", metavar="NAME", help="such as cpu or cuda:1 (default: a GPU if there is one)")
     return parser.parse_intermixed_args(words)
+
+
+def _add_mask_options(add: Any) -> None:
+    add(
+        "--data.masks.kind",
+        dest="masks_kind",
+        choices=_MASK_KINDS,
+        help="how masks are stored (default, here and below: as in the checkpoint's run)",
+    )
+    add("--data.masks.classes", dest="masks_classes", metavar="FILE", help="table of the masks' classes")
+    add(
+        "--data.masks.reduce_zero_label",
+        dest="masks_reduce_zero_label",
+        type=_flag,
+        metavar="true|false",
+        help="whether the masks' value 0 has no class, and 1 is the first",
+    )
+    add("--data.masks.ignore_index", dest="masks_ignore_index", type=whole_number, metavar="N", help="ignored value")
+
+
+def _flag(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text == "true"
 
 
 def _resamples(text: str) -> int:

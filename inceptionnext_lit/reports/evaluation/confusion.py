@@ -46,8 +46,12 @@ def confuse(table: PredictionTable) -> Confusion:
     """Count the confusions of single-label predictions."""
     classes = len(table.class_names)
     flat = np.bincount(table.labels * classes + table.predicted, minlength=classes**2)
-    matrix = flat.reshape(classes, classes)
-    return Confusion(matrix, list(range(classes)) if classes <= SHOWN else _clustered(matrix))
+    return confusion_of(flat.reshape(classes, classes))
+
+
+def confusion_of(matrix: NDArray[np.int64]) -> Confusion:
+    """Choose the classes to show of a confusion matrix (K, K)."""
+    return Confusion(matrix, list(range(len(matrix))) if len(matrix) <= SHOWN else _clustered(matrix))
 
 
 def _clustered(matrix: NDArray[np.int64]) -> list[int]:

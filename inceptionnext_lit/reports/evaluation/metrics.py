@@ -192,8 +192,8 @@ def _indices(table: PredictionTable) -> NDArray[np.int64]:
     return table.labels.astype(np.int64)
 
 
-def ratio(part: Array, whole: Array) -> Array:
-    """Return a quotient; NaN where the divisor is 0."""
+def ratio(part: NDArray[Any], whole: NDArray[Any]) -> Array:
+    """Return a quotient in double precision; NaN where the divisor is 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio: Array = part / whole
     return np.where(whole > 0, ratio, np.nan)

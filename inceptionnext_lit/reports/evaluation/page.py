@@ -2,15 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 import yaml
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
 from inceptionnext_lit.data.class_words import display_name
 from inceptionnext_lit.data.decode.thumbnail import thumbnail
@@ -19,6 +16,7 @@ from inceptionnext_lit.reports.evaluation.analysis import Analysis, SingleLabelD
 from inceptionnext_lit.reports.evaluation.comparison import Comparison
 from inceptionnext_lit.reports.evaluation.record import Context
 from inceptionnext_lit.reports.evaluation.table import PredictionTable
+from inceptionnext_lit.reports.evaluation.templates import render
 from inceptionnext_lit.wording import count, printable
 
 _SIDE = 112  # pixels of a thumbnail
@@ -105,12 +103,7 @@ def render_page(
     }
     content["pictures_note"] = pictures.note()
     content["sections"] = _contents(content)
-    parts = files(__package__)
-    style, script = (Markup(parts.joinpath(f"page.{end}").read_text(encoding="utf-8")) for end in ("css", "js"))
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.finalize = lambda value: Markup(value) if str(value).startswith("<svg") else value
-    template = environment.from_string(parts.joinpath("page.html.j2").read_text(encoding="utf-8"))
-    return template.render(content, style=style, script=script)
+    return render("page.html.j2", content)
 
 
 _CONTENTS = {

@@ -81,18 +81,18 @@ def _write_parquet(table: PredictionTable, columns: dict[str, Any], target: Path
     from pyarrow import parquet
 
     plain = {
-        name: [_text(value) for value in values] if isinstance(values, list) else values
+        name: [utf8_text(value) for value in values] if isinstance(values, list) else values
         for name, values in columns.items()
     }
     probabilities = {
-        f"{PROBABILITY_PREFIX}{_text(name)}": np.ascontiguousarray(table.probabilities[:, k])
+        f"{PROBABILITY_PREFIX}{utf8_text(name)}": np.ascontiguousarray(table.probabilities[:, k])
         for k, name in enumerate(table.class_names)
     }
     parquet.write_table(pyarrow.table(plain | probabilities), target)
 
 
-def _text(value: Any) -> Any:
-    """Escape bytes that are not UTF-8, which Parquet cannot store."""
+def utf8_text(value: Any) -> Any:
+    """Return text, or a list of texts, with bytes that are not UTF-8 escaped, which Parquet cannot store."""
     if isinstance(value, list):
-        return [_text(one) for one in value]
+        return [utf8_text(one) for one in value]
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

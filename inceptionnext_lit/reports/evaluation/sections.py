@@ -54,22 +54,24 @@ def data(analysis: Analysis, context: Context) -> Section:
             f"({int(support[most]):,}). Without images: {empty:,} of "
             f"{count(len(names), word, 'labels' if word == 'label' else 'classes')}."
         )
+    return {"description": [printable(line) for line in context.data], "paragraph": paragraph} | unreadable_images(
+        context
+    )
+
+
+def unreadable_images(context: Context) -> Section:
+    """Return the images that could not be evaluated."""
     unreadable = [{"path": printable(path), "reason": reason} for path, reason in context.unreadable[:_UNREADABLE]]
     left = len(context.unreadable) - len(unreadable)
     text = f"Not counted, since they could not be evaluated: {count(len(context.unreadable), 'image')}"
-    return {
-        "description": [printable(line) for line in context.data],
-        "paragraph": paragraph,
-        "unreadable": unreadable,
-        "unreadable_text": f"{text}{f'; the first {_UNREADABLE}' if left else ''}:",
-    }
+    return {"unreadable": unreadable, "unreadable_text": f"{text}{f'; the first {_UNREADABLE}' if left else ''}:"}
 
 
 def metrics(analysis: Analysis) -> Section:
     """Return the metrics over all images of each set of weights."""
     sets = {**analysis.other_weights, analysis.weights: analysis.summary}
     rows = [
-        [_NAMES[name], *(_interval(summary.metrics[name]) for summary in sets.values())]
+        [_NAMES[name], *(with_interval(summary.metrics[name]) for summary in sets.values())]
         for name in analysis.summary.metrics
     ]
     bootstrap = analysis.bootstrap
@@ -96,8 +98,8 @@ def classes(analysis: Analysis) -> Section:
     head += ["most confused with"] if single else ["average precision"]
     rows = []
     for k in worst_first(found):
-        interval = _range(found.recall_low[k], found.recall_high[k])
-        marked = interval if found.support[k] > 1 else f"{DASH} *"
+        of_recall = interval(found.recall_low[k], found.recall_high[k])
+        marked = of_recall if found.support[k] > 1 else f"{DASH} *"
         row = [display_name(table.class_names[k]), f"{int(found.support[k]):,}", *map(share, (found.precision[k],))]
         row += [share(found.recall[k]), marked, share(found.f1[k]), share(found.auroc[k])]
         if isinstance(analysis.details, SingleLabelDetails):
@@ -154,7 +156,7 @@ def slices(analysis: Analysis) -> Section | None:
             printable(f"{one.column}: {one.value}"),
             f"{one.images:,}",
             share(one.accuracy),
-            _range(one.low, one.high) if one.images > 1 else f"{DASH} *",
+            interval(one.low, one.high) if one.images > 1 else f"{DASH} *",
         ]
         for one in analysis.slices[:_SLICES]
     ]
@@ -167,18 +169,28 @@ def slices(analysis: Analysis) -> Section | None:
 
 
 def _cell(number: int, total: int, *, right: bool) -> dict[str, str]:
-    share = number / total if total else 0.0
-    level = 0 if not number else 3 if share >= 0.5 else 2 if share >= 0.1 else 1
-    shade = f"{'r' if right else 'w'}{level}" if level else ""
-    return {"text": f"{number:,}" if number else "", "shade": shade}
+    return {"text": f"{number:,}" if number else "", "shade": shade(number / total if total else 0.0, right=right)}
 
 
-def _interval(metric: Metric) -> str:
+def shade(share: float, *, right: bool) -> str:
+    """Return the style of a cell of a confusion matrix.
+
+    Args:
+        share: Its share of the true class.
+        right: Whether it is on the diagonal.
+    """
+    level = 0 if not share else 3 if share >= 0.5 else 2 if share >= 0.1 else 1
+    return f"{'r' if right else 'w'}{level}" if level else ""
+
+
+def with_interval(metric: Metric) -> str:
+    """Return a metric with four digits and its interval, or dashes where they are undefined."""
     value = DASH if not np.isfinite(metric.value) else f"{metric.value:.4f}"
-    return f"{value} ({_range(metric.low, metric.high, 4)})"
+    return f"{value} ({interval(metric.low, metric.high, 4)})"
 
 
-def _range(low: float, high: float, digits: int = 3) -> str:
+def interval(low: float, high: float, digits: int = 3) -> str:
+    """Return the ends of an interval, or a dash if one is undefined."""
     return f"{low:.{digits}f} to {high:.{digits}f}" if np.isfinite(low) and np.isfinite(high) else DASH
 
 
@@ -196,7 +208,7 @@ def comparison_rows(rows: Sequence[tuple[str, Summary, Any]]) -> Section:
     accuracy = next(iter({"acc1", "subset_acc"} & rows[0][1].metrics.keys()))
     cells = []
     for name, summary, comparison in rows:
-        own = [printable(name), _interval(summary.metrics[accuracy])]
+        own = [printable(name), with_interval(summary.metrics[accuracy])]
         if comparison is None:
             cells.append([*own, DASH, DASH, DASH, DASH])
             continue

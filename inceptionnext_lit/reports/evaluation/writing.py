@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports.evaluation.analysis import Analysis, SingleLabelDetails
 from inceptionnext_lit.reports.evaluation.predictions_file import write_predictions
@@ -62,25 +65,51 @@ def write_report(
             write_predictions(analysis.table, paths[-1])
         if isinstance(analyses[0].details, SingleLabelDetails):
             paths.append(folder / CONFUSION)
-            with replacing(paths[-1]) as target:
-                _write_confusion(analyses[0], target)
-        paths += [folder / REPORT, folder / PAGE]
-        with replacing(folder / REPORT) as target:
-            target.write_text(_json(record), encoding="utf-8", errors="surrogateescape")
-        with replacing(folder / PAGE) as target:
-            target.write_text(page, encoding="utf-8")
+            write_confusion(analyses[0].table.class_names, analyses[0].details.confusion.matrix, paths[-1])
+        paths += write_pages(folder, record, page)
     except OSError as error:
-        raise UserError(f"The report cannot be written to {folder}: {error.strerror or error}.") from error
+        raise not_written(folder, error) from error
     return paths
 
 
-def _write_confusion(analysis: Analysis, target: Path) -> None:
-    assert isinstance(analysis.details, SingleLabelDetails)
-    names = analysis.table.class_names
-    with target.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+def write_pages(folder: Path, record: Mapping[str, Any], page: str) -> list[Path]:
+    """Write ``report.json`` and ``index.html``.
+
+    Args:
+        folder: The folder, created if needed.
+        record: Content of the JSON file.
+        page: The page.
+
+    Returns:
+        The written files.
+    """
+    with replacing(folder / REPORT) as target:
+        target.write_text(_json(record), encoding="utf-8", errors="surrogateescape")
+    with replacing(folder / PAGE) as target:
+        target.write_text(page, encoding="utf-8")
+    return [folder / REPORT, folder / PAGE]
+
+
+def not_written(folder: Path, error: OSError) -> UserError:
+    """Return the error of a report that could not be written."""
+    return UserError(f"The report cannot be written to {folder}: {error.strerror or error}.")
+
+
+def write_confusion(names: Sequence[str], matrix: NDArray[np.int64], path: Path) -> None:
+    """Write a confusion matrix (K, K) as CSV, a row for each true class.
+
+    Args:
+        names: The class names.
+        matrix: The matrix.
+        path: The file.
+    """
+    with (
+        replacing(path) as target,
+        target.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(["true class", *names])
-        for name, row in zip(names, analysis.details.confusion.matrix.tolist(), strict=True):
+        for name, row in zip(names, matrix.tolist(), strict=True):
             writer.writerow([name, *row])
 
 

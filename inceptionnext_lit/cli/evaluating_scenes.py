@@ -1,0 +1,271 @@
+"""Evaluate segmentation models as the command line asks, and write the report."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from inceptionnext_lit.cli.evaluating import bootstrap_of, metric_text, usable_device
+from inceptionnext_lit.cli.exported_file import is_exported
+from inceptionnext_lit.cli.models_to_evaluate import logged_curves
+from inceptionnext_lit.console import progress_bar
+from inceptionnext_lit.data.evaluation_set import EvaluationSet, Run, evaluation_set
+from inceptionnext_lit.data.masks.class_table import colormap
+from inceptionnext_lit.data.masks.options import MaskOptions
+from inceptionnext_lit.data.masks.root import SceneRoot
+from inceptionnext_lit.data.scenes import EvaluatedScenes
+from inceptionnext_lit.data.transforms.segmentation import TestScale
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.reports.evaluation.cost import library_versions, measure_cost
+from inceptionnext_lit.reports.evaluation.metrics import Metric
+from inceptionnext_lit.reports.evaluation.predictions_file import default_suffix
+from inceptionnext_lit.reports.evaluation.record import Context
+from inceptionnext_lit.reports.segmentation.analysis import SceneAnalysis, analyze_scenes
+from inceptionnext_lit.reports.segmentation.inference import Segmenting, segment_images
+from inceptionnext_lit.reports.segmentation.metrics import compare_scenes
+from inceptionnext_lit.reports.segmentation.page import SHOWN, ComparedScenes, render_scene_page
+from inceptionnext_lit.reports.segmentation.pictures import ScenePictures, draw_scene
+from inceptionnext_lit.reports.segmentation.record import scene_comparison_record, scene_record
+from inceptionnext_lit.reports.segmentation.writing import write_scene_report
+from inceptionnext_lit.tasks.loading import is_segmentation, load_segmentation_task
+from inceptionnext_lit.tasks.segmentation import SegmentationTask
+from inceptionnext_lit.training.callbacks.same_data import KEY as DATA
+from inceptionnext_lit.training.callbacks.settings import KEY as RUN
+from inceptionnext_lit.wording import printable
+
+_OF_CLASSIFIERS = {
+    "model_name": "--model.name",
+    "model_pretrained": "--model.pretrained",
+    "predictions": "--predictions",
+    "common_classes": "--common_classes",
+    "save_temperature": "--save_temperature",
+    "save_thresholds": "--save_thresholds",
+    "explain": "--explain",
+    "method": "--method",
+    "batch_size": "--data.batch_size",
+    "path_column": "--data.manifest.path_column",
+    "label_column": "--data.manifest.label_column",
+}
+_OF_MASKS = {field.name: f"--data.masks.{field.name}" for field in fields(MaskOptions)}
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A segmentation model with its evaluation.
+
+    Attributes:
+        analysis: The evaluation.
+        context: Where it comes from.
+        task: The model.
+        scenes: The images with their masks.
+    """
+
+    analysis: SceneAnalysis
+    context: Context
+    task: SegmentationTask
+    scenes: EvaluatedScenes
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    path: Path
+    task: SegmentationTask
+    run: Run = field(default_factory=Run)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The model's description as plain data."""
+        arguments = self.task.plain_hparams()
+        arguments.pop("data_spec", None)
+        return {
+            "name": arguments.get("name"),
+            "decoder": self.task.segmentation.decoder,
+            "preprocessing": self.task.preprocessing,
+            "arguments": {key: value for key, value in arguments.items() if value is not None},
+        }
+
+
+def evaluates_segmentation(options: argparse.Namespace) -> bool:
+    """Return whether the command line names segmentation models, and check that it then fits them.
+
+    Args:
+        options: The options of ``evaluate``.
+
+    Raises:
+        UserError: If there are classifiers too, or an option is for the other kind of model.
+    """
+    paths = [Path(name).expanduser() for name in options.checkpoints]
+    masks = [path for path in paths if not is_exported(path) and is_segmentation(path)]
+    if not masks:
+        if given := [name for key, name in _OF_MASKS.items() if getattr(options, f"masks_{key}") is not None]:
+            raise UserError(f"{given[0]} is for segmentation models, and none is evaluated; leave it out.")
+        return False
+    if others := [path for path in paths if path not in masks]:
+        what = "an exported file" if is_exported(others[0]) else "not one"
+        raise UserError(
+            f"{masks[0]} is a checkpoint of a segmentation model, and {others[0]} is {what}; evaluate checkpoints of "
+            "segmentation models alone."
+        )
+    if given := [name for key, name in _OF_CLASSIFIERS.items() if getattr(options, key) not in (None, False)]:
+        raise UserError(f"{given[0]} is for classifiers, and {masks[0]} is a segmentation model; leave it out.")
+    return True
+
+
+def evaluate_segmentation(options: argparse.Namespace, command: str) -> list[Evaluated]:
+    """Evaluate all models on the same images.
+
+    Args:
+        options: The options of ``evaluate``.
+        command: The command, to be repeated.
+
+    Raises:
+        UserError: If a model cannot be loaded or evaluated, or they have other classes or images.
+    """
+    candidates = [_load(Path(name).expanduser()) for name in options.checkpoints]
+    evaluated: list[Evaluated] = []
+    for candidate in candidates:
+        root = _root(options, candidate)
+        images = evaluation_set(root, candidate.task.class_names, options.split, candidate.run)
+        if evaluated:
+            _check_same(options.checkpoints, candidate, evaluated[0], images)
+        for line in images.description if not evaluated else images.description[1:]:
+            print(f"Images:     {printable(line if not evaluated else f'{candidate.path}: {line}')}")
+        for note in root.source.notes if not evaluated else ():
+            print(f"Masks:      {printable(note)}")
+        one = _evaluate_model(options, command, candidate, root, images)
+        if evaluated and one.context.unreadable != evaluated[0].context.unreadable:
+            raise UserError(
+                f"{candidate.path} and {options.checkpoints[0]} cannot read the same images, so they cannot be "
+                "compared; evaluate them one by one."
+            )
+        evaluated.append(one)
+    return evaluated
+
+
+def _evaluate_model(
+    options: argparse.Namespace, command: str, candidate: _Candidate, root: SceneRoot, images: EvaluationSet
+) -> Evaluated:
+    preprocessing, device = candidate.task.preprocessing, usable_device(options.device)
+    assert preprocessing is not None
+    source, samples = root.source, images.samples
+    scale = TestScale(preprocessing, options.max_pixels)
+    scenes = EvaluatedScenes(samples, source.masks(samples.paths), source.scheme, scale, options.max_pixels)
+    with progress_bar() as bar:
+        shown = bar.add_task("segmenting", total=len(samples))
+        found = segment_images(
+            candidate.task,
+            images,
+            scenes,
+            device=device,
+            num_workers=options.num_workers,
+            tick=lambda done: bar.advance(shown, done),
+        )
+    cost = measure_cost(candidate.task.inference_model, preprocessing, device=device, batch_size=1, path=candidate.path)
+    cost["evaluated_images_per_second"] = round(len(samples) / found.seconds, 1)
+    context = Context(
+        tuple(f"{line.rstrip('.')}." for line in images.description),
+        str(root.named),
+        options.split,
+        str(candidate.path),
+        command,
+        found.unreadable,
+        candidate.record,
+        cost,
+        library_versions(),
+        logged_curves(candidate.path),
+    )
+    palette = candidate.task.data_spec.palette or colormap(len(images.class_names))
+    return Evaluated(analyze_scenes(found.tables, palette, bootstrap_of(options)), context, candidate.task, scenes)
+
+
+def write_segmentation(options: argparse.Namespace, evaluated: Sequence[Evaluated]) -> list[Path]:
+    """Print the metrics, and write the report.
+
+    Args:
+        options: The options of ``evaluate``.
+        evaluated: The evaluations.
+
+    Returns:
+        The written files.
+
+    Raises:
+        UserError: If one cannot be written.
+    """
+    first, *others = evaluated
+    record = scene_record(first.analysis, first.context)
+    further: list[ComparedScenes] = []
+    for one in others:
+        comparison = compare_scenes(first.analysis.table, one.analysis.table, bootstrap_of(options))
+        further.append(ComparedScenes(one.context.source, one.analysis, comparison, one.context.data[1:]))
+        record.setdefault("comparisons", []).append(scene_comparison_record(one.analysis, one.context, comparison))
+    page = render_scene_page(first.analysis, first.context, _pictures(options, first), further)
+    suffix = default_suffix() if options.table is None else f".{options.table}"
+    for name, metric in first.analysis.summary.metrics.items():
+        print(f"{name:<12}{metric_text(metric)}")
+    for other in further:
+        own, change = other.analysis.summary.metrics["mIoU"], other.comparison.metrics["mIoU"]
+        print(f"{printable(other.name)}: mIoU {metric_text(own)}, {_difference(change)}")
+    return write_scene_report(options.output, [one.analysis for one in evaluated], record, page, suffix)
+
+
+def _load(path: Path) -> _Candidate:
+    task, content = load_segmentation_task(path)
+    if task.preprocessing is None:
+        raise UserError(f"{path} does not say how its images were prepared; use a checkpoint written by fit.")
+    return _Candidate(path, task, Run(content.get(RUN, {}), content.get(DATA, {})))
+
+
+def _root(options: argparse.Namespace, candidate: _Candidate) -> SceneRoot:
+    preprocessing, settings = candidate.task.preprocessing, candidate.run.settings
+    place = options.data_root or settings.get("data.root")
+    if place is None:
+        raise UserError("No images were named; give a folder with --data.root.")
+    assert preprocessing is not None
+    root = SceneRoot(
+        place,
+        len(preprocessing["mean"]),
+        given_classes=candidate.task.class_names,
+        masks=_mask_options(options, settings),
+        max_pixels=options.max_pixels,
+        apply_exif=preprocessing.get("exif") != "ignore",
+    )
+    root.prepare()
+    return root
+
+
+def _mask_options(options: argparse.Namespace, settings: Mapping[str, Any]) -> MaskOptions:
+    """Return how masks are stored: as given, otherwise as in the run."""
+    chosen = {}
+    for name in _OF_MASKS:
+        given = getattr(options, f"masks_{name}")
+        if given is None:
+            given = settings.get(f"data.masks.{name}")
+        if given is not None:
+            chosen[name] = given
+    return MaskOptions(**chosen)
+
+
+def _check_same(checkpoints: Sequence[str], candidate: _Candidate, first: Evaluated, images: EvaluationSet) -> None:
+    known = first.scenes.samples
+    if images.class_names != first.analysis.table.class_names or list(images.samples.paths) != list(known.paths):
+        raise UserError(
+            f"{candidate.path} and {checkpoints[0]} do not have the same classes and images, so they cannot be "
+            "compared; evaluate them one by one, or give --data.root and --split all."
+        )
+
+
+def _pictures(options: argparse.Namespace, one: Evaluated) -> dict[int, ScenePictures]:
+    """Draw the worst images, which are segmented once more: keeping all predictions would take much memory."""
+    segment = Segmenting(one.task, usable_device(options.device))
+    table = one.analysis.table
+    place = {path: index for index, path in enumerate(one.scenes.samples.paths)}
+    drawn = {}
+    for index in table.worst()[:SHOWN]:
+        found = segment.examine(one.scenes, place[table.paths[index]])
+        drawn[index] = draw_scene(found.pixels, found.mask, found.classes, one.analysis.palette)
+    return drawn
+
+
+def _difference(change: Metric) -> str:
+    return f"{change.value:+.4f} ({change.low:+.4f} to {change.high:+.4f})"

@@ -1,0 +1,1 @@
+"""Evaluation of segmentation models, as a page, JSON and tables."""
