@@ -15,7 +15,7 @@ from inceptionnext_lit.cli.models_to_explain import Model
 from inceptionnext_lit.console import progress_bar
 from inceptionnext_lit.data.decode.image import load_image
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.reports.explain.attribution import Explanation, explain
+from inceptionnext_lit.reports.explain.attribution import Explanation, Method, explain
 from inceptionnext_lit.reports.explain.figure import (
     Picture,
     Row,
@@ -25,10 +25,12 @@ from inceptionnext_lit.reports.explain.figure import (
     overlay,
     two_lines,
 )
-from inceptionnext_lit.reports.explain.measure import measure, read_image, read_images, unreadable_reason
+from inceptionnext_lit.reports.explain.measure import measure, read_images, unreadable_reason
+from inceptionnext_lit.reports.explain.regions import RegionExplanation, explain_class
 from inceptionnext_lit.reports.explain.spectrum_figure import draw_fields, draw_spectra, record_of, table_of
 from inceptionnext_lit.safe_save import replacing
-from inceptionnext_lit.wording import count, distinct_ends, printable
+from inceptionnext_lit.tasks.segmentation import SegmentationTask
+from inceptionnext_lit.wording import count, distinct_ends, listed, printable
 
 Unreadable = list[tuple[str, str]]
 
@@ -89,7 +91,7 @@ def draw_maps(
         shown = bar.add_task("explaining", total=len(paths))
         for path, name, file in zip_longest(paths, map(printable, distinct_ends(paths)), files[:-1]):
             try:
-                images = [read_image(model.task, path) for model in models]
+                images = [model.read(path) for model in models]
             except UserError as error:
                 unreadable.append((path, unreadable_reason(error)))
             else:
@@ -115,6 +117,11 @@ def _columns(options: argparse.Namespace, models: Sequence[Model]) -> list[Colum
     shared = len(layers) < len(models)
     columns = []
     for model, layer in zip(models, layers * len(models) if shared else layers, strict=False):
+        if options.target is None and isinstance(model.task, SegmentationTask):
+            raise UserError(
+                f"{model.title} is a segmentation model, which predicts a class for each pixel; give the class to "
+                f"explain with --class: {listed([model.class_title(k) for k in range(model.task.num_classes)], 10)}."
+            )
         target = None if options.target is None else model.class_index(options.target)
         columns.append(Column(model, target, model.find_layer(options.method, layer, shared=shared)))
     for column in columns:
@@ -137,16 +144,33 @@ def _explain(
     for column, pixels in zip(columns, images, strict=True):
         model = column.model
         with _naming(model):
-            found = explain(model.task, pixels, options.method, column.target, column.layer)
+            found = _explanation(column, pixels, options.method)
         overlays.append(overlay(as_picture(found.pixels), found.heat, options.alpha))
-        lines = [f"{model.class_title(found.predicted)} {found.predicted_probability:.3f}"]
-        if found.target != found.predicted:
-            lines.append(f"for {model.class_title(found.target)} {found.probability:.3f}")
+        lines = _prediction_lines(model, found)
         remark = f"; {found.remark}: {_reason(found, column.layer)}" if found.remark else ""
-        print(f"{printable(path)}: {model.title}: {', map '.join(lines)}{remark}")
+        joint = ", " if isinstance(found, RegionExplanation) else ", map "
+        print(f"{printable(path)}: {model.title}: {joint.join(lines)}{remark}")
         captions.append("\n".join([*lines, *([found.remark] if found.remark else [])]))
     picture, was_cut = _whole(path, as_picture(images[0]))
     return Row(f"{name}\n(central part)" if was_cut else name, picture, overlays, captions)
+
+
+def _explanation(column: Column, pixels: Tensor, method: Method) -> Explanation:
+    task = column.model.task
+    if isinstance(task, SegmentationTask):
+        assert column.target is not None  # checked when it was given
+        return explain_class(task, pixels, method, column.target, column.layer)
+    return explain(task, pixels, method, column.target, column.layer)
+
+
+def _prediction_lines(model: Model, found: Explanation) -> list[str]:
+    """Return what is predicted, and of a segmentation model where."""
+    title = model.class_title(found.target)
+    if isinstance(found, RegionExplanation):
+        where = f"{found.share:.1%} of the pixels" if found.share else "not predicted: all pixels"
+        return [f"{title} {found.probability:.3f}", where]
+    lines = [f"{model.class_title(found.predicted)} {found.predicted_probability:.3f}"]
+    return lines if found.target == found.predicted else [*lines, f"for {title} {found.probability:.3f}"]
 
 
 @contextmanager
@@ -199,13 +223,14 @@ def draw_spectrum(
     Raises:
         UserError: If no image can be read, a network does not return its maps, or a file cannot be written.
     """
+    classifiers = [model.classifier for model in models]
     measured, lost, used = [], dict[str, str](), 0
     with progress_bar() as bar:
         shown = bar.add_task("measuring", total=2 * len(models) * len(paths))
-        for model in models:
-            images, unreadable = read_images(model.task, paths)
+        for model, task in zip(models, classifiers, strict=True):
+            images, unreadable = read_images(task, paths)
             with _naming(model):
-                measured.append(measure(model.title, model.task, images, lambda done: bar.advance(shown, done)))
+                measured.append(measure(model.title, task, images, lambda done: bar.advance(shown, done)))
             lost |= dict(unreadable)
             used = len(images)
     print(f"{count(used, 'image')} from {printable(str(options.data_root))}")

@@ -1,4 +1,4 @@
-"""The models that ``explain`` is called with."""
+"""The models that ``explain`` is called with: classifiers and segmentation models."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -6,29 +6,66 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from inceptionnext_lit.cli.explain_arguments import ModelArgument
 from inceptionnext_lit.data.class_words import first_word, with_words
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.hub import NoWeightsError
 from inceptionnext_lit.reports.explain.attribution import Method, find_layer
+from inceptionnext_lit.reports.explain.measure import read_image
+from inceptionnext_lit.reports.explain.regions import find_region_layer, read_scene
 from inceptionnext_lit.safe_load import load_plain, read_metadata
 from inceptionnext_lit.tasks.classification import ClassificationTask
-from inceptionnext_lit.tasks.loading import load_published, load_random, load_task
+from inceptionnext_lit.tasks.loading import (
+    is_segmentation,
+    load_published,
+    load_random,
+    load_segmentation_task,
+    load_task,
+)
+from inceptionnext_lit.tasks.segmentation import SegmentationTask
 from inceptionnext_lit.wording import did_you_mean, listed, printable
 
 
 @dataclass(frozen=True)
 class Model:
-    """A classifier to explain.
+    """A classifier or a segmentation model to explain.
 
     Attributes:
         title: Its name and its weights, for figures and tables; printable.
-        task: The classifier, in eval mode, with preprocessing.
+        task: The model, in eval mode, with preprocessing.
     """
 
     title: str
-    task: ClassificationTask
+    task: ClassificationTask | SegmentationTask
+
+    @property
+    def classifier(self) -> ClassificationTask:
+        """The task of a classifier; raises UserError for a segmentation model."""
+        if isinstance(self.task, SegmentationTask):
+            raise UserError(
+                f"{self.title} is a segmentation model, and --spectrum measures classifiers; give a checkpoint of its "
+                "backbone's classifier."
+            )
+        return self.task
+
+    def read(self, path: str) -> Tensor:
+        """Read an image as the model takes it.
+
+        Args:
+            path: The image file.
+
+        Returns:
+            The pixels, (C, H, W).
+
+        Raises:
+            UserError: If it cannot be read.
+        """
+        if isinstance(self.task, ClassificationTask):
+            return read_image(self.task, path)
+        assert self.task.preprocessing is not None  # checked when it was loaded
+        return read_scene(self.task.preprocessing, path)
 
     def class_index(self, wanted: str) -> int:
         """Return the index of a class.
@@ -74,6 +111,8 @@ class Model:
             UserError: If it cannot be explained, with the model's title.
         """
         try:
+            if isinstance(self.task, SegmentationTask):
+                return find_region_layer(self.task, method, layer)
             return find_layer(self.task, method, layer)
         except UserError as error:
             advice = " Give --layer once per model, in their order." if shared and layer is not None else ""
@@ -134,7 +173,7 @@ def _with_weights(model: ModelArgument, path: Path) -> Model:
 
 def _from_file(model: ModelArgument, path: Path) -> Model:
     if path.suffix == ".ckpt" or "hyper_parameters" in load_plain(path, mmap=True):
-        return Model(model.end, load_task(path)[0])
+        return Model(model.end, load_segmentation_task(path)[0] if is_segmentation(path) else load_task(path)[0])
     name = read_metadata(path).get("model")
     if name is None:
         raise UserError(f"{path} does not say which model it belongs to; give it as NAME={path}.")

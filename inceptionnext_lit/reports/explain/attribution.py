@@ -1,7 +1,7 @@
 """Heat maps: which parts of an image speak for a class. What speaks against it is not shown.
 
 Grad-CAM (arXiv 1610.02391), integrated gradients (arXiv 1703.01365) and occlusion (arXiv 1311.2901) are captum's.
-Grad-CAM++ (arXiv 1710.11063) is computed here, since captum does not have it.
+Grad-CAM++ is computed here, since captum does not have it.
 """
 
 from collections.abc import Iterator
@@ -20,6 +20,7 @@ from inceptionnext_lit.data.device_batch import ToInput, stack_pixels
 from inceptionnext_lit.data.transforms.pipeline import eval_transform
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import Preprocessing, height_and_width
+from inceptionnext_lit.reports.explain.grad_cam import grad_cam_plus_plus
 from inceptionnext_lit.reports.explain.layers import Tapped, default_layer
 from inceptionnext_lit.reports.explain.libraries import check_captum
 from inceptionnext_lit.tasks.classification import ClassificationTask
@@ -113,10 +114,10 @@ def explain(
     target = predicted if target is None else target
     with torch.enable_grad():
         raw = attribute(model, images, method, target, layer)
-        depends = bool(raw.any()) or _depends(model, images, method, target, layer)
+        depends = bool(raw.any()) or depends_on(model, images, method, target, layer)
     heat = functional.interpolate(raw[None, None], size=images.shape[-2:], mode="bilinear", align_corners=False)[0, 0]
     probabilities = float(scores[target]), predicted, float(scores[predicted])
-    return Explanation(_normalized(heat.cpu().numpy(), method), pixels.cpu(), target, *probabilities, depends)
+    return Explanation(normalized(heat.cpu().numpy(), method), pixels.cpu(), target, *probabilities, depends)
 
 
 def check_layer_option(method: Method, layer: str | None) -> None:
@@ -155,9 +156,23 @@ def find_layer(task: ClassificationTask, method: Method = "gradcam", layer: str 
     shape = (1, len(preprocessing["mean"]), *height_and_width(preprocessing))
     images = torch.zeros(shape, device=next(model.parameters()).device)  # the data's mean color
     name = default_layer(model, images) if layer is None else layer
-    with torch.enable_grad():
-        _map_and_gradient(Tapped(model, name), images, target=0)
+    check_layer(model, images, name)
     return name
+
+
+def check_layer(model: nn.Module, images: Tensor, layer: str) -> None:
+    """Refuse a layer that cannot be explained.
+
+    Args:
+        model: A network that returns logits (N, K), in eval mode.
+        images: Images to run, (1, C, H, W).
+        layer: The layer's name.
+
+    Raises:
+        UserError: If there is no such layer, it does not return a map, or the logits do not depend on it.
+    """
+    with torch.enable_grad():
+        _map_and_gradient(Tapped(model, layer), images, target=0)
 
 
 def _preprocessing(task: ClassificationTask) -> Preprocessing:
@@ -166,7 +181,15 @@ def _preprocessing(task: ClassificationTask) -> Preprocessing:
     return task.preprocessing
 
 
-def attribute(model: nn.Module, images: Tensor, method: Method, target: int, layer: str | None = None) -> Tensor:
+def attribute(
+    model: nn.Module,
+    images: Tensor,
+    method: Method,
+    target: int,
+    layer: str | None = None,
+    *,
+    at_once: int = _AT_ONCE,
+) -> Tensor:
     """Return the attribution of an image before it is scaled, not negative.
 
     Args:
@@ -175,6 +198,7 @@ def attribute(model: nn.Module, images: Tensor, method: Method, target: int, lay
         method: The method.
         target: Index of the class.
         layer: Name of the layer of ``gradcam`` and ``gradcam++``; None for the last map before the pooling.
+        at_once: Images per batch of the methods without a layer.
 
     Returns:
         Shape (h, w) of the layer's map, or (H, W) of the image for methods without a layer.
@@ -203,13 +227,13 @@ def attribute(model: nn.Module, images: Tensor, method: Method, target: int, lay
                 strides=(images.shape[1], *(max(1, side // 2) for side in window)),
                 baselines=0,
                 target=target,
-                perturbations_per_eval=_AT_ONCE,
+                perturbations_per_eval=at_once,
             )
         return drop[0, 0].relu().detach()  # the same in all channels
     from captum.attr import IntegratedGradients
 
     integrated: Tensor = IntegratedGradients(model).attribute(
-        images, baselines=0, target=target, n_steps=_STEPS, internal_batch_size=_AT_ONCE
+        images, baselines=0, target=target, n_steps=_STEPS, internal_batch_size=at_once
     )
     return integrated[0].sum(dim=0).relu().detach()  # (C, H, W) -> (H, W)
 
@@ -238,10 +262,10 @@ def _naming(layer: str) -> Iterator[None]:
         raise UserError(f"The logits do not depend on the layer {layer!r}; give another one.") from error
 
 
-def _depends(model: nn.Module, images: Tensor, method: Method, target: int, layer: str | None) -> bool:
+def depends_on(model: nn.Module, images: Tensor, method: Method, target: int, layer: str | None) -> bool:
     """Return whether a logit has a gradient at a layer's map, which class tokens' networks lack after their last block.
 
-    Of methods without a layer, it is the gradient at the image.
+    Of methods without a layer, it is the gradient at the image. The arguments are those of :func:`attribute`.
     """
     if method in BY_LAYER:
         tapped = Tapped(model, default_layer(model, images) if layer is None else layer)
@@ -251,25 +275,13 @@ def _depends(model: nn.Module, images: Tensor, method: Method, target: int, laye
     return bool(gradient.any())
 
 
-def grad_cam_plus_plus(maps: Tensor, gradient: Tensor) -> Tensor:
-    """Combine a layer's maps by Grad-CAM++ (arXiv 1710.11063).
+def normalized(heat: NDArray[np.float32], method: Method) -> NDArray[np.float32]:
+    """Return the map divided by its maximum, or, for integrated gradients, by a high percentile of what is positive.
 
     Args:
-        maps: The layer's maps, (N, C, H, W).
-        gradient: The logit's gradient with respect to them.
-
-    Returns:
-        Shape (N, H, W), not negative.
+        heat: The map, not negative.
+        method: The method.
     """
-    squared = gradient**2
-    divisor = 2 * squared + maps.sum(dim=(2, 3), keepdim=True) * gradient**3
-    alpha = torch.where(divisor == 0, 0, squared / divisor)
-    weights = (alpha * gradient.relu()).sum(dim=(2, 3), keepdim=True)  # (N, C, 1, 1)
-    return (weights * maps).sum(dim=1).relu()
-
-
-def _normalized(heat: NDArray[np.float32], method: Method) -> NDArray[np.float32]:
-    """Return the map divided by its maximum, or, for integrated gradients, by a high percentile of what is positive."""
     positive = heat[heat > 0]
     if not positive.size:
         return np.zeros_like(heat, dtype=np.float32)
