@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models import check_model_name
 from inceptionnext_lit.models.decoders import SemanticFPN, UperNet
+from inceptionnext_lit.models.pyramid import feature_maps
 from inceptionnext_lit.wording import first_line
 
 with warnings.catch_warnings():
@@ -142,9 +143,12 @@ def count_segmenter(name: str, decoder: str, size: Size) -> Count:
     """Count a model without its classifier and with a segmentation decoder on its four feature maps.
 
     Args:
-        name: Any timm model with feature maps at strides 4, 8, 16 and 32.
+        name: Any timm model with feature maps at strides 4, 8, 16 and 32, or with blocks of a single stride.
         decoder: ``"UperNet"`` or ``"SemanticFPN"``, for ADE20K's 150 classes.
         size: Height and width of the image in pixels, divisible by 256.
+
+    Raises:
+        UserError: If the model is unknown, has no such maps, or cannot process images of this size.
     """
     channels, below = _count_backbone(name, size)
     above = _count_decoder(decoder, channels, size)
@@ -168,6 +172,9 @@ def _count_backbone(name: str, size: Size) -> tuple[Channels, Count]:
 def _count_maps(name: str, size: Size) -> tuple[Channels, Count]:
     backbone: Any = build_model(name, size, features_only=True)[0]
     strides = backbone.feature_info.reduction()
+    if not set(STRIDES) <= set(strides):  # blocks of a single stride; other models are refused
+        pyramid = feature_maps(build_model(name, size)[0], name).eval()
+        return pyramid.channels, count(pyramid, torch.zeros(1, 3, *size))
     if strides != list(STRIDES):  # models with a classification stem also have a level at stride 2
         levels = [strides.index(stride) for stride in STRIDES]
         backbone = build_model(name, size, features_only=True, out_indices=levels)[0]

@@ -65,7 +65,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return a function that replaces the report on the paper's tables by given rows."""
 
     def patch(*rows: BudgetRow) -> None:
-        def report(tick: Callable[[str], None]) -> list[BudgetRow]:
+        def report(tables: object, tick: Callable[[str], None]) -> list[BudgetRow]:
             tick("a model")
             return list(rows)
 

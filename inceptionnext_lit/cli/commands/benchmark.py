@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inceptionnext_lit.cli import TOOLS, import_heavy
+from inceptionnext_lit.cli.commands.budget import DECODERS, parse_size
 from inceptionnext_lit.cli.tools import ToolParser, positive, sentence
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.machine import usable_cores
-from inceptionnext_lit.reports.benchmark.case import VARIANTS, Case
+from inceptionnext_lit.reports.benchmark.case import TORCH_VARIANTS, VARIANTS, Case
 from inceptionnext_lit.safe_save import replacing
 
 if TYPE_CHECKING:
@@ -33,9 +34,11 @@ examples:
   python cli.py benchmark best.ckpt --variants deploy,onnx,openvino,openvino-bf16 --batch_size 1,16
   python cli.py benchmark best.onnx best.xml
   python cli.py benchmark inceptionnext_iso_small deit_small_patch16_224 --mode train --batch_size 32 --format json
+  python cli.py benchmark --task segment inceptionnext_tiny convnext_tiny --decoder semantic_fpn --image_size 512
   python cli.py benchmark inceptionnext_tiny deit_small_patch16_224 --scaling image_size --output growth.svg
 """
 _SIZES = {"image_size": (128, 192, 256, 320, 384, 448, 512), "batch_size": (1, 2, 4, 8, 16, 32)}
+_BATCH_SIZE = 16
 _ALLOCATORS = ("keep", "as_it_comes")
 
 
@@ -82,15 +85,27 @@ def _parse(words: list[str]) -> argparse.Namespace:
     models = parser.add_argument(
         "models", nargs="*", metavar="MODEL", help="model names of timm, checkpoints, exported files"
     )
+    parser.add_argument("--task", choices=("classify", "segment"), default="classify", help="(default: classify)")
+    parser.add_argument(
+        "--decoder",
+        choices=DECODERS,
+        help="of models by name with --task segment, for 150 classes (default: upernet)",
+    )
     parser.add_argument("--mode", choices=("infer", "train"), default="infer", help="(default: infer)")
     parser.add_argument(
         "--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="tf32: on a GPU (default: fp32)"
     )
     parser.add_argument(
-        "--batch_size", type=_numbers, default=[16], metavar="N,…", help="images per step, one or several (default: 16)"
+        "--batch_size",
+        type=_numbers,
+        metavar="N,…",
+        help="images per step, one or several (default: 16; with --task segment 1, in training 2)",
     )
     parser.add_argument(
-        "--image_size", type=positive, metavar="N", help="pixels (default: 224; of checkpoints and files, their own)"
+        "--image_size",
+        type=parse_size,
+        metavar="N|H,W",
+        help="pixels (default: 224; of checkpoints and files, their own; with --task segment 512,512 and 512,2048)",
     )
     parser.add_argument(
         "--variants",
@@ -135,9 +150,10 @@ def _check_output(options: argparse.Namespace) -> None:
 
 def _measure(options: argparse.Namespace, tick: Any) -> "list[Measurement]":
     from inceptionnext_lit.reports.benchmark.measure import measure
-    from inceptionnext_lit.reports.benchmark.subjects import find_subject
 
-    if options.scaling is not None and len(options.batch_size) > 1:
+    is_segment = options.task == "segment"
+    batch_sizes = options.batch_size or [_BATCH_SIZE if not is_segment else 2 if options.mode == "train" else 1]
+    if options.scaling is not None and len(batch_sizes) > 1:
         raise UserError("--scaling has sizes of its own; give one --batch_size.")
     template = Case(
         model="",
@@ -145,26 +161,66 @@ def _measure(options: argparse.Namespace, tick: Any) -> "list[Measurement]":
         mode=options.mode,
         precision=options.precision,
         layout=options.layout,
-        batch_size=max(options.batch_size),
+        batch_size=max(batch_sizes),
         image_size=0,
         threads=options.threads,
         keeps_memory=True,
     )
-    most = max(_SIZES["batch_size"]) if options.scaling == "batch_size" else template.batch_size
-    subjects = [find_subject(model, options.image_size, most) for model in options.models]
+    groups = _segmenters(options, template) if is_segment else [_classifiers(options, template)]
     cases = [
-        replace(case, batch_size=batch_size, keeps_memory=allocator == "keep")
-        for subject in subjects
-        for case in subject.cases(options.variants, template)
-        for batch_size in options.batch_size
-        for allocator in options.allocator
+        [
+            replace(case, batch_size=batch_size, keeps_memory=allocator == "keep")
+            for case in group
+            for batch_size in batch_sizes
+            for allocator in options.allocator
+        ]
+        for group in groups
     ]
-    if options.mode == "train" and any(case.variant not in ("eager", "compile") for case in cases):
+    if options.mode == "train" and any(case.variant not in ("eager", "compile") for case in cases[0]):
         raise UserError("Only the variants eager and compile can be trained; leave the others out, or --mode train.")
     measurements = []
-    for sized in _sizes(cases, options.scaling):
+    for sized in (one for group in cases for one in _sizes(group, options.scaling)):
         measurements += measure(sized, options.rounds, options.seconds, tick)
     return measurements
+
+
+def _classifiers(options: argparse.Namespace, template: Case) -> list[Case]:
+    """Return the cases of classifiers and exported files."""
+    from inceptionnext_lit.reports.benchmark.subjects import find_subject
+
+    if options.decoder is not None:
+        raise UserError("--decoder is for segmentation models; add --task segment, or leave it out.")
+    height, width = options.image_size or (None, None)
+    if height != width:
+        raise UserError(f"--image_size is {height},{width}; only square images are measured, except in --task segment.")
+    most = max(_SIZES["batch_size"]) if options.scaling == "batch_size" else template.batch_size
+    subjects = [find_subject(model, height, most) for model in options.models]
+    return [case for subject in subjects for case in subject.cases(options.variants, template)]
+
+
+def _segmenters(options: argparse.Namespace, template: Case) -> list[list[Case]]:
+    """Return the cases of segmentation models at each image size."""
+    from inceptionnext_lit.reports.benchmark.segmenters import SIZES, check_segmenter
+
+    if others := [name for name in options.variants if name not in TORCH_VARIANTS]:
+        raise UserError(f"The variant {others[0]} is for classifiers; leave it out with --task segment.")
+    checked = [check_segmenter(model, options.decoder) for model in options.models]
+    sizes = [options.image_size] if options.image_size else SIZES[:1] if options.scaling else SIZES
+    return [
+        [
+            replace(
+                template,
+                model=model,
+                decoder=decoder,
+                variant=variant,
+                image_size=height,
+                width=None if height == width else width,
+            )
+            for model, decoder in checked
+            for variant in options.variants
+        ]
+        for height, width in sizes
+    ]
 
 
 def _sizes(cases: list[Case], scaling: str | None) -> list[list[Case]]:

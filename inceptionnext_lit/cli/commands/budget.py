@@ -3,7 +3,7 @@
 import argparse
 import re
 import sys
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from inceptionnext_lit.cli import TOOLS, import_heavy
 from inceptionnext_lit.cli.tools import ToolParser, file_path, sentence
@@ -11,14 +11,19 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports import Format
 
 if TYPE_CHECKING:
+    from inceptionnext_lit.models.segmenter import DecoderName
     from inceptionnext_lit.reports.budget.report import BudgetRow
 
+Task = Literal["classify", "segment"]
+DECODERS: tuple["DecoderName", ...] = ("upernet", "semantic_fpn")
 EXAMPLES = """\
 examples:
   python cli.py budget                                         all tables of the paper; exit code 1 if ours differ
   python cli.py budget --plot figure1.svg                      the same, with a plot of accuracy against cost
   python cli.py budget inceptionnext_iso_small resnet50        any models of timm
   python cli.py budget inceptionnext_tiny --image_size 512,2048 --by_module 2
+  python cli.py budget --task segment                          the paper's tables of segmentation (5 and 6)
+  python cli.py budget --task segment resnet50 inceptionnext_iso_small --decoder upernet --image_size 512
   python cli.py budget convnext_iso_base --against deit_base_patch16_224 --format json
 """
 
@@ -37,6 +42,8 @@ def run(words: list[str]) -> int:
         SystemExit: With code 2 if the command line cannot be parsed.
     """
     options = _parser().parse_args(words)
+    if options.decoder is not None and (options.task != "segment" or not options.models):
+        raise UserError("--decoder is for single models of --task segment; add both, or leave it out.")
     if options.models:
         return _report_models(options)
     return _report_paper(options)
@@ -50,6 +57,16 @@ def _parser() -> argparse.ArgumentParser:
         type=parse_size,
         metavar="SIDE|H,W",
         help="pixels: 224, or 512,2048 (default: the model's size)",
+    )
+    parser.add_argument(
+        "--task",
+        choices=get_args(Task),
+        help="classify, or segment: with a decoder for 150 classes (default: both tasks' tables; models: classify)",
+    )
+    parser.add_argument(
+        "--decoder",
+        choices=DECODERS,
+        help="of --task segment (default: upernet at 512×2048 and semantic_fpn at 512×512, as in the paper)",
     )
     parser.add_argument("--format", choices=get_args(Format), default="table", help="what to print (default: table)")
     parser.add_argument(
@@ -99,9 +116,13 @@ def _report_models(options: argparse.Namespace) -> int:
         raise UserError("--plot draws the paper's tables; leave out the model names.")
     import_heavy("inceptionnext_lit.reports.budget.rendering")
     from inceptionnext_lit.reports.budget.rendering import render_models
-    from inceptionnext_lit.reports.budget.report import model_report
+    from inceptionnext_lit.reports.budget.report import model_report, segmenter_report
 
-    report = model_report(options.models, options.image_size, options.against)
+    if options.task == "segment":
+        decoders = DECODERS if options.decoder is None else (options.decoder,)
+        report = segmenter_report(options.models, decoders, options.image_size, options.against)
+    else:
+        report = model_report(options.models, options.image_size, options.against)
     with_ratios = options.against is not None
     print(render_models(report, options.format, options.by_module, with_ratios), end="")
     return _conclude([row for row, _ in report])
@@ -115,17 +136,20 @@ def _report_paper(options: argparse.Namespace) -> int:
     from inceptionnext_lit.console import progress_bar
     from inceptionnext_lit.reports.budget.plot import check_plot_path, draw_tradeoff
     from inceptionnext_lit.reports.budget.rendering import render_report
-    from inceptionnext_lit.reports.budget.report import paper_jobs, paper_report
+    from inceptionnext_lit.reports.budget.report import paper_jobs, paper_report, tables_of
 
     if options.plot is not None:
+        if options.task == "segment":
+            raise UserError("--plot draws ImageNet accuracy; leave it out, or leave out --task segment.")
         check_plot_path(options.plot)
+    tables = tables_of(options.task)
     with progress_bar() as progress:
-        bar = progress.add_task("counting", total=len(paper_jobs()))
+        bar = progress.add_task("counting", total=len(paper_jobs(tables)))
 
         def tick(name: str) -> None:
             progress.update(bar, description=f"counting {name}", advance=1)
 
-        rows = paper_report(tick=tick)
+        rows = paper_report(tables, tick)
     print(render_report(rows, options.format), end="")
     if options.plot is not None:
         draw_tradeoff(rows, options.plot)

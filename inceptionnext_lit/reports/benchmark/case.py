@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
 from inceptionnext_lit.export.formats import FORMATS
+from inceptionnext_lit.preprocessing import Size
 
 Mode = Literal["infer", "train"]
 Precision = Literal["fp32", "tf32", "bf16", "int8"]
 TorchVariant = Literal["eager", "compile", "deploy", "deploy+compile"]
 Layout = Literal["best", "channels_last", "contiguous"]
+OWN = "own"
+"""The decoder of a checkpoint."""
+
 TORCH_VARIANTS: tuple[str, ...] = get_args(TorchVariant)
 WARM_UPS = 2  # the second one compiles
 _LEAST_STEPS = 3  # per round
@@ -57,10 +61,12 @@ class Case:
             matrix products and convolutions; ``fp32`` uses full precision for both.
         layout: Memory layout of images and weights in torch; ``best`` tries both.
         batch_size: Images per step.
-        image_size: Side of the images in pixels.
+        image_size: Height of the images in pixels.
         threads: CPU threads.
         keeps_memory: Whether the allocator keeps freed memory.
         file: The exported file, for the variants of :data:`FORMS`.
+        width: Width of the images in pixels; None for square ones.
+        decoder: Of a segmentation model, its decoder, or ``own`` for a checkpoint; None for a classifier.
     """
 
     model: str
@@ -73,6 +79,18 @@ class Case:
     threads: int
     keeps_memory: bool
     file: str | None = None
+    width: int | None = None
+    decoder: str | None = None
+
+    @property
+    def size(self) -> Size:
+        """Height and width of the images in pixels."""
+        return self.image_size, self.image_size if self.width is None else self.width
+
+    @property
+    def title(self) -> str:
+        """The model, with its decoder."""
+        return self.model if self.decoder in (None, OWN) else f"{self.model} + {self.decoder}"
 
     @property
     def runtime(self) -> str:

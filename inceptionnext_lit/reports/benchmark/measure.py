@@ -17,6 +17,7 @@ from inceptionnext_lit.models import check_model_name
 from inceptionnext_lit.models.cost import count_model, image_macs
 from inceptionnext_lit.reports.benchmark.case import PRODUCTS, Case, Precision, Product
 from inceptionnext_lit.reports.benchmark.exporting import exported
+from inceptionnext_lit.reports.benchmark.segmenters import segmenter_macs
 from inceptionnext_lit.reports.benchmark.subjects import check_libraries
 from inceptionnext_lit.reports.benchmark.worker import serve
 from inceptionnext_lit.tasks.loading import load_task
@@ -60,13 +61,13 @@ class Measurement:
         per_image = self.gflop_per_image
         gflop = None if per_image is None else rate * per_image
         return {
-            "model": self.case.model,
+            "model": self.case.title,
             "variant": self.case.variant,
             "mode": self.case.mode,
             "precision": self.case.precision,
             "layout": self.layout,
             "batch_size": self.case.batch_size,
-            "image_size": self.case.image_size,
+            "image_size": self.case.image_size if self.case.width is None else list(self.case.size),
             "threads": self.case.threads,
             "keeps_memory": self.case.keeps_memory,
             "device": self.device,
@@ -120,7 +121,7 @@ def _in_turn(
     processes: list[_Worker] = []
     try:
         for case in cases:
-            tell(f"preparing {case.model} {case.variant}")
+            tell(f"preparing {case.title} {case.variant}")
             processes.append(_Worker(case))
         kinds = [
             _Kind(process.ready["device"], case.precision, case.runtime)
@@ -131,13 +132,13 @@ def _in_turn(
         peaks: list[float | None] = []
         for number in range(rounds):
             for index, (case, process) in enumerate(zip(cases, processes, strict=True)):
-                tell(f"round {number + 1} of {rounds}: {case.model} {case.variant}")
+                tell(f"round {number + 1} of {rounds}: {case.title} {case.variant}")
                 rates[index].append(cast(float, process.ask("images_per_s", seconds)))
                 if number == 0:  # before the matrix products, whose memory does not belong to the model
                     peaks.append(cast(float | None, process.ask("peak_memory_mib")))
                 if index == kinds.index(kinds[index]):  # the first of its kind
                     matmul[kinds[index]].append(cast(float | None, process.ask("matmul_gflop_per_s", products)))
-        gflop = {(case.model, case.image_size): _gflop(case) for case in cases}
+        gflop = {(case.title, case.size): _gflop(case) for case in cases}
         bounds = _bounds(matmul)
         return [
             Measurement(
@@ -149,7 +150,7 @@ def _in_turn(
                 matmul=bounds.get(kinds[index][:2]),
                 warm_up_s=process.ready["warm_up_s"],
                 peak_memory_mib=peaks[index],
-                gflop_per_image=gflop[case.model, case.image_size],
+                gflop_per_image=gflop[case.title, case.size],
             )
             for index, (case, process) in enumerate(zip(cases, processes, strict=True))
         ]
@@ -235,7 +236,7 @@ class _Worker:
     def _failure(self, reason: str) -> UserError:
         case = self._case
         return UserError(
-            f"{case.model} ({case.variant}, {case.mode}, {case.precision}) cannot be measured: {reason}. Leave it out, "
+            f"{case.title} ({case.variant}, {case.mode}, {case.precision}) cannot be measured: {reason}. Leave it out, "
             "or try another variant, a smaller --batch_size or another --image_size."
         )
 
@@ -243,7 +244,9 @@ class _Worker:
 def _gflop(case: Case) -> float | None:
     """Return the operations per image; None for exported files, and if an operator cannot be counted."""
     path = Path(case.model).expanduser()
-    if path.is_file():
+    if case.decoder is not None:
+        macs = segmenter_macs(case)
+    elif path.is_file():
         macs = None if case.file == case.model else _checkpoint_macs(path, case.image_size)
     else:
         count, _ = count_model(case.model, (case.image_size, case.image_size))

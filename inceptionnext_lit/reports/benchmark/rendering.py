@@ -42,7 +42,7 @@ def _table(records: Sequence[dict[str, Any]]) -> str:
             record["precision"],
             record["layout"] or "–",
             "kept" if record["keeps_memory"] else "freed",
-            str(record["image_size"]),
+            str(size) if isinstance(size := record["image_size"], int) else "×".join(map(str, size)),
             str(record["batch_size"]),
             f"{record['images_per_s']:.1f}",
             f"{record['images_per_s_min']:.1f}–{record['images_per_s_max']:.1f}",

@@ -14,7 +14,7 @@ from inceptionnext_lit.reports.benchmark.case import FORMS, Case, Precision
 from inceptionnext_lit.tasks.loading import load_task
 
 IMAGE_SIZE = 224  # of models by name
-_CHECKPOINTS = (".ckpt", ".pt", ".pth", ".safetensors")
+CHECKPOINTS = (".ckpt", ".pt", ".pth", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def find_subject(model: str, image_size: int | None, batch_size: int) -> Subject
     """
     path = Path(model).expanduser()
     one = format_of(path)
-    if one is None and path.suffix not in _CHECKPOINTS and not path.is_file():
+    if one is None and path.suffix not in CHECKPOINTS and not path.is_file():
         check_model_name(model)
         return Subject(model, image_size or IMAGE_SIZE)
     if not path.exists():

@@ -117,7 +117,7 @@ class Bench:
         model, channels = _model(case)
         model = model.to(self.device)
         memory_format = torch.channels_last if layout == "channels_last" else torch.contiguous_format
-        images = torch.randn(case.batch_size, channels, case.image_size, case.image_size, device=self.device)
+        images = torch.randn(case.batch_size, channels, *case.size, device=self.device)
         images = images.to(memory_format=memory_format)
         dtype = torch.bfloat16 if case.precision == "bf16" else torch.float32
         casts = case.precision == "bf16"
@@ -141,17 +141,26 @@ class Bench:
     def _training(self, model: nn.Module, images: Tensor, casts: bool) -> Callable[[], object]:
         model.train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
-        labels = torch.arange(self.case.batch_size, device=self.device)
-        run: Callable[[Tensor], Tensor] = torch.compile(model) if "compile" in self.case.variant else model
+        labels, loss_of = self._labels()
+        run: Callable[[Tensor], Any] = torch.compile(model) if "compile" in self.case.variant else model
 
         def step() -> object:
             with self._autocast(casts):
-                loss = functional.cross_entropy(run(images).float(), labels)
+                loss = loss_of(run(images), labels)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             return optimizer.step()
 
         return step
+
+    def _labels(self) -> tuple[Tensor, Callable[[Any, Tensor], Tensor]]:
+        """Return labels for a batch, and the loss of a model's outputs."""
+        if self.case.decoder is None:
+            labels = torch.arange(self.case.batch_size, device=self.device)
+            return labels, lambda logits, labels: functional.cross_entropy(logits.float(), labels)
+        from inceptionnext_lit.reports.benchmark.segmenters import pixel_loss, random_classes
+
+        return random_classes(self.case, self.device), pixel_loss
 
     def _autocast(self, casts: bool) -> Any:
         return torch.autocast(self.device.type, torch.bfloat16) if casts else nullcontext()
@@ -159,6 +168,10 @@ class Bench:
 
 def _model(case: Case) -> tuple[nn.Module, int]:
     """Return a case's model, and the number of channels of its images."""
+    if case.decoder is not None:
+        from inceptionnext_lit.reports.benchmark.segmenters import build_segmenter
+
+        return build_segmenter(case)
     if (checkpoint := Path(case.model).expanduser()).is_file():
         from inceptionnext_lit.tasks.loading import load_task
 

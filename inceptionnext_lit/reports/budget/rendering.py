@@ -66,7 +66,8 @@ def render_models(
         return render_records(records, style)
     rows = [row for row, _ in report]
     held = any(row.reference for row in rows)
-    headers = [*_HEADERS[1:], "top-1 (%)", "verdict"] + (["params ×", "MACs ×", "of"] if held else [])
+    score = "mIoU (%)" if any(row.model and " + " in row.model for row in rows) else "top-1 (%)"
+    headers = [*_HEADERS[1:], score, "verdict"] + (["params ×", "MACs ×", "of"] if held else [])
     lines = [_cells(row)[1:] + (_ratio_cells(row) if held else []) for row in rows]
     parts = [render_table(headers, lines, style, numbers=_NUMBERS)]
     if depth is not None:

@@ -8,12 +8,20 @@ from typing import Any, Literal
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models import VARIANTS, IsotropicMetaNeXt, model_names
 from inceptionnext_lit.models.cost import Cost, Count, Size, count_model, count_segmenter
+from inceptionnext_lit.models.segmenter import DecoderName
 from inceptionnext_lit.reports.budget.paper import TABLES, PaperRow, PaperTable
 
 Job = tuple[str, Size, str | None]  # a model, its image size, and its decoder
 Agreement = Literal["once", "twice", "off"]
 
 PARAMS_UNIT, MACS_UNIT = 10**6, 10**9  # of the papers' values
+SEGMENTED = 256  # counts of segmenters are exact for multiples of this side
+PAPER_DECODERS: dict[DecoderName, tuple[str, Size]] = {
+    "upernet": ("UperNet", (512, 2048)),
+    "semantic_fpn": ("SemanticFPN", (512, 512)),
+}
+"""The paper's names of the decoders, and the sizes that it counts them at."""
+
 _DEIT = {192: "deit_tiny_patch16_224", 384: "deit_small_patch16_224", 768: "deit_base_patch16_224"}  # by width
 
 
@@ -129,6 +137,15 @@ def paper_jobs(tables: Sequence[PaperTable] = TABLES) -> list[Job]:
     return list(dict.fromkeys((row.model, row.image_size, row.decoder) for row in rows if row.model))
 
 
+def tables_of(task: Literal["classify", "segment"] | None) -> list[PaperTable]:
+    """Return the paper's tables of a task; all without one.
+
+    Args:
+        task: The task.
+    """
+    return [table for table in TABLES if task is None or (table.rows[0].decoder is not None) == (task == "segment")]
+
+
 def paper_report(
     tables: Sequence[PaperTable] = TABLES, tick: Callable[[str], None] = lambda _: None
 ) -> list[BudgetRow]:
@@ -167,7 +184,7 @@ def model_report(
     report = []
     for name in names:
         count, used = count_model(name, size)
-        paper, table = _paper_line(name, used)
+        paper, table = _paper_line(name, used, None)
         held_to = against or reference_of(name)
         reference = _reference(held_to, used) if held_to else None
         row = BudgetRow(name, name, used, count.total, paper, table, judge(count, paper), held_to, reference)
@@ -175,8 +192,48 @@ def model_report(
     return report
 
 
-def _reference(name: str, size: Size) -> Cost:
-    count = count_model(name, size)[0]
+def segmenter_report(
+    names: Iterable[str],
+    decoders: Sequence[DecoderName] = ("upernet", "semantic_fpn"),
+    size: Size | None = None,
+    against: str | None = None,
+) -> list[tuple[BudgetRow, Count]]:
+    """Count models with segmentation decoders, for ADE20K's 150 classes.
+
+    Args:
+        names: Any timm model names.
+        decoders: The decoders.
+        size: Height and width of the image in pixels; by default the paper's: 512×2048 for UperNet, 512×512 for
+            Semantic FPN.
+        against: Name of the reference model, which gets the same decoder.
+
+    Returns:
+        A row and its count for each decoder and name.
+
+    Raises:
+        UserError: If the model is unknown, it has no feature maps for a decoder, or the sides of the images are not
+            multiples of 256.
+    """
+    if size is not None and any(side % SEGMENTED for side in size):
+        raise UserError(
+            f"--image_size is {size[0]}×{size[1]}; with --task segment the sides must be multiples of {SEGMENTED}."
+        )
+    report = []
+    for decoder in decoders:
+        title, usual = PAPER_DECODERS[decoder]
+        used = size or usual
+        reference = None if against is None else _reference(against, used, title)
+        for name in names:
+            count = count_segmenter(name, title, used)
+            paper, table = _paper_line(name, used, title)
+            label = f"{name} + {title}"
+            row = BudgetRow(label, label, used, count.total, paper, table, judge(count, paper), against, reference)
+            report.append((row, count))
+    return report
+
+
+def _reference(name: str, size: Size, decoder: str | None = None) -> Cost:
+    count = _count((name, size, decoder))
     if count.uncounted:
         raise UserError(f"{name} cannot be a reference: {judge(count, None)}; give another model with --against.")
     return count.total
@@ -201,9 +258,9 @@ def _paper_row(row: PaperRow, table: str, counts: dict[Job, Count]) -> BudgetRow
     return BudgetRow(row.label, name, row.image_size, count.total, row, table, judge(count, row))
 
 
-def _paper_line(name: str, size: Size) -> tuple[PaperRow, str] | tuple[None, None]:
+def _paper_line(name: str, size: Size, decoder: str | None) -> tuple[PaperRow, str] | tuple[None, None]:
     for table in TABLES:
         for row in table.rows:
-            if (row.model, row.image_size, row.decoder) == (architecture(name), size, None) and row.params:
+            if (row.model, row.image_size, row.decoder) == (architecture(name), size, decoder) and row.params:
                 return row, table.name
     return None, None
