@@ -263,7 +263,7 @@ def _pictures(options: argparse.Namespace, one: Evaluated) -> dict[int, ScenePic
     drawn = {}
     for index in table.worst()[:SHOWN]:
         found = segment.examine(one.scenes, place[table.paths[index]])
-        drawn[index] = draw_scene(found.pixels, found.mask, found.classes, one.analysis.palette)
+        drawn[index] = draw_scene(found.pixels, found.mask, found.classes, one.analysis.palette, table.class_names)
     return drawn
 
 

@@ -16,8 +16,8 @@ from PIL import Image
 
 from inceptionnext_lit.data import SegmentationDataModule
 from tests.scenes import NAMES, write_classes, write_pairs, write_palette
-from tests.segmentation.small_segmenter import save_segmenter
 from tests.small_checkpoint import save_checkpoint
+from tests.small_segmenter import save_segmenter
 
 Cli = Callable[..., None]
 FAST = ["--data.num_workers", "0", "--resamples", "100", "--device", "cpu"]
@@ -25,7 +25,11 @@ FAST = ["--data.num_workers", "0", "--resamples", "100", "--device", "cpu"]
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    save_segmenter(tmp_path / "a.ckpt", NAMES, ema_decay=0.9)
+    """A checkpoint whose averaged weights predict something else than the raw ones."""
+    save_segmenter(tmp_path / "a.ckpt", classes=NAMES, ema_decay=0.9)
+    content = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    content["state_dict"]["model_ema.module.decoder.classifier.1.weight"].mul_(-1)
+    torch.save(content, tmp_path / "a.ckpt")
     return tmp_path / "a.ckpt"
 
 
@@ -119,7 +123,7 @@ def _input(preprocessing: Any) -> Any:
 def test_checkpoints_are_compared(
     cli: Cli, checkpoint: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save_segmenter(tmp_path / "b.ckpt", NAMES, seed=1)
+    save_segmenter(tmp_path / "b.ckpt", classes=NAMES, seed=1)
     cli("evaluate", "a.ckpt", "b.ckpt", "--data.root", "data", "--output", "both", *FAST, "--table", "csv")
     printed = capsys.readouterr().out
     assert re.search(r"^b\.ckpt: mIoU 0\.\d{4}  \(.*\), [+-]0\.\d{4} \([+-]0\.\d{4} to [+-]0\.\d{4}\)$", printed, re.M)
@@ -198,7 +202,7 @@ def test_what_is_refused(
     assert refused(cli, capsys, *words).startswith(
         "The masks have classes that the checkpoint (or the given list of class names) does not have: horse."
     )
-    save_segmenter(tmp_path / "others.ckpt", ["background", "cat", "horse", "cow"], seed=1)
+    save_segmenter(tmp_path / "others.ckpt", classes=["background", "cat", "horse", "cow"], seed=1)
     write_classes(data / "classes.csv", ["background", "cat", "dog"])
     assert refused(cli, capsys, "a.ckpt", "others.ckpt", "--data.root", "data", *FAST).startswith(
         "The masks have classes that the checkpoint (or the given list of class names) does not have: dog."

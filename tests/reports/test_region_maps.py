@@ -15,7 +15,7 @@ from inceptionnext_lit.reports.explain.attribution import METHODS
 from inceptionnext_lit.reports.explain.regions import RegionScores, explain_class, find_region_layer, read_scene
 from inceptionnext_lit.tasks.segmentation import SegmentationTask
 from tests.scenes import NAMES, scene, write_image
-from tests.segmentation.small_segmenter import INPUT, save_segmenter
+from tests.small_segmenter import INPUT, save_segmenter
 
 Cli = Callable[..., None]
 LAYER = "maps.backbone.blocks.2"
@@ -23,7 +23,7 @@ LAYER = "maps.backbone.blocks.2"
 
 @pytest.fixture
 def task(tmp_path: Path) -> SegmentationTask:
-    return save_segmenter(tmp_path / "a.ckpt", NAMES)
+    return save_segmenter(tmp_path / "a.ckpt", classes=NAMES)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from inceptionnext_lit.reports.benchmark.case import OWN, Case
 from inceptionnext_lit.reports.benchmark.segmenters import SIZES, pixel_loss, segmenter_macs
 from inceptionnext_lit.reports.benchmark.torch_bench import Bench
 from inceptionnext_lit.reports.budget.report import PAPER_DECODERS, segmenter_report, tables_of
-from tests.segmentation.small_segmenter import save_segmenter
+from tests.small_segmenter import save_segmenter
 
 Cli = Callable[..., None]
 Captured = pytest.CaptureFixture[str]
@@ -108,7 +108,7 @@ def test_a_training_step_has_the_auxiliary_loss() -> None:
 
 
 def test_multiply_adds_of_a_checkpoint(tmp_path: Path) -> None:
-    task = save_segmenter(tmp_path / "a.ckpt", ["a", "b"])
+    task = save_segmenter(tmp_path / "a.ckpt", classes=["a", "b"])
     own = case(model=str(tmp_path / "a.ckpt"), decoder=OWN, image_size=32, width=64)
     assert segmenter_macs(own) == count(task.model, torch.zeros(1, 3, 32, 64)).total.macs
     named = count_segmenter(MICRO, "SemanticFPN", (256, 256)).total.macs
@@ -118,7 +118,7 @@ def test_multiply_adds_of_a_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_command_benchmark(cli: Cli, tmp_path: Path, capsys: Captured) -> None:
-    save_segmenter(tmp_path / "a.ckpt", ["a", "b"])
+    save_segmenter(tmp_path / "a.ckpt", classes=["a", "b"])
     words = ("benchmark", "--task", "segment", MICRO, *QUICK, "--layout", "channels_last")
     cli(*words, "--decoder", "semantic_fpn", "--format", "json")
     rows = json.loads(capsys.readouterr().out)
@@ -132,7 +132,7 @@ def test_the_command_benchmark(cli: Cli, tmp_path: Path, capsys: Captured) -> No
 
 
 def test_what_the_benchmark_refuses(cli: Cli, tmp_path: Path, capsys: Captured) -> None:
-    save_segmenter(tmp_path / "a.ckpt", ["a", "b"])
+    save_segmenter(tmp_path / "a.ckpt", classes=["a", "b"])
     for words, message in (
         (["a.ckpt"], "a.ckpt is a checkpoint of a segmentation model, and this needs one of a classifier."),
         ([MICRO, "--image_size", "28,56"],

@@ -234,7 +234,11 @@ def test_the_page_has_every_section(tmp_path: Path) -> None:
     other = analyze_scenes({"raw": table_of(pairs_of(12, seed=1))}, colormap(5), FEW)
     pictures = {
         index: draw_scene(
-            torch.zeros(3, *pairs[index][1].shape, dtype=torch.uint8), pairs[index][1], pairs[index][0], colormap(5)
+            torch.zeros(3, *pairs[index][1].shape, dtype=torch.uint8),
+            pairs[index][1],
+            pairs[index][0],
+            colormap(5),
+            NAMES,
         )
         for index in table.worst()[:3]
     }
@@ -263,16 +267,18 @@ def test_the_picture_of_a_difference(tmp_path: Path) -> None:
     true, found = np.zeros((2, 40, 60), dtype=np.uint8)
     true[:10], true[10:20] = 255, 1
     found[10:30] = 1
-    drawn = draw_scene(torch.full((3, 20, 30), 200, dtype=torch.uint8), true, found, [[0, 0, 0], [0, 0, 255]])
+    drawn = draw_scene(
+        torch.full((3, 20, 30), 200, dtype=torch.uint8), true, found, [[0, 0, 0], [0, 0, 255]], NAMES[:2]
+    )
     shown = {
         name: np.asarray(Image.open(io.BytesIO(base64.b64decode(getattr(drawn, name).partition(",")[2])))).astype(int)
         for name in ("image", "mask", "prediction", "difference")
     }
     assert {picture.shape for picture in shown.values()} == {(40, 60, 3)}
     assert abs(shown["image"] - 200).max() < 5
-    assert abs(shown["mask"][14, 30] - (80, 80, 233)).max() < 12
+    assert abs(shown["mask"][14, 30] - (90, 90, 230)).max() < 12
     assert abs(shown["mask"][35, 30] - 200).max() < 12
-    assert abs(shown["prediction"][25, 30] - (80, 80, 233)).max() < 12
+    assert abs(shown["prediction"][25, 30] - (90, 90, 230)).max() < 12
     difference = shown["difference"]
     assert difference[4, 30].min() > 200  # ignored
     assert abs(difference[14, 30] - 100).max() < 25  # right

@@ -9,13 +9,14 @@ from urllib.parse import quote
 import yaml
 
 from inceptionnext_lit.data.class_words import display_name
+from inceptionnext_lit.data.masks.overlay import IGNORED_COLOR
 from inceptionnext_lit.reports.evaluation import chart_sections
 from inceptionnext_lit.reports.evaluation.record import Context
 from inceptionnext_lit.reports.evaluation.templates import render
 from inceptionnext_lit.reports.segmentation import sections
 from inceptionnext_lit.reports.segmentation.analysis import SceneAnalysis
 from inceptionnext_lit.reports.segmentation.metrics import SceneComparison
-from inceptionnext_lit.reports.segmentation.pictures import IGNORED_COLOR, ScenePictures
+from inceptionnext_lit.reports.segmentation.pictures import ScenePictures
 from inceptionnext_lit.reports.segmentation.record import image_record
 from inceptionnext_lit.reports.segmentation.table import SceneTable
 from inceptionnext_lit.wording import count, printable

@@ -12,19 +12,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from inceptionnext_lit.data.masks.overlay import IGNORED_COLOR, overlaid
 from inceptionnext_lit.preprocessing import IGNORED
 
 SIDE: Final = 200
 """Pixels of the longer side of a picture."""
 
-IGNORED_COLOR: Final = (255, 255, 255)
 WRONG_COLORS: Final = ((255, 170, 140), (230, 60, 20))
-_OPACITY = 0.6
 _DARKENED = 0.5
 _STRIPE = 4  # pixels
 
-Colors = Sequence[Sequence[int]]
-_Pixels = NDArray[np.float32]  # (h, w, 3), from 0 to 255
+Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -44,14 +42,21 @@ class ScenePictures:
     difference: str
 
 
-def draw_scene(pixels: Tensor, mask: NDArray[np.uint8], classes: NDArray[np.uint8], palette: Colors) -> ScenePictures:
+def draw_scene(
+    pixels: Tensor,
+    mask: Pixels,
+    classes: Pixels,
+    palette: Sequence[Sequence[int]],
+    names: Sequence[str],
+) -> ScenePictures:
     """Draw an image with its mask, a prediction and their difference.
 
     Args:
         pixels: The image, (C, h, w), uint8 or float32 in [0, 1].
         mask: True classes (H, W), 255 for ignored pixels.
         classes: Predicted classes (H, W).
-        palette: Color of each class, whose first one is not drawn if it is black, as a background is.
+        palette: Color of each class; one that is black, or named background, is not drawn.
+        names: Name of each class.
     """
     height, width = mask.shape
     share = min(1.0, SIDE / max(height, width))
@@ -60,41 +65,31 @@ def draw_scene(pixels: Tensor, mask: NDArray[np.uint8], classes: NDArray[np.uint
     true, found = (np.asarray(Image.fromarray(one).resize(size, Image.Resampling.NEAREST)) for one in (mask, classes))
     return ScenePictures(
         _jpeg(picture),
-        _jpeg(_colored(picture, true, palette)),
-        _jpeg(_colored(picture, found, palette)),
+        _jpeg(overlaid(picture, true, palette, names)),
+        _jpeg(overlaid(picture, found, palette, names)),
         _jpeg(_difference(picture, true, found)),
     )
 
 
-def _small(pixels: Tensor, size: tuple[int, int]) -> _Pixels:
+def _small(pixels: Tensor, size: tuple[int, int]) -> Pixels:
     scaled = pixels.float() if pixels.dtype == torch.uint8 else 255 * pixels.float()
     if len(scaled) != 3:
         scaled = scaled.mean(dim=0, keepdim=True).expand(3, -1, -1)
     image = Image.fromarray(scaled.clamp(0, 255).permute(1, 2, 0).to(torch.uint8).cpu().numpy())
-    return np.asarray(image.resize(size, Image.Resampling.BILINEAR), dtype=np.float32)
+    return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
 
 
-def _colored(picture: _Pixels, classes: NDArray[np.uint8], palette: Colors) -> _Pixels:
-    colors = np.zeros((256, 3), dtype=np.float32)
-    colors[: len(palette)] = palette
-    colors[IGNORED] = IGNORED_COLOR
-    opacity = np.full((256, 1), _OPACITY, dtype=np.float32)
-    opacity[0] = _OPACITY * (any(palette[0]))
-    share = opacity[classes]
-    return (1 - share) * picture + share * colors[classes]
-
-
-def _difference(picture: _Pixels, true: NDArray[np.uint8], found: NDArray[np.uint8]) -> _Pixels:
+def _difference(picture: Pixels, true: Pixels, found: Pixels) -> Pixels:
     gray = _DARKENED * np.broadcast_to(picture.mean(axis=2, keepdims=True), picture.shape)
     rows, columns = np.indices(true.shape)
     wrong = (true != found) & (true != IGNORED)
     stripes = (rows + columns) % (2 * _STRIPE) < _STRIPE
     shown = np.where(wrong[..., None], WRONG_COLORS[0], gray)
     shown = np.where((wrong & stripes)[..., None], WRONG_COLORS[1], shown)
-    return np.where((true == IGNORED)[..., None], IGNORED_COLOR, shown).astype(np.float32)
+    return np.where((true == IGNORED)[..., None], IGNORED_COLOR, shown).astype(np.uint8)
 
 
-def _jpeg(pixels: _Pixels) -> str:
+def _jpeg(pixels: Pixels) -> str:
     file = io.BytesIO()
-    Image.fromarray(pixels.astype(np.uint8)).save(file, "JPEG", quality=85)
+    Image.fromarray(pixels).save(file, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
