@@ -1,7 +1,7 @@
 """Feature maps at strides 4, 8, 16 and 32 of any backbone, for decoders."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, cast
 
 import torch
@@ -31,6 +31,9 @@ class StageMaps(nn.Module):
         self.levels = list(levels)
         self.channels = tuple(_info(backbone)[level]["num_chs"] for level in self.levels)
         self.backbone = _pruned(backbone, self.levels)
+
+    def keep(self, used: Collection[int]) -> None:
+        """Do nothing: all maps are the backbone's own."""
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Compute the maps."""
@@ -63,6 +66,16 @@ class SimplePyramid(nn.Module):
         self.channels = (dim,) * len(STRIDES)
         self.backbone = _pruned(backbone, self.levels)
         self.scales = nn.ModuleList(_rescale(dim, round(math.log2(patch / stride))) for stride in STRIDES)
+
+    def keep(self, used: Collection[int]) -> None:
+        """Remove the convolutions of maps that are not used; they keep the stride of the backbone.
+
+        Args:
+            used: Indices of the maps that are used.
+        """
+        for level in range(len(STRIDES)):
+            if level not in used:
+                self.scales[level] = nn.Identity()
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Compute the maps."""

@@ -2,19 +2,25 @@
 
 import re
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, cast
+from functools import partial
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import torch
 from timm.models import group_parameters
 from torch import Tensor, nn
 
 from inceptionnext_lit.models.decoders import SemanticFPN, UperNet
-from inceptionnext_lit.models.pyramid import SimplePyramid, StageMaps, channels_first_norm
+from inceptionnext_lit.models.pyramid import STRIDES, SimplePyramid, StageMaps, channels_first_norm
+from inceptionnext_lit.models.smp_decoders import SmpDecoderName, smp_decoder
 
-DecoderName = Literal["upernet", "semantic_fpn"]
+DecoderName = Literal["upernet", "semantic_fpn", SmpDecoderName]
 LevelNorm = Literal["batch", "layer", "none"]
 
-DECODERS: dict[DecoderName, Callable[..., nn.Module]] = {"upernet": UperNet, "semantic_fpn": SemanticFPN}
+DECODERS: dict[DecoderName, Callable[..., nn.Module]] = {
+    "upernet": UperNet,
+    "semantic_fpn": SemanticFPN,
+    **{name: partial(smp_decoder, name) for name in get_args(SmpDecoderName)},
+}
 _NORMS: dict[LevelNorm, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm2d,
     "layer": channels_first_norm,
@@ -25,22 +31,24 @@ _STAGES = 4
 
 
 class Segmenter(nn.Module):
-    """Logits for each position of an image's first feature map.
+    """Logits for each position of an image's first feature map, or for each pixel.
 
     Args:
         maps: The backbone, as :func:`~inceptionnext_lit.models.pyramid.feature_maps` returns it.
         num_classes: Number K of classes.
-        decoder: ``upernet`` or ``semantic_fpn``.
+        decoder: ``upernet``, ``semantic_fpn``, or a decoder of segmentation_models_pytorch; see
+            :class:`~inceptionnext_lit.models.smp_decoders.SmpDecoder`.
         level_norm: Norm on each of the backbone's four maps: a BatchNorm, as the authors of InceptionNeXt use it, a
             LayerNorm over channels, as ConvNeXt and Swin have it, or none.
         decoder_kwargs: The decoder's own arguments, such as ``width``.
 
     Shape:
-        Images (N, C, H, W) to logits (N, K, H / 4, W / 4); in training, UperNet also returns auxiliary logits
-        (N, K, H / 16, W / 16).
+        Images (N, C, H, W) to logits (N, K, H / 4, W / 4), or with some decoders (N, K, H, W); in training, UperNet
+        also returns auxiliary logits (N, K, H / 16, W / 16).
 
     Raises:
         TypeError: If the decoder does not take an argument.
+        UserError: If it cannot be built with these arguments, or its library is missing.
     """
 
     pretrained_cfg: ClassVar[dict[str, Any]] = {"classifier": ("norms", "decoder", "maps.scales")}
@@ -57,8 +65,12 @@ class Segmenter(nn.Module):
         self.num_classes = num_classes
         self.num_features = maps.channels[-1]
         self.maps = maps
-        self.norms = nn.ModuleList(_NORMS[level_norm](dim) for dim in maps.channels)
-        self.decoder = DECODERS[decoder](maps.channels, num_classes=num_classes, **(decoder_kwargs or {}))
+        head = DECODERS[decoder](maps.channels, num_classes=num_classes, **(decoder_kwargs or {}))
+        used = getattr(head, "levels", range(len(STRIDES)))
+        maps.keep(used)
+        norms = [level_norm if level in used else "none" for level in range(len(STRIDES))]
+        self.norms = nn.ModuleList(_NORMS[norm](dim) for norm, dim in zip(norms, maps.channels, strict=True))
+        self.decoder = head
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Classify each position; in training, some decoders return auxiliary logits too."""

@@ -14,7 +14,9 @@ class SegmentationOptions:
     """The decoder, the loss, and how whole images are segmented.
 
     Args:
-        decoder: ``upernet`` (arXiv 1807.10221) or ``semantic_fpn`` (arXiv 1901.02446).
+        decoder: ``upernet`` (arXiv 1807.10221) or ``semantic_fpn`` (arXiv 1901.02446); or a decoder of
+            segmentation_models_pytorch: ``unet``, ``unetplusplus``, ``manet``, ``linknet``, ``fpn``, ``pspnet``,
+            ``deeplabv3``, ``deeplabv3plus``, ``pan`` or ``segformer``.
         level_norm: Norm on each of the backbone's four maps: ``batch``, ``layer`` or ``none``.
         decoder_kwargs: The decoder's own arguments, such as ``width``.
         aux_weight: Weight of the loss of UperNet's auxiliary head.
