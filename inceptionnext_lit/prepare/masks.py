@@ -22,6 +22,9 @@ from inceptionnext_lit.data.sources.split_names import SplitName
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.prepare.record import DatasetRecord, read_record, write_record
 from inceptionnext_lit.prepare.replacing import check_counts
+from inceptionnext_lit.prepare.sbd import CITATION as SBD_CITATION
+from inceptionnext_lit.prepare.sbd import TITLE as SBD_TITLE
+from inceptionnext_lit.prepare.sbd import SbdScene, added_scenes, find_sbd, read_mask
 from inceptionnext_lit.prepare.workspace import claimed
 from inceptionnext_lit.prepare.writing import write_bytes
 from inceptionnext_lit.preprocessing import IGNORED
@@ -143,6 +146,7 @@ def _prepare(
     source = MaskSource(folder, options)
     if row.form is not None and source.layout.form != row.form:
         raise UserError(f"{folder} does not have the layout of {row.title}; for another folder, use prepare masks.")
+    sbd = None if row.form != "voc" or source.layout.has_augmented else find_sbd(folder)
     parts = [split for split in source.layout.parts if row.splits is None or split in row.splits]
     samples = {split: source.samples(split) for split in parts}
     for note in source.notes:
@@ -157,6 +161,12 @@ def _prepare(
         work = list(zip(images, masks, places, strict=True))
         each(work, partial(_write, output, split, source.scheme))
         splits[str(split)] = len(images)
+    notes = source.notes
+    if sbd is not None:
+        added = _add_sbd(sbd, source, output, list(samples))
+        splits["train"] = splits.get("train", 0) + added
+        notes.append(f"With {count(added, 'training image')} of {SBD_TITLE}, as train_aug: {SBD_CITATION}.")
+        tell(notes[-1])
     write_table(output / CLASSES, source.scheme.names, source.scheme.palette)
     return DatasetRecord(
         name=name,
@@ -170,8 +180,25 @@ def _prepare(
         license=row.license,
         url=row.url,
         citation=row.citation,
-        notes=source.notes,
+        notes=notes,
     )
+
+
+def _add_sbd(sbd: Path, source: MaskSource, output: Path, splits: Sequence[SplitName]) -> int:
+    """Add the training images that have a mask in SBD only, except validation images; return their number."""
+    parts = [source.layout.parts[split] for split in splits]
+    known = [name for part in parts for name in part.only or ()]
+    scenes = added_scenes(sbd, parts[0].images, known)
+    each(scenes, partial(_write_sbd, output, source.scheme))
+    return len(scenes)
+
+
+def _write_sbd(output: Path, scheme: Scheme, scene: SbdScene) -> None:
+    target = output / "masks" / "train" / f"{scene.mask.stem}.png"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(str(target), index_png(read_mask(scene, len(scheme.names)), scheme.palette))
+    _link(scene.image, output / "images" / "train" / scene.image.name)
 
 
 def _places(images: Sequence[str], folder: Path) -> list[str]:
@@ -182,15 +209,19 @@ def _places(images: Sequence[str], folder: Path) -> list[str]:
 def _write(output: Path, split: str, scheme: Scheme, work: tuple[str, str, str]) -> None:
     """Link an image and write its mask, unless they exist."""
     image, mask, place = work
-    link = output / "images" / split / place
     target = output / "masks" / split / f"{os.path.splitext(place)[0]}.png"
-    for path in (link, target):
-        path.parent.mkdir(parents=True, exist_ok=True)
     if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(str(target), index_png(scheme.read(mask), scheme.palette))
+    _link(Path(image), output / "images" / split / place)
+
+
+def _link(image: Path, link: Path) -> None:
+    """Link an image, unless that is done; copy it on file systems without links."""
     if link.is_symlink() or link.exists():
         return
+    link.parent.mkdir(parents=True, exist_ok=True)
     try:
         link.symlink_to(os.path.abspath(image))
-    except OSError:  # a file system without links
+    except OSError:
         shutil.copyfile(image, link)

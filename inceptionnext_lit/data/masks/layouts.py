@@ -66,6 +66,11 @@ class SceneLayout:
     has_splits: bool
     without_masks: dict[SplitName, Path] = field(default_factory=dict)
 
+    @property
+    def has_augmented(self) -> bool:
+        """Whether it is Pascal VOC's with the masks of SBD as PNGs."""
+        return any(part.masks.name.casefold() == "segmentationclassaug" for part in self.parts.values())
+
 
 def find_scenes(root: Path) -> SceneLayout | None:
     """Find the images and masks below a folder; None if it is not a folder of images with masks.
