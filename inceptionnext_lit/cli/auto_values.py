@@ -1,4 +1,4 @@
-"""Resolve ``auto`` for the batch size, the learning rate and the monitored metric."""
+"""Resolve ``auto`` for the batch size, the crop, the learning rate, class weights and the monitored metric."""
 
 import logging
 import tempfile
@@ -14,7 +14,7 @@ from lightning.pytorch.tuner import lr_finder
 from lightning.pytorch.tuner.tuning import Tuner
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.tasks import BaseTask
+from inceptionnext_lit.tasks import BaseTask, SegmentationTask
 from inceptionnext_lit.training.callbacks.checkpoints import Checkpoints, best_mode
 from inceptionnext_lit.wording import did_you_mean
 
@@ -68,7 +68,8 @@ def derive(config: Any, model: LightningModule, data: Any, trainer: Trainer) -> 
     """Replace ``auto`` by numbers, in the objects and in the saved config.
 
     The batch size follows from the number of training images, limited on a GPU by its memory. The learning rate follows
-    from the images per step.
+    from the images per step. For segmentation, the crop follows from the sizes of the training images, and the class
+    weights from their masks.
 
     Args:
         config: The command's parsed arguments, changed in place.
@@ -80,6 +81,9 @@ def derive(config: Any, model: LightningModule, data: Any, trainer: Trainer) -> 
         What was derived, as ``key value``.
     """
     derived = []
+    if config.data.init_args.get("crop_size") == "auto":
+        config.data.init_args.crop_size = data.preprocessing["image_size"]
+        derived.append(f"data.crop_size {config.data.init_args.crop_size}")
     if config.data.init_args.get("batch_size") == "auto":
         if trainer.strategy.root_device.type == "cuda" and trainer.world_size == 1:
             fit_memory(model, data, trainer)
@@ -89,6 +93,9 @@ def derive(config: Any, model: LightningModule, data: Any, trainer: Trainer) -> 
         model.derive_lr(data)
         _set_lr(config, model, model.hparams["lr"])
         derived.append(f"model.lr {model.hparams['lr']:g}")
+    if isinstance(model, SegmentationTask) and (weights := model.derive_class_weights(data)) is not None:
+        config.model.init_args.segmentation.loss.class_weights = weights
+        derived.append(f"model.segmentation.loss.class_weights {weights}")
     return derived
 
 

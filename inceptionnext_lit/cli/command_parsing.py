@@ -129,6 +129,9 @@ class CommandLineParsing(OpenLightningCLI):
         self.set_command_defaults(command, defaults)
         super().parse_arguments(parser, args)
         self._take_optimizers(command)
+        stored_crop = defaults.get("data", {}).get("init_args", {}).get("crop_size")
+        if stored_crop is not None and self.config[command].data.init_args.get("crop_size") == "auto":
+            self.config[command].data.init_args.crop_size = stored_crop  # a recipe's auto was derived by the run
         self.config[command].ckpt_path = path
         if self.config[command].seed_everything is True and "run" in checkpoint:  # a random seed is drawn once
             self.config[command].seed_everything = checkpoint["run"]["seed_everything"]

@@ -1,6 +1,8 @@
 """Checks of images with masks before training, and the input format of segmentation."""
 
 from collections.abc import Sequence
+from statistics import median
+from typing import Literal
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
@@ -12,14 +14,19 @@ from inceptionnext_lit.data.transforms.resampling import fitted
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import Preprocessing, height_and_width
 
+CropSize = int | list[int] | Literal["auto"]
+"""Side of the training crops in pixels, their height and width, or ``auto``."""
 
-def scene_format(
-    crop_size: int | list[int], scale: list[int] | None, in_chans: int, options: InputOptions
-) -> Preprocessing:
+_STRIDE = 32  # of the coarsest feature map
+_LARGEST_AUTO = 512
+
+
+def scene_format(crop_size: CropSize, scale: list[int] | None, in_chans: int, options: InputOptions) -> Preprocessing:
     """Return the input of a segmentation model as plain data.
 
     Args:
-        crop_size: Side of the training crops in pixels, or their height and width.
+        crop_size: Side of the training crops in pixels, or their height and width; ``auto`` stands for 512 until the
+            training images are known.
         scale: Longer and shorter side that evaluated images are resized to fit; None if they keep their size.
         in_chans: Number of channels.
         options: How images are normalized; evaluation has no crop, and resizes bilinearly.
@@ -27,6 +34,7 @@ def scene_format(
     Raises:
         UserError: If a value is out of its range.
     """
+    crop_size = _LARGEST_AUTO if crop_size == "auto" else crop_size
     sides = [crop_size, crop_size] if isinstance(crop_size, int) else list(crop_size)
     check("crop_size", crop_size, len(sides) == 2 and min(sides) >= 1, "1 pixel or more, or a height and a width")
     is_scale = scale is None or (len(scale) == 2 and min(scale) >= 1)
@@ -59,6 +67,17 @@ def check_split(train: Samples, val: Samples, names: Sequence[str], place: str) 
             f"No training image has a pixel of {what} {enumerate_names(absent)}, which the model cannot learn; add "
             "images with it, or leave it out of the classes."
         )
+
+
+def auto_crop(sizes: Sequence[tuple[int, int]], scale: list[int] | None) -> int:
+    """Return a side for training crops: the images' median shorter side, as a multiple of 32 from 32 to 512.
+
+    Args:
+        sizes: Width and height of each training image.
+        scale: Longer and shorter side that they are resized to fit; None if they keep their size.
+    """
+    shorter = [min(width, height) if scale is None else min(fitted(height, width, *scale)) for width, height in sizes]
+    return max(_STRIDE, min(_LARGEST_AUTO, int(median(shorter)) // _STRIDE * _STRIDE))
 
 
 def check_crop(sizes: Sequence[tuple[int, int]], preprocessing: Preprocessing) -> None:

@@ -2,33 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Literal, cast
-
-from torch.utils.data import DataLoader
 
 from inceptionnext_lit.data.checks import check, warn_of_twins
 from inceptionnext_lit.data.decode.array_checks import check_arrays
-from inceptionnext_lit.data.decode.bad_images import BadImageOptions, BadImages, check_headers, hold_back_readable
+from inceptionnext_lit.data.decode.bad_images import BadImageOptions, check_headers, hold_back_readable
 from inceptionnext_lit.data.defaults import default_batch_size
 from inceptionnext_lit.data.describing import describe_evaluation, describe_junk, describe_rest, describe_training
-from inceptionnext_lit.data.device_input import DeviceInput
 from inceptionnext_lit.data.input_format import InputOptions
 from inceptionnext_lit.data.masks.options import MaskOptions
 from inceptionnext_lit.data.masks.root import SceneRoot
-from inceptionnext_lit.data.scene_checks import check_crop, check_split, scene_format
-from inceptionnext_lit.data.scenes import (
-    EvaluatedScenes,
-    PredictedScenes,
-    SceneInput,
-    Scenes,
-    TrainingScenes,
-    UnlabeledScenes,
-    collate_crops,
-    collate_predicted,
-    collate_scenes,
-    finish_scenes,
-)
+from inceptionnext_lit.data.scene_checks import CropSize, auto_crop, check_crop, check_split, scene_format
+from inceptionnext_lit.data.scene_loaders import SceneLoaders
+from inceptionnext_lit.data.scenes import EvaluatedScenes, PredictedScenes, TrainingScenes
 from inceptionnext_lit.data.sources.fingerprint import Fingerprint
 from inceptionnext_lit.data.sources.packed_strings import PackedStrings
 from inceptionnext_lit.data.sources.sample_table import Samples
@@ -44,13 +30,12 @@ from inceptionnext_lit.data.transforms.segmentation import (
     augmentation_of,
 )
 from inceptionnext_lit.data_spec import ClassNames, DataSpec
-from inceptionnext_lit.seeding import run_seed
 
 _BATCH_SIZE = 16  # for batch_size auto outside training
 _LARGEST_AUTO = 16
 
 
-class SegmentationDataModule(DeviceInput):
+class SegmentationDataModule(SceneLoaders):
     """Data module for images with masks, for training, evaluation and prediction.
 
     Masks are found by the names of folders and files, and may be pictures of indices, with a palette, black and white,
@@ -65,7 +50,8 @@ class SegmentationDataModule(DeviceInput):
     Args:
         root: The data folder; for prediction, one or several folders of images, image files, patterns or manifests.
             ``scenes`` stands for the embedded scenes (write ``./scenes`` for a folder of that name).
-        crop_size: Side of the training crops in pixels, or their height and width: ``[H, W]``.
+        crop_size: Side of the training crops in pixels, or their height and width: ``[H, W]``; ``auto``: the training
+            images' median shorter side, rounded down to a multiple of 32, at most 512.
         scale: Longer and shorter side in pixels that evaluated images are resized to fit, with their ratio kept, such
             as ``[2048, 512]``; random resizing in training is relative to it. ``None``: images keep their size.
         in_chans: Channels C of the images: 3 for RGB, 1 for grayscale, 4 for RGBA, or any number of channels of TIFF
@@ -86,15 +72,10 @@ class SegmentationDataModule(DeviceInput):
         UserError: If a value is out of its range.
     """
 
-    train_set: TrainingScenes
-    val_set: EvaluatedScenes
-    test_set: EvaluatedScenes
-    predict_set: PredictedScenes
-
     def __init__(
         self,
         root: str | list[str] | None = None,
-        crop_size: int | list[int] = 512,
+        crop_size: CropSize = 512,
         scale: list[int] | None = None,
         in_chans: int = 3,
         batch_size: int | Literal["auto"] = 16,
@@ -109,7 +90,7 @@ class SegmentationDataModule(DeviceInput):
     ) -> None:
         preprocessing = scene_format(crop_size, scale, in_chans, input)
         size = _BATCH_SIZE if batch_size == "auto" else batch_size
-        super().__init__(preprocessing, size, global_batch_size, num_workers)
+        super().__init__(preprocessing, size, global_batch_size, num_workers, bad_images)
         self.augmentation = augmentation_of(augmentation)
         names = None if class_names is None else list(class_names)
         is_mapping = names is None or 1 < len(names) == len(set(names))
@@ -124,14 +105,12 @@ class SegmentationDataModule(DeviceInput):
             apply_exif=input.exif == "apply",
         )
         self.rules = split
-        self.bad_images = bad_images
-        self.skipped = BadImages(bad_images.max_skipped)
         self._derive_batch_size = batch_size == "auto"
+        self._derive_crop = crop_size == "auto"
         self._has_statistics = input.has_statistics
         self._scanned: set[str] = set()
         self._trained_on, self._held_back = cast(str | None, None), cast(Fingerprint | None, None)
         self._own = True  # whether evaluation uses the images that this data module would train on
-        self._to_scenes = SceneInput(preprocessing)
 
     @property
     def classes(self) -> list[str]:
@@ -146,6 +125,8 @@ class SegmentationDataModule(DeviceInput):
     @property
     def data_spec(self) -> DataSpec:
         """The classes, their colors, and the input that the model depends on; raises like :attr:`classes`."""
+        if self._derive_crop:  # before the model is built, which keeps its size
+            self._settle_crop(self.rules.training(self.images.source, self.images.given_classes)[0])
         return DataSpec(self.classes, self.num_classes, False, self.preprocessing, self.images.palette)
 
     @property
@@ -247,32 +228,9 @@ class SegmentationDataModule(DeviceInput):
         """Whether the validation images are held back from the training split."""
         return self._own and self.rules.hold_back(self.images.source, self.images.given_classes)
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Return shuffled batches of training crops, without the images of an incomplete last step."""
-        self.train_set.seed = run_seed()  # only now have all ranks agreed on it
-        if self.bad_images.skips:
-            self.skipped.begin(Path((self.trainer.log_dir if self.trainer else None) or "."))
-        return self._training_loader(self.train_set, collate_crops)
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Return batches of the validation split, in natural order."""
-        return self._evaluation_loader(self.val_set, collate_scenes)
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Return batches of the test split, in natural order."""
-        return self._evaluation_loader(self.test_set, collate_scenes)
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """Return batches of images without masks, in natural order."""
-        return self._loader(self.predict_set, collate_predicted)
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Normalize the images of a batch, on the device."""
-        if isinstance(batch, Scenes | UnlabeledScenes):
-            convert = self.trainer.precision_plugin.convert_input if self.trainer else lambda images: images
-            return finish_scenes(batch, self._to_scenes, convert)
-        images, masks = super().on_after_batch_transfer(batch, dataloader_idx)
-        return images, masks.long()
+    def class_pixels(self) -> list[dict[int, int]]:
+        """Return the labeled pixels of each class in each training image; requires the stage ``fit`` to be set up."""
+        return self.images.source.pixels(self.train_set.samples.paths)
 
     def _training_samples(self) -> Split:
         """Return the training and validation samples, after checking them for problems that would ruin a run."""
@@ -282,8 +240,16 @@ class SegmentationDataModule(DeviceInput):
             check_headers(train.paths + val.paths, self.bad_images.max_pixels)
         self._check_arrays(train.paths + val.paths)
         check_split(train, val, self.classes, self.images.source.place("train"))
-        check_crop(self.images.source.sizes(train.paths), self.preprocessing)
+        self._settle_crop(train)
         return self._readable(train, val)
+
+    def _settle_crop(self, train: Samples) -> None:
+        """Derive the size of the training crops from the images, or check the given one."""
+        sizes = self.images.source.sizes(train.paths)
+        if self._derive_crop:
+            self.preprocessing["image_size"] = auto_crop(sizes, self.preprocessing.get("scale"))
+        else:
+            check_crop(sizes, self.preprocessing)
 
     def _readable(self, train: Samples, val: Samples) -> Split:
         if not self.bad_images.skips:

@@ -49,6 +49,7 @@ class TrainedSegmenter:
         self.device = device
         self._max_pixels = max_pixels
         self._scale = TestScale(self.preprocessing, max_pixels)
+        self._scale.keeps_size = task.inference.takes_originals
         self._to_input = SceneInput(self.preprocessing)
         task.model, task.model_ema = deploy(task.inference_model), None  # the other weights are not needed
         self.task = on_device(task.eval().requires_grad_(False), device)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from inceptionnext_lit.data import MaskOptions, SegmentationAugmentation, SegmentationDataModule
 from inceptionnext_lit.data.decode.bad_images import BadImageOptions
 from inceptionnext_lit.data.input_format import InputOptions
+from inceptionnext_lit.data.scene_checks import auto_crop
 from inceptionnext_lit.data.scenes import PaddedImages, Scenes, UnlabeledScenes
 from inceptionnext_lit.data.sources.embedded import CACHE_VARIABLE
 from inceptionnext_lit.data.splitting.rules import SplitRules
@@ -239,6 +240,17 @@ def test_evaluation_keeps_images_as_they_are_without_a_scale(tmp_path: Path) -> 
     assert batch.paths[2].endswith("wide.jpg")
 
 
+def test_a_model_of_several_scales_gets_original_images(tmp_path: Path) -> None:
+    write_pairs(tmp_path, counts={"train": 4, "val": 2}, height=30, width=40)
+    data = on_rank(tmp_path, 0, 1, scale=[20, 15])
+    data.setup("validate")
+    for takes_originals, size in ((True, (30, 40)), (False, (15, 20))):
+        inference = SimpleNamespace(takes_originals=takes_originals)
+        data.trainer.lightning_module = SimpleNamespace(inference=inference)  # type: ignore[union-attr, misc, assignment]
+        [batch] = finished(data, data.val_dataloader())
+        assert [tuple(image.shape[-2:]) for image in batch.images] == [size] * 2
+
+
 def test_prediction(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", scene(0, 20, 40)[0])
     (tmp_path / "b.png").write_bytes(b"nothing")
@@ -297,6 +309,51 @@ def test_images_that_cannot_be_read_are_skipped_if_asked(tmp_path: Path) -> None
     strict.setup("fit")
     with pytest.raises(UserError, match=r"^Cannot read the image"):
         strict.train_set[1]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "scale", "side"),
+    [
+        ([(640, 480), (480, 640), (500, 375)], None, 480),
+        ([(640, 470)] * 3, None, 448),
+        ([(4000, 3000)] * 3, None, 512),
+        ([(4000, 3000)] * 3, [400, 300], 288),
+        ([(20, 28)] * 3, None, 32),
+        ([(100, 64), (100, 96)], None, 64),  # the median is 80
+    ],
+)
+def test_crops_from_the_sizes_of_images(sizes: list[tuple[int, int]], scale: list[int] | None, side: int) -> None:
+    assert auto_crop(sizes, scale) == side
+
+
+def test_crops_from_the_data(tmp_path: Path) -> None:
+    write_pairs(tmp_path, counts={"train": 5, "val": 2}, height=70, width=101)
+    data = build(tmp_path, crop_size="auto")
+    preprocessing = data.data_spec.preprocessing
+    assert preprocessing is not None
+    assert preprocessing["image_size"] == 64
+    data.setup("fit")
+    assert data.settings["crop_size"] == 64
+    assert data.train_set[0].pixels.shape == (3, 64, 64)
+
+
+def test_crops_of_images_smaller_than_a_stride_are_padded(tmp_path: Path) -> None:
+    write_pairs(tmp_path, counts={"train": 4, "val": 2})
+    data = build(tmp_path, crop_size="auto")
+    data.setup("fit")
+    crop = data.train_set[0]
+    assert crop.pixels.shape == (3, 32, 32)
+    assert crop.inside[0] < 32
+
+
+def test_class_pixels_of_training_masks(tmp_path: Path) -> None:
+    written = write_pairs(tmp_path, counts={"train": 3, "val": 2}, ignored=True)
+    data = build(tmp_path, batch_size=3)
+    data.setup("fit")
+    found = data.class_pixels()
+    for of, stem in zip(found, ("train0", "train1", "train2"), strict=True):
+        mask = written[stem]
+        assert of == {index: int((mask == index).sum()) for index in np.unique(mask[mask != 255]).tolist()}
 
 
 def test_batch_sizes_from_the_data(tmp_path: Path) -> None:

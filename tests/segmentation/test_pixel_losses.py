@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.tasks.segmentation.losses import PixelLossOptions
+from inceptionnext_lit.tasks.segmentation.losses import PixelLossOptions, balanced_weights
 
 
 @pytest.fixture
@@ -80,6 +80,25 @@ def test_ignored_images_have_a_loss_and_gradients_of_0(batch: tuple[Tensor, Tens
 def test_what_is_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         PixelLossOptions(**options).build(3)  # type: ignore[arg-type]
+
+
+def test_balanced_weights_are_median_frequencies_over_frequencies() -> None:
+    pixels = [{0: 80, 1: 20}, {0: 60, 1: 20, 2: 20}, {0: 100}]
+    frequencies = [240 / 300, 40 / 200, 20 / 100]
+    weights = [0.2 / frequency for frequency in frequencies]  # the median is 0.2
+    mean = (240 * weights[0] + 40 * weights[1] + 20 * weights[2]) / 300
+    assert balanced_weights(pixels, 3) == pytest.approx([weight / mean for weight in weights], abs=1e-4)
+
+
+def test_balanced_weights_are_bounded_and_keep_the_scale_of_the_loss() -> None:
+    pixels = [{0: 10**6, 1: 1, 2: 3000}]
+    found = balanced_weights(pixels, 4)
+    assert found[1] / found[2] == pytest.approx(10, rel=1e-3)  # 3000 unbounded
+    assert found[0] / found[2] == pytest.approx(0.1, rel=1e-3)
+    assert found[3] == found[2]  # absent, and of the median frequency
+    total = sum(pixels[0].values())
+    assert sum(found[index] * count for index, count in pixels[0].items()) / total == pytest.approx(1, abs=1e-3)
+    assert balanced_weights([{0: 5}], 2) == [1, 1]
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

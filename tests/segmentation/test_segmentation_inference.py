@@ -1,12 +1,13 @@
 """Whole images, windows, scales and mirrored images against a plain reference."""
 
-import math
-
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from inceptionnext_lit.data.transforms.resampling import fitted, resample
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks.segmentation.inference import Inference, InferenceOptions
 
@@ -71,7 +72,7 @@ def test_scales_and_mirrored_images_are_averaged() -> None:
     found = Inference(InferenceOptions(scales=scales, flip=True), (32, 32)).probabilities(model, image, size)
     views = []
     for scale in scales:
-        target = (math.floor(40 * scale + 0.5), math.floor(50 * scale + 0.5))
+        target = fitted(40, 50, int(50 * scale), int(40 * scale))
         view = up(image[None], target) if target != size else image[None]
         for flip in (False, True):
             logits = up(model(view.flip(-1) if flip else view), target)
@@ -84,7 +85,7 @@ def test_scales_and_mirrored_images_are_averaged() -> None:
     ("image", "scale", "multiple", "expected"),
     [
         ((512, 683), 1.0, 1, (512, 683)),
-        ((512, 683), 0.5, 1, (256, 342)),
+        ((512, 683), 0.5, 1, (256, 341)),
         ((512, 683), 1.75, 1, (896, 1195)),
         ((512, 683), 1.0, 32, (512, 704)),
         ((33, 64), 1.0, 32, (64, 64)),
@@ -92,8 +93,49 @@ def test_scales_and_mirrored_images_are_averaged() -> None:
 )
 def test_sizes_of_images(image: tuple[int, int], scale: float, multiple: int, expected: tuple[int, int]) -> None:
     inference = Inference(InferenceOptions(scales=[scale], multiple=multiple), (32, 32))
-    [view] = inference._views(torch.zeros(3, *image))
+    [view] = inference._views(torch.zeros(3, *image), image)
     assert tuple(view.shape[-2:]) == expected
+
+
+@pytest.mark.parametrize(
+    ("factor", "expected"), [(0.5, (256, 341)), (0.75, (384, 512)), (1.0, (512, 683)), (1.75, (896, 1195))]
+)
+def test_scales_are_of_the_test_scale(factor: float, expected: tuple[int, int]) -> None:
+    """An image of 1536 × 2048; sizes as mmcv's ``rescale_size((2048, 1536), (int(2048 * f), int(512 * f)))``."""
+    inference = Inference(InferenceOptions(scales=[factor]), (32, 32), [512, 2048])
+    [view] = inference._views(torch.zeros(3, 1536, 2048), (1536, 2048))
+    assert tuple(view.shape[-2:]) == expected
+
+
+@torch.no_grad()
+def test_each_scale_resizes_the_original_image() -> None:
+    model, image = Position(), torch.randn(3, 60, 80)
+    inference = Inference(InferenceOptions(scales=[0.5, 1.5]), (32, 32), [64, 48])
+    assert inference.takes_originals
+    found = inference.probabilities(model, image, (60, 80))
+    views = []
+    for target in ((24, 32), (72, 96)):
+        original = F.avg_pool2d(image[None], 2) if target == (24, 32) else image[None]  # 60 × 80 is twice as large
+        logits = up(model(up(original, target)), target)
+        views.append(up(logits, (60, 80)).softmax(dim=1))
+    torch.testing.assert_close(found, torch.stack(views).mean(dim=0)[0], rtol=1e-5, atol=1e-6)
+    twice = [up(up(image[None], (48, 64)), target) for target in ((24, 32), (72, 96))]
+    assert not torch.allclose(views[1], up(up(model(twice[1]), (72, 96)), (60, 80)).softmax(dim=1), atol=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("own", [(60, 80), (111, 149)])
+def test_views_have_the_pixels_that_the_data_gives_for_a_scale(own: tuple[int, int]) -> None:
+    generator = np.random.default_rng(0)
+    smooth = Image.fromarray(generator.integers(0, 255, (9, 12, 3), dtype=np.uint8))
+    picture = smooth.resize(own[::-1], Image.Resampling.BICUBIC)
+    size = fitted(*own, 64, 48)
+    expected = resample(picture, size)
+    assert expected is not None
+    [view] = Inference(InferenceOptions(scales=[1.0]), (32, 32), [64, 48])._views(
+        torch.from_numpy(np.array(picture)).permute(2, 0, 1).float(), own
+    )
+    assert (view - torch.from_numpy(np.array(expected)).permute(2, 0, 1)).abs().max() < 2  # two roundings to integers
 
 
 @pytest.mark.parametrize(

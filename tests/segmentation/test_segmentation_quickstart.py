@@ -80,6 +80,7 @@ def test_the_guide_s_first_commands(cli: Cli, tmp_path: Path, capsys: pytest.Cap
     fit, validate, predict, *others = [words for words in commands(DOCS / "guides/segment.md") if words[0] == "python"]
     assert [words[4] for words in (fit, *others)] == [
         "configs/segment/quickstart.yaml",
+        "configs/segment/folder.yaml",  # tests/segmentation/test_segmentation_folder.py runs it
         "configs/segment/upernet_t.yaml",
     ]
     (tmp_path / "configs").symlink_to(REPO / "configs")

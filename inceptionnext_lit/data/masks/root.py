@@ -53,6 +53,10 @@ class SceneRoot(ImageRoot):
             raise UserError("No images were named. Give a folder with --data.root, or --data.root scenes.")
         return super().folder
 
+    def locate(self, named: str) -> Path:
+        """Return the folder of another value of ``data.root``; see :meth:`ImageRoot.locate`."""
+        return unpack_scenes() if named == SCENES else super().locate(named)
+
     @cached_property
     def source(self) -> MaskSource:
         """The data set; masks are read when a split is requested.

@@ -168,6 +168,11 @@ class MaskSource:
         """Return the width and height of each image and its mask."""
         return [self._mask_of[path].size for path in images]
 
+    def pixels(self, images: PackedStrings) -> list[dict[int, int]]:
+        """Return the number of labeled pixels of each class in each image's mask."""
+        counted = (self.scheme.counts(self._mask_of[path]) for path in images)
+        return [{index: pixels for index, pixels in of.items() if index < UNKNOWN} for of in counted]
+
     def classes(self) -> list[str]:
         """Return the class names in index order."""
         return list(self.scheme.names)

@@ -68,6 +68,14 @@ class ImageRoot:
             raise UserError(f"data.root names {', '.join(self.named)}; name one data folder.")
         return data_folder(self.named)
 
+    def locate(self, named: str) -> Path:
+        """Return the folder of another value of ``data.root``, such as that of a checkpoint's run.
+
+        Args:
+            named: The value.
+        """
+        return data_folder(named)
+
     @cached_property
     def source(self) -> Source:
         """The data set; folders are listed when a split is requested.

@@ -9,7 +9,6 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from inceptionnext_lit.data.sources.embedded import data_folder
 from inceptionnext_lit.data.sources.fingerprint import Fingerprint, together
 from inceptionnext_lit.data.sources.folder import find_layout
 from inceptionnext_lit.data.sources.image_root import ImageRoot
@@ -36,7 +35,7 @@ def rules_of_run(
     trained_on = run.get("data.root")
     if not isinstance(trained_on, str):
         return None, None
-    rules = _rules_by_place(run, root.folder, data_folder(trained_on))
+    rules = _rules_by_place(run, root.folder, root.locate(trained_on))
     if rules is None and _has_images(root, images):
         rules = stored_rules(run)
     return trained_on, rules

@@ -180,17 +180,21 @@ class TestScale:
     Args:
         preprocessing: The scale, and the number of channels.
         max_pixels: Maximum number of pixels of an image.
+
+    Attributes:
+        keeps_size: Whether images keep their size, as a model that resizes them to several scales needs them.
     """
 
     __test__ = False  # pytest would take it for a test
 
     def __init__(self, preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS) -> None:
+        self.keeps_size = False
         self._scale = preprocessing.get("scale")
         self._load = reader(preprocessing, max_pixels)
         self._open = _opener(preprocessing, max_pixels)
 
     def read(self, path: str) -> tuple[Tensor, Size]:
-        """Return the pixels of an image file (C, h, w) at the test scale, and its own height and width.
+        """Return the pixels of an image file (C, h, w), at the test scale by default, and its own height and width.
 
         Raises:
             UserError: If it cannot be read.
@@ -201,7 +205,7 @@ class TestScale:
         return (self.resize(self._load(path)), own) if pixels is None else (as_tensor(pixels), own)
 
     def resize(self, picture: Picture) -> Tensor:
-        """Return the pixels of a picture (C, h, w) at the test scale.
+        """Return the pixels of a picture (C, h, w), at the test scale by default.
 
         Args:
             picture: As :func:`reader` returns it.
@@ -211,7 +215,7 @@ class TestScale:
         return as_tensor(pixels)
 
     def _target(self, own: Size) -> Size:
-        return own if self._scale is None else fitted(*own, *self._scale)
+        return own if self._scale is None or self.keeps_size else fitted(*own, *self._scale)
 
 
 def draw_box(mask: NDArray[np.uint8], size: Size, cat_max_ratio: float) -> Box:

@@ -1,7 +1,7 @@
 """Evaluation of whole images: at once or in windows, at several scales, mirrored, as MMSegmentation does it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.segmenter import resized
 from inceptionnext_lit.preprocessing import Size
+
+_REDUCTIONS = (8, 4, 2)
 
 Segment = Callable[[Tensor], Tensor]
 """Takes images (N, C, H, W) and returns logits (N, K, h, w)."""
@@ -25,7 +27,7 @@ class InferenceOptions:
         mode: ``whole`` segments an image at once; ``slide`` in overlapping windows, whose logits are averaged.
         window: Height and width of a window; None for the training crop.
         stride: Vertical and horizontal distance of windows; None for two thirds of the window.
-        scales: Factors by which the image at the test scale is resized; the probabilities are averaged.
+        scales: Factors of the test scale; the original image is resized to each, and the probabilities are averaged.
         flip: Whether to average with the mirrored image.
         multiple: Images are resized to sides that are a multiple of this, such as 32 (PoolFormer's ``AlignResize``).
 
@@ -62,42 +64,55 @@ class Inference:
     Args:
         options: How.
         crop: Height and width of the training crop.
+        scale: Longer and shorter side of the test scale; None if images keep their size.
     """
 
-    def __init__(self, options: InferenceOptions, crop: Size) -> None:
+    def __init__(self, options: InferenceOptions, crop: Size, scale: Sequence[int] | None = None) -> None:
         self.options = options
+        self.scale = None if scale is None else (max(scale), min(scale))
         height, width = options.window or crop
         self.window = (height, width)
         down, across = options.stride or (max(1, height * 2 // 3), max(1, width * 2 // 3))
         self.stride = (down, across)
+
+    @property
+    def takes_originals(self) -> bool:
+        """Whether images are resized here, from their own size, rather than by the data."""
+        return self.options.scales is not None
 
     def probabilities(self, segment: Segment, image: Tensor, size: Size) -> Tensor:
         """Return the probabilities of each class at each pixel.
 
         Args:
             segment: Returns the logits of images.
-            image: Normalized, (C, h, w).
-            size: Height H and width W of the result.
+            image: Normalized, (C, h, w), at the test scale; of its own size if :attr:`takes_originals`.
+            size: Height H and width W of the result, those of the original image.
 
         Returns:
             Shape (K, H, W), single precision.
         """
         found = [
             self._segment(segment, view, size, mirrored=mirrored)
-            for view in self._views(image)
+            for view in self._views(image, size)
             for mirrored in (False, True)[: 1 + self.options.flip]
         ]
         return found[0] if len(found) == 1 else torch.stack(found).mean(dim=0)
 
-    def _views(self, image: Tensor) -> list[Tensor]:
-        height, width = image.shape[-2:]
-        scales = self.options.scales or [1.0]
-        return [_resized_image(image, self._target(height, width, scale)) for scale in scales]
+    def _views(self, image: Tensor, original: Size) -> list[Tensor]:
+        if self.options.scales is None:
+            return [_resized_image(image, self._aligned(_size(image)))]
+        return [_resized_image(image, self._aligned(self._scaled(original, factor))) for factor in self.options.scales]
 
-    def _target(self, height: int, width: int, scale: float) -> Size:
-        multiple = self.options.multiple
-        sides = [max(1, math.floor(side * scale + 0.5)) for side in (height, width)]
-        height, width = (math.ceil(side / multiple) * multiple for side in sides)
+    def _scaled(self, original: Size, factor: float) -> Size:
+        """Return the size that fits a multiple of the test scale, as MMSegmentation's ``MultiScaleFlipAug``."""
+        height, width = original
+        longer, shorter = self.scale or (max(original), min(original))
+        longer, shorter = int(longer * factor), int(shorter * factor)
+        ratio = min(longer / max(original), shorter / min(original))
+        return max(1, int(height * ratio + 0.5)), max(1, int(width * ratio + 0.5))
+
+    def _aligned(self, size: Size) -> Size:
+        height, width = (math.ceil(side / self.options.multiple) * self.options.multiple for side in size)
         return height, width
 
     def _segment(self, segment: Segment, image: Tensor, size: Size, *, mirrored: bool) -> Tensor:
@@ -135,6 +150,11 @@ def _size(images: Tensor) -> Size:
 
 
 def _resized_image(image: Tensor, size: Size) -> Tensor:
+    """Resize an image as the data does: bilinearly, if it is much larger after a mean of 2×2, 4×4 or 8×8 pixels."""
+    height, width = _size(image)
+    factor = next((f for f in _REDUCTIONS if height >= f * size[0] and width >= f * size[1]), 1)
+    if factor > 1:
+        image = F.avg_pool2d(image[None], factor, ceil_mode=True, count_include_pad=False)[0]
     if tuple(image.shape[-2:]) == size:
         return image
     return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]

@@ -1,9 +1,10 @@
 """Training losses of segmentation; pixels of 255 are ignored in all of them."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from statistics import median
 from typing import Any, Literal
 
 import torch
@@ -14,6 +15,7 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import IGNORED
 
 PixelLoss = Literal["cross_entropy", "ohem", "dice", "lovasz", "focal"]
+_BOUNDS = (0.1, 10.0)  # of balanced weights
 _OF_SMP: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "dice": ("DiceLoss", {"ignore_index": IGNORED}),
     "lovasz": ("LovaszLoss", {"ignore_index": IGNORED, "per_image": False}),
@@ -29,7 +31,8 @@ class PixelLossOptions:
         weights: Weight of each part: ``cross_entropy``; ``ohem``, cross-entropy of the hardest pixels (arXiv
             1604.03540), both as means over all pixels of a batch, of which ignored ones count as 0; ``dice``,
             ``lovasz`` or ``focal`` of segmentation_models_pytorch.
-        class_weights: Weight of each class in cross-entropy, in the order of the classes; None for equal weights.
+        class_weights: Weight of each class in cross-entropy, in the order of the classes; ``auto`` for those of
+            :func:`balanced_weights`, from the training masks; None for equal weights.
         ohem_threshold: A pixel is hard if its true class has a lower probability than this.
         ohem_kept: Minimum number of pixels of a batch that count as hard.
 
@@ -38,7 +41,7 @@ class PixelLossOptions:
     """
 
     weights: dict[PixelLoss, float] | None = None
-    class_weights: list[float] | None = None
+    class_weights: list[float] | Literal["auto"] | None = None
     ohem_threshold: float = 0.7
     ohem_kept: int = 100_000
 
@@ -48,7 +51,7 @@ class PixelLossOptions:
                 raise UserError(f"model.segmentation.loss.weights.{name} is {weight}; it must be above 0.")
         if self.weights is not None and not self.weights:
             raise UserError("model.segmentation.loss.weights is empty; leave it out for cross-entropy.")
-        if self.class_weights is not None and not all(0 <= weight < math.inf for weight in self.class_weights):
+        if isinstance(self.class_weights, list) and not all(0 <= weight < math.inf for weight in self.class_weights):
             raise UserError("model.segmentation.loss.class_weights must be numbers of 0 or more.")
         if not 0 < self.ohem_threshold <= 1:
             raise UserError(
@@ -71,12 +74,38 @@ class PixelLossOptions:
         Raises:
             UserError: If there are not as many class weights, or a library is missing.
         """
-        if self.class_weights is not None and len(self.class_weights) != num_classes:
+        if isinstance(self.class_weights, list) and len(self.class_weights) != num_classes:
             raise UserError(
                 f"model.segmentation.loss.class_weights has {len(self.class_weights)} numbers, but the data has "
                 f"{num_classes} classes."
             )
         return SumOfLosses(self)
+
+
+def balanced_weights(pixels: Sequence[Mapping[int, int]], num_classes: int) -> list[float]:
+    """Return class weights by median-frequency balancing (arXiv 1411.4734, section 3.4), bounded.
+
+    A class's frequency is its share of the labeled pixels of the images that it occurs in. Its weight is the median of
+    the frequencies, divided by its own: at least 0.1 and at most 10, and 1 for a class that does not occur. Then all
+    are divided by their mean over labeled pixels, so that the loss keeps its scale.
+
+    Args:
+        pixels: Labeled pixels of each class in each training image.
+        num_classes: Number of classes.
+    """
+    own, around = [0] * num_classes, [0] * num_classes
+    for of in pixels:
+        total = sum(of.values())
+        for index, count in of.items():
+            own[index] += count
+            around[index] += total
+    middle = median(mine / all_ for mine, all_ in zip(own, around, strict=True) if mine)
+    low, high = _BOUNDS
+    weights = [
+        min(high, max(low, middle * all_ / mine)) if mine else 1.0 for mine, all_ in zip(own, around, strict=True)
+    ]
+    mean = sum(weight * mine for weight, mine in zip(weights, own, strict=True)) / sum(own)
+    return [round(weight / mean, 4) for weight in weights]
 
 
 class SumOfLosses:
@@ -135,5 +164,5 @@ class SumOfLosses:
     def _per_pixel(self, logits: Tensor, masks: Tensor) -> Tensor:
         """Return the loss of each pixel, 0 for ignored ones, which count in the means as in MMSegmentation."""
         given = self._options.class_weights
-        weight = None if given is None else torch.tensor(given, dtype=logits.dtype, device=logits.device)
+        weight = torch.tensor(given, dtype=logits.dtype, device=logits.device) if isinstance(given, list) else None
         return F.cross_entropy(logits, masks, weight=weight, ignore_index=IGNORED, reduction="none")

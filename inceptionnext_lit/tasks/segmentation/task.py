@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
@@ -19,6 +19,7 @@ from inceptionnext_lit.preprocessing import Size, height_and_width
 from inceptionnext_lit.tasks.backbone import create_backbone, has_weight_source
 from inceptionnext_lit.tasks.base import BaseTask, check_shares
 from inceptionnext_lit.tasks.segmentation.inference import Inference
+from inceptionnext_lit.tasks.segmentation.losses import balanced_weights
 from inceptionnext_lit.tasks.segmentation.metrics import SegmentationMetrics
 from inceptionnext_lit.tasks.segmentation.options import SegmentationOptions
 from inceptionnext_lit.training.execution import Execution
@@ -103,9 +104,9 @@ class SegmentationTask(BaseTask):
         self.preprocessing = spec.preprocessing
         self.segmentation = options
         self.loss = options.loss.build(len(names))
-        self.inference = Inference(
-            options.inference, _CROP if spec.preprocessing is None else height_and_width(spec.preprocessing)
-        )
+        given = spec.preprocessing
+        crop = _CROP if given is None else height_and_width(given)
+        self.inference = Inference(options.inference, crop, None if given is None else given.get("scale"))
         self.metrics = SegmentationMetrics(names)
         self.directions = self.metrics.directions(*self.evaluated_models("val"))
         self.check_schedule(self.directions)
@@ -143,8 +144,9 @@ class SegmentationTask(BaseTask):
 
         Args:
             model: One of :meth:`evaluated_models`, in eval mode, or another form of it.
-            image: Normalized, shape (C, h, w).
-            size: Height H and width W of the result, such as those of the original image.
+            image: Normalized, shape (C, h, w), at the test scale; of its own size if the task's ``inference`` has
+                ``takes_originals``.
+            size: Height H and width W of the result, those of the original image.
 
         Returns:
             Shape (num_classes, H, W).
@@ -255,8 +257,36 @@ class SegmentationTask(BaseTask):
         images = {"crop_size": stored["image_size"], "scale": stored.get("scale"), "in_chans": len(stored["mean"])}
         return images | {"input": given, "class_names": spec["class_names"]}
 
+    def derive_class_weights(self, data: Any) -> list[float] | None:
+        """Replace ``auto`` by the weights of the classes, in the loss and in the saved arguments.
+
+        Args:
+            data: The data module, with its fit stage set up.
+
+        Returns:
+            The weights; None if they are not ``auto``.
+
+        Raises:
+            UserError: If it does not count the pixels of each class.
+        """
+        options = self.segmentation
+        if options.loss.class_weights != "auto":
+            return None
+        if not hasattr(data, "class_pixels"):
+            raise UserError(
+                "model.segmentation.loss.class_weights is auto, but the data module does not define class_pixels; give "
+                "numbers."
+            )
+        weights = balanced_weights(data.class_pixels(), self.num_classes)
+        self.segmentation = replace(options, loss=replace(options.loss, class_weights=weights))
+        self.hparams["segmentation"] = self.segmentation
+        self.loss = self.segmentation.loss.build(self.num_classes)
+        return weights
+
     def setup(self, stage: str) -> None:
-        """Prepare the metrics for their device."""
+        """Prepare the metrics for their device, and derive what depends on the training masks."""
+        if stage == "fit":
+            self.derive_class_weights(cast(Any, self.trainer).datamodule)
         self.metrics.use_exact_sums(self.trainer.strategy.root_device)
         super().setup(stage)
 
