@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -41,7 +42,7 @@ def test_drawing_has_a_fixed_seed() -> None:
 
 
 def test_splits(task: ClassificationTask, make_folder: MakeFolder, tmp_path: Path) -> None:
-    root = make_folder(tmp_path / "data", {"train": 30, "val": 10})
+    root = make_folder(tmp_path / "data", {"train": 30, "val": 20})
     found = chosen(task, root, number=60)
     assert len(found.calibration) == 60
     assert {Path(path).parts[-3] for path in found.calibration.paths} == {"train"}
@@ -59,7 +60,7 @@ def test_the_calibration_folder_without_other_images(
     for check in (None, root, root / "coat"):
         found = chosen(task, root, check)
         number = 60 if check != root / "coat" else 20
-        assert f"{number} images of the check are calibration images too, which makes it too favorable" in str(
+        assert f"The check shares {number} images with the calibration, which makes it too favorable" in str(
             found.notes
         )
         assert len(found.check) == number
@@ -95,6 +96,78 @@ def test_doubtful_calibration_images(task: ClassificationTask, make_folder: Make
     assert "1 image of the check folder" in notes
     assert found.truth.present is not None
     assert found.truth.present.shape == (30, 3)
+
+
+def test_one_image(task: ClassificationTask, tmp_path: Path) -> None:
+    folder = tmp_path / "one"
+    folder.mkdir()
+    Image.new("RGB", (40, 30), "red").save(folder / "a.png")
+    found = chosen(task, folder)
+    assert [note.partition(";")[0].partition(",")[0] for note in found.notes] == [
+        "Calibrated on 1 image only",
+        "The accuracy is not measured",
+        "The check shares 1 image with the calibration",
+        "Checked on 1 image only",
+    ]
+
+
+def test_copies(task: ClassificationTask, tmp_path: Path) -> None:
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    for number in range(60):
+        Image.new("RGB", (40, 30), "gray").save(folder / f"{number}.{'png' if number % 2 else 'bmp'}")
+    assert chosen(task, folder).notes[0].startswith("Calibrated on copies of 1 image only; with fewer than 50, the")
+
+
+@pytest.mark.parametrize("name", ["photos.zip", "photos.tar.gz", "PHOTOS.ZIP"])
+def test_archives(task: ClassificationTask, make_folder: MakeFolder, tmp_path: Path, name: str) -> None:
+    root, archive = make_folder(tmp_path / "data", {".": 2}), tmp_path / name
+    archive.write_bytes(b"PK")
+    for given in ((archive,), (root, archive)):
+        with pytest.raises(UserError, match=rf"{name} is an archive, not a folder of images; unpack it, and give the"):
+            chosen(task, *given)
+    (root / "bag" / "more.zip").write_bytes(b"PK")  # inside a folder, other files are ignored
+    assert len(chosen(task, root).calibration) == 6
+
+
+def test_deep_tiffs(task: ClassificationTask, tmp_path: Path) -> None:
+    """16 bits per channel, gray and in color."""
+    folder = tmp_path / "deep"
+    folder.mkdir()
+    values = np.arange(0, 65536, 64, dtype=np.uint16).reshape(32, 32)
+    tifffile.imwrite(folder / "a.tif", values)
+    tifffile.imwrite(folder / "b.tif", np.stack([values, values // 2, values // 4], axis=-1))
+    found = chosen(task, folder)
+    images = [image[0] for _, image in found.calibration.batches(1)]
+    assert [image.shape for image in images] == [(32, 32, 3)] * 2
+    assert images[0].dtype == np.uint8
+    gray = (values / 257).round()
+    np.testing.assert_allclose(images[0], np.stack([gray] * 3, axis=-1), atol=1)
+    np.testing.assert_allclose(images[1], np.stack([gray, gray / 2, gray / 4], axis=-1), atol=1.5)
+
+
+def test_other_channels(make_folder: MakeFolder, tmp_path: Path) -> None:
+    """Gray pictures, and arrays of five channels, as tensors."""
+    root = make_folder(tmp_path / "data", {".": 2})
+    arrays = tmp_path / "arrays"
+    arrays.mkdir()
+    np.save(arrays / "a.npy", np.full((28, 28, 5), 128, np.uint8))
+    for channels, folder, number in ((1, root, 6), (5, arrays, 1)):
+        steps = {"mean": [0.4] * channels, "std": [0.2] * channels}
+        other = save_checkpoint(
+            tmp_path / "other.ckpt",
+            CLASSES,
+            kwargs={"depth": 1, "dim": 16, "in_chans": channels},
+            preprocessing=steps,
+        )
+        model = ExportedModel(other, "tensor")
+        found = choose(other, model, str(folder), 300, None, sizes=False)
+        _, batch = next(iter(found.calibration.batches(16)))
+        assert (batch.shape, batch.dtype) == ((number, channels, 28, 28), np.float32)
+    assert batch.flat[0] == pytest.approx((128 / 255 - 0.4) / 0.2)
+    assert "arrays has no class folders (1 loose image in it)." in str(found.notes)
+    with pytest.raises(UserError, match=r"None of 6 images of the calibration folder .* of 5 channels"):
+        choose(other, model, str(root), 300, None, sizes=False)
 
 
 def test_other_labels(task: ClassificationTask, make_folder: MakeFolder, tmp_path: Path) -> None:

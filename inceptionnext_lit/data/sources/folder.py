@@ -29,6 +29,7 @@ _HOW_TO = (
     "Arrange the images as ROOT/train/CLASS/*.jpg and ROOT/val/CLASS/*.jpg (or ROOT/CLASS/*.jpg, of which "
     "a part is then held back for validation), and name the folder with --data.root ROOT."
 )
+_ANY_CHANNELS = IMAGE_SUFFIXES | {".npy"}
 _WRAPPERS = 3  # nested folders that contain only one folder, as in unpacked archives: archive/photos/train
 _IMAGES_AND_MASKS = [
     {images, masks}
@@ -166,7 +167,7 @@ def list_classes(split: Path, scan: Scan | None = None) -> list[str]:
     """
     classes = [folder.name for folder in visible_folders(split, scan)]
     if not classes:
-        loose = sum(1 for entry in visible_entries(split) if is_image_file(entry.path))
+        loose = sum(1 for entry in visible_entries(split) if is_image_file(entry.path, _ANY_CHANNELS))
         found = f"{count(loose, 'loose image')} in it" if loose else "no images either"
         raise UserError(f"{split} has no class folders ({found}). {_HOW_TO}")
     return classes

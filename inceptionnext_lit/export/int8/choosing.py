@@ -1,5 +1,6 @@
 """Which images int8 files are calibrated on, and which ones their accuracy is checked on."""
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +22,8 @@ from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.wording import count
 
 MOST = 2000  # images of the accuracy check
-_FEW = 50  # calibration images
+_FEW = 50  # images of the calibration, or of the check
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 _ENOUGH = 200  # images of a check that is apart from the calibration
 
 
@@ -56,8 +58,11 @@ def choose(
         sizes: Whether the file takes images of any size.
 
     Raises:
-        UserError: If there are none, or none can be read.
+        UserError: If there are none, none can be read, or they are in an archive.
     """
+    for given in (folder, check):
+        if given is not None and given.lower().endswith(_ARCHIVES) and Path(given).is_file():
+            raise UserError(f"{given} is an archive, not a folder of images; unpack it, and give the folder.")
     reader = Reader(model, sizes=sizes)
     calibration, notes = readable(
         draw(training_images(folder, model.channels), number), reader, f"the calibration folder {folder}"
@@ -69,6 +74,12 @@ def choose(
     paths, truth, more = _apart(paths, truth, calibration.paths)
     drawn = draw(paths, MOST)
     images, lost = readable(drawn, reader, f"the check folder {check or folder}")
+    if len(images) < _FEW:
+        checked = count(len(images), "image")
+        lost.append(
+            f"Checked on {checked} only; with fewer than {_FEW}, what int8 loses is uncertain. Give a folder with a "
+            "few hundred, with --check."
+        )
     if truth.present is not None:
         row = {path: place for place, path in enumerate(paths)}
         truth = replace(truth, present=truth.present[[row[path] for path in images.paths]])
@@ -78,10 +89,12 @@ def choose(
 def _doubts(calibration: FileImages) -> list[str]:
     """Return what makes the calibration images doubtful."""
     notes = []
-    if len(calibration) < _FEW:
+    different = len({hashlib.sha256(batch.tobytes()).digest() for _, batch in calibration.batches(1)})
+    if different < _FEW:
+        copies = "copies of " if different < len(calibration) else ""
         notes.append(
-            f"Calibrated on {count(len(calibration), 'image')} only; with fewer than {_FEW}, the ranges of activations "
-            "are uncertain. Give a folder with a few hundred."
+            f"Calibrated on {copies}{count(different, 'image')} only; with fewer than {_FEW}, the ranges of "
+            "activations are uncertain. Give a folder with a few hundred."
         )
     folders = {Path(path).parent for path in calibration.paths}
     if len(folders) == 1 and len(calibration) > 1:
@@ -120,8 +133,8 @@ def _apart(paths: list[str], truth: Truth, calibration: Sequence[str]) -> tuple[
         return paths, truth, []
     if len(kept) < _ENOUGH:
         note = (
-            f"{count(shared, 'image')} of the check are calibration images too, which makes it too favorable; give "
-            "other images with --check."
+            f"The check shares {count(shared, 'image')} with the calibration, which makes it too favorable; give other "
+            "images with --check."
         )
         return paths, truth, [note]
     note = f"{count(shared, 'calibration image')} of the same folder are left out of the check."

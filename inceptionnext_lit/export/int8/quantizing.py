@@ -17,7 +17,7 @@ from inceptionnext_lit.export.int8.scores import BATCH, Scorer, speeds
 from inceptionnext_lit.export.int8.search import Found, Search
 from inceptionnext_lit.export.wrapper import ExportedModel
 from inceptionnext_lit.tasks import ClassificationTask
-from inceptionnext_lit.wording import listed
+from inceptionnext_lit.wording import count, listed
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Int8Report:
         floats = self.found.floats
         kept = f", {len(floats)} of them left in floats: {listed(floats, 8)}" if floats else ""
         return [
-            f"int8: {self.layers} layers{kept}; calibrated on {len(self.chosen.calibration)} images of "
+            f"int8: {self.layers} layers{kept}; calibrated on {count(len(self.chosen.calibration), 'image')} of "
             f"{self.options.calibration}",
             *self.chosen.notes,
             *self.found.drop.lines(),
