@@ -150,6 +150,7 @@ def _evaluate_model(
     assert preprocessing is not None
     source, samples = root.source, images.samples
     scale = TestScale(preprocessing, options.max_pixels)
+    scale.keeps_size = candidate.task.inference.takes_originals
     scenes = EvaluatedScenes(samples, source.masks(samples.paths), source.scheme, scale, options.max_pixels)
     with progress_bar() as bar:
         shown = bar.add_task("segmenting", total=len(samples))

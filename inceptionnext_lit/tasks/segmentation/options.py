@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.models.segmenter import DecoderName, LevelNorm
+from inceptionnext_lit.models.pyramid import SimplePyramid, StageMaps
+from inceptionnext_lit.models.segmenter import DecoderName, LevelNorm, Segmenter
 from inceptionnext_lit.tasks.segmentation.inference import InferenceOptions
 from inceptionnext_lit.tasks.segmentation.losses import PixelLossOptions
 
@@ -37,3 +38,21 @@ class SegmentationOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.aux_weight <= 10:
             raise UserError(f"model.segmentation.aux_weight is {self.aux_weight}; it must be 0 to 10.")
+
+    def build(self, maps: StageMaps | SimplePyramid, num_classes: int) -> Segmenter:
+        """Return the model.
+
+        Args:
+            maps: The backbone, as :func:`~inceptionnext_lit.models.pyramid.feature_maps` returns it.
+            num_classes: Number of classes.
+
+        Raises:
+            UserError: If the decoder does not take one of its arguments.
+        """
+        try:
+            return Segmenter(maps, num_classes, self.decoder, self.level_norm, self.decoder_kwargs)
+        except TypeError as error:
+            raise UserError(
+                f"The decoder {self.decoder} does not take model.segmentation.decoder_kwargs "
+                f"{self.decoder_kwargs}: {error}."
+            ) from error

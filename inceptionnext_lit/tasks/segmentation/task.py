@@ -6,14 +6,14 @@ from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor, nn
+from torch import Tensor
 
 from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.compiled import Compiled
 from inceptionnext_lit.models.deploy import deploy
 from inceptionnext_lit.models.pyramid import feature_maps
-from inceptionnext_lit.models.segmenter import Segmenter, resized
+from inceptionnext_lit.models.segmenter import resized
 from inceptionnext_lit.predictions import MaskPredictions
 from inceptionnext_lit.preprocessing import Size, height_and_width
 from inceptionnext_lit.tasks.backbone import create_backbone, has_weight_source
@@ -89,7 +89,7 @@ class SegmentationTask(BaseTask):
         if loaded is not None:
             rank_zero_info(str(loaded))
         super().__init__(
-            _segmenter(backbone, name, len(names), options),
+            options.build(feature_maps(backbone, name), len(names)),
             optimizer=optimizer,
             schedule=schedule,
             ema_decay=ema_decay,
@@ -289,14 +289,3 @@ class SegmentationTask(BaseTask):
             self.derive_class_weights(cast(Any, self.trainer).datamodule)
         self.metrics.use_exact_sums(self.trainer.strategy.root_device)
         super().setup(stage)
-
-
-def _segmenter(backbone: nn.Module, name: str, num_classes: int, options: SegmentationOptions) -> Segmenter:
-    maps = feature_maps(backbone, name)
-    try:
-        return Segmenter(maps, num_classes, options.decoder, options.level_norm, options.decoder_kwargs)
-    except TypeError as error:
-        raise UserError(
-            f"The decoder {options.decoder} does not take model.segmentation.decoder_kwargs "
-            f"{options.decoder_kwargs}: {error}."
-        ) from error
