@@ -77,8 +77,9 @@ def test_metrics_are_the_same_on_any_number_of_ranks(cli: Cli, shell: Callable[.
 
 
 def test_the_guide_s_first_commands(cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fit, validate, predict, *others = [words for words in commands(DOCS / "guides/segment.md") if words[0] == "python"]
-    assert [words[4] for words in (fit, *others)] == [
+    every = [words for words in commands(DOCS / "guides/segment.md") if words[0] == "python"]
+    fit, validate, folder, predict, *others = every
+    assert [words[4] for words in (fit, folder, *others)] == [
         "configs/segment/quickstart.yaml",
         "configs/segment/folder.yaml",  # tests/segmentation/test_segmentation_folder.py runs it
         "configs/segment/upernet_t.yaml",

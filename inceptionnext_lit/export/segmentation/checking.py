@@ -134,7 +134,7 @@ class SceneCheck:
                     f"The checkpoint's outputs are NaN or infinite for {name}; export an earlier checkpoint."
                 )
             takes_pixels = graph.takes == "pixels"
-            self._inputs.append(np.asarray(picture) if takes_pixels else prepared.numpy())
+            self._inputs.append(np.array(picture) if takes_pixels else prepared.numpy())
             self._predicted.append(scores.argmax(dim=0).numpy() if sizes and takes_pixels else None)
 
     def compare(self, session: Session, dynamic: Collection[str]) -> SceneChecked:
