@@ -13,6 +13,7 @@ from inceptionnext_lit import load_classifier
 from inceptionnext_lit.cli import main
 from inceptionnext_lit.export import formats
 from inceptionnext_lit.export.int8 import scores
+from inceptionnext_lit.serve.labeling import Labeler
 from tests.small_checkpoint import save_checkpoint
 
 Cli = Callable[..., None]
@@ -145,3 +146,38 @@ def test_formats_without_int8(
     message = "--int8 does not apply to --format executorch; give one of onnx, openvino, pt2, aoti."
     assert message in capsys.readouterr().err
     assert not Path("new.pte").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["several labels", "gray"])
+def test_other_models_are_served(
+    tmp_path: Path, make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """With thresholds of each label, and with images of one channel as tensors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(scores, "_SECONDS", 0.0)
+    images = make_folder(tmp_path / "images", {".": 20})
+    if kind == "gray":
+        arguments = {"kwargs": {"depth": 1, "dim": 32, "in_chans": 1}, "preprocessing": {"mean": [0.4], "std": [0.2]}}
+        folder = str(images)
+    else:
+        calibration = {"temperature": 1.7, "thresholds": [0.3, 0.5, 0.6]}
+        arguments = {"kwargs": {"depth": 1, "dim": 32}, "multi_label": True, "calibration": calibration}
+        folder = "images.csv"
+        lines = [f"{path},{path.parent.name}|bag" for path in sorted(images.rglob("*.png"))]
+        Path(folder).write_text("\n".join(["path,labels", *lines]))
+    save_checkpoint(tmp_path / "best.ckpt", LABELS, **arguments)  # type: ignore[arg-type]
+    main(["export", "best.ckpt", "--format", "onnx", "--output", "x.onnx", "--int8", folder, "--max_drop", "20"])
+    found = json.loads(Path("x.onnx.json").read_text())
+    assert found["input"] == ("tensor" if kind == "gray" else "pixels")
+    assert found["int8"]["check"]["metric"] == ("top-1" if kind == "gray" else "mAP")
+    contents = [path.read_bytes() for path in sorted(images.rglob("*.png"))[::10]]
+    answers = []
+    for file in ("x.onnx", "best.ckpt"):
+        labeler = Labeler(load_classifier(file, device="cpu"), 10**6)  # type: ignore[arg-type]
+        [(pictures, _)] = labeler.groups(contents)
+        answers.append([answer.row["top5"] for answer in labeler.label(pictures) if answer.row is not None])
+    assert len(answers[0]) == len(contents)
+    for ours, theirs in zip(*answers, strict=True):
+        for name in LABELS:
+            assert ours[name] == pytest.approx(theirs[name], abs=0.1)
