@@ -1,6 +1,7 @@
 """Run every example."""
 
 import csv
+import json
 import re
 import sys
 from pathlib import Path
@@ -190,3 +191,22 @@ def test_own_report(tmp_path: Path) -> None:
         "inceptionnext_tiny,2,16,384,32,32,393216",
         "inceptionnext_tiny,3,32,768,16,16,196608",
     ]
+
+
+@pytest.mark.slow
+def test_segmentation_backbones_then_picture(tmp_path: Path) -> None:
+    words = ["--models", "inceptionnext_iso_micro", "resnet10t", "--seeds", 2, "--output", tmp_path / "out"]
+    small = ["--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2, "--trainer.check_val_every_n_epoch", 1]
+    small += ["--trainer.limit_val_batches", 2, "--trainer.accelerator", "cpu"]
+    output = run("segmentation_backbones.py", *words, *small, cwd=tmp_path)
+    place = tmp_path / "out/resnet10t_0"
+    scores = [100 * json.loads((tmp_path / f"out/resnet10t_{seed}/result.json").read_text())["mIoU"] for seed in (0, 1)]
+    mean, spread = sum(scores) / 2, abs(scores[0] - scores[1]) / 2**0.5
+    assert re.search(rf"^\| resnet10t \| [45]\.\d \| {mean:.1f} ± {spread:.1f} \|$", output, re.MULTILINE)
+    assert "Run folder" not in run(
+        "segmentation_backbones.py", *words, *small, cwd=tmp_path
+    )  # nothing is trained twice
+    [checkpoint] = place.glob("runs/*/version_0/checkpoints/best.ckpt")
+    assert run("segmentation_picture.py", checkpoint, "scenes.webp", cwd=tmp_path) == ""
+    with Image.open(tmp_path / "scenes.webp") as picture:
+        assert picture.size == (10 * 100 - 4, 3 * 100 + 16)

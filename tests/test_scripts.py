@@ -1,3 +1,4 @@
+import io
 import itertools
 import re
 import runpy
@@ -139,3 +140,25 @@ def test_feature_speed(
     assert re.fullmatch(r"model alone: [\d,]+ images/s on \w+", model)
     assert speed.startswith("40 images in ")
     assert len(memory.split(": ")[1].split()) == 10
+
+
+def test_scene_loader_speed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """With Pillow in place of OpenCV, which the tests do not install."""
+
+    def resize(pixels: np.ndarray, size: tuple[int, int], interpolation: Image.Resampling) -> np.ndarray:
+        return np.array(Image.fromarray(pixels).resize(size, interpolation))
+
+    opencv = types.SimpleNamespace(
+        IMREAD_COLOR=1, INTER_LINEAR=Image.Resampling.BILINEAR, INTER_NEAREST=Image.Resampling.NEAREST,
+        COLOR_BGR2HSV=0, COLOR_HSV2BGR=1, setNumThreads=lambda threads: None, resize=resize,
+        imdecode=lambda content, mode: np.asarray(Image.open(io.BytesIO(content.tobytes()))),
+        flip=lambda pixels, axis: np.flip(pixels, axis).copy(), cvtColor=lambda pixels, code: pixels.copy(),
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "cv2", opencv)
+    monkeypatch.setattr("inceptionnext_lit.allocator.keep_memory", lambda: None)  # lasts as long as the process
+    monkeypatch.setattr(sys, "argv", ["scene_loader_speed.py", "--sizes", "96x64", "--images", "2", "--rounds", "1"])
+    runpy.run_path(str(REPO / "scripts/scene_loader_speed.py"), run_name="__main__")
+    [row] = [line for line in capsys.readouterr().out.splitlines() if "96 × 64" in line]
+    theirs, ours, ratio = (float(cell.split()[0]) for cell in row.strip("│ ").split("│")[1:])
+    assert min(theirs, ours) > 0
+    assert ratio == pytest.approx(theirs / ours, abs=0.05)

@@ -92,7 +92,8 @@ def _divisions(numerator: float) -> NDArray[np.int32]:
     return np.concatenate([[0], np.rint(numerator * (1 << _BITS) / np.arange(1, 256))]).astype(np.int32)
 
 
-_BY_VALUE = _divisions(255)
+_SATURATIONS = (np.arange(256) * _divisions(255)[:, None] + _HALF >> _BITS).astype(np.uint8).ravel()
+"""Saturation at 256 times the value plus the range of the channels, which is at most the value."""
 _BY_RANGE = _divisions(_HALF_TURN / 6)
 
 
@@ -102,29 +103,35 @@ def to_hsv(image: Pixels) -> tuple[Pixels, Pixels, Pixels]:
     value = np.maximum(np.maximum(red, green), blue)
     spread = value - np.minimum(np.minimum(red, green), blue)
     wide = spread.astype(np.int32)
-    saturation = (wide * _BY_VALUE.take(value) + _HALF) >> _BITS
+    saturation = _SATURATIONS.take(value.astype(np.uint16) << 8 | spread)
     sixth = _difference(red, green) + 4 * wide
     np.copyto(sixth, _difference(blue, red) + 2 * wide, where=value == green)
     np.copyto(sixth, _difference(green, blue), where=value == red)
     hue = (sixth * _BY_RANGE.take(spread) + _HALF) >> _BITS
     hue += (hue < 0) * np.int32(_HALF_TURN)
-    return hue.astype(np.uint8), saturation.astype(np.uint8), value
+    return hue.astype(np.uint8), saturation, value
 
 
 def _difference(one: Pixels, other: Pixels) -> NDArray[np.int32]:
     return np.subtract(one, other, dtype=np.int32)
 
 
+def _shares(start: int) -> NDArray[np.float32]:
+    """Return the share of the chroma that a channel lacks, for each hue."""
+    turned = np.arange(256, dtype=np.float32) * np.float32(6 / _HALF_TURN) + np.float32(start)
+    turned -= (turned >= 6) * np.float32(6)
+    return np.clip(np.minimum(turned, 4 - turned), 0, 1)
+
+
+_SHARES = tuple(_shares(start) for start in (5, 3, 1))  # of red, green and blue
+
+
 def to_rgb(hue: Pixels, saturation: Pixels, value: Pixels) -> Pixels:
     """Convert hue (0 to 179), saturation and value to an RGB image, rounded to nearest."""
-    sixths = hue * np.float32(6 / _HALF_TURN)
     chroma = value * (saturation * np.float32(1 / 255))
     image = np.empty((*hue.shape, 3), dtype=np.uint8)
-    for channel, start in enumerate((5, 3, 1)):
-        turned = sixths + np.float32(start)
-        turned -= (turned >= 6) * np.float32(6)
-        share = np.minimum(turned, 4 - turned)
-        np.clip(share, 0, 1, out=share)
+    for channel, shares in enumerate(_SHARES):
+        share = shares.take(hue)
         share *= chroma
         np.subtract(value, share, out=share)
         image[..., channel] = np.rint(share, out=share)
