@@ -152,3 +152,27 @@ def test_views_have_the_pixels_that_the_data_gives_for_a_scale(own: tuple[int, i
 def test_what_is_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         InferenceOptions(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("most", [2**26, 3 * 40 * 50, 1])
+@pytest.mark.parametrize(
+    "options",
+    [
+        InferenceOptions(),
+        InferenceOptions(mode="slide", window=[16, 16], flip=True),
+        InferenceOptions(scales=[0.5, 1.25], flip=True, multiple=8),
+    ],
+)
+def test_the_best_class_in_parts(options: InferenceOptions, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inceptionnext_lit.tasks.segmentation.inference._MOST_VALUES", most)
+    torch.manual_seed(0)
+    segment = torch.nn.Conv2d(3, 11, 5, stride=4, padding=2)
+    image, size = torch.randn(3, 40, 50), (40, 50)
+    inference = Inference(options, (16, 16))
+    with torch.inference_mode():
+        expected, places = inference.probabilities(segment, image, size).max(dim=0)
+        classes, best = inference.best(segment, image, size)
+        assert torch.allclose(best, expected, atol=1e-6)
+        assert (classes == places).float().mean() > 0.999
+        segment.bias[7] = torch.inf
+        assert inference.best(segment, image, size)[1].isnan().all()

@@ -120,7 +120,8 @@ def _shares(start: int) -> NDArray[np.float32]:
     """Return the share of the chroma that a channel lacks, for each hue."""
     turned = np.arange(256, dtype=np.float32) * np.float32(6 / _HALF_TURN) + np.float32(start)
     turned -= (turned >= 6) * np.float32(6)
-    return np.clip(np.minimum(turned, 4 - turned), 0, 1)
+    shares: NDArray[np.float32] = np.clip(np.minimum(turned, 4 - turned), 0, 1)
+    return shares
 
 
 _SHARES = tuple(_shares(start) for start in (5, 3, 1))  # of red, green and blue

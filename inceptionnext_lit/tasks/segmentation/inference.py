@@ -14,6 +14,7 @@ from inceptionnext_lit.models.segmenter import resized
 from inceptionnext_lit.preprocessing import Size
 
 _REDUCTIONS = (8, 4, 2)
+_MOST_VALUES = 2**26  # of the probabilities that are in memory for the best class, 256 MB
 
 Segment = Callable[[Tensor], Tensor]
 """Takes images (N, C, H, W) and returns logits (N, K, h, w)."""
@@ -92,11 +93,55 @@ class Inference:
             Shape (K, H, W), single precision.
         """
         found = [
-            self._segment(segment, view, size, mirrored=mirrored)
+            _mirrored_back(resized(logits, size)[0].softmax(dim=0), mirrored=mirrored)
+            for logits, mirrored in self._logits(segment, image, size)
+        ]
+        return found[0] if len(found) == 1 else torch.stack(found).mean(dim=0)
+
+    def best(self, segment: Segment, image: Tensor, size: Size) -> tuple[Tensor, Tensor]:
+        """Return the most probable class of each pixel, and its probability, as :meth:`probabilities` gives them.
+
+        For large images, only a part of the classes has its probabilities in memory at a time.
+
+        Args:
+            segment: Returns the logits of images.
+            image: As for :meth:`probabilities`.
+            size: Height H and width W of the result.
+
+        Returns:
+            Class indices and probabilities, both (H, W); the latter are NaN where logits are NaN or infinite.
+        """
+        found = self._logits(segment, image, size)
+        together = max(1, _MOST_VALUES // (size[0] * size[1]))
+        parts = list(zip(*(torch.split(logits, together, dim=1) for logits, _ in found), strict=True))
+        totals = [_log_sum([part[view] for part in parts], size) for view in range(len(found))]
+        best: Tensor | None = None
+        classes = torch.zeros(size, dtype=torch.int64, device=image.device)
+        lost = torch.zeros(size, dtype=torch.bool, device=image.device)
+        for number, views in enumerate(parts):
+            shares = [
+                _mirrored_back((resized(part, size)[0] - total).exp(), mirrored=mirrored)
+                for part, total, (_, mirrored) in zip(views, totals, found, strict=True)
+            ]
+            scores = shares[0] if len(shares) == 1 else torch.stack(shares).mean(dim=0)
+            lost |= scores.isnan().any(dim=0)
+            most, places = scores.max(dim=0)
+            if best is None:
+                best, classes = most, places
+            else:
+                is_larger = most > best
+                best = torch.where(is_larger, most, best)
+                classes = torch.where(is_larger, places + number * together, classes)
+        assert best is not None  # there are classes
+        return classes, best.masked_fill(lost, torch.nan)
+
+    def _logits(self, segment: Segment, image: Tensor, size: Size) -> list[tuple[Tensor, bool]]:
+        """Return the logits (1, K, h, w) of each view of an image, and whether it is mirrored."""
+        return [
+            (self._segment(segment, view, mirrored=mirrored), mirrored)
             for view in self._views(image, size)
             for mirrored in (False, True)[: 1 + self.options.flip]
         ]
-        return found[0] if len(found) == 1 else torch.stack(found).mean(dim=0)
 
     def _views(self, image: Tensor, original: Size) -> list[Tensor]:
         if self.options.scales is None:
@@ -115,12 +160,10 @@ class Inference:
         height, width = (math.ceil(side / self.options.multiple) * self.options.multiple for side in size)
         return height, width
 
-    def _segment(self, segment: Segment, image: Tensor, size: Size, *, mirrored: bool) -> Tensor:
+    def _segment(self, segment: Segment, image: Tensor, *, mirrored: bool) -> Tensor:
         batch = (image.flip(-1) if mirrored else image)[None]
         whole = self.options.mode == "whole"
-        logits = resized(segment(batch), _size(batch)) if whole else self._slide(segment, batch)
-        probabilities = resized(logits, size)[0].softmax(dim=0)
-        return probabilities.flip(-1) if mirrored else probabilities
+        return resized(segment(batch), _size(batch)) if whole else self._slide(segment, batch)
 
     def _slide(self, segment: Segment, batch: Tensor) -> Tensor:
         """Average the logits of overlapping windows; the last ones in each direction end at the image's border."""
@@ -137,6 +180,16 @@ class Inference:
                 visits[..., top : top + rows, left : left + columns] += 1
         assert total is not None  # an image has at least one window
         return total / visits
+
+
+def _log_sum(parts: Sequence[Tensor], size: Size) -> Tensor:
+    """Return the logarithm of the sum of the exponentials of all classes' logits, resized, (H, W)."""
+    sums = [resized(part, size)[0].logsumexp(dim=0) for part in parts]
+    return sums[0] if len(sums) == 1 else torch.stack(sums).logsumexp(dim=0)
+
+
+def _mirrored_back(maps: Tensor, *, mirrored: bool) -> Tensor:
+    return maps.flip(-1) if mirrored else maps
 
 
 def _starts(length: int, window: int, stride: int) -> list[int]:

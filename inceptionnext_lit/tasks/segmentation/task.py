@@ -164,7 +164,7 @@ class SegmentationTask(BaseTask):
         model = self.predictor or self.inference_model
         masks, confidences = [], []
         for image, size in zip(images, sizes, strict=True):
-            best, classes = self.probabilities(model, image, size).max(dim=0)
+            classes, best = self.inference.best(lambda batch: model(self._lay_out(batch)), image, size)
             masks.append(classes.to(torch.uint8).cpu().numpy())
             confidences.append(float(best.double().mean()))  # NaN if any is
         return MaskPredictions(paths, masks, confidences)
