@@ -15,7 +15,7 @@ from inceptionnext_lit.data.decode.image import failure_reason
 from inceptionnext_lit.data.evaluation_set import EvaluationSet
 from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.predict.exported import ExportedClassifier
+from inceptionnext_lit.predict.exported import ExportedClassifier, open_exported
 from inceptionnext_lit.preprocessing import height_and_width, size_text
 from inceptionnext_lit.reports.evaluation.inference import NOT_FINITE, RAW, Inference, normalized, table_without_logits
 from inceptionnext_lit.tasks.classification.calibration import StoredCalibration
@@ -37,10 +37,19 @@ class ExportedTask:
     Args:
         path: The file.
         max_pixels: Maximum number of pixels of an image.
+
+    Raises:
+        UserError: If it is a segmentation model, or cannot be opened.
     """
 
     def __init__(self, path: Path, max_pixels: int) -> None:
-        self.classifier = ExportedClassifier(path, max_pixels)
+        opened = open_exported(path)
+        if opened[1].task != "classification":
+            raise UserError(
+                f"{path} is an exported segmentation model, and evaluate takes their checkpoints; give the checkpoint "
+                "that it was exported from."
+            )
+        self.classifier = ExportedClassifier(path, max_pixels, opened)
         about = self.classifier.metadata
         self.class_names = list(about.class_names)
         self.preprocessing = self.classifier.preprocessing

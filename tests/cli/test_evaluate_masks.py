@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -208,6 +209,18 @@ def test_what_is_refused(
         "The masks have classes that the checkpoint (or the given list of class names) does not have: dog."
     )
     assert not (tmp_path / "report").exists()
+
+
+def test_exported_segmentation_models_are_refused(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"")
+    opened = (None, SimpleNamespace(task="segmentation"))
+    monkeypatch.setattr("inceptionnext_lit.cli.evaluated_exports.open_exported", lambda path: opened)
+    assert refused(cli, capsys, "model.onnx", "--data.root", "data") == (
+        "model.onnx is an exported segmentation model, and evaluate takes their checkpoints; give the checkpoint that "
+        "it was exported from."
+    )
 
 
 @pytest.mark.slow

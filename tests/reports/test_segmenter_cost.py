@@ -117,14 +117,15 @@ def test_multiply_adds_of_a_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_benchmark(cli: Cli, tmp_path: Path, capsys: Captured) -> None:
+def test_the_command_benchmark(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setattr("inceptionnext_lit.reports.benchmark.segmenters.SIZES", ((64, 64), (64, 256)))
     save_segmenter(tmp_path / "a.ckpt", classes=["a", "b"])
     words = ("benchmark", "--task", "segment", MICRO, *QUICK, "--layout", "channels_last")
     cli(*words, "--decoder", "semantic_fpn", "--format", "json")
     rows = json.loads(capsys.readouterr().out)
     assert [(row["model"], row["image_size"]) for row in rows] == [
-        (f"{MICRO} + semantic_fpn", 512),
-        (f"{MICRO} + semantic_fpn", [512, 2048]),
+        (f"{MICRO} + semantic_fpn", 64),
+        (f"{MICRO} + semantic_fpn", [64, 256]),
     ]
     assert [row["ratio"] for row in rows] == [1, 1]
     cli("benchmark", "--task", "segment", "a.ckpt", *QUICK, "--image_size", "32,64", "--mode", "train")
