@@ -30,7 +30,7 @@ python_maximum_signature_line_length = 100
 nitpicky = True
 nitpick_ignore_regex = [  # other packages, whose references are on the network
     (r"py:.*", r"(?!inceptionnext_lit).*"),
-    (r"py:class", r".*\.(T|_T|_R)"),  # type variables
+    (r"py:class", r".*\.(T|_T|_R|Batch|Table|LayoutType|ModuleType|CheckedType|CheckedResult)"),  # type variables
 ]
 
 html_theme = "pydata_sphinx_theme"
