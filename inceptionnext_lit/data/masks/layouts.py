@@ -81,7 +81,7 @@ def find_scenes(root: Path) -> SceneLayout | None:
     for _ in range(_WRAPPERS):
         if not root.is_dir():
             return None
-        for find in (_voc, _side_folders, _split_folders, _coco_folders, _flat):
+        for find in (_voc, _side_folders, _split_folders, _coco_folders, _images_and_coco, _flat):
             if (layout := find(root)) is not None:
                 return layout
         known = next((root / name for name in _KNOWN if (root / name).is_dir()), None)
@@ -180,6 +180,19 @@ def _coco_folders(root: Path) -> SceneLayout | None:
     files = {split: _coco_file(annotations, split) for split in SPLIT_NAMES}
     parts = {split: Part(folder, file) for split, folder in _splits(root).items() if (file := files[split]) is not None}
     return SceneLayout(root, "folder", parts, has_splits=True) if parts else None
+
+
+def _images_and_coco(root: Path) -> SceneLayout | None:
+    """Match ``images/`` with a COCO file next to it, as Label Studio exports them, or with one for each split."""
+    folders = _by_name(root)
+    images = next((folders[name] for name in IMAGE_FOLDERS if name in folders), None)
+    if images is None:
+        return None
+    if splits := _splits(images):
+        parts = {split: Part(folder, file) for split, folder in splits.items() if (file := _coco_file(root, split))}
+        return SceneLayout(root, "folder", parts, has_splits=True) if parts else None
+    file = _coco_file(root, None)
+    return None if file is None else SceneLayout(root, "folder", {"train": Part(images, file)}, has_splits=False)
 
 
 def _flat(root: Path) -> SceneLayout | None:

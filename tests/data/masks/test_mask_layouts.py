@@ -1,5 +1,6 @@
 """Folders of images with masks, as people have them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,32 @@ def test_cocos_own_layout(tmp_path: Path) -> None:
         (tmp_path / split / "a.json").rename(tmp_path / "annotations" / f"instances_{split}.json")
     source = MaskSource(tmp_path)
     assert source.layout.parts["val"].masks.name == "instances_val2017.json"
+    assert np.array_equal(read_all(source, "val")["3"], scene(3)[1])
+
+
+@pytest.mark.parametrize("prefix", ["", "images/"])
+def test_a_coco_file_next_to_the_images(tmp_path: Path, prefix: str) -> None:
+    written = write_coco(tmp_path, name="result.json")
+    content = json.loads((tmp_path / "result.json").read_text())
+    for entry in content["images"]:
+        entry["file_name"] = prefix + entry["file_name"]  # Label Studio's has the folder
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    source = MaskSource(tmp_path)
+    found = read_all(source)
+    assert source.classes() == ["background", "cat", "dog"]
+    for stem, mask in written.items():
+        assert np.array_equal(found[stem], mask)
+
+
+def test_coco_files_of_splits_next_to_the_images(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        write_coco(tmp_path / "parts" / split, name="a.json")
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "parts" / split / "images").rename(tmp_path / "images" / split)
+        (tmp_path / "parts" / split / "a.json").rename(tmp_path / f"{split}.json")
+        (tmp_path / "parts" / split).rmdir()
+    (tmp_path / "parts").rmdir()
+    source = MaskSource(tmp_path)
     assert np.array_equal(read_all(source, "val")["3"], scene(3)[1])
 
 
