@@ -42,8 +42,8 @@ def train(model: str, seed: int, output: Path, options: list[str]) -> float:
         paths = os.pathsep.join(filter(None, [str(REPO), os.environ.get("PYTHONPATH")]))
         subprocess.run(command, cwd=place, env=os.environ | {"PYTHONPATH": paths}, check=True)
         [best] = place.glob("runs/*/version_0/checkpoints/best.ckpt")
-        states = read_checkpoint(best)["callbacks"].values()
-        [score] = [float(state["best_model_score"]) for state in states if "best_model_score" in state][:1]
+        scores = [state.get("best_model_score") for state in read_checkpoint(best)["callbacks"].values()]
+        score = float(next(one for one in scores if one is not None))
         result.write_text(json.dumps({"mIoU": score}))
     return float(json.loads(result.read_text())["mIoU"])
 
