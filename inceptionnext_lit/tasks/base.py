@@ -50,6 +50,7 @@ class BaseTask(Optimized):
         data_class: The data module for a checkpoint's data, if the command line does not name one: a name of
             ``inceptionnext_lit.data``, or a path.
         can_predict: Whether the command ``predict`` supports the task.
+        predictions_name: The output that the end of a run suggests for ``predict``.
         can_flip: Whether the task supports averaging over mirrored images (``execution.test_time_flip``).
         model_ema: The averaged weights, if enabled; ``model_ema.module`` is a model.
 
@@ -72,6 +73,7 @@ class BaseTask(Optimized):
     directions: Mapping[str, Mode] = {"val/loss": "min"}
     data_class: ClassVar[str] = "ImageFolderDataModule"
     can_predict: ClassVar[bool] = False
+    predictions_name: ClassVar[str] = "labels.csv"
     can_flip: ClassVar[bool] = False
 
     def __init__(

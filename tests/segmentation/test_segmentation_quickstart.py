@@ -86,7 +86,7 @@ def test_the_guide_s_first_commands(cli: Cli, tmp_path: Path, capsys: pytest.Cap
     ]
     (tmp_path / "configs").symlink_to(REPO / "configs")
     cli(*fit[2:], *SMALL, "--trainer.max_epochs", 1)
-    capsys.readouterr()
+    assert "best.ckpt --output segmented.csv" in capsys.readouterr().out
     cli(*validate[2:])
     assert "IoU/ankle-boot" in capsys.readouterr().out
     Image.new("RGB", (50, 40)).save(tmp_path / "photo.jpg")

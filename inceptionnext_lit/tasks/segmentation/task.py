@@ -61,6 +61,7 @@ class SegmentationTask(BaseTask):
     """
 
     can_predict = True
+    predictions_name = "segmented.csv"
     data_class = "inceptionnext_lit.data.SegmentationDataModule"
 
     def __init__(

@@ -147,7 +147,8 @@ class RunSummary(Callback):
             path = shlex.quote(relative(checkpoint))
             self._out.print(f"Checkpoint: {path}")
             if getattr(pl_module, "can_predict", False):
-                words = f"predict FOLDER_OR_IMAGE --ckpt_path {path} --output labels.csv"
+                output = getattr(pl_module, "predictions_name", "labels.csv")
+                words = f"predict FOLDER_OR_IMAGE --ckpt_path {path} --output {output}"
             else:
                 config = shlex.quote(str(Path(path).parents[1] / "config.yaml"))
                 words = f"validate --config {config} --ckpt_path {path}"
