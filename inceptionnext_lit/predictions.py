@@ -1,6 +1,7 @@
 """The predictions of a model for a batch, of torch or of NumPy; this module does not import torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
@@ -38,12 +39,14 @@ class MaskPredictions(NamedTuple):
         paths: The N files.
         masks: Class indices of each, uint8 (H, W), of the image's own size.
         confidences: Mean over the pixels of the probability of the predicted class; NaN if the model's outputs are NaN
-            or infinite.
+            or infinite, or the image has none.
+        reasons: Why an image has no mask, by its file, as a sentence.
     """
 
     paths: list[str]
     masks: list[NDArray[np.uint8]]
     confidences: list[float]
+    reasons: Mapping[str, str] = MappingProxyType({})
 
 
 def rank_arrays(

@@ -1,7 +1,7 @@
 """Write a row per image batch by batch, list images without one, and continue an earlier file."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from inceptionnext_lit.console import LineConsole
@@ -169,6 +169,10 @@ class RowOutput(ABC, Generic[Batch, Table]):
             if number:
                 self._out.print(f"{count(number, 'image')} {outcome}: see {self._unreadable.path}")
 
+    def _reasons(self, batch: Batch) -> Mapping[str, str]:
+        """Return why images of a batch have no prediction, by path, if not for outputs that are NaN or infinite."""
+        return {}
+
     def _describe_end(self) -> None:
         """Print more about the predictions once all are written."""
 
@@ -184,8 +188,10 @@ class RowOutput(ABC, Generic[Batch, Table]):
             self._compare([row for row in rows if identity(row["path"]) in known])
             self._file.append([row for row in rows if identity(row["path"]) not in known])
             if lost := [path for path, is_finite in outcomes if not is_finite]:
-                self._unreadable.append([{"path": path, "reason": NOT_FINITE} for path in lost])
-                self._lost += len(lost)
+                reasons = self._reasons(batch)
+                self._unreadable.append([{"path": path, "reason": reasons.get(path, NOT_FINITE)} for path in lost])
+                self._failed += (failed := sum(path in reasons for path in lost))
+                self._lost += len(lost) - failed
 
     def _begin(self) -> None:
         """Without ``resume``, delete the list of an earlier run when there is something new."""

@@ -79,8 +79,10 @@ def as_segmentations(
         names: Names of the images, for messages.
 
     Raises:
-        UserError: If the model's outputs for an image are NaN or infinite.
+        UserError: If an image has no mask, or the model's outputs for it are NaN or infinite.
     """
+    if predictions.reasons:
+        raise UserError(f"{names[0]}: {next(iter(predictions.reasons.values()))}")
     finite = np.isfinite(predictions.confidences).tolist()
     if lost := [name for name, is_finite in zip(names, finite, strict=True) if not is_finite]:
         raise UserError(

@@ -287,3 +287,38 @@ def test_in_python_without_the_command_line(tmp_path: Path, photos: Path, checkp
     assert len((tmp_path / "o.jsonl").read_text().splitlines()) == len(list((tmp_path / "o/masks").iterdir())) == 5
     with pytest.raises(UserError, match="already exists"):
         SceneWriter(str(tmp_path / "o.jsonl"))
+
+
+def test_an_image_that_is_too_small_does_not_stop_the_others(
+    cli: Cli, photos: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    Image.new("RGB", (1, 1)).save(photos / "tiny.png")
+    cli("predict", photos, "--ckpt_path", checkpoint, "--data.num_workers", 0)
+    assert len(rows(tmp_path / "predictions.csv")) == 5
+    [lost] = rows(tmp_path / "predictions.unreadable.csv")
+    assert Path(lost["path"]).name == "tiny.png"
+    assert "1×1 pixels is too small" in lost["reason"]
+
+
+def test_long_names_are_shortened(cli: Cli, photos: Path, checkpoint: Path, tmp_path: Path) -> None:
+    name = "w" * 250 + ".png"
+    (photos / "0.png").rename(photos / name)
+    cli("predict", photos / name, "--ckpt_path", checkpoint, "--data.num_workers", 0)
+    [row] = rows(tmp_path / "predictions.csv")
+    assert (tmp_path / row["mask"]).is_file()
+    assert len(Path(row["mask"]).name) < 210
+    names = MaskNames([f"{'w' * 250}{n}.png" for n in range(2)])
+    assert names["w" * 250 + "0.png"] != names["w" * 250 + "1.png"]
+
+
+def test_masks_are_not_taken_for_images(
+    cli: Cli, photos: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--ckpt_path", checkpoint, "--data.num_workers", 0)
+    with refused(capsys, r"--output photos\.csv would write its masks among the images, into photos/masks"):
+        cli("predict", "photos", *words, "--output", "photos.csv")
+    assert not (photos / "masks").exists()
+    for overwrite in ((), ("--overwrite",)):
+        cli("predict", "photos", *words, "--output", "photos/found.csv", *overwrite)
+        assert len(rows(photos / "found.csv")) == 5
+    assert "Ignored:    10 masks and overlays in photos/found" in capsys.readouterr().out

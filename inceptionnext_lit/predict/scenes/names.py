@@ -1,8 +1,11 @@
 """File names for the masks of images, each once."""
 
+import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
+
+_LONGEST = 200  # bytes of a name, of 255, since temporary names are longer
 
 
 class MaskNames:
@@ -26,7 +29,7 @@ class MaskNames:
         for path, place, stem in zip(paths, below, stems, strict=True):
             if path not in self._names:
                 is_single = counts[stem.casefold()] == 1
-                self._names[path] = self._free(stem if is_single else f"{place}.png")
+                self._names[path] = self._free(_shortened(stem if is_single else f"{place}.png"))
 
     def __getitem__(self, path: str) -> str:
         """Return the name of an image's mask, with forward slashes."""
@@ -38,6 +41,16 @@ class MaskNames:
             name, number = f"{base}_{number}.png", number + 1
         self._taken.add(name.casefold().replace(os.sep, "/"))
         return name
+
+
+def _shortened(name: str) -> str:
+    """Shorten a file name that the system would refuse with a suffix; a hash keeps it apart from others."""
+    folder, base = os.path.split(name)
+    encoded = os.fsencode(base)
+    if len(encoded) <= _LONGEST:
+        return name
+    mark = hashlib.blake2b(encoded, digest_size=6).hexdigest()
+    return os.path.join(folder, f"{encoded[: _LONGEST - 20].decode('utf-8', 'ignore')}_{mark}.png")
 
 
 def _common(folders: Sequence[str]) -> str:

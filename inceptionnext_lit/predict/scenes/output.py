@@ -1,7 +1,8 @@
 """Masks, overlays and a table of predictions that grow as they are made. This module does not import torch."""
 
 import importlib.util
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from inceptionnext_lit.predict.row_output import RowOutput
 from inceptionnext_lit.predict.scenes.coco import write_coco
 from inceptionnext_lit.predict.scenes.layout import SceneLayout
 from inceptionnext_lit.predict.scenes.names import MaskNames
-from inceptionnext_lit.predict.scenes.pictures import MASKS, Load, Pictures
+from inceptionnext_lit.predict.scenes.pictures import MASKS, OVERLAYS, Load, Pictures
 from inceptionnext_lit.predict.tables import Row, identity
 from inceptionnext_lit.predictions import MaskPredictions
 from inceptionnext_lit.wording import count, printable
@@ -88,9 +89,25 @@ class SceneOutput(RowOutput[MaskPredictions, GrowingTable[SceneLayout]]):
 
     def remaining(self, paths: Sequence[str], class_names: Sequence[str], *, multi_label: bool = False) -> list[str]:
         """Return the images left to do, and name their masks; see :meth:`RowOutput.remaining`."""
-        left = super().remaining(paths, class_names)
+        left = super().remaining(self._without_own(paths), class_names)
         self.name_masks([path for path in left if identity(path) not in self._first])
         return left
+
+    def _without_own(self, paths: Sequence[str]) -> list[str]:
+        """Leave out the masks and overlays of an earlier run, and refuse to write more of them among the images."""
+        folder = str(self._folder.resolve()) + os.sep
+        inside = {path for path in paths if os.path.realpath(path).startswith(folder)}
+        own = {
+            path for path in inside if os.path.realpath(path).startswith((f"{folder}{MASKS}", f"{folder}{OVERLAYS}"))
+        }
+        if inside - own:
+            raise UserError(
+                f"--output {self._table} would write its masks among the images, into {self._folder / MASKS}; give "
+                "another --output."
+            )
+        if own:
+            self._out.print(f"Ignored:    {count(len(own), 'mask or overlay', 'masks and overlays')} in {self._folder}")
+        return [path for path in paths if path not in own]
 
     @property
     def has_names(self) -> bool:
@@ -164,6 +181,9 @@ class SceneOutput(RowOutput[MaskPredictions, GrowingTable[SceneLayout]]):
     def _paths(self, batch: MaskPredictions) -> list[tuple[str, bool]]:
         finite = np.isfinite(batch.confidences).tolist()
         return list(zip(batch.paths, finite, strict=True))
+
+    def _reasons(self, batch: MaskPredictions) -> Mapping[str, str]:
+        return batch.reasons
 
     def _rows(self, batch: MaskPredictions, class_names: Sequence[str]) -> list[Row]:
         """Write the pictures of a batch, and return its rows."""

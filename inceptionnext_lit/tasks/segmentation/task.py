@@ -163,12 +163,16 @@ class SegmentationTask(BaseTask):
             paths: The N files.
         """
         model = self.predictor or self.inference_model
-        masks, confidences = [], []
-        for image, size in zip(images, sizes, strict=True):
-            classes, best = self.inference.best(lambda batch: model(self._lay_out(batch)), image, size)
+        masks, confidences, reasons = [], [], {}
+        for image, size, path in zip(images, sizes, paths, strict=True):
+            try:
+                classes, best = self.inference.best(lambda batch: model(self._lay_out(batch)), image, size)
+            except UserError as error:  # such as an image that is too small for the model
+                reasons[path] = str(error)
+                classes, best = torch.zeros(size), torch.full(size, torch.nan)
             masks.append(classes.to(torch.uint8).cpu().numpy())
             confidences.append(float(best.double().mean()))  # NaN if any is
-        return MaskPredictions(paths, masks, confidences)
+        return MaskPredictions(paths, masks, confidences, reasons)
 
     def predict_step(self, batch: Any, batch_idx: int) -> MaskPredictions:
         """Return the mask of each image of a batch."""
