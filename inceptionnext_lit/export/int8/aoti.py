@@ -20,6 +20,8 @@ class AotiQuantizer:
         graphs: The other one, which writes graphs within seconds, to choose the layers with.
     """
 
+    smoothed = None
+
     def __init__(self, graphs: Pt2Quantizer) -> None:
         self._graphs = graphs
         self.layers, self.method = graphs.layers, graphs.method

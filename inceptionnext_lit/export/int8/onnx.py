@@ -31,6 +31,7 @@ class OnnxQuantizer:
         batch: Images that the file takes at once.
     """
 
+    smoothed = None
     method = (
         "weights in int8, symmetric, per output channel; activations in uint8, static, ranges of least squared error"
     )

@@ -5,9 +5,11 @@ import io
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.int8.images import FileImages
 from inceptionnext_lit.export.int8.layers import layers_of
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 _KINDS = {"Convolution": "convolution", "GroupConvolution": "convolution", "MatMul": "linear"}
 _PASSED = ("Convert", "Reshape", "Transpose", "Unsqueeze")  # between a constant and its layer
 _PROBED = 32  # calibration images if one layer alone is quantized, to see how sensitive it is
+_ALPHA = 0.15  # of SmoothQuant; the largest inputs of a channel count less than its weights
 _NO_OPERATION = ("Parameter", "Constant", "Result")
 
 
@@ -48,6 +51,17 @@ class OpenVinoQuantizer:
         between = _reached(layers, _users) & _reached(layers, _sources)
         operations = [op.get_friendly_name() for op in order if op.get_type_name() not in _NO_OPERATION]
         self._outside = [name for name in operations if name not in between]
+        self._is_smoothed = False
+
+    @property
+    def smoothed(self) -> "OpenVinoQuantizer | None":
+        """The same with SmoothQuant; None with attention, for which NNCF smooths linear layers anyway."""
+        if self._attends:
+            return None
+        found = copy(self)
+        found._is_smoothed = True
+        found.method = f"{self.method}; SmoothQuant with alpha {_ALPHA:g}"
+        return found
 
     def write(self, file: Path, layers: Collection[str]) -> None:
         """Write the classifier with some layers in int8.
@@ -55,6 +69,9 @@ class OpenVinoQuantizer:
         Args:
             file: The file.
             layers: These layers.
+
+        Raises:
+            UserError: If NNCF cannot smooth the graph.
         """
         os.environ.setdefault("NNCF_CI", "1")  # otherwise it sends reports of its use
         import nncf
@@ -62,22 +79,32 @@ class OpenVinoQuantizer:
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
         nncf.set_log_level(40)  # errors
+        options: dict[str, Any] = {}
+        if self._is_smoothed:
+            options["smooth_quant_alphas"] = nncf.AdvancedSmoothQuantParameters(convolution=_ALPHA, matmul=_ALPHA)
         floats = [name for layer, name in self._nodes.items() if layer not in layers]
         images = self._images if len(layers) > 1 else self._images.first(_PROBED)
         inputs = [batch for _, batch in images.batches(1)]
-        with contextlib.redirect_stdout(io.StringIO()):  # progress bars
-            quantized = nncf.quantize(
-                openvino.Core().read_model(self._file),
-                nncf.Dataset(inputs),
-                preset=nncf.QuantizationPreset.MIXED,
-                subset_size=len(inputs),
-                model_type=nncf.ModelType.TRANSFORMER if self._attends else None,
-                ignored_scope=nncf.IgnoredScope(names=[*self._outside, *floats], validate=False),
-                advanced_parameters=nncf.AdvancedQuantizationParameters(
-                    # NNCF's usual ranges, means over the images, cut off the largest values
-                    activations_range_estimator_params=RangeEstimatorParametersSet.HISTOGRAM
-                ),
-            )
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # progress bars
+                quantized = nncf.quantize(
+                    openvino.Core().read_model(self._file),
+                    nncf.Dataset(inputs),
+                    preset=nncf.QuantizationPreset.MIXED,
+                    subset_size=len(inputs),
+                    # SmoothQuant is only run for this type
+                    model_type=nncf.ModelType.TRANSFORMER if self._attends or self._is_smoothed else None,
+                    ignored_scope=nncf.IgnoredScope(names=[*self._outside, *floats], validate=False),
+                    advanced_parameters=nncf.AdvancedQuantizationParameters(
+                        # NNCF's usual ranges, means over the images, cut off the largest values
+                        activations_range_estimator_params=RangeEstimatorParametersSet.HISTOGRAM,
+                        **options,
+                    ),
+                )
+        except nncf.InternalError as error:
+            if not self._is_smoothed:
+                raise
+            raise UserError(f"NNCF cannot smooth the graph of this model: {error}") from error
         openvino.save_model(quantized, file, compress_to_fp16=False)
 
 

@@ -34,6 +34,7 @@ class Pt2Quantizer:
         batch: Images that the graph takes at once.
     """
 
+    smoothed = None
     method = (
         "torchao PT2E: weights in int8, symmetric, per output channel; activations in uint8, static, ranges of least "
         "squared error"

@@ -27,6 +27,11 @@ class Quantizer(Protocol):
     layers: Sequence[str]
     method: str
 
+    @property
+    def smoothed(self) -> "Quantizer | None":
+        """The same with activations smoothed by SmoothQuant; None if the format has no such files."""
+        ...
+
     def write(self, file: Path, layers: Collection[str]) -> None:
         """Write the classifier.
 

@@ -46,7 +46,6 @@ class Int8Report:
     Attributes:
         found: What it loses.
         chosen: The images.
-        method: How it was quantized.
         layers: Number of layers that could be quantized.
         sizes: Sizes of the float file and of the int8 file in bytes.
         rates: Images per second of both.
@@ -56,7 +55,6 @@ class Int8Report:
 
     found: Found
     chosen: Chosen
-    method: str
     layers: int
     sizes: tuple[int, int]
     rates: tuple[float, float]
@@ -66,7 +64,7 @@ class Int8Report:
     def record(self) -> dict[str, Any]:
         """Return it as plain data."""
         return {
-            "method": self.method,
+            "method": self.found.quantizer.method,
             "layers": self.layers,
             "calibration": {"source": self.options.calibration, "images": len(self.chosen.calibration)},
             "max_drop": self.options.max_drop,
@@ -83,10 +81,12 @@ class Int8Report:
     def lines(self) -> list[str]:
         """Describe it."""
         floats = self.found.floats
+        smoothing = self.found.smoothing
+        smoothed = ", smoothed by SmoothQuant" if smoothing is not None and smoothing.is_used else ""
         kept = f", {len(floats)} of them left in floats: {listed(floats, 8)}" if floats else ""
         return [
-            f"int8: {self.layers} layers{kept}; calibrated on {count(len(self.chosen.calibration), 'image')} of "
-            f"{self.options.calibration}",
+            f"int8: {self.layers} layers{smoothed}{kept}; calibrated on "
+            f"{count(len(self.chosen.calibration), 'image')} of {self.options.calibration}",
             *self.chosen.notes,
             *self.found.drop.lines(),
             f"Size: {self.sizes[0] / 1e6:.2f} MB in float, {self.sizes[1] / 1e6:.2f} MB in int8",
@@ -150,7 +150,6 @@ def quantize(
     return Int8Report(
         found,
         chosen,
-        quantizer.method,
         len(quantizer.layers),
         (_size(float_file), _size(file)),
         (rates["float"], rates["int8"]),

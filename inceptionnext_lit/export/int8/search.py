@@ -35,19 +35,43 @@ class Sensitivity:
 
 
 @dataclass(frozen=True)
+class Smoothing:
+    """What SmoothQuant changed, with all layers in int8.
+
+    Attributes:
+        without: What the file loses without it.
+        drop: What it loses with it; None if there is no such file.
+        is_used: Whether the file that was accepted has it.
+    """
+
+    without: Drop
+    drop: Drop | None
+    is_used: bool
+
+    def record(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        found = None if self.drop is None else self.drop.record()
+        return {"used": self.is_used, "without": self.without.record(), "with": found}
+
+
+@dataclass(frozen=True)
 class Found:
     """The int8 file that was accepted.
 
     Attributes:
+        quantizer: What wrote it.
         drop: What it loses.
-        first: What the file with all layers in int8 loses.
+        first: What the file with all layers in int8 loses, with or without SmoothQuant like this one.
+        smoothing: What SmoothQuant changed; None if it was not tried.
         floats: The layers that were left in floats.
         table: All layers, the most sensitive first; empty if all are in int8.
         images: Number of images that the table was made on.
     """
 
+    quantizer: Quantizer
     drop: Drop
     first: Drop
+    smoothing: Smoothing | None = None
     floats: tuple[str, ...] = ()
     table: tuple[Sensitivity, ...] = ()
     images: int = 0
@@ -55,6 +79,8 @@ class Found:
     def record(self) -> dict[str, Any]:
         """Return it as plain data."""
         found: dict[str, Any] = self.drop.record() | {"float_layers": list(self.floats)}
+        if self.smoothing is not None:
+            found["smoothing"] = self.smoothing.record()
         if self.table:
             found["all_layers_in_int8"] = self.first.record()
             found["sensitivity"] = [
@@ -106,20 +132,26 @@ class Search:
         Raises:
             UserError: If half of the layers had to stay in floats; the message has the table.
         """
-        layers = list(self._quantizer.layers)
-        first = self._measured(file, layers)
+        quantizer, layers = self._quantizer, list(self._quantizer.layers)
+        first, smoothing = self._measured(file, quantizer, layers), None
         if first.judged <= max_drop:
-            return Found(first, first)
+            return Found(quantizer, first, first)
         self._say(f"With all {len(layers)} layers in int8: {'; '.join(first.lines())}")
-        table = self._sensitivities(file, layers)
+        if (smoothed := quantizer.smoothed) is not None:
+            smoothing = self._smooth(file, smoothed, first, max_drop)
+            if smoothing.is_used and smoothing.drop is not None:
+                quantizer, first = smoothed, smoothing.drop
+        if first.judged <= max_drop:
+            return Found(quantizer, first, first, smoothing)
+        table = self._sensitivities(file, quantizer)
         for line in table_lines(table, len(self._probed)):
             self._say(line)
         for number in steps(int(len(layers) * _MOST_FLOATS)):
             floats = tuple(one.layer for one in table[:number])
-            drop = self._measured(file, [layer for layer in layers if layer not in floats])
+            drop = self._measured(file, quantizer, [layer for layer in layers if layer not in floats])
             self._say(f"{number} of {len(layers)} layers in floats: a drop of {drop.judged:.2f} points")
             if drop.judged <= max_drop:
-                return Found(drop, first, floats, table, len(self._probed))
+                return Found(quantizer, drop, first, smoothing, floats, table, len(self._probed))
         file.unlink()
         raise UserError(
             f"int8 loses {first.judged:.2f} points ({first.basis}), and with half of the layers in floats still more "
@@ -147,15 +179,30 @@ class Search:
             )
         return replace(found, drop=drop)
 
-    def _measured(self, file: Path, layers: Collection[str]) -> Drop:
-        self._quantizer.write(file, layers)
+    def _smooth(self, file: Path, smoothed: Quantizer, without: Drop, max_drop: float) -> Smoothing:
+        try:
+            drop = self._measured(file, smoothed, smoothed.layers)
+        except UserError as error:
+            self._say(f"SmoothQuant is not used: {error}")
+            return Smoothing(without, None, is_used=False)
+        if drop.judged <= max_drop:
+            result = "accepted"
+        elif drop.judged < without.judged:
+            result = "better, so the search for sensitive layers starts with it"
+        else:
+            result = "not better, so it is not used"
+        self._say(f"With SmoothQuant: {'; '.join(drop.lines())}: {result}")
+        return Smoothing(without, drop, is_used=drop.judged < without.judged)
+
+    def _measured(self, file: Path, quantizer: Quantizer, layers: Collection[str]) -> Drop:
+        quantizer.write(file, layers)
         return self._judge.drop(self._scorer.scores(self._open_session(file), self._check))
 
-    def _sensitivities(self, file: Path, layers: Sequence[str]) -> tuple[Sensitivity, ...]:
+    def _sensitivities(self, file: Path, quantizer: Quantizer) -> tuple[Sensitivity, ...]:
         expected = self._scorer.scores(self._float_session, self._probed)
         found = []
-        for layer in layers:
-            self._quantizer.write(file, [layer])
+        for layer in quantizer.layers:
+            quantizer.write(file, [layer])
             scores = self._scorer.scores(self._open_session(file), self._probed)
             error = relative_error(scores, expected, multi_label=self._multi_label)
             found.append(Sensitivity(layer, error, self._changed(scores, expected)))
