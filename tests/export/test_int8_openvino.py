@@ -1,7 +1,8 @@
 """``export --int8`` to OpenVINO, which needs NNCF."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 
 import openvino
@@ -11,6 +12,9 @@ from inceptionnext_lit import load_classifier
 from inceptionnext_lit.cli import main
 from inceptionnext_lit.export import formats
 from inceptionnext_lit.export.int8 import scores
+from inceptionnext_lit.export.int8.accuracy import Drop
+from inceptionnext_lit.export.int8.quantizer import Quantizer
+from inceptionnext_lit.export.int8.search import Search
 from tests.small_checkpoint import save_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -48,6 +52,35 @@ def test_only_the_network_is_quantized(
     theirs = load_classifier("best.ckpt", device="cpu").predict(paths)
     differences = [abs(one.top5[other.label] - other.probability) for one, other in zip(ours, theirs, strict=True)]
     assert 0 < max(differences) < 0.25
+
+
+def test_smoothing_is_tried_and_recorded(
+    make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(scores, "_SECONDS", 0.0)
+    save_checkpoint(tmp_path / "best.ckpt", LABELS, kwargs={"depth": 1, "dim": 32})
+    make_folder(tmp_path / "images", {"train": 20, "val": 70})
+    drop = Search._measured
+
+    def first_is_bad(self: Search, file: Path, quantizer: Quantizer, layers: Collection[str]) -> Drop:
+        found = drop(self, file, quantizer, layers)
+        return found if "SmoothQuant" in quantizer.method else replace(found, judged=50.0)
+
+    monkeypatch.setattr(Search, "_measured", first_is_bad)
+    words = ["--int8", "images", "--calibration_images", "40", "--max_drop", "10", "--dynamic", "batch"]
+    main(["export", "best.ckpt", "--format", "openvino", "--output", "small.xml", *words])
+    said = capsys.readouterr().out
+    assert ": accepted" in said
+    assert "int8: 7 layers, smoothed by SmoothQuant; calibrated on 40 images of images" in said
+    found = json.loads(Path("small.xml.json").read_text())["int8"]
+    assert found["method"].endswith("; SmoothQuant with alpha 0.15")
+    assert found["check"]["float_layers"] == []
+    smoothing = found["check"]["smoothing"]
+    assert (smoothing["used"], smoothing["without"]["judged_drop"]) == (True, 50.0)
+    assert smoothing["with"]["agreement"] == found["check"]["agreement"] > 85
+    names = [op.get_friendly_name() for op in openvino.Core().read_model("small.xml").get_ordered_ops()]
+    assert any("smooth_quant" in name for name in names)
 
 
 def test_nncf_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
