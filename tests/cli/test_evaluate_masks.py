@@ -16,6 +16,9 @@ from lightning.pytorch import Trainer
 from PIL import Image
 
 from inceptionnext_lit.data import SegmentationDataModule
+from inceptionnext_lit.tasks.loading import load_segmentation_task
+from inceptionnext_lit.tasks.segmentation.inference import InferenceOptions
+from inceptionnext_lit.tasks.segmentation.options import SegmentationOptions
 from tests.scenes import NAMES, write_classes, write_pairs, write_palette
 from tests.small_checkpoint import save_checkpoint
 from tests.small_segmenter import save_segmenter
@@ -66,8 +69,6 @@ def test_the_metrics_are_validates(
     found = report(tmp_path / "report")
 
     # validate, with Lightning
-    from inceptionnext_lit.tasks.loading import load_segmentation_task
-
     task = load_segmentation_task(checkpoint)[0]
     module = SegmentationDataModule("data", crop_size=32, class_names=NAMES, batch_size=2, num_workers=0,
                                     input=_input(task.preprocessing))  # fmt: skip
@@ -118,6 +119,24 @@ def _input(preprocessing: Any) -> Any:
     from inceptionnext_lit.data.input_format import InputOptions
 
     return InputOptions(mean=preprocessing["mean"], std=preprocessing["std"])
+
+
+def test_several_scales_start_from_the_original_images(cli: Cli, data: Path, tmp_path: Path) -> None:
+    options = SegmentationOptions(
+        decoder="semantic_fpn",
+        decoder_kwargs={"width": 16, "head_width": 8},
+        inference=InferenceOptions(scales=[1.0, 2.0]),
+    )
+    save_segmenter(tmp_path / "s.ckpt", classes=NAMES, options=options, preprocessing={"scale": [16, 12]})
+    cli("evaluate", tmp_path / "s.ckpt", "--data.root", "data", "--split", "val", *FAST)
+    task = load_segmentation_task(tmp_path / "s.ckpt")[0]
+    given = {"class_names": NAMES, "batch_size": 2, "num_workers": 0, "input": _input(task.preprocessing)}
+    module = SegmentationDataModule("data", crop_size=32, scale=[16, 12], **given)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+    [metrics] = trainer.validate(task, module, verbose=False)
+    found = report(tmp_path / "report")["metrics"]
+    assert np.float32(found["loss"]["value"]) == pytest.approx(metrics["val/loss"], rel=1e-6)
+    assert np.float32(found["mIoU"]["value"]) == pytest.approx(metrics["val/mIoU"], abs=1e-9)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from PIL import Image
 from inceptionnext_lit import load_classifier, load_segmenter
 from inceptionnext_lit.data.transforms.segmentation import TestScale
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.export.formats import FORMATS
+from inceptionnext_lit.export.segmentation.checking import SceneChecked
 from inceptionnext_lit.export.segmentation.resizing import AnyAdaptivePool, FitToScale
 from inceptionnext_lit.tasks.segmentation.inference import InferenceOptions
 from inceptionnext_lit.tasks.segmentation.options import SegmentationOptions
@@ -199,3 +202,30 @@ def test_files_of_the_other_kind(cli: Cli, photos: Path, tmp_path: Path, capsys:
         with pytest.raises(SystemExit):
             cli("predict", *words)
         assert "leave it out" in (message := capsys.readouterr().err) or "is for classifiers" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"difference": 2e-4}, r"differs from the checkpoint: its probabilities by 0\.0002 on 3 images"),
+        ({"difference": float("nan")}, "differs from the checkpoint: its probabilities by nan"),
+        ({"same_pixels": 0.998}, r"99\.80% of the pixels have the same class; nothing was written"),
+        ({"as_predicted": 0.99, "others": (("a.png", 0.98),)}, r"gives 99\.00% of the pixels .* a\.png \(98\.0%\)"),
+    ],
+)
+def test_files_that_differ_are_refused(changes: dict[str, Any], message: str) -> None:
+    good = SceneChecked(3, "photos", difference=9e-5, same_pixels=0.9995, as_predicted=0.996, others=())
+    good.refuse(FORMATS["onnx"])
+    with pytest.raises(UserError, match=message):
+        replace(good, **changes).refuse(FORMATS["onnx"])
+
+
+def test_a_graph_that_resizes_otherwise_leaves_no_file(
+    cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_segmenter(tmp_path / "s.ckpt", preprocessing={"scale": [96, 64]})
+    monkeypatch.setattr(FitToScale, "forward", lambda self, pixels: pixels.flip(-1))
+    with pytest.raises(SystemExit):
+        cli("export", "s.ckpt", "--format", "onnx", "--output", "x.onnx")
+    assert "of the pixels the class that predict gives; nothing was written" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["s.ckpt"]

@@ -9,6 +9,8 @@ from PIL import Image
 
 from inceptionnext_lit import load_classifier, load_segmenter
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.tasks.segmentation.inference import InferenceOptions
+from inceptionnext_lit.tasks.segmentation.options import SegmentationOptions
 from tests.small_checkpoint import save_checkpoint
 from tests.small_segmenter import CLASSES, PALETTE, save_segmenter
 
@@ -60,6 +62,29 @@ def test_images_are_resized_to_the_test_scale(tmp_path: Path) -> None:
     assert segmenter.predict(pixels)[0].mask.shape == (60, 240)
     assert seen == [(1, 3, 16, 64)]
     assert task.preprocessing is not None
+
+
+def test_several_scales_start_from_the_original_image(tmp_path: Path) -> None:
+    options = SegmentationOptions(
+        decoder="semantic_fpn",
+        decoder_kwargs={"width": 16, "head_width": 8},
+        inference=InferenceOptions(scales=[1.0, 2.0]),
+    )
+    save_segmenter(tmp_path / "s.ckpt", options=options, preprocessing={"scale": [64, 32]})
+    segmenter = load_segmenter(tmp_path / "s.ckpt")
+    pixels = np.random.default_rng(0).integers(0, 255, (60, 100, 3), dtype=np.uint8)
+    original = (torch.from_numpy(pixels).permute(2, 0, 1) / 255 - 0.5) / 0.25
+    views = [
+        torch.nn.functional.interpolate(original[None], size, mode="bilinear", align_corners=False)
+        for size in ((32, 53), (64, 107))
+    ]
+    with torch.inference_mode():
+        logits = [
+            torch.nn.functional.interpolate(segmenter.task.model(view), view.shape[-2:], mode="bilinear")
+            for view in views
+        ]
+        scores = [torch.nn.functional.interpolate(one, (60, 100), mode="bilinear")[0].softmax(dim=0) for one in logits]
+    assert np.allclose(segmenter.probabilities(pixels), torch.stack(scores).mean(dim=0).numpy(), atol=1e-5)
 
 
 def test_checkpoints_of_the_other_kind(tmp_path: Path, checkpoint: Path) -> None:
