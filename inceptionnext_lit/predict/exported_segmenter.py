@@ -16,6 +16,7 @@ from inceptionnext_lit.predict.images import as_picture, batches, image_name
 from inceptionnext_lit.predict.segmentation import Segmentation, as_segmentations
 from inceptionnext_lit.predictions import MaskPredictions
 from inceptionnext_lit.preprocessing import Preprocessing
+from inceptionnext_lit.wording import first_line
 
 if TYPE_CHECKING:
     from inceptionnext_lit.predict.images import ImageLike
@@ -103,8 +104,18 @@ class ExportedSegmenter:
         """
         masks: list[NDArray[np.uint8]] = []
         confidences = []
-        for picture in pictures:
-            outputs = self._session.run(np.asarray(picture)[None])
+        reasons = {}
+        for picture, path in zip(pictures, paths, strict=True):
+            try:
+                outputs = self._session.run(np.asarray(picture)[None])
+            except Exception as error:  # runtimes have their own types, such as for images that are too small
+                reasons[path] = (
+                    f"The file cannot segment an image of {picture.height}×{picture.width} pixels, which may be too "
+                    f"small for the model: {first_line(error)}."
+                )
+                masks.append(np.zeros((picture.height, picture.width), np.uint8))
+                confidences.append(float("nan"))
+                continue
             if self.metadata.outputs == ["probabilities"]:
                 scores = outputs[0][0]
                 classes, best = scores.argmax(axis=0), scores.max(axis=0)
@@ -112,4 +123,4 @@ class ExportedSegmenter:
                 classes, best = outputs[0][0], outputs[1][0]
             masks.append(classes.astype(np.uint8))
             confidences.append(float(best.astype(np.float64).mean()))
-        return MaskPredictions(list(paths), masks, confidences)
+        return MaskPredictions(list(paths), masks, confidences, reasons)

@@ -229,3 +229,35 @@ def test_a_graph_that_resizes_otherwise_leaves_no_file(
         cli("export", "s.ckpt", "--format", "onnx", "--output", "x.onnx")
     assert "of the pixels the class that predict gives; nothing was written" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["s.ckpt"]
+
+
+@pytest.mark.parametrize("form", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
+def test_images_that_are_too_small(
+    cli: Cli, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    save_segmenter(tmp_path / "s.ckpt")
+    picture(1, 1).save(photos / "tiny.png")
+    file = f"s{SUFFIX[form]}"
+    cli("export", "s.ckpt", "--format", form, "--output", file, "--check", photos)
+    assert "Checked on 3 images" in capsys.readouterr().out
+    cli("predict", file, photos, "--output", "o.csv")
+    assert "3 predictions written to o.csv" in capsys.readouterr().out
+    listed = (tmp_path / "o.unreadable.csv").read_text()
+    assert 'tiny.png,"The file cannot segment an image of 1×1 pixels, which may be too small' in listed
+    with pytest.raises(UserError, match="The file cannot segment an image of 1×1 pixels"):
+        load_segmenter(file).predict(photos / "tiny.png")
+    with pytest.raises(SystemExit):
+        cli("export", "s.ckpt", "--format", form, "--output", f"x{SUFFIX[form]}", "--check", photos / "tiny.png")
+    assert "None of 1 image of --check can be used. An image of 1×1 pixels is too small" in capsys.readouterr().err
+
+
+def test_a_file_that_predict_does_not_run_suggests_no_predict(
+    cli: Cli, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_segmenter(tmp_path / "s.ckpt")
+    cli("export", "s.ckpt", "--format", "onnx", "--output", "s.onnx", "--dynamic", "none", "--check", photos)
+    out = capsys.readouterr().out
+    assert "may vary: nothing; images of 64 x 64 pixels" in out
+    assert "Next:" not in out
+    with pytest.raises(UserError, match=r"s\.onnx takes images of one size only"):
+        load_segmenter("s.onnx")

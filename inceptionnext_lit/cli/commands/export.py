@@ -85,7 +85,7 @@ def run(words: list[str]) -> None:
     else:
         report = export_task(_load(options), weights, options.output, one, wanted)
     print(printable_lines("\n".join(report.lines())))
-    if one.runs_here:
+    if one.runs_here and (not segments or (report.takes == "pixels" and "size" in report.dynamic)):
         print(f"Next: {exact_name()} predict {options.output} PHOTOS_OR_FOLDERS")
 
 

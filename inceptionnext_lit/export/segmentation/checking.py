@@ -124,18 +124,26 @@ class SceneCheck:
         scale, to_input = TestScale(graph.preprocessing), SceneInput(graph.preprocessing)
         whole = Inference(InferenceOptions(multiple=task.segmentation.inference.multiple), graph.size)
         self._inputs, self._predicted = [], []
-        for name, picture in zip(self._names, pictures, strict=True):
+        read, self._names = self._names, []
+        reason: UserError | None = None
+        for name, picture in zip(read, pictures, strict=True):
             prepared = to_input(scale.resize(picture) if sizes else _pixels(picture))
-            height, width = size_of(picture)
-            with torch.inference_mode():
-                scores = whole.probabilities(task.inference_model, prepared, (height, width))
+            try:
+                with torch.inference_mode():
+                    scores = whole.probabilities(task.inference_model, prepared, size_of(picture))
+            except UserError as error:  # such as an image that is too small for the model
+                reason = error
+                continue
             if not scores.isfinite().all():
                 raise UserError(
                     f"The checkpoint's outputs are NaN or infinite for {name}; export an earlier checkpoint."
                 )
             takes_pixels = graph.takes == "pixels"
+            self._names.append(name)
             self._inputs.append(np.array(picture) if takes_pixels else prepared.numpy())
             self._predicted.append(scores.argmax(dim=0).numpy() if sizes and takes_pixels else None)
+        if reason is not None and not self._names:
+            raise UserError(f"None of {count(len(read), 'image')} of --check can be used. {reason}") from reason
 
     def compare(self, session: Session, dynamic: Collection[str]) -> SceneChecked:
         """Compare a file with the checkpoint.
