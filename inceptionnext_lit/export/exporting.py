@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.export.checking import Check, Checked
+from inceptionnext_lit.export.checking import Check
 from inceptionnext_lit.export.formats import Dimension, Format, Session
 from inceptionnext_lit.export.graph import Graph, capture
 from inceptionnext_lit.export.int8.quantizing import Int8Options, Int8Report, quantize
@@ -23,6 +23,10 @@ _NOT_RUN = (
 
 class AnyChecked(Protocol):
     """How an exported file differs from the checkpoint."""
+
+    def lines(self) -> list[str]:
+        """Describe it."""
+        ...
 
     def refuse(self, one: Format) -> None:
         """Refuse a file that differs too much; raises UserError."""
@@ -82,7 +86,7 @@ class ExportReport:
         size: Size of the files in bytes, without the JSON.
         checked: The comparison of the file in floats with the checkpoint.
         int8: What was quantized; None for a file in floats.
-        was_run: Whether the file was run for it; otherwise, its operations were computed with torch.
+        notes: What else is to be known about the comparison, in sentences.
     """
 
     output: Path
@@ -94,9 +98,9 @@ class ExportReport:
     num_classes: int
     image_size: tuple[int, int]
     size: int
-    checked: Checked
+    checked: AnyChecked
     int8: Int8Report | None = None
-    was_run: bool = True
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Describe it."""
@@ -106,10 +110,9 @@ class ExportReport:
             f"{self.output}: {self.title}, {self.name}, {self.num_classes} classes, {self.takes} to "
             f"{' and '.join(self.outputs)}; may vary: {varies}{sides}; {self.size / 1e6:.1f} MB"
         )
-        notes = [] if self.was_run else [_NOT_RUN.format(title=self.title)]
         quantized = [] if self.int8 is None else self.int8.lines()
         written = f"Written to {self.output} and {metadata_file(self.output)}"
-        return [first, *notes, *self.checked.lines(), *quantized, written]
+        return [first, *self.notes, *self.checked.lines(), *quantized, written]
 
 
 def export_task(
@@ -174,7 +177,7 @@ def export_task(
         size=size,
         checked=checked,
         int8=quantized,
-        was_run=one.runs_here,
+        notes=() if one.runs_here else (_NOT_RUN.format(title=one.title),),
     )
 
 

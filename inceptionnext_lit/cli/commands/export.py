@@ -14,7 +14,6 @@ from inceptionnext_lit.wording import printable_lines
 
 if TYPE_CHECKING:
     from inceptionnext_lit.export.int8.quantizing import Int8Options
-    from inceptionnext_lit.export.segmentation.exporting import SceneExportReport
     from inceptionnext_lit.tasks import ClassificationTask
 
 EXAMPLES = """\
@@ -50,7 +49,7 @@ def run(words: list[str]) -> None:
     if options.format == _CONVERTED:
         _convert(options)
         return
-    from inceptionnext_lit.export.exporting import ExportReport, Options, export_task
+    from inceptionnext_lit.export.exporting import Options, export_task
     from inceptionnext_lit.export.placing import check_output
     from inceptionnext_lit.export.segmentation.exporting import check_segmentation_format, export_segmenter
     from inceptionnext_lit.tasks.loading import is_segmentation, load_segmentation_task
@@ -74,7 +73,6 @@ def run(words: list[str]) -> None:
     )
     if wanted.int8 is not None:
         _ = one.int8_module
-    report: ExportReport | SceneExportReport
     if segments and options.ckpt is not None:
         model = load_segmentation_task(options.ckpt)[0].eval().requires_grad_(False)
         report = export_segmenter(

@@ -1,65 +1,24 @@
 """Export a segmentation model: write it in a format, check it against the checkpoint, and describe it."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.export.exporting import Options, resolve, stamp_file, write_checked
-from inceptionnext_lit.export.formats import FORMATS, Dimension, Format
+from inceptionnext_lit.export.exporting import ExportReport, Options, resolve, stamp_file, write_checked
+from inceptionnext_lit.export.formats import FORMATS, Format
 from inceptionnext_lit.export.graph import capture
 from inceptionnext_lit.export.metadata import describe, source_of
-from inceptionnext_lit.export.placing import check_output, metadata_file, staging
-from inceptionnext_lit.export.segmentation.checking import SceneCheck, SceneChecked
+from inceptionnext_lit.export.placing import check_output, staging
+from inceptionnext_lit.export.segmentation.checking import SceneCheck
 from inceptionnext_lit.export.segmentation.wrapper import SegmenterGraph
 from inceptionnext_lit.tasks import SegmentationTask
 
 _FORMATS = ("onnx", "openvino")
 
 
-@dataclass(frozen=True)
-class SceneExportReport:
-    """What was exported.
-
-    Attributes:
-        output: The written file.
-        name: The backbone.
-        title: The format.
-        takes: ``pixels`` or ``tensor``.
-        outputs: Names of the outputs.
-        dynamic: The dimensions of the input that may vary.
-        num_classes: Number of classes.
-        image_size: Height and width of the images in pixels, unless they may vary.
-        size: Size of the files in bytes, without the JSON.
-        checked: The comparison of the file with the checkpoint.
-        averages: Whether the checkpoint averages windows, scales or mirrored images, which the file does not.
-    """
-
-    output: Path
-    name: str
-    title: str
-    takes: str
-    outputs: list[str]
-    dynamic: frozenset[Dimension]
-    num_classes: int
-    image_size: tuple[int, int]
-    size: int
-    checked: SceneChecked
-    averages: bool
-
-    def lines(self) -> list[str]:
-        """Describe it."""
-        varies = " and ".join(name for name in ("batch", "size") if name in self.dynamic) or "nothing"
-        sides = "" if "size" in self.dynamic else f"; images of {self.image_size[0]} x {self.image_size[1]} pixels"
-        first = (
-            f"{self.output}: {self.title}, {self.name}, {self.num_classes} classes, {self.takes} to "
-            f"{' and '.join(self.outputs)}; may vary: {varies}{sides}; {self.size / 1e6:.1f} MB"
-        )
-        note = (
-            "The checkpoint averages windows, scales or mirrored images (model.segmentation.inference); the file "
-            "segments each image once, as a whole, and was compared with that."
-        )
-        written = f"Written to {self.output} and {metadata_file(self.output)}"
-        return [first, *([note] if self.averages else []), *self.checked.lines(), written]
+_ONCE = (
+    "The checkpoint averages windows, scales or mirrored images (model.segmentation.inference); the file segments each "
+    "image once, as a whole, and was compared with that."
+)
 
 
 def check_segmentation_format(one: Format) -> None:
@@ -79,7 +38,7 @@ def check_segmentation_format(one: Format) -> None:
 
 def export_segmenter(
     task: SegmentationTask, weights: Path, output: Path, one: Format, options: Options, *, with_probabilities: bool
-) -> SceneExportReport:
+) -> ExportReport:
     """Export a segmentation model to a file, with its metadata in the file and in ``FILE.json``.
 
     Args:
@@ -126,7 +85,8 @@ def export_segmenter(
         )
         size = stamp_file(staged, output, content | {"check": checked.record()}, one)
     inference = task.segmentation.inference
-    return SceneExportReport(
+    averages = inference.mode == "slide" or inference.flip or (inference.scales or [1.0]) != [1.0]
+    return ExportReport(
         output=output,
         name=str(content["name"]),
         title=one.title,
@@ -137,5 +97,5 @@ def export_segmenter(
         image_size=graph.size,
         size=size,
         checked=checked,
-        averages=inference.mode == "slide" or inference.flip or (inference.scales or [1.0]) != [1.0],
+        notes=(_ONCE,) if averages else (),
     )
