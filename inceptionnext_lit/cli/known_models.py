@@ -20,6 +20,9 @@ FAMILY = (
     "convnext_tiny_k3_par3_8", "convnext_tiny_k3_par1_4", "convnext_tiny_k3_par1_8", "convnext_tiny_k3_par1_16",
 )
 """The names of ``models.VARIANTS``, in its order."""
+
+BASELINES: tuple[str, ...] = ()
+"""The names of ``models.BASELINES``, in its order."""
 # fmt: on
 _REGISTERED = re.compile(r"^@register_model\s*\ndef (\w+)", re.MULTILINE)
 _RENAMED = re.compile(r"register_model_deprecations\(__name__, \{(.*?)\n\}\)", re.DOTALL)
@@ -33,7 +36,7 @@ def is_known(name: str) -> bool:
         name: The name.
     """
     current, renamed = timm_models()
-    return name.partition(".")[0] in {*FAMILY, *current, *renamed}
+    return name.partition(".")[0] in {*FAMILY, *BASELINES, *current, *renamed}
 
 
 def nearest_models(name: str) -> list[str]:
@@ -42,7 +45,7 @@ def nearest_models(name: str) -> list[str]:
     Args:
         name: What was given.
     """
-    names = [*FAMILY, *timm_models()[0]]
+    names = [*FAMILY, *BASELINES, *timm_models()[0]]
     return starting_with(name, names) or get_close_matches(name, names, n=3)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from inceptionnext_lit.models.backbone import Backbone
 from inceptionnext_lit.models.convolutions import PatchConv2d
 from inceptionnext_lit.models.features import Indices, intermediates, take_levels
 from inceptionnext_lit.models.layers import (
@@ -22,7 +23,7 @@ from inceptionnext_lit.models.metanext import LayerFactory, MetaNeXtBlock
 from inceptionnext_lit.models.mixers import InceptionDWConv2d
 
 
-class IsotropicMetaNeXt(nn.Module):
+class IsotropicMetaNeXt(Backbone):
     """Patch stem, identical blocks without LayerScale, pooling, LayerNorm and Linear.
 
     Args:
@@ -51,6 +52,7 @@ class IsotropicMetaNeXt(nn.Module):
 
     first_conv: ClassVar[str] = "stem"
     classifier_name: ClassVar[str] = "head"
+    is_sequential: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from timm.layers import DropPath
 from torch import Tensor, fx, nn
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.models.backbone import Backbone
 from inceptionnext_lit.models.convolutions import PatchConv2d, out_of_autocast
 from inceptionnext_lit.models.features import Indices, intermediates, take_levels
 from inceptionnext_lit.models.layers import (
@@ -93,7 +94,7 @@ class MetaNeXtStage(nn.Module):
         return out
 
 
-class MetaNeXt(nn.Module):
+class MetaNeXt(Backbone):
     """Four-stage backbone with strides 4, 8, 16 and 32 (arXiv 2303.16900, section 3.3 and Table 1).
 
     Args:
@@ -121,6 +122,7 @@ class MetaNeXt(nn.Module):
 
     first_conv: ClassVar[str] = "stem.0"
     classifier_name: ClassVar[str] = "head.fc2"
+    is_sequential: ClassVar[bool] = True
 
     def __init__(
         self,

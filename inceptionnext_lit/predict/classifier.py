@@ -16,7 +16,7 @@ from inceptionnext_lit.data.transforms.pipeline import eval_transform, reader
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.compiled import Compiled
 from inceptionnext_lit.models.deploy import deploy
-from inceptionnext_lit.models.variants import is_model
+from inceptionnext_lit.models.registry import is_model
 from inceptionnext_lit.predict.device import choose_device, on_device
 from inceptionnext_lit.predict.images import ImageLike, as_picture, batches, image_name
 from inceptionnext_lit.predict.prediction import Prediction, as_predictions

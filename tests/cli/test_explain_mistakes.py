@@ -9,9 +9,10 @@ import pytest
 import timm
 from timm.models._registry import _model_entrypoints
 
+from inceptionnext_lit import models
 from inceptionnext_lit.cli import import_heavy, models_to_explain
 from inceptionnext_lit.cli.explain_arguments import parse_models, split_arguments
-from inceptionnext_lit.cli.known_models import FAMILY, is_known, nearest_models, timm_models
+from inceptionnext_lit.cli.known_models import BASELINES, FAMILY, is_known, nearest_models, timm_models
 from inceptionnext_lit.cli.models_to_explain import Model
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models import check_model_name, model_names
@@ -120,9 +121,10 @@ except SystemExit:
 
 def test_names_of_all_models() -> None:
     assert list(FAMILY) == model_names()
+    assert list(BASELINES) == [row.name for row in models.BASELINES]
     current, renamed = timm_models()
-    assert {*FAMILY, *current, *renamed} == set(_model_entrypoints)
-    assert {*FAMILY, *current} == set(timm.list_models())
+    assert {*FAMILY, *BASELINES, *current, *renamed} == set(_model_entrypoints)
+    assert {*FAMILY, *BASELINES, *current} == set(timm.list_models())
     assert is_known("resnet50.a1_in1k")
     assert not is_known("resnet")
 

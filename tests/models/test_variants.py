@@ -4,7 +4,7 @@ import torch
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models import check_model_name, model_names
-from inceptionnext_lit.models.variants import evenly_spaced
+from inceptionnext_lit.models.registry import evenly_spaced
 
 PUBLISHED_PARAMS = {  # millions, as the papers and the authors' README print them
     "inceptionnext_atto": "4.2",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from inceptionnext_lit.models import VARIANTS, Variant
+from inceptionnext_lit.models import BASELINES, VARIANTS, Variant
 from inceptionnext_lit.models.cost import count_model
 
 # of each kind of mixer, the small ones; reports/test_budget.py counts two larger ones
@@ -12,7 +12,9 @@ FAST = {
     "inceptionnext_tiny_ratio1_4", "convnext_iso_nano", "convnext_tiny_k5", "convnext_tiny_k3_par1_2",
     "metanext_attn_nano", "metanext_attn_small",
 }  # fmt: skip
-ROWS = [pytest.param(row, id=row.name, marks=[pytest.mark.slow] * (row.name not in FAST)) for row in VARIANTS]
+ROWS = [
+    pytest.param(row, id=row.name, marks=[pytest.mark.slow] * (row.name not in FAST)) for row in (*VARIANTS, *BASELINES)
+]
 
 
 @pytest.mark.parametrize("row", ROWS)

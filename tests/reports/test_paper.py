@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from inceptionnext_lit.models import VARIANTS, Variant, model_names
 from inceptionnext_lit.models.decoders import SemanticFPN
-from inceptionnext_lit.models.variants import CONVNEXT, OURS
+from inceptionnext_lit.models.registry import OURS
+from inceptionnext_lit.models.variants import CONVNEXT
 from inceptionnext_lit.reports.budget.paper import TABLES, PaperRow
 
 ROWS = [row for table in TABLES for row in table.rows]
