@@ -5,9 +5,10 @@ READY := .venv/.ready
 DOCS_READY := .venv/.ready-docs
 MIN := .venv-min
 MOBILE := .venv-mobile
+PARITY := .venv-parity
 SITE := docs/_build/html
 
-.PHONY: quickstart test test-slow test-mobile test-min docs check fix
+.PHONY: quickstart test test-slow test-mobile test-parity test-min docs check fix
 
 quickstart: $(READY)
 	$(BIN)/python cli.py fit --config configs/quickstart.yaml
@@ -16,13 +17,19 @@ test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not gpu"
 
 test-slow: $(READY) $(DOCS_READY)
-	$(BIN)/python -m pytest -m "slow and not mobile"
+	$(BIN)/python -m pytest -m "slow and not mobile and not parity"
 
 # the libraries of phones in a separate environment (several GB), since LiteRT's want older releases of others
 test-mobile:
 	test -x $(MOBILE)/bin/python || $(PYTHON) -m venv $(MOBILE)
 	$(MOBILE)/bin/python -m pip install --quiet -e ".[executorch,coreml,litert]" "pytest>=8.3" "pytest-timeout>=2.3"
 	OMP_NUM_THREADS=1 $(MOBILE)/bin/python -m pytest -m "mobile" tests/export/test_export_mobile.py
+
+# other implementations of the models, in a separate environment: with transformers, each command starts a second later
+test-parity:
+	test -x $(PARITY)/bin/python || $(PYTHON) -m venv $(PARITY)
+	$(PARITY)/bin/python -m pip install --quiet -e ".[parity]" "pytest>=8.3" "pytest-timeout>=2.3"
+	$(PARITY)/bin/python -m pytest -m "parity" tests/models
 
 # the oldest releases that pyproject.toml allows, in a separate environment (several GB)
 test-min: $(READY)
