@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from inceptionnext_lit.data.decode.arrays import TENSOR_SUFFIXES, as_floats, find_missing, read_array
+from inceptionnext_lit.data.decode.dark import has_16_bits, is_dark
 from inceptionnext_lit.data.decode.image import marks_nodata, upright
 from inceptionnext_lit.data.decode.opening import HEIF, MAX_PIXELS, TooManyPixelsError, identify
 
@@ -61,6 +62,7 @@ class Examination:
         mode: Pillow's mode, such as ``RGB``.
         format: Pillow's name of the format, such as ``JPEG``.
         is_16_bit: Whether a channel has more than 8 bits.
+        is_dark: Whether it has 16 bits per channel, but no value above a sixteenth of the range.
         orientation: EXIF orientation, 1 for upright.
         is_animated: Whether it has several frames or pages, of which only the first is used.
         is_transparent: Whether it has transparent pixels, which are blended with white.
@@ -77,6 +79,7 @@ class Examination:
     mode: str = ""
     format: str = ""
     is_16_bit: bool = False
+    is_dark: bool = False
     orientation: int = 1
     is_animated: bool = False
     is_transparent: bool = False
@@ -131,8 +134,7 @@ def _decode(path: str, digest: bytes, file: BytesIO | BufferedReader, max_pixels
 def _decode_picture(path: str, digest: bytes, image: ImageFile.ImageFile) -> Examination:
     with image:
         size, mode, kind = image.size, image.mode, image.format
-        # Pillow's mode does not tell the depth of color images, but the layout of the stored data does
-        is_16_bit = mode.startswith("I") or any(";16" in str(tile[3]) for tile in image.tile)
+        is_16_bit = has_16_bits(image)
         rgb = upright(image)
         orientation = image.getexif().get(_ORIENTATION, 1)
         is_transparent = _is_transparent(image)
@@ -145,6 +147,7 @@ def _decode_picture(path: str, digest: bytes, image: ImageFile.ImageFile) -> Exa
         mode,
         kind or "unknown",
         is_16_bit,
+        is_16_bit and is_dark(rgb),
         orientation if orientation in range(1, 9) else 1,
         is_animated=is_animated,
         is_transparent=is_transparent,

@@ -84,6 +84,11 @@ KINDS = {  # in the order of the report
         "images that are almost entirely one color",
         "Look at them, and remove those that show nothing, such as failed exposures and placeholders.",
     ),
+    "dark": Kind(
+        "problem",
+        "16-bit images that are read almost black",
+        "If their values have 12 bits or fewer, scale them to 16 bits, or save them with 8 bits.",
+    ),
     "mask_kind": Kind(
         "problem",
         "masks whose meaning is unclear",

@@ -11,7 +11,7 @@ from inceptionnext_lit.doctor.scenes import SceneReport
 from inceptionnext_lit.doctor.terminal import label_name, summary_lines
 from inceptionnext_lit.wording import count, printable
 
-_PICTURED = {"leak", "contradiction", "duplicate", "near_duplicate", "one_colour"}
+_PICTURED = {"leak", "contradiction", "duplicate", "near_duplicate", "one_colour", "dark"}
 _PICTURES = 60  # in all
 _PICTURES_EACH = 4  # per finding
 _SIDE = 112  # pixels

@@ -48,6 +48,14 @@ def test_16_bit(tmp_path: Path, name: str, values: np.ndarray, expected: bool) -
     assert examine(str(save(tmp_path / name, Image.fromarray(values)))).is_16_bit is expected
 
 
+@pytest.mark.parametrize(
+    ("highest", "expected"), [(0, False), (255, True), (4095, True), (4500, False), (60000, False)]
+)
+def test_dark_16_bit(tmp_path: Path, highest: int, expected: bool) -> None:
+    values = np.linspace(0, highest, 64).reshape(8, 8).astype(np.uint16)
+    assert examine(str(save(tmp_path / "a.png", Image.fromarray(values)))).is_dark is expected
+
+
 def test_16_bit_color(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     save(path, Image.new("RGB", (1, 1)))

@@ -27,7 +27,8 @@ def test_metrics_are_numpys_over_saved_masks_on_any_number_of_ranks(
     cli(
         "fit", "--config", REPO / "configs/segment/folder.yaml", "--data.root", "data", "--run_name", "one",
         "--model.name", "inceptionnext_iso_micro", "--model.pretrained", "false", "--data.num_workers", 0,
-        "--model.segmentation.decoder_kwargs", "{width: 8, head_width: 8}", "--trainer.max_epochs", 12, "--model.lr", 0.01, "--model.ema_decay", "null",
+        "--model.segmentation.decoder_kwargs", "{width: 8, head_width: 8}",
+        "--trainer.max_epochs", 12, "--model.lr", 0.01, "--model.ema_decay", "null",
     )  # fmt: skip
     checkpoint = "runs/one/version_0/checkpoints/last.ckpt"
     cli("predict", "data/images/val", "--ckpt_path", checkpoint, "--output", "rows.csv")

@@ -12,6 +12,7 @@ from PIL import ExifTags, Image, ImageMath, ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
 from inceptionnext_lit.data.decode.arrays import GDAL_NODATA, as_floats, find_missing, parse_nodata, read_array
+from inceptionnext_lit.data.decode.dark import has_16_bits, is_dark, warn_of_dark
 from inceptionnext_lit.data.decode.opening import MAX_PIXELS, TooManyPixelsError, open_image
 from inceptionnext_lit.data.sources.files import IMAGE_SUFFIXES
 from inceptionnext_lit.errors import UserError
@@ -62,10 +63,10 @@ def load_image(
 ) -> "Image.Image | Tensor":
     """Read an image file as an upright picture with a given number of channels.
 
-    16-bit grayscale is scaled to 8 bits (65535 becomes 255); of an animation or a multi-page file, the first picture is
-    used. In RGB and grayscale, transparent pixels become white; with 4 channels the fourth is alpha. Images that Pillow
-    does not support are returned as a tensor: other numbers of channels, TIFFs with 4 channels other than RGBA, and
-    floats.
+    16-bit grayscale is scaled to 8 bits (65535 becomes 255); the first image that becomes almost black is reported. Of
+    an animation or a multi-page file, the first picture is used. In RGB and grayscale, transparent pixels become white;
+    with 4 channels the fourth is alpha. Images that Pillow does not support are returned as a tensor: other numbers of
+    channels, TIFFs with 4 channels other than RGBA, and floats.
 
     Args:
         path: The image file; the format is detected from its content, except for NumPy arrays (``.npy``).
@@ -91,7 +92,11 @@ def load_image(
 
             return from_numpy(as_floats(stored, nodata, fill))
         with open_image(path, max_pixels) as image:
-            return upright(image, channels, nodata, fill, apply_exif=apply_exif)
+            has_many_levels = has_16_bits(image)
+            picture = upright(image, channels, nodata, fill, apply_exif=apply_exif)
+    if has_many_levels and is_dark(picture):
+        warn_of_dark(path)
+    return picture
 
 
 def upright(

@@ -192,7 +192,9 @@ class SegmentationMetrics(nn.Module):
             if key in self.boundaries:
                 values[f"{stage}/boundary_f1"] = cast(Metric, self.boundaries[key]).compute()
             values[f"{stage}/loss"] = cast(Metric, self.losses[key]).compute()
-            task.log_dict({name: torch.as_tensor(value).to(exact_dtype(matrix.device)) for name, value in values.items()})
+            task.log_dict(
+                {name: torch.as_tensor(value).to(exact_dtype(matrix.device)) for name, value in values.items()}
+            )
         self.begin(*stages)
 
 
