@@ -1,10 +1,13 @@
 """Put exported files in their place only when they are complete and checked."""
 
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.formats import Format
@@ -50,9 +53,13 @@ def staging(output: Path) -> Iterator[Path]:
 
     Args:
         output: The file to write.
+
+    Raises:
+        SystemExit: After SIGTERM, so that the temporary folder is removed.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", suffix=".partial", dir=output.parent) as folder:
+    temporary = tempfile.TemporaryDirectory(prefix=f".{output.name}.", suffix=".partial", dir=output.parent)
+    with _unwound_by_sigterm(), temporary as folder:
         staged = Path(folder) / output.name
         yield staged
         others = sorted(path for path in Path(folder).iterdir() if path != staged)
@@ -65,6 +72,22 @@ def staging(output: Path) -> Iterator[Path]:
         for path in (*others, staged):
             os.replace(path, output.with_name(path.name))
         flush_folder(output.parent)
+
+
+@contextmanager
+def _unwound_by_sigterm() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager

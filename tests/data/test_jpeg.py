@@ -168,6 +168,9 @@ def test_a_truncated_file_is_refused_in_training(tmp_path: Path) -> None:
     Path(path).unlink()
     with pytest.raises(UserError, match=r"Cannot read the image .*a\.jpg: the file is missing"):
         transform.read(path)
+    Path(path).symlink_to(path)
+    with pytest.raises(UserError, match=r"Cannot read the image .*a\.jpg: Too many levels of symbolic links\. Replace"):
+        transform.read(path)
 
 
 def test_other_files_use_the_slow_decoder(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Where exported files and folders are put, and what they replace."""
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -119,3 +121,16 @@ def test_a_package_runs_on_a_mac_only(tmp_path: Path) -> None:
     package = make_package(tmp_path / "x.mlpackage")
     with pytest.raises(UserError, match=r"x\.mlpackage runs on a Mac only; export the model in another --format to"):
         ExportedClassifier(package)
+
+
+def test_sigterm_removes_what_was_begun(tmp_path: Path) -> None:
+    def export() -> None:
+        with staging(tmp_path / "model.onnx") as staged:
+            staged.write_bytes(b"half")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as ended:
+        export()
+    assert ended.value.code == 143
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

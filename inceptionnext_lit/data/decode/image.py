@@ -198,7 +198,10 @@ def failure_reason(error: BaseException) -> str:
         error = error.__cause__
     if isinstance(error, MemoryError):
         return "it does not fit into memory"
-    return "the file is missing" if isinstance(error, FileNotFoundError) else str(error) or repr(error)
+    if isinstance(error, FileNotFoundError):
+        return "the file is missing"
+    system = error.strerror if isinstance(error, OSError) else None  # without the number of the error and the path
+    return system or str(error) or repr(error)
 
 
 _open_files = 0
