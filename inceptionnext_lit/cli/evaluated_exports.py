@@ -16,7 +16,7 @@ from inceptionnext_lit.data.evaluation_set import EvaluationSet
 from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.predict.exported import ExportedClassifier, open_exported
-from inceptionnext_lit.preprocessing import height_and_width, size_text
+from inceptionnext_lit.preprocessing import Preprocessing, height_and_width, size_text
 from inceptionnext_lit.reports.evaluation.inference import NOT_FINITE, RAW, Inference, normalized, table_without_logits
 from inceptionnext_lit.tasks.classification.calibration import StoredCalibration
 
@@ -45,10 +45,7 @@ class ExportedTask:
     def __init__(self, path: Path, max_pixels: int) -> None:
         opened = open_exported(path)
         if opened[1].task != "classification":
-            raise UserError(
-                f"{path} is an exported segmentation model, and evaluate takes their checkpoints; give the checkpoint "
-                "that it was exported from."
-            )
+            raise UserError(f"{path} is a segmentation model; evaluate it apart from classifiers.")
         self.classifier = ExportedClassifier(path, max_pixels, opened)
         about = self.classifier.metadata
         self.class_names = list(about.class_names)
@@ -131,19 +128,35 @@ class ExportedTask:
         one: NDArray[Any] = (
             np.zeros((height, width, 3), np.uint8) if takes_pixels else np.zeros((channels, height, width), np.float32)
         )
-        self.classifier.probabilities([one] * batch_size)  # the first batch allocates memory
-        batches, start = 0, time.perf_counter()
-        while batches < _FEWEST or time.perf_counter() - start < _SECONDS:
-            self.classifier.probabilities([one] * batch_size)
-            batches += 1
-        rate = batches * batch_size / (time.perf_counter() - start)
-        files = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
-        return {
-            "image_size": size_text(self.preprocessing),
-            "images_per_second": round(rate, 1),
-            "measured_on": f"CPU ({platform.machine()}), batches of {batch_size}, {path.name}",
-            "file_bytes": sum(file.stat().st_size for file in files),
-        }
+        return measure_file(
+            lambda: self.classifier.probabilities([one] * batch_size), batch_size, path, self.preprocessing
+        )
+
+
+def measure_file(
+    run: Callable[[], object], batch_size: int, path: Path, preprocessing: Preprocessing
+) -> dict[str, Any]:
+    """Measure how fast an exported file is.
+
+    Args:
+        run: Runs a batch.
+        batch_size: Images per batch.
+        path: The file.
+        preprocessing: Preprocessing of its input.
+    """
+    run()  # the first batch allocates memory
+    batches, start = 0, time.perf_counter()
+    while batches < _FEWEST or time.perf_counter() - start < _SECONDS:
+        run()
+        batches += 1
+    rate = batches * batch_size / (time.perf_counter() - start)
+    files = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+    return {
+        "image_size": size_text(preprocessing),
+        "images_per_second": round(rate, 1),
+        "measured_on": f"CPU ({platform.machine()}), batches of {batch_size}, {path.name}",
+        "file_bytes": sum(file.stat().st_size for file in files),
+    }
 
 
 def _logits(scores: NDArray[np.float32], *, multi_label: bool) -> NDArray[np.float32]:

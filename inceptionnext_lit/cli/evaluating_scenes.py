@@ -2,36 +2,30 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from inceptionnext_lit.cli.evaluating import bootstrap_of, metric_text, usable_device
-from inceptionnext_lit.cli.exported_file import is_exported
-from inceptionnext_lit.cli.models_to_evaluate import logged_curves
+from inceptionnext_lit.cli.scenes_to_evaluate import SceneCandidate, load_scene_candidate, segments
 from inceptionnext_lit.console import progress_bar
-from inceptionnext_lit.data.evaluation_set import EvaluationSet, Run, evaluation_set
-from inceptionnext_lit.data.masks.class_table import colormap
+from inceptionnext_lit.data.evaluation_set import EvaluationSet, evaluation_set
 from inceptionnext_lit.data.masks.options import MaskOptions
 from inceptionnext_lit.data.masks.root import SceneRoot
 from inceptionnext_lit.data.scenes import EvaluatedScenes
 from inceptionnext_lit.data.transforms.segmentation import TestScale
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.reports.evaluation.cost import library_versions, measure_cost
+from inceptionnext_lit.reports.evaluation.cost import library_versions
 from inceptionnext_lit.reports.evaluation.metrics import Metric
 from inceptionnext_lit.reports.evaluation.predictions_file import default_suffix
 from inceptionnext_lit.reports.evaluation.record import Context
 from inceptionnext_lit.reports.segmentation.analysis import SceneAnalysis, analyze_scenes
-from inceptionnext_lit.reports.segmentation.inference import Segmenting, segment_images
+from inceptionnext_lit.reports.segmentation.inference import examine, segment_images
 from inceptionnext_lit.reports.segmentation.metrics import compare_scenes
 from inceptionnext_lit.reports.segmentation.page import SHOWN, ComparedScenes, render_scene_page
 from inceptionnext_lit.reports.segmentation.pictures import ScenePictures, draw_scene
 from inceptionnext_lit.reports.segmentation.record import scene_comparison_record, scene_record
 from inceptionnext_lit.reports.segmentation.writing import write_scene_report
-from inceptionnext_lit.tasks.loading import is_segmentation, load_segmentation_task
-from inceptionnext_lit.tasks.segmentation import SegmentationTask
-from inceptionnext_lit.training.callbacks.same_data import KEY as DATA
-from inceptionnext_lit.training.callbacks.settings import KEY as RUN
 from inceptionnext_lit.wording import printable
 
 _OF_CLASSIFIERS = {
@@ -57,33 +51,14 @@ class Evaluated:
     Attributes:
         analysis: The evaluation.
         context: Where it comes from.
-        task: The model.
+        model: The model.
         scenes: The images with their masks.
     """
 
     analysis: SceneAnalysis
     context: Context
-    task: SegmentationTask
+    model: SceneCandidate
     scenes: EvaluatedScenes
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    path: Path
-    task: SegmentationTask
-    run: Run = field(default_factory=Run)
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """The model's description as plain data."""
-        arguments = self.task.plain_hparams()
-        arguments.pop("data_spec", None)
-        return {
-            "name": arguments.get("name"),
-            "decoder": self.task.segmentation.decoder,
-            "preprocessing": self.task.preprocessing,
-            "arguments": {key: value for key, value in arguments.items() if value is not None},
-        }
 
 
 def evaluates_segmentation(options: argparse.Namespace) -> bool:
@@ -96,16 +71,14 @@ def evaluates_segmentation(options: argparse.Namespace) -> bool:
         UserError: If there are classifiers too, or an option is for the other kind of model.
     """
     paths = [Path(name).expanduser() for name in options.checkpoints]
-    masks = [path for path in paths if not is_exported(path) and is_segmentation(path)]
+    masks = [path for path in paths if segments(path)]
     if not masks:
         if given := [name for key, name in _OF_MASKS.items() if getattr(options, f"masks_{key}") is not None]:
             raise UserError(f"{given[0]} is for segmentation models, and none is evaluated; leave it out.")
         return False
     if others := [path for path in paths if path not in masks]:
-        what = "an exported file" if is_exported(others[0]) else "not one"
         raise UserError(
-            f"{masks[0]} is a checkpoint of a segmentation model, and {others[0]} is {what}; evaluate checkpoints of "
-            "segmentation models alone."
+            f"{masks[0]} is a segmentation model, and {others[0]} is not; evaluate segmentation models alone."
         )
     if given := [name for key, name in _OF_CLASSIFIERS.items() if getattr(options, key) not in (None, False)]:
         raise UserError(f"{given[0]} is for classifiers, and {masks[0]} is a segmentation model; leave it out.")
@@ -122,11 +95,14 @@ def evaluate_segmentation(options: argparse.Namespace, command: str) -> list[Eva
     Raises:
         UserError: If a model cannot be loaded or evaluated, or they have other classes or images.
     """
-    candidates = [_load(Path(name).expanduser()) for name in options.checkpoints]
+    device = usable_device(options.device)
+    candidates = [
+        load_scene_candidate(Path(name).expanduser(), device, options.max_pixels) for name in options.checkpoints
+    ]
     evaluated: list[Evaluated] = []
     for candidate in candidates:
         root = _root(options, candidate)
-        images = evaluation_set(root, candidate.task.class_names, options.split, candidate.run)
+        images = evaluation_set(root, candidate.class_names, options.split, candidate.run)
         if evaluated:
             _check_same(options.checkpoints, candidate, evaluated[0], images)
         for line in images.description if not evaluated else images.description[1:]:
@@ -144,25 +120,22 @@ def evaluate_segmentation(options: argparse.Namespace, command: str) -> list[Eva
 
 
 def _evaluate_model(
-    options: argparse.Namespace, command: str, candidate: _Candidate, root: SceneRoot, images: EvaluationSet
+    options: argparse.Namespace, command: str, candidate: SceneCandidate, root: SceneRoot, images: EvaluationSet
 ) -> Evaluated:
-    preprocessing, device = candidate.task.preprocessing, usable_device(options.device)
-    assert preprocessing is not None
     source, samples = root.source, images.samples
-    scale = TestScale(preprocessing, options.max_pixels)
-    scale.keeps_size = candidate.task.inference.takes_originals
+    scale = TestScale(candidate.preprocessing, options.max_pixels)
+    scale.keeps_size = candidate.takes_originals
     scenes = EvaluatedScenes(samples, source.masks(samples.paths), source.scheme, scale, options.max_pixels)
     with progress_bar() as bar:
         shown = bar.add_task("segmenting", total=len(samples))
         found = segment_images(
-            candidate.task,
+            candidate.predictor,
             images,
             scenes,
-            device=device,
             num_workers=options.num_workers,
             tick=lambda done: bar.advance(shown, done),
         )
-    cost = measure_cost(candidate.task.inference_model, preprocessing, device=device, batch_size=1, path=candidate.path)
+    cost = candidate.measure()
     cost["evaluated_images_per_second"] = round(len(samples) / found.seconds, 1)
     context = Context(
         tuple(f"{line.rstrip('.')}." for line in images.description),
@@ -174,10 +147,9 @@ def _evaluate_model(
         candidate.record,
         cost,
         library_versions(),
-        logged_curves(candidate.path),
+        candidate.curves,
     )
-    palette = candidate.task.data_spec.palette or colormap(len(images.class_names))
-    return Evaluated(analyze_scenes(found.tables, palette, bootstrap_of(options)), context, candidate.task, scenes)
+    return Evaluated(analyze_scenes(found.tables, candidate.palette, bootstrap_of(options)), context, candidate, scenes)
 
 
 def write_segmentation(options: argparse.Namespace, evaluated: Sequence[Evaluated]) -> list[Path]:
@@ -200,7 +172,7 @@ def write_segmentation(options: argparse.Namespace, evaluated: Sequence[Evaluate
         comparison = compare_scenes(first.analysis.table, one.analysis.table, bootstrap_of(options))
         further.append(ComparedScenes(one.context.source, one.analysis, comparison, one.context.data[1:]))
         record.setdefault("comparisons", []).append(scene_comparison_record(one.analysis, one.context, comparison))
-    page = render_scene_page(first.analysis, first.context, _pictures(options, first), further)
+    page = render_scene_page(first.analysis, first.context, _pictures(first), further)
     suffix = default_suffix() if options.table is None else f".{options.table}"
     for name, metric in first.analysis.summary.metrics.items():
         print(f"{name:<12}{metric_text(metric)}")
@@ -210,23 +182,15 @@ def write_segmentation(options: argparse.Namespace, evaluated: Sequence[Evaluate
     return write_scene_report(options.output, [one.analysis for one in evaluated], record, page, suffix)
 
 
-def _load(path: Path) -> _Candidate:
-    task, content = load_segmentation_task(path)
-    if task.preprocessing is None:
-        raise UserError(f"{path} does not say how its images were prepared; use a checkpoint written by fit.")
-    return _Candidate(path, task, Run(content.get(RUN, {}), content.get(DATA, {})))
-
-
-def _root(options: argparse.Namespace, candidate: _Candidate) -> SceneRoot:
-    preprocessing, settings = candidate.task.preprocessing, candidate.run.settings
+def _root(options: argparse.Namespace, candidate: SceneCandidate) -> SceneRoot:
+    preprocessing, settings = candidate.preprocessing, candidate.run.settings
     place = options.data_root or settings.get("data.root")
     if place is None:
         raise UserError("No images were named; give a folder with --data.root.")
-    assert preprocessing is not None
     root = SceneRoot(
         place,
         len(preprocessing["mean"]),
-        given_classes=candidate.task.class_names,
+        given_classes=candidate.class_names,
         masks=_mask_options(options, settings),
         max_pixels=options.max_pixels,
         apply_exif=preprocessing.get("exif") != "ignore",
@@ -247,7 +211,7 @@ def _mask_options(options: argparse.Namespace, settings: Mapping[str, Any]) -> M
     return MaskOptions(**chosen)
 
 
-def _check_same(checkpoints: Sequence[str], candidate: _Candidate, first: Evaluated, images: EvaluationSet) -> None:
+def _check_same(checkpoints: Sequence[str], candidate: SceneCandidate, first: Evaluated, images: EvaluationSet) -> None:
     known = first.scenes.samples
     if images.class_names != first.analysis.table.class_names or list(images.samples.paths) != list(known.paths):
         raise UserError(
@@ -256,14 +220,13 @@ def _check_same(checkpoints: Sequence[str], candidate: _Candidate, first: Evalua
         )
 
 
-def _pictures(options: argparse.Namespace, one: Evaluated) -> dict[int, ScenePictures]:
+def _pictures(one: Evaluated) -> dict[int, ScenePictures]:
     """Draw the worst images, which are segmented once more: keeping all predictions would take much memory."""
-    segment = Segmenting(one.task, usable_device(options.device))
     table = one.analysis.table
     place = {path: index for index, path in enumerate(one.scenes.samples.paths)}
     drawn = {}
     for index in table.worst()[:SHOWN]:
-        found = segment.examine(one.scenes, place[table.paths[index]])
+        found = examine(one.model.predictor, one.scenes, place[table.paths[index]])
         drawn[index] = draw_scene(found.pixels, found.mask, found.classes, one.analysis.palette, table.class_names)
     return drawn
 

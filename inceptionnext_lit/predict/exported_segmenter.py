@@ -107,20 +107,36 @@ class ExportedSegmenter:
         reasons = {}
         for picture, path in zip(pictures, paths, strict=True):
             try:
-                outputs = self._session.run(np.asarray(picture)[None])
-            except Exception as error:  # runtimes have their own types, such as for images that are too small
-                reasons[path] = (
-                    f"The file cannot segment an image of {picture.height}×{picture.width} pixels, which may be too "
-                    f"small for the model: {first_line(error)}."
-                )
+                classes, best, _ = self.scores(picture)
+            except UserError as error:
+                reasons[path] = str(error)
                 masks.append(np.zeros((picture.height, picture.width), np.uint8))
                 confidences.append(float("nan"))
                 continue
-            if self.metadata.outputs == ["probabilities"]:
-                scores = outputs[0][0]
-                classes, best = scores.argmax(axis=0), scores.max(axis=0)
-            else:
-                classes, best = outputs[0][0], outputs[1][0]
             masks.append(classes.astype(np.uint8))
             confidences.append(float(best.astype(np.float64).mean()))
         return MaskPredictions(list(paths), masks, confidences, reasons)
+
+    def scores(self, picture: Image.Image) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.float32] | None]:
+        """Return the most probable class of each pixel, its probability, and those of all classes if the file has them.
+
+        Args:
+            picture: The image as :meth:`load` returns it.
+
+        Returns:
+            Shapes (H, W), (H, W) and (K, H, W).
+
+        Raises:
+            UserError: If the file cannot segment it, such as an image that is too small.
+        """
+        try:
+            outputs = self._session.run(np.asarray(picture)[None])
+        except Exception as error:  # runtimes have their own types
+            raise UserError(
+                f"The file cannot segment an image of {picture.height}×{picture.width} pixels, which may be too small "
+                f"for the model: {first_line(error)}."
+            ) from error
+        if self.metadata.outputs == ["probabilities"]:
+            scores = outputs[0][0]
+            return scores.argmax(axis=0), scores.max(axis=0), scores
+        return outputs[0][0], outputs[1][0], None

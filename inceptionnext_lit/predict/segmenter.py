@@ -92,8 +92,9 @@ class TrainedSegmenter:
             UserError: As for :meth:`predict`.
         """
         pixels, size = self._pixels(image)
+        model = self.task.laid_out(self.task.model)
         with torch.inference_mode():
-            scores = self.task.probabilities(self.task.model, self._to_input(pixels.to(self.device)), size)
+            scores = self.task.inference.probabilities(model, self._to_input(pixels.to(self.device)), size)
         found: np.ndarray = scores.float().cpu().numpy()
         return found
 

@@ -5,7 +5,6 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -77,7 +76,7 @@ def test_the_metrics_are_validates(
     for stage, weights in (("val", "raw"), ("val_ema", "ema")):
         for name in ("mIoU", "mAcc", "aAcc", "loss"):
             ours = found["weights"][weights][name]["value"]
-            assert np.float32(ours) == pytest.approx(metrics[f"{stage}/{name}"], abs=1e-9)
+            assert ours == pytest.approx(metrics[f"{stage}/{name}"], abs=1e-9)
     for name, row in found["per_class"].items():
         assert np.float32(row["IoU"]) == pytest.approx(metrics[f"val_ema/IoU/{name}"], abs=1e-9)
 
@@ -91,7 +90,7 @@ def test_the_metrics_are_validates(
         size = (mask.shape[0], mask.shape[1])
         with torch.no_grad():
             image = module._to_scenes(pixels)
-            classes = task.probabilities(task.inference_model, image, size).argmax(dim=0)
+            classes = task.inference.probabilities(task.inference_model, image, size).argmax(dim=0)
         Image.fromarray(classes.to(torch.uint8).numpy()).save(tmp_path / "predicted.png")
         predicted, true = np.asarray(Image.open(tmp_path / "predicted.png")), mask.numpy()
         own = np.zeros((3, 3), dtype=np.int64)
@@ -190,7 +189,6 @@ def test_what_is_refused(
     cli: Cli, checkpoint: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_checkpoint(tmp_path / "classifier.ckpt", NAMES)
-    (tmp_path / "model.onnx").write_bytes(b"")
     words = ("a.ckpt", "--data.root", "data", *FAST)
     for option, value in (
         ("--explain", "3"),
@@ -205,10 +203,8 @@ def test_what_is_refused(
     for option in ("--save_temperature", "--save_thresholds", "--common_classes"):
         assert refused(cli, capsys, *words, option).startswith(f"{option} is for classifiers, and a.ckpt is a")
     assert refused(cli, capsys, "classifier.ckpt", *words) == (
-        "a.ckpt is a checkpoint of a segmentation model, and classifier.ckpt is not one; evaluate checkpoints of "
-        "segmentation models alone."
+        "a.ckpt is a segmentation model, and classifier.ckpt is not; evaluate segmentation models alone."
     )
-    assert "and model.onnx is an exported file; evaluate" in refused(cli, capsys, "model.onnx", *words)
     message = refused(cli, capsys, "classifier.ckpt", "--data.root", "data", "--data.masks.kind", "index")
     assert message == "--data.masks.kind is for segmentation models, and none is evaluated; leave it out."
     message = refused(cli, capsys, "a.ckpt", *FAST)
@@ -230,15 +226,32 @@ def test_what_is_refused(
     assert not (tmp_path / "report").exists()
 
 
-def test_exported_segmentation_models_are_refused(
-    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_exported_files_are_compared_with_their_checkpoint(
+    cli: Cli, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "model.onnx").write_bytes(b"")
-    opened = (None, SimpleNamespace(task="segmentation"))
-    monkeypatch.setattr("inceptionnext_lit.cli.evaluated_exports.open_exported", lambda path: opened)
-    assert refused(cli, capsys, "model.onnx", "--data.root", "data") == (
-        "model.onnx is an exported segmentation model, and evaluate takes their checkpoints; give the checkpoint that "
-        "it was exported from."
+    save_segmenter(tmp_path / "a.ckpt", classes=NAMES)
+    for name, words in (("classes", []), ("scores", ["--probabilities"])):
+        cli("export", "a.ckpt", "--format", "onnx", "--output", f"{name}.onnx", *words)
+    capsys.readouterr()
+    cli("evaluate", "a.ckpt", "classes.onnx", "scores.onnx", "--data.root", "data", "--split", "val", *FAST)
+    assert re.search(r"^classes\.onnx: mIoU 0\.\d{4} ", capsys.readouterr().out, re.MULTILINE)
+    found = report(tmp_path / "report")
+    labeled = np.array(found["confusion"]["matrix"]).sum()
+    for one in found["comparisons"]:
+        assert one["model"]["name"] == "inceptionnext_iso_micro"
+        assert one["cost"]["file_bytes"] > 10_000
+        for metric in ("mIoU", "mAcc", "aAcc"):  # a few pixels may be rounded to another class
+            assert abs(one[f"{metric}_difference"]["value"]) < 50 / labeled
+    classes, scores = found["comparisons"]
+    assert classes["metrics"]["loss"]["value"] is None
+    assert scores["metrics"]["loss"]["value"] == pytest.approx(found["metrics"]["loss"]["value"], rel=1e-3)
+    cli("evaluate", "classes.onnx", "--data.root", "data", "--split", "val", "--output", "alone", *FAST)
+    assert re.search("^loss +undefined$", capsys.readouterr().out, re.MULTILINE)
+    alone = report(tmp_path / "alone")
+    assert alone["metrics"]["aAcc"]["value"] == pytest.approx(classes["metrics"]["aAcc"]["value"], abs=1e-12)
+    assert Path("alone/index.html").read_text().count("<img") >= 3 * len(alone["worst"][:1])
+    assert "is a segmentation model; leave it out" in refused(
+        cli, capsys, "classes.onnx", "--explain", "2", "--output", "c"
     )
 
 

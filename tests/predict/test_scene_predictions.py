@@ -18,7 +18,7 @@ from inceptionnext_lit.data import SegmentationDataModule
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.predict.scenes.names import MaskNames
 from inceptionnext_lit.predict.writer import SceneWriter
-from inceptionnext_lit.tasks.segmentation.inference import Inference
+from inceptionnext_lit.tasks.segmentation.inference import Best, Inference
 from tests.small_checkpoint import save_checkpoint
 from tests.small_segmenter import CLASSES, INPUT, PALETTE, save_segmenter
 
@@ -253,7 +253,7 @@ def test_unreadable_and_not_finite(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (photos / "0.png").write_bytes(b"no image")
-    lost = torch.zeros(8, 8, dtype=torch.int64), torch.full((8, 8), torch.nan)
+    lost = Best(torch.zeros(8, 8, dtype=torch.int64), torch.full((8, 8), torch.nan))
     monkeypatch.setattr(Inference, "best", lambda *args: lost)
     with refused(capsys, "None of 5 images got a prediction"):
         cli("predict", photos, "--ckpt_path", checkpoint, "--data.num_workers", 0)

@@ -26,6 +26,7 @@ from inceptionnext_lit.reports.segmentation.pictures import draw_scene
 from inceptionnext_lit.reports.segmentation.record import scene_comparison_record, scene_record
 from inceptionnext_lit.reports.segmentation.table import SceneTable
 from inceptionnext_lit.reports.segmentation.writing import write_images
+from inceptionnext_lit.tasks.segmentation.inference import Best
 
 Pair = tuple[np.ndarray, np.ndarray]
 NAMES = ["sky", "<tree>", "car", "never", "only predicted"]
@@ -49,8 +50,9 @@ def pairs_of(number: int, seed: int = 0, share: float = 0.7) -> list[Pair]:
 def table_of(pairs: Sequence[Pair], names: Sequence[str] = NAMES) -> SceneTable:
     tally = Tally(names, torch.device("cpu"))
     for index, (found, true) in enumerate(pairs):
-        hot = torch.nn.functional.one_hot(torch.from_numpy(found).long(), len(names)).permute(2, 0, 1).float()
-        tally.add(index, 0.5 * hot + 0.1, torch.from_numpy(true), with_objects=True)
+        of_true = torch.from_numpy(np.where(found == true, 0.6, 0.1)).float()
+        best = Best(torch.from_numpy(found).long(), torch.full(found.shape, 0.6), of_true)
+        tally.add(index, best, torch.from_numpy(true), with_objects=True)
     samples = Samples.of([Sample(f"image{index}.png", (0,)) for index in range(len(pairs))])
     return tally.table(EvaluationSet(samples, ["val"] * len(pairs), list(names)))
 

@@ -170,9 +170,14 @@ def test_the_best_class_in_parts(options: InferenceOptions, most: int, monkeypat
     image, size = torch.randn(3, 40, 50), (40, 50)
     inference = Inference(options, (16, 16))
     with torch.inference_mode():
-        expected, places = inference.probabilities(segment, image, size).max(dim=0)
-        classes, best = inference.best(segment, image, size)
+        every = inference.probabilities(segment, image, size)
+        expected, places = every.max(dim=0)
+        mask = torch.randint(0, 11, size)
+        mask[:3] = 255
+        classes, best, of_true = inference.best(segment, image, size, mask)
+        assert of_true is not None
+        assert torch.allclose(of_true[3:], every[:, 3:].gather(0, mask[None, 3:])[0], atol=1e-6)
         assert torch.allclose(best, expected, atol=1e-6)
         assert (classes == places).float().mean() > 0.999
         segment.bias[7] = torch.inf
-        assert inference.best(segment, image, size)[1].isnan().all()
+        assert inference.best(segment, image, size).probabilities.isnan().all()

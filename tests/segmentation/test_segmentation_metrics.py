@@ -6,6 +6,7 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from inceptionnext_lit.tasks.segmentation.inference import Best
 from inceptionnext_lit.tasks.segmentation.metrics import BoundaryF1, ConfusionMatrix, SegmentationMetrics, summarize
 
 
@@ -100,9 +101,9 @@ def test_loss_and_names() -> None:
         "val/boundary_f1": "max",
         "val/loss": "min",
     }
-    probabilities = torch.tensor([[[0.9, 0.2], [0.5, 0.3]], [[0.1, 0.8], [0.5, 0.7]]])
+    found = Best(torch.tensor([[0, 1], [0, 1]]), torch.ones(2, 2), torch.tensor([[0.9, 0.8], [0.5, 0.3]]))
     masks = torch.tensor([[0, 1], [255, 0]], dtype=torch.uint8)
-    metrics.evaluated("val", probabilities, masks)
+    metrics.evaluated("val", found, masks)
     expected = -np.log([0.9, 0.8, 0.3]).mean()
     assert metrics.losses["of_val"].compute().item() == pytest.approx(expected, rel=1e-6)  # type: ignore[operator]
     assert metrics.matrices["of_val"].compute().tolist() == [[1, 1], [0, 1]]  # type: ignore[operator]

@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from inceptionnext_lit.data.decode.image import failure_reason
@@ -21,6 +21,7 @@ from inceptionnext_lit.reports.segmentation.objects import measure_objects
 from inceptionnext_lit.reports.segmentation.table import Counts, Floats, SceneTable
 from inceptionnext_lit.tasks.classification.device_metrics import MeanLoss
 from inceptionnext_lit.tasks.segmentation import SegmentationTask
+from inceptionnext_lit.tasks.segmentation.inference import Best
 from inceptionnext_lit.tasks.segmentation.metrics import BoundaryF1, ConfusionMatrix, SegmentationMetrics
 
 RAW, AVERAGED = "raw", "ema"
@@ -56,12 +57,37 @@ class Examined(NamedTuple):
     classes: NDArray[np.uint8]
 
 
+class ScenePredictor(Protocol):
+    """A segmentation model that predicts one image at a time.
+
+    Attributes:
+        weights: Names of its sets of weights; ``predict`` uses the last.
+        device: Where its predictions are.
+    """
+
+    weights: Sequence[str]
+    device: torch.device
+
+    def predict(self, weights: str, pixels: Tensor, mask: Tensor, path: str) -> Best:
+        """Return the prediction for an image.
+
+        Args:
+            weights: Which weights.
+            pixels: The image as the data yields it, (C, h, w).
+            mask: True classes (H, W).
+            path: The image, for messages.
+
+        Raises:
+            UserError: If it cannot be segmented, or outputs are NaN or infinite.
+        """
+        ...
+
+
 def segment_images(
-    task: SegmentationTask,
+    model: ScenePredictor,
     images: EvaluationSet,
     scenes: EvaluatedScenes,
     *,
-    device: torch.device,
     num_workers: int,
     tick: Callable[[int], object] = lambda images: None,
 ) -> Segmented:
@@ -70,10 +96,9 @@ def segment_images(
     Only numbers of pixels are kept, so that memory does not grow with the images' sizes.
 
     Args:
-        task: The model, with preprocessing; it is moved to the device.
+        model: The model.
         images: What the images are.
         scenes: The images with their masks.
-        device: Device to run on.
         num_workers: Loader processes.
         tick: Called with the number of images after each.
 
@@ -81,17 +106,15 @@ def segment_images(
         UserError: If no image can be read, or outputs are NaN or infinite.
     """
     start = time.perf_counter()
-    segment = Segmenting(task, device)
-    names = (RAW, AVERAGED)[: len(segment.models)]
-    tallies = {name: Tally(images.class_names, device) for name in names}
+    tallies = {name: Tally(images.class_names, model.device) for name in model.weights}
     lost: list[tuple[int, str]] = []
     for index, pixels, mask in _read(scenes, num_workers):
         if isinstance(pixels, str):
             lost.append((index, pixels))
         else:
-            for name, model in zip(names, segment.models, strict=True):
-                found = segment.probabilities(model, pixels, mask, scenes.samples.paths[index])
-                tallies[name].add(index, found, mask.to(device), with_objects=name == names[-1])
+            for name, tally in tallies.items():
+                found = model.predict(name, pixels, mask, scenes.samples.paths[index])
+                tally.add(index, found, mask.to(model.device), with_objects=name == model.weights[-1])
         tick(1)
     unreadable = [(scenes.samples.paths[index], reason) for index, reason in lost]
     if len(lost) == len(scenes):
@@ -102,15 +125,16 @@ def segment_images(
     return Segmented(tables, unreadable, time.perf_counter() - start)
 
 
-class Segmenting:
-    """A model on a device, with its sets of weights.
-
-    Attributes:
-        models: The model with the raw weights and, if any, with the averaged ones; ``predict`` uses the last.
+class TaskPredictor:
+    """A checkpoint's model on a device, with its sets of weights.
 
     Args:
         task: The model, with preprocessing; it is moved to the device.
         device: Device to run on.
+
+    Attributes:
+        weights: ``raw`` and, if there are averaged weights, ``ema``.
+        device: The device.
 
     Raises:
         UserError: If the checkpoint does not describe its model's input.
@@ -120,42 +144,36 @@ class Segmenting:
         if task.preprocessing is None:
             raise UserError("The checkpoint does not say how its images were prepared; use one written by fit.")
         self._task = task.eval().requires_grad_(False).to(device)
-        self._device = device
         self._to_input = SceneInput(task.preprocessing)
-        self.models = list(task.evaluated_models(_STAGE).values())
+        self.device = device
+        self._models = dict(zip((RAW, AVERAGED), task.evaluated_models(_STAGE).values(), strict=False))
+        self.weights: Sequence[str] = list(self._models)
 
     @torch.inference_mode()
-    def probabilities(self, model: nn.Module, pixels: Tensor, mask: Tensor, path: str) -> Tensor:
-        """Return the probabilities of each class at each pixel of the mask, (K, H, W).
-
-        Args:
-            model: One of the models.
-            pixels: Shape (C, h, w).
-            mask: Shape (H, W).
-            path: The image, for messages.
-
-        Raises:
-            UserError: If they are NaN or infinite.
-        """
+    def predict(self, weights: str, pixels: Tensor, mask: Tensor, path: str) -> Best:
+        """Return the prediction for an image; see :class:`ScenePredictor`."""
         size: Size = (mask.shape[-2], mask.shape[-1])
-        found = self._task.probabilities(model, self._to_input(pixels.to(self._device)), size)
-        if not bool(found.sum().isfinite()):
+        image, segment = self._to_input(pixels.to(self.device)), self._task.laid_out(self._models[weights])
+        found = self._task.inference.best(segment, image, size, mask.to(self.device))
+        if not bool(found.probabilities.sum().isfinite()):
             raise UserError(f"The model's outputs for {path} are NaN or infinite; use another checkpoint.")
         return found
 
-    def examine(self, scenes: EvaluatedScenes, index: int) -> Examined:
-        """Segment one image with the weights that ``predict`` uses.
 
-        Args:
-            scenes: The images with their masks.
-            index: The image.
+def examine(model: ScenePredictor, scenes: EvaluatedScenes, index: int) -> Examined:
+    """Segment one image with the weights that ``predict`` uses.
 
-        Raises:
-            UserError: If it cannot be read any more.
-        """
-        pixels, mask, path = scenes[index]
-        classes = self.probabilities(self.models[-1], pixels, mask, path).argmax(dim=0)
-        return Examined(pixels, mask.numpy(), classes.to(torch.uint8).cpu().numpy())
+    Args:
+        model: The model.
+        scenes: The images with their masks.
+        index: The image.
+
+    Raises:
+        UserError: If it cannot be read any more.
+    """
+    pixels, mask, path = scenes[index]
+    classes = model.predict(model.weights[-1], pixels, mask, path).classes
+    return Examined(pixels, mask.numpy(), classes.to(torch.uint8).cpu().numpy())
 
 
 _Item = tuple[int, Tensor | str, Tensor]
@@ -210,33 +228,34 @@ class Tally:
         self._class_objects: Floats = np.zeros((count, 3, 4))
         self._rows = _Rows()
 
-    def add(self, index: int, probabilities: Tensor, mask: Tensor, *, with_objects: bool) -> None:
+    def add(self, index: int, found: Best, mask: Tensor, *, with_objects: bool) -> None:
         """Add an image.
 
         Args:
             index: The image.
-            probabilities: Shape (K, H, W).
+            found: The prediction for it; without probabilities of the true classes, its loss is NaN.
             mask: True classes (H, W), on the same device.
             with_objects: Whether to measure its objects.
         """
         rows, key = self._rows, f"of_{_STAGE}"
         self._metrics.begin(_STAGE)
         with torch.inference_mode():
-            self._metrics.evaluated(_STAGE, probabilities, mask)
+            self._metrics.evaluated(_STAGE, found, mask)
         matrix: Counts = cast(ConfusionMatrix, self._metrics.matrices[key]).matrix.cpu().numpy()
         self._matrix += matrix
         rows.index.append(index)
         rows.sizes.append((mask.shape[1], mask.shape[0]))
         rows.counts.append(np.stack([np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)]))
-        rows.losses.append(float(cast(MeanLoss, self._metrics.losses[key]).total))
+        total = float(cast(MeanLoss, self._metrics.losses[key]).total)
+        rows.losses.append(np.nan if found.of_true is None else total)
         if key in self._metrics.boundaries:
             boundary = cast(BoundaryF1, self._metrics.boundaries[key])
             rows.boundary.append(float(boundary.total) if int(boundary.images) else np.nan)
         if with_objects:
-            classes = probabilities.argmax(dim=0).to(torch.uint8)
-            found = measure_objects(mask.cpu().numpy(), classes.cpu().numpy(), len(self._matrix))
-            self._class_objects += found
-            rows.objects.append(found.sum(axis=0))
+            classes = found.classes.to(torch.uint8)
+            objects = measure_objects(mask.cpu().numpy(), classes.cpu().numpy(), len(self._matrix))
+            self._class_objects += objects
+            rows.objects.append(objects.sum(axis=0))
 
     def table(self, images: EvaluationSet) -> SceneTable:
         """Return the table of all images that were added.

@@ -25,7 +25,7 @@ class SceneTable:
         right: Pixels of each class that are predicted as it, (N, K).
         true: Pixels of each class, (N, K).
         found: Pixels predicted as each class, (N, K).
-        losses: Sum over pixels of the negative log-likelihood, (N,).
+        losses: Sum over pixels of the negative log-likelihood, (N,); NaN if probabilities are not known.
         matrix: Pixels by true class (rows) and predicted class (columns), over all images, (K, K).
         boundary: F1 of the second class's boundary, NaN without one, (N,); None unless there are two classes.
         objects: Sums over the objects of each image by size, (N, 3, 4); see ``reports.segmentation.objects``. None if

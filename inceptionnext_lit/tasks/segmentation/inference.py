@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +18,20 @@ _MOST_VALUES = 2**26  # of the probabilities that are in memory for the best cla
 
 Segment = Callable[[Tensor], Tensor]
 """Takes images (N, C, H, W) and returns logits (N, K, h, w)."""
+
+
+class Best(NamedTuple):
+    """The prediction for an image's pixels.
+
+    Attributes:
+        classes: The most probable class, int64 (H, W).
+        probabilities: Its probability, (H, W); NaN where logits are NaN or infinite.
+        of_true: The probability of the true class, (H, W), any value where there is none; None without a mask.
+    """
+
+    classes: Tensor
+    probabilities: Tensor
+    of_true: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -98,8 +112,8 @@ class Inference:
         ]
         return found[0] if len(found) == 1 else torch.stack(found).mean(dim=0)
 
-    def best(self, segment: Segment, image: Tensor, size: Size) -> tuple[Tensor, Tensor]:
-        """Return the most probable class of each pixel, and its probability, as :meth:`probabilities` gives them.
+    def best(self, segment: Segment, image: Tensor, size: Size, mask: Tensor | None = None) -> Best:
+        """Return the most probable class of each pixel, and probabilities, as :meth:`probabilities` gives them.
 
         For large images, only a part of the classes has its probabilities in memory at a time.
 
@@ -107,16 +121,15 @@ class Inference:
             segment: Returns the logits of images.
             image: As for :meth:`probabilities`.
             size: Height H and width W of the result.
-
-        Returns:
-            Class indices and probabilities, both (H, W); the latter are NaN where logits are NaN or infinite.
+            mask: True classes (H, W), whose probabilities are wanted, if any; others, such as 255, have none.
         """
         found = self._logits(segment, image, size)
         together = max(1, _MOST_VALUES // (size[0] * size[1]))
         parts = list(zip(*(torch.split(logits, together, dim=1) for logits, _ in found), strict=True))
         totals = [_log_sum([part[view] for part in parts], size) for view in range(len(found))]
-        best: Tensor | None = None
         classes = torch.zeros(size, dtype=torch.int64, device=image.device)
+        best = torch.full(size, -1.0, device=image.device)
+        of_true = None if mask is None else torch.zeros(size, device=image.device)
         lost = torch.zeros(size, dtype=torch.bool, device=image.device)
         for number, views in enumerate(parts):
             shares = [
@@ -126,14 +139,15 @@ class Inference:
             scores = shares[0] if len(shares) == 1 else torch.stack(shares).mean(dim=0)
             lost |= scores.isnan().any(dim=0)
             most, places = scores.max(dim=0)
-            if best is None:
-                best, classes = most, places
-            else:
-                is_larger = most > best
-                best = torch.where(is_larger, most, best)
-                classes = torch.where(is_larger, places + number * together, classes)
-        assert best is not None  # there are classes
-        return classes, best.masked_fill(lost, torch.nan)
+            is_larger = most > best
+            best = torch.where(is_larger, most, best)
+            classes = torch.where(is_larger, places + number * together, classes)
+            if mask is not None and of_true is not None:
+                place = mask.long() - number * together
+                is_here = (place >= 0) & (place < len(scores))
+                here = scores.gather(0, place.where(is_here, 0)[None])[0]
+                of_true = torch.where(is_here, here, of_true)
+        return Best(classes, best.masked_fill(lost, torch.nan), of_true)
 
     def _logits(self, segment: Segment, image: Tensor, size: Size) -> list[tuple[Tensor, bool]]:
         """Return the logits (1, K, h, w) of each view of an image, and whether it is mirrored."""

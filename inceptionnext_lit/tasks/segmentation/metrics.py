@@ -12,6 +12,7 @@ from torchmetrics import Metric
 from inceptionnext_lit.preprocessing import IGNORED
 from inceptionnext_lit.tasks.classification.device_metrics import MeanLoss, exact_dtype
 from inceptionnext_lit.tasks.classification.logit_guard import LogitGuard
+from inceptionnext_lit.tasks.segmentation.inference import Best
 from inceptionnext_lit.training.callbacks.checkpoints import Mode
 
 EVALUATED = ("val", "val_ema", "test", "test_ema")
@@ -150,24 +151,24 @@ class SegmentationMetrics(nn.Module):
         metric.update(loss * images, images)
         task.log("train/loss", metric, on_step=False, on_epoch=True, batch_size=1)
 
-    def evaluated(self, stage: str, probabilities: Tensor, masks: Tensor) -> None:
+    def evaluated(self, stage: str, found: Best, masks: Tensor) -> None:
         """Add an evaluated image.
 
         Args:
             stage: Prefix of the metrics.
-            probabilities: Shape (K, H, W).
+            found: The prediction for it; without probabilities of the true classes, it does not count in the loss.
             masks: True classes (H, W), 255 for ignored pixels.
         """
-        classes, key = probabilities.argmax(dim=0), f"of_{stage}"
-        self._guard.note(stage, probabilities.sum().view(1, 1), torch.ones(1, dtype=torch.bool, device=masks.device))
-        counted = masks != IGNORED
-        true = masks.long().masked_fill(~counted, 0)[None]
-        losses = -probabilities.gather(0, true)[0].clamp(min=torch.finfo(torch.float32).tiny).log()
-        # an image's sum in single precision: the sum of those in double precision is exact, in any order of the ranks
-        cast(MeanLoss, self.losses[key]).update(losses[counted].double().sum().float(), counted.sum())
-        cast(Metric, self.matrices[key]).update(classes, masks)
+        key, certainty = f"of_{stage}", found.probabilities.sum().view(1, 1)
+        self._guard.note(stage, certainty, torch.ones(1, dtype=torch.bool, device=masks.device))
+        if found.of_true is not None:
+            counted = masks != IGNORED
+            losses = -found.of_true.clamp(min=torch.finfo(torch.float32).tiny).log()
+            # an image's sum in single precision: that of those in double precision is exact, in any order of the ranks
+            cast(MeanLoss, self.losses[key]).update(losses[counted].double().sum().float(), counted.sum())
+        cast(Metric, self.matrices[key]).update(found.classes, masks)
         if key in self.boundaries:
-            cast(Metric, self.boundaries[key]).update(classes, masks)
+            cast(Metric, self.boundaries[key]).update(found.classes, masks)
 
     def finish(self, task: LightningModule, split: str) -> None:
         """End an evaluation: log its metrics.

@@ -18,7 +18,7 @@ from inceptionnext_lit.predictions import MaskPredictions
 from inceptionnext_lit.preprocessing import Size, height_and_width
 from inceptionnext_lit.tasks.backbone import create_backbone, has_weight_source
 from inceptionnext_lit.tasks.base import BaseTask, check_shares
-from inceptionnext_lit.tasks.segmentation.inference import Inference
+from inceptionnext_lit.tasks.segmentation.inference import Inference, Segment
 from inceptionnext_lit.tasks.segmentation.losses import balanced_weights
 from inceptionnext_lit.tasks.segmentation.metrics import SegmentationMetrics
 from inceptionnext_lit.tasks.segmentation.options import SegmentationOptions
@@ -140,19 +140,13 @@ class SegmentationTask(BaseTask):
         """
         return resized(self.inference_model(self._lay_out(images)), (images.shape[-2], images.shape[-1]))
 
-    def probabilities(self, model: Callable[[Tensor], Tensor], image: Tensor, size: Size) -> Tensor:
-        """Return the class probabilities of an image's pixels, as :attr:`segmentation` says.
+    def laid_out(self, model: Callable[[Tensor], Tensor]) -> Segment:
+        """Return a model for :attr:`inference`, which takes images in any memory format.
 
         Args:
             model: One of :meth:`evaluated_models`, in eval mode, or another form of it.
-            image: Normalized, shape (C, h, w), at the test scale; of its own size if the task's ``inference`` has
-                ``takes_originals``.
-            size: Height H and width W of the result, those of the original image.
-
-        Returns:
-            Shape (num_classes, H, W).
         """
-        return self.inference.probabilities(lambda images: model(self._lay_out(images)), image, size)
+        return lambda images: model(self._lay_out(images))
 
     def segment(self, images: Sequence[Tensor], sizes: Sequence[Size], paths: list[str]) -> MaskPredictions:
         """Return the most probable class of each pixel with :attr:`inference_model`.
@@ -166,7 +160,7 @@ class SegmentationTask(BaseTask):
         masks, confidences, reasons = [], [], {}
         for image, size, path in zip(images, sizes, paths, strict=True):
             try:
-                classes, best = self.inference.best(lambda batch: model(self._lay_out(batch)), image, size)
+                classes, best, _ = self.inference.best(self.laid_out(model), image, size)
             except UserError as error:  # such as an image that is too small for the model
                 reasons[path] = str(error)
                 classes, best = torch.zeros(size), torch.full(size, torch.nan)
@@ -198,7 +192,7 @@ class SegmentationTask(BaseTask):
         for image, mask in zip(batch.images, batch.masks, strict=True):
             size = (mask.shape[-2], mask.shape[-1])
             for name, model in self.evaluated_models(stage).items():
-                self.metrics.evaluated(name, self.probabilities(model, image, size), mask)
+                self.metrics.evaluated(name, self.inference.best(self.laid_out(model), image, size, mask), mask)
 
     def on_train_epoch_start(self) -> None:
         """Unfreeze the layers after a probe of the decoder, if there is one, and begin the epoch's metrics."""
