@@ -47,6 +47,7 @@ small            4096 4e-3    310    20  1e-6 1e-5    10  0.05  0.3  0.8  1.0   
 base             4096 4e-3    310    20  1e-6 1e-5    10  0.05  0.4  0.8  1.0    0.1  0.25    9      -  224 0.875     1
 base_384         1024 5e-5     30     0  5e-5 5e-5     0  0.05  0.7  0.0  0.0    0.1  0.25    9 0.9999  384   1.0     1
 iso_s            4096 4e-3    300    50     0 1e-6     0  0.05  0.1  0.8  1.0    0.1  0.25    9 0.9999  224 0.875     1
+iso_s_mlps       4096 4e-3    300    50     0 1e-6     0  0.05  0.1  0.8  1.0    0.1  0.25    9 0.9999  224 0.875     1
 iso_b            4096 4e-3    300    50     0 1e-6     0  0.05  0.2  0.8  1.0    0.1  0.25    9 0.9999  224 0.875     1
 convnext_iso_s   4096 4e-3    300    50     0 1e-6     0  0.05  0.1  0.8  1.0    0.1  0.25    9 0.9999  224 0.875     1
 convnext_iso_b   4096 4e-3    300    50     0 1e-6     0  0.05  0.2  0.8  1.0    0.1  0.25    9 0.9999  224 0.875     1
@@ -55,12 +56,13 @@ deit_s           1024 1e-3    300     5  1e-6 1e-5     0  0.05  0.1  0.8  1.0   
 deit_b           1024 1e-3    300     5  1e-6 1e-5     0  0.05  0.1  0.8  1.0    0.1  0.25    9      -  224 0.875     3
 convnext_tiny    4096 4e-3    310    20  1e-6 1e-5    10  0.05  0.1  0.8  1.0    0.1  0.25    9 0.9999  224 0.875     1
 tiny_ablations   4096 4e-3    310    20  1e-6 1e-5    10  0.05  0.1  0.8  1.0    0.1  0.25    9      -  224 0.875     1
+tiny_mlps        4096 4e-3    310    20  1e-6 1e-5    10  0.05  0.1  0.8  1.0    0.1  0.25    9      -  224 0.875     1
 """
 PAPER = {
     name: Numbers(*(None if cell == "-" else float(cell) for cell in cells))
     for name, *cells in (line.split() for line in TABLE.strip("\n").splitlines()[2:])
 }
-MODELS = {  # with the paper's top-1, which is in the header's first line
+MODELS = {  # with the paper's top-1, which is in the header's first line, if there is one
     "atto": ("inceptionnext_atto", "75.3%"),
     "tiny": ("inceptionnext_tiny", "82.3%"),
     "small": ("inceptionnext_small", "83.5%"),
@@ -75,6 +77,8 @@ MODELS = {  # with the paper's top-1, which is in the header's first line
     "deit_b": ("deit_base_patch16_224", "81.8%"),
     "convnext_tiny": ("convnext_tiny_k5", "80.1 to 82.0%"),
     "tiny_ablations": ("inceptionnext_tiny_no_hband", "81.8 to 82.2%"),
+    "tiny_mlps": ("inceptionnext_tiny_swiglu", ""),
+    "iso_s_mlps": ("inceptionnext_iso_small_swiglu", ""),
 }
 # Published models without a recipe of their own or a place in a recipe's list, and why.
 EXCEPTIONS = {
@@ -227,7 +231,8 @@ def test_header_matches_the_batch_sizes(stem: str) -> None:
 def test_header_has_expected_result_and_command(stem: str) -> None:
     lines = header(REPO / f"configs/{stem}.yaml")
     where = "the authors' README" if stem == "atto" else "the paper"
-    assert lines[0].endswith(f" G MACs, {MODELS[stem][1]} top-1 in {where}.")
+    top1 = MODELS[stem][1]
+    assert lines[0].endswith(f" G MACs, {top1} top-1 in {where}." if top1 else " G MACs, no published top-1.")
     assert f"Command:  python cli.py fit --config configs/{stem}.yaml --data.root IMAGENET" in lines
     assert f"after {PAPER[stem].epochs:.0f} epochs" in " ".join(lines)
     literal = " ".join(" ".join(lines).split("Literal:  ")[1].split("Command:")[0].split())
@@ -254,12 +259,16 @@ def test_every_published_model_has_a_recipe(row: Any) -> None:
 
 
 def test_lists_of_model_names_are_complete() -> None:
-    names = {
-        stem: [line.split()[0] for line in header(REPO / f"configs/{stem}.yaml") if re.match(r"\w+_tiny_\w+ ", line)]
-        for stem in ("convnext_tiny", "tiny_ablations")
+    name = re.compile(r"\w+_(tiny|iso)_\w+ ")
+    listed = {
+        stem: [line.split()[0] for line in header(REPO / f"configs/{stem}.yaml") if name.match(line)]
+        for stem in ("convnext_tiny", "tiny_ablations", "tiny_mlps", "iso_s_mlps")
     }
-    assert names["convnext_tiny"] == [row.name for row in VARIANTS if row.name.startswith("convnext_tiny_")]
-    assert names["tiny_ablations"] == [row.name for row in VARIANTS if row.name.startswith("inceptionnext_tiny_")]
+    rows = [row.name for row in VARIANTS]
+    assert listed["convnext_tiny"] == [row for row in rows if row.startswith("convnext_tiny_")]
+    tiny = [row for row in rows if row.startswith("inceptionnext_tiny_")]
+    assert listed["tiny_ablations"] + listed["tiny_mlps"] == tiny
+    assert listed["iso_s_mlps"] == [row for row in rows if row.startswith("inceptionnext_iso_small_")]
 
 
 def test_exceptions_have_no_recipe() -> None:

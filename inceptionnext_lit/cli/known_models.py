@@ -16,8 +16,11 @@ FAMILY = (
     "convnext_iso_large", "convnext_iso_nano", "inceptionnext_tiny_no_hband", "inceptionnext_tiny_no_vband",
     "inceptionnext_tiny_no_square", "inceptionnext_tiny_sequential", "inceptionnext_tiny_band7",
     "inceptionnext_tiny_band9", "inceptionnext_tiny_band13", "inceptionnext_tiny_ratio1_4",
-    "inceptionnext_tiny_ratio1_16", "convnext_tiny_k5", "convnext_tiny_k3", "convnext_tiny_k3_par1_2",
-    "convnext_tiny_k3_par3_8", "convnext_tiny_k3_par1_4", "convnext_tiny_k3_par1_8", "convnext_tiny_k3_par1_16",
+    "inceptionnext_tiny_ratio1_16", "inceptionnext_tiny_swiglu", "inceptionnext_tiny_convglu",
+    "inceptionnext_tiny_grn", "inceptionnext_tiny_starrelu", "inceptionnext_iso_small_swiglu",
+    "inceptionnext_iso_small_convglu", "inceptionnext_iso_small_grn", "inceptionnext_iso_small_starrelu",
+    "convnext_tiny_k5", "convnext_tiny_k3", "convnext_tiny_k3_par1_2", "convnext_tiny_k3_par3_8",
+    "convnext_tiny_k3_par1_4", "convnext_tiny_k3_par1_8", "convnext_tiny_k3_par1_16",
 )
 """The names of ``models.VARIANTS``, in its order."""
 

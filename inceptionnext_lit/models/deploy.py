@@ -1,7 +1,8 @@
 """The inference form of a model: the same outputs with fewer operations (arXiv 2303.16900, section 3).
 
-In a block, the norm is between the token mixer and ``fc1``; in a downsampling layer, before its convolution. Both
-following convolutions are unpadded, so a BatchNorm's scale and shift can be folded into their weights exactly.
+In a block, the norm is between the token mixer and the MLP's first convolution ``fc1``; in a downsampling layer, before
+its convolution. Both following convolutions are unpadded, so a BatchNorm's scale and shift can be folded into their
+weights exactly.
 """
 
 from copy import deepcopy
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from inceptionnext_lit.models.convolutions import PatchConv2d, ScaledConv2d
+from inceptionnext_lit.models.layers import ConvMlp
 from inceptionnext_lit.models.metanext import MetaNeXtBlock
 
 
@@ -40,6 +42,9 @@ def deploy(model: nn.Module) -> nn.Module:
 
 
 def _fold_block(block: MetaNeXtBlock) -> None:
+    block.drop_path = nn.Identity()
+    if not isinstance(block.mlp, ConvMlp):  # any other module may do something before its first convolution
+        return
     if isinstance(block.norm, nn.BatchNorm2d) and _is_plain(block.mlp.fc1):
         block.mlp.fc1 = _fold_forward(block.norm, block.mlp.fc1)
         block.norm = nn.Identity()
@@ -48,7 +53,6 @@ def _fold_block(block: MetaNeXtBlock) -> None:
         fc2.weight.mul_(block.gamma.reshape(-1, 1, 1, 1))
         cast(Tensor, fc2.bias).mul_(block.gamma)
         block.gamma = None
-    block.drop_path = nn.Identity()
 
 
 def _fold_pair(pair: nn.Sequential) -> None:

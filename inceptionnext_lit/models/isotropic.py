@@ -11,6 +11,7 @@ from inceptionnext_lit.models.backbone import Backbone
 from inceptionnext_lit.models.convolutions import PatchConv2d
 from inceptionnext_lit.models.features import Indices, intermediates, take_levels
 from inceptionnext_lit.models.layers import (
+    ConvMlp,
     FeatureInfo,
     checkpoint_block,
     checkpoint_blocks,
@@ -19,7 +20,7 @@ from inceptionnext_lit.models.layers import (
     make_classifier,
     make_pool,
 )
-from inceptionnext_lit.models.metanext import LayerFactory, MetaNeXtBlock
+from inceptionnext_lit.models.metanext import LayerFactory, MetaNeXtBlock, MlpFactory
 from inceptionnext_lit.models.mixers import InceptionDWConv2d
 
 
@@ -38,6 +39,8 @@ class IsotropicMetaNeXt(Backbone):
         depth: Number of blocks.
         token_mixer: Class or partial called with the channel count.
         norm_layer: Class or partial called with the channel count, for the norms inside the blocks.
+        mlp_layer: Class or partial called with the channels and the hidden channels.
+        mlp_ratio: Hidden channels of the MLP over C.
         pos_embed: Whether to add a learned position embedding to the patches.
         drop_rate: Dropout rate before the Linear.
         drop_path_rate: Stochastic-depth rate of the last block; it rises linearly from 0 in the first.
@@ -65,6 +68,8 @@ class IsotropicMetaNeXt(Backbone):
         depth: int = 18,
         token_mixer: LayerFactory = InceptionDWConv2d,
         norm_layer: LayerFactory = nn.BatchNorm2d,
+        mlp_layer: MlpFactory = ConvMlp,
+        mlp_ratio: float = 4.0,
         pos_embed: bool = False,
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
@@ -80,7 +85,13 @@ class IsotropicMetaNeXt(Backbone):
         grid = torch.zeros(1, dim, height // patch_size, width // patch_size)
         self.pos_embed = nn.Parameter(nn.init.trunc_normal_(grid, std=0.02)) if pos_embed else None
         block = partial(
-            MetaNeXtBlock, dim, token_mixer=token_mixer, norm_layer=norm_layer, mlp_ratio=4.0, ls_init_value=None
+            MetaNeXtBlock,
+            dim,
+            token_mixer=token_mixer,
+            norm_layer=norm_layer,
+            mlp_layer=mlp_layer,
+            mlp_ratio=mlp_ratio,
+            ls_init_value=None,
         )
         self.blocks = nn.Sequential(*(block(drop_path=rate) for rate in linear_rates(drop_path_rate, depth)))
         self.feature_info: FeatureInfo = [

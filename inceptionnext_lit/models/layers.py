@@ -41,20 +41,29 @@ register_notrace_module(Gelu2d)  # timm's feature extraction keeps the faster pa
 class ConvMlp(nn.Module):
     """Two 1×1 convolutions with GELU between them, ``(N, C, H, W)`` to ``(N, C, H, W)``.
 
+    A subclass may change what is between the two convolutions, but not that ``fc1`` is the first operation and ``fc2``
+    the last: ``deploy`` folds a norm into the one and LayerScale into the other.
+
     Args:
         dim: Channels C.
-        hidden: Channels between the two convolutions.
+        hidden: Input channels of the second convolution.
+        expanded: Output channels of the first convolution; ``hidden`` by default.
     """
 
-    def __init__(self, dim: int, hidden: int) -> None:
+    def __init__(self, dim: int, hidden: int, expanded: int | None = None) -> None:
         super().__init__()
-        self.fc1 = nn.Conv2d(dim, hidden, 1)
-        self.act = Gelu2d()
+        self.fc1 = nn.Conv2d(dim, hidden if expanded is None else expanded, 1)
+        self.act: nn.Module = Gelu2d()
         self.fc2 = ScaledConv2d(hidden, dim, 1)
+
+    def between(self, x: Tensor) -> Tensor:
+        """Compute the input of ``fc2`` from the output of ``fc1``."""
+        activated: Tensor = self.act(x)
+        return activated
 
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
         """Mix the channels of each position, and multiply each channel by its element of ``scale`` (C,), if given."""
-        hidden: Tensor = self.act(self.fc1(x))
+        hidden = self.between(self.fc1(x))
         # LoRA replaces fc2 by another module; TorchScript does not support the check
         if not torch.jit.is_scripting() and isinstance(self.fc2, ScaledConv2d):
             scaled: Tensor = self.fc2(hidden, scale)

@@ -3,6 +3,7 @@
 Parameter names are those of the authors' checkpoints and of timm's ``inception_next_*``.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, cast
@@ -29,6 +30,7 @@ from inceptionnext_lit.models.mixers import InceptionDWConv2d
 fx.wrap("out_of_autocast")  # torch.fx cannot trace a choice by dtype
 
 LayerFactory = Callable[..., nn.Module]  # called with the channel count: a mixer or norm class, or a partial
+MlpFactory = Callable[..., nn.Module]  # called with the channel count and the hidden width
 
 
 class MetaNeXtBlock(nn.Module):
@@ -38,6 +40,8 @@ class MetaNeXtBlock(nn.Module):
         dim: Channels C.
         token_mixer: Class or partial called with ``dim``.
         norm_layer: Class or partial called with ``dim``; normalizes ``(N, C, H, W)``.
+        mlp_layer: Class or partial called with ``dim`` and the hidden channels; its ``forward`` takes the map and
+            LayerScale (C,) or None.
         mlp_ratio: Hidden channels of the MLP over C.
         ls_init_value: Initial value of LayerScale; None omits it.
         drop_path: Probability of dropping a sample's branch in training.
@@ -51,6 +55,7 @@ class MetaNeXtBlock(nn.Module):
         dim: int,
         token_mixer: LayerFactory = InceptionDWConv2d,
         norm_layer: LayerFactory = nn.BatchNorm2d,
+        mlp_layer: MlpFactory = ConvMlp,
         mlp_ratio: float = 4.0,
         ls_init_value: float | None = 1e-6,
         drop_path: float = 0.0,
@@ -58,7 +63,7 @@ class MetaNeXtBlock(nn.Module):
         super().__init__()
         self.token_mixer = token_mixer(dim)
         self.norm = norm_layer(dim)
-        self.mlp = ConvMlp(dim, int(mlp_ratio * dim))
+        self.mlp = mlp_layer(dim, round(mlp_ratio * dim))
         self.gamma = None if ls_init_value is None else nn.Parameter(ls_init_value * torch.ones(dim))
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
 
@@ -107,6 +112,8 @@ class MetaNeXt(Backbone):
         dims: Channels per stage.
         token_mixer: Class or partial called with the channel count, and with ``dilation`` in a dilated stage.
         norm_layer: Class or partial called with the channel count.
+        mlp_layer: Class or partial called with the channels and the hidden channels, and with ``dilation`` in a dilated
+            stage if it has such an argument.
         mlp_ratios: Hidden channels of the MLP over the stage's channels, per stage.
         drop_rate: Dropout rate before the last Linear.
         drop_path_rate: Stochastic-depth rate of the last block; it rises linearly from 0 in the first.
@@ -134,6 +141,7 @@ class MetaNeXt(Backbone):
         dims: Sequence[int] = (96, 192, 384, 768),
         token_mixer: LayerFactory = InceptionDWConv2d,
         norm_layer: LayerFactory = nn.BatchNorm2d,
+        mlp_layer: MlpFactory = ConvMlp,
         mlp_ratios: Sequence[float] = (4, 4, 4, 3),
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
@@ -158,6 +166,7 @@ class MetaNeXt(Backbone):
                 dim,
                 token_mixer=partial(token_mixer, dilation=dilation) if dilation > 1 else token_mixer,
                 norm_layer=norm_layer,
+                mlp_layer=_dilated(mlp_layer, dilation),
                 mlp_ratio=mlp_ratio,
             )
             downsample = nn.Identity() if i == 0 else _downsample(dims[i - 1], dim, norm_layer, dilation)
@@ -271,3 +280,9 @@ def _downsample(in_dim: int, dim: int, norm_layer: LayerFactory, dilation: int) 
     stride, padding, taps = (2, 0, 1) if dilation == 1 else (1, "same", dilation // 2)
     conv = nn.Conv2d(in_dim, dim, 2, stride=stride, dilation=taps, padding=padding)
     return nn.Sequential(norm_layer(in_dim), conv)
+
+
+def _dilated(mlp_layer: MlpFactory, dilation: int) -> MlpFactory:
+    """Pass the dilation on to an MLP that also mixes positions."""
+    mixes_positions = "dilation" in inspect.signature(mlp_layer).parameters
+    return partial(mlp_layer, dilation=dilation) if dilation > 1 and mixes_positions else mlp_layer

@@ -14,6 +14,7 @@ from timm.layers import LayerNorm2d
 from inceptionnext_lit.models.isotropic import IsotropicMetaNeXt
 from inceptionnext_lit.models.metanext import MetaNeXt
 from inceptionnext_lit.models.mixers import DepthwiseConv2d, InceptionDWConv2d, SelfAttention2d
+from inceptionnext_lit.models.mlps import ConvGluMlp, GrnMlp, StarReluMlp, SwiGluMlp
 from inceptionnext_lit.models.registry import Variant, register
 
 PAPER = "arXiv 2303.16900"
@@ -40,6 +41,14 @@ _ATTN = dict(norm_layer=LayerNorm2d, pos_embed=True)
 _ATTN_SMALL = dict(patch_size=16, dim=384, depth=12, token_mixer=partial(SelfAttention2d, num_heads=6), **_ATTN)
 _ATTN_NANO = dict(_ISO_NANO, token_mixer=partial(SelfAttention2d, num_heads=3), **_ATTN)
 
+# A gated MLP costs as much as an ungated one with two thirds of its hidden width, and as many channels less as its
+# depthwise convolution costs: 8 at 8/3 of the block's channels.
+_SWIGLU = dict(mlp_layer=SwiGluMlp, mlp_ratios=(8 / 3, 8 / 3, 8 / 3, 2))
+_CONVGLU = dict(mlp_layer=ConvGluMlp, mlp_ratios=(248 / 96, 504 / 192, 1016 / 384, 1530 / 768))
+_ISO_SWIGLU = dict(mlp_layer=SwiGluMlp, mlp_ratio=8 / 3)
+_ISO_CONVGLU = dict(mlp_layer=ConvGluMlp, mlp_ratio=1016 / 384)
+_GRN, _STARRELU = dict(mlp_layer=GrnMlp), dict(mlp_layer=StarReluMlp)
+
 
 def _ablation(**mixer: Any) -> dict[str, Any]:
     """Return InceptionNeXt-T's arguments with another form of its token mixer."""
@@ -57,6 +66,7 @@ _HUB = "timm/inception_next_"
 _SAIL = "sail_in1k"
 _FB = "https://dl.fbaipublicfiles.com/convnext/convnext_iso_"
 _T = "inceptionnext_tiny_"
+_I = "inceptionnext_iso_small_"
 _C = "convnext_tiny_"
 # fmt: off
 VARIANTS: tuple[Variant, ...] = (
@@ -93,6 +103,14 @@ VARIANTS: tuple[Variant, ...] = (
     Variant(_T + "band13", MetaNeXt, _ablation(band_kernel_size=13), 28.06, 4.1957, 82.0, _ABLATION),
     Variant(_T + "ratio1_4", MetaNeXt, _ablation(branch_ratio=1 / 4), 28.08, 4.2029, 82.2, _ABLATION),
     Variant(_T + "ratio1_16", MetaNeXt, _ablation(branch_ratio=1 / 16), 28.04, 4.1905, 81.8, _ABLATION),
+    Variant(_T + "swiglu", MetaNeXt, _TINY | _SWIGLU, 28.06, 4.1946),
+    Variant(_T + "convglu", MetaNeXt, _TINY | _CONVGLU, 28.08, 4.1936),
+    Variant(_T + "grn", MetaNeXt, _TINY | _GRN, 28.10, 4.1946),
+    Variant(_T + "starrelu", MetaNeXt, _TINY | _STARRELU, 28.06, 4.1946),
+    Variant(_I + "swiglu", IsotropicMetaNeXt, _ISO_SMALL | _ISO_SWIGLU, 22.00, 4.2280),
+    Variant(_I + "convglu", IsotropicMetaNeXt, _ISO_SMALL | _ISO_CONVGLU, 22.02, 4.2278),
+    Variant(_I + "grn", IsotropicMetaNeXt, _ISO_SMALL | _GRN, 22.05, 4.2280),
+    Variant(_I + "starrelu", IsotropicMetaNeXt, _ISO_SMALL | _STARRELU, 21.99, 4.2280),
     Variant(_C + "k5", MetaNeXt, _convnext(5), 28.43, 4.4190, 82.0, _T10,
             tag=_SAIL, url=RELEASE + _C + "k5_1k_224_ema.pth"),
     Variant(_C + "k3", MetaNeXt, _convnext(3), 28.32, 4.3846, 81.5, _T10,

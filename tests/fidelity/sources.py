@@ -15,8 +15,8 @@ from inceptionnext_lit.training.schedule import Schedule
 from tests.recipes import REPO
 
 IMAGENET = 1_281_167  # training images
-AUTHORS = ("atto", "tiny", "small", "base", "base_384", "tiny_ablations", "convnext_tiny")
-CONVNEXT = ("iso_s", "iso_b", "convnext_iso_s", "convnext_iso_b")
+AUTHORS = ("atto", "tiny", "small", "base", "base_384", "tiny_ablations", "tiny_mlps", "convnext_tiny")
+CONVNEXT = ("iso_s", "iso_s_mlps", "iso_b", "convnext_iso_s", "convnext_iso_b")
 DEIT = ("metanext_attn_s", "deit_s", "deit_b")
 RECIPES = (*AUTHORS, *CONVNEXT, *DEIT)
 FAST = ("tiny", "iso_s", "deit_s")

@@ -12,12 +12,13 @@ SHRUNK: dict[type, dict[str, Any]] = {
     MetaNeXt: {"depths": (1, 1, 2, 1), "dims": (24, 32, 40, 48)},
     IsotropicMetaNeXt: {"depth": 3, "dim": 48, "patch_size": 8, "img_size": 32},
 }
-# These differ from an earlier row only in sizes that the shrunk models do not have.
+# These differ from an earlier row only in sizes that the shrunk models do not have, or combine two rows' differences.
 REPEATED = {
     "inceptionnext_small", "inceptionnext_base", "inceptionnext_base_384", "inceptionnext_iso_base",
     "convnext_iso_base", "convnext_iso_large", "inceptionnext_tiny_no_vband", "inceptionnext_tiny_no_square",
     "inceptionnext_tiny_band9", "inceptionnext_tiny_band13", "inceptionnext_tiny_ratio1_16", "convnext_tiny_k3",
     "convnext_tiny_k3_par3_8", "convnext_tiny_k3_par1_4", "convnext_tiny_k3_par1_8", "convnext_tiny_k3_par1_16",
+    "inceptionnext_iso_small_swiglu", "inceptionnext_iso_small_grn", "inceptionnext_iso_small_starrelu",
 }  # fmt: skip
 ROWS = [pytest.param(row, marks=[pytest.mark.slow] * (row.name in REPEATED), id=row.name) for row in VARIANTS]
 

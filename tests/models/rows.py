@@ -5,7 +5,8 @@ import pytest
 from inceptionnext_lit.models import VARIANTS
 
 MIXERS = ("inceptionnext_nano", "inceptionnext_tiny_no_hband", "inceptionnext_tiny_sequential",
-          "inceptionnext_iso_micro", "metanext_attn_nano", "convnext_tiny_k3_par1_2")  # fmt: skip
+          "inceptionnext_iso_micro", "metanext_attn_nano", "convnext_tiny_k3_par1_2",
+          "inceptionnext_tiny_convglu", "inceptionnext_tiny_grn")  # fmt: skip
 
 
 def only(*names: str) -> pytest.MarkDecorator:

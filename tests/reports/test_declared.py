@@ -10,7 +10,7 @@ FAST = {
     "inceptionnext_atto", "inceptionnext_nano", "inceptionnext_tiny", "inceptionnext_iso_small",
     "inceptionnext_iso_nano", "inceptionnext_iso_micro", "inceptionnext_tiny_no_hband", "inceptionnext_tiny_sequential",
     "inceptionnext_tiny_ratio1_4", "convnext_iso_nano", "convnext_tiny_k5", "convnext_tiny_k3_par1_2",
-    "metanext_attn_nano", "metanext_attn_small",
+    "metanext_attn_nano", "metanext_attn_small", "inceptionnext_tiny_convglu", "inceptionnext_iso_small_convglu",
 }  # fmt: skip
 ROWS = [
     pytest.param(row, id=row.name, marks=[pytest.mark.slow] * (row.name not in FAST)) for row in (*VARIANTS, *BASELINES)
