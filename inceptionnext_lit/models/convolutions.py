@@ -52,10 +52,50 @@ def is_symbolic(x: Tensor) -> bool:
     return isinstance(x, fx.Proxy)
 
 
-class PatchConv2d(nn.Conv2d):
-    """Convolution over non-overlapping patches that refuses images of the wrong size or channels.
+class StemConv2d(nn.Conv2d):
+    """A model's first convolution, which refuses images of the wrong size or channels.
 
     As it is a model's first layer, the check is kept however timm takes the model apart.
+
+    Args:
+        in_chans: Channels of the image.
+        dim: Output channels C.
+        kernel_size: Side of the kernel in pixels.
+        stride: Stride in pixels.
+        min_size: Minimum height and width in pixels that the whole model can process.
+        padding: Zero padding on each side, in pixels.
+        bias: Whether to add a bias.
+
+    Shape:
+        ``(N, in_chans, H, W)`` to ``(N, C, H', W')``.
+    """
+
+    def __init__(
+        self,
+        in_chans: int,
+        dim: int,
+        kernel_size: int,
+        stride: int,
+        min_size: int,
+        padding: int = 0,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(in_chans, dim, kernel_size, stride=stride, padding=padding, bias=bias)
+        self.min_size = min_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve the images.
+
+        Raises:
+            UserError: If the image is smaller than the model's minimum size or has another number of channels.
+        """
+        x = _check_images(x, self.in_channels, self.min_size)
+        out: Tensor = self._conv_forward(x, self.weight, self.bias)
+        return out
+
+
+class PatchConv2d(StemConv2d):
+    """First convolution over non-overlapping patches.
 
     Args:
         in_chans: Channels of the image.
@@ -68,18 +108,7 @@ class PatchConv2d(nn.Conv2d):
     """
 
     def __init__(self, in_chans: int, dim: int, patch_size: int, min_size: int) -> None:
-        super().__init__(in_chans, dim, patch_size, stride=patch_size)
-        self.min_size = min_size
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Embed the patches.
-
-        Raises:
-            UserError: If the image is smaller than the model's minimum size or has another number of channels.
-        """
-        x = _check_images(x, self.in_channels, self.min_size)
-        patches: Tensor = self._conv_forward(x, self.weight, self.bias)
-        return patches
+        super().__init__(in_chans, dim, patch_size, patch_size, min_size)
 
 
 @fx.wrap  # torch.fx cannot trace a choice by shape
