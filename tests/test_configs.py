@@ -14,8 +14,9 @@ from tests.recipes import REPO
 OVERLAYS = sorted((REPO / "configs/trainer").glob("*.yaml"))
 SEGMENTATION = sorted((REPO / "configs/segment").glob("*.yaml"))  # tests/segmentation/test_segmentation_recipes.py
 RECIPES = sorted(set((REPO / "configs").rglob("*.yaml")) - {*OVERLAYS, *SEGMENTATION})
-FAST = {"quickstart", "atto", "tiny", "lp_ft"}
-PRETRAINING = [path for path in RECIPES if path.parent.name in ("configs", "recipes") and path.stem != "quickstart"]
+FAST = {"quickstart", "atto", "tiny", "lp_ft", "swin_tiny_inception_stages12"}
+FOLDERS = ("configs", "recipes", "hybrids")
+PRETRAINING = [path for path in RECIPES if path.parent.name in FOLDERS and path.stem != "quickstart"]
 SLURM = {
     "SLURM_NTASKS": "2",
     "SLURM_NTASKS_PER_NODE": "2",

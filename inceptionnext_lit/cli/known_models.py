@@ -26,6 +26,11 @@ FAMILY = (
 
 BASELINES: tuple[str, ...] = ()
 """The names of ``models.BASELINES``, in its order."""
+
+HYBRIDS = (
+    "convformer_s18_inception", "caformer_s18_inception", "swin_tiny_inception", "swin_tiny_inception_stages12",
+)
+"""The names of ``models.HYBRIDS``, in its order."""
 # fmt: on
 _REGISTERED = re.compile(r"^@register_model\s*\ndef (\w+)", re.MULTILINE)
 _RENAMED = re.compile(r"register_model_deprecations\(__name__, \{(.*?)\n\}\)", re.DOTALL)
@@ -39,7 +44,7 @@ def is_known(name: str) -> bool:
         name: The name.
     """
     current, renamed = timm_models()
-    return name.partition(".")[0] in {*FAMILY, *BASELINES, *current, *renamed}
+    return name.partition(".")[0] in {*FAMILY, *BASELINES, *HYBRIDS, *current, *renamed}
 
 
 def nearest_models(name: str) -> list[str]:
@@ -48,7 +53,7 @@ def nearest_models(name: str) -> list[str]:
     Args:
         name: What was given.
     """
-    names = [*FAMILY, *BASELINES, *timm_models()[0]]
+    names = [*FAMILY, *BASELINES, *HYBRIDS, *timm_models()[0]]
     return starting_with(name, names) or get_close_matches(name, names, n=3)
 
 

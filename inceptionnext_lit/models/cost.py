@@ -46,7 +46,7 @@ DECODERS: dict[str, type[nn.Module]] = {"UperNet": UperNet, "SemanticFPN": Seman
 _FREE = (
     "_upsample_bicubic2d_aa", "abs", "adaptive_max_pool1d", "adaptive_max_pool2d", "add", "add_", "addcmul", "alias",
     "amax", "avg_pool1d", "avg_pool2d", "ceil", "clamp_max", "clamp_min", "clone", "col2im", "cos", "cumsum", "div",
-    "div_", "dropout_", "elu", "erf", "exp", "exp_", "expand_as", "eye", "feature_dropout", "flip", "floor_",
+    "div_", "dropout_", "elu", "erf", "exp", "exp_", "expand_as", "eye", "feature_dropout", "fill_", "flip", "floor_",
     "floor_divide", "frobenius_norm", "gelu", "glu", "hardsigmoid", "hardsigmoid_", "hardswish", "hardswish_",
     "hardtanh", "hardtanh_", "im2col", "leaky_relu", "leaky_relu_", "linalg_vector_norm", "log", "log_softmax", "lt",
     "max_pool1d", "max_pool2d", "maximum", "mean", "meshgrid", "minimum", "mish", "mul", "mul_", "ne", "neg", "neg_",

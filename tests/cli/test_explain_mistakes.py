@@ -12,7 +12,7 @@ from timm.models._registry import _model_entrypoints
 from inceptionnext_lit import models
 from inceptionnext_lit.cli import import_heavy, models_to_explain
 from inceptionnext_lit.cli.explain_arguments import parse_models, split_arguments
-from inceptionnext_lit.cli.known_models import BASELINES, FAMILY, is_known, nearest_models, timm_models
+from inceptionnext_lit.cli.known_models import BASELINES, FAMILY, HYBRIDS, is_known, nearest_models, timm_models
 from inceptionnext_lit.cli.models_to_explain import Model
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models import check_model_name, model_names
@@ -24,7 +24,7 @@ MISTAKES = {
     (NANO, "gone.jpg", "--output", "a.png"): "gone.jpg does not exist; give an image, or a folder or pattern of",
     (NANO, "gone/photos", "--output", "a.png"): "gone/photos does not exist; give an image, or a folder or pattern",
     ("gone.ckpt", "photos", "--output", "a.png"): "gone.ckpt does not exist; give a checkpoint or a file of weights.",
-    ("swin_tiny", "photos", "--output", "a.png"): "the name of a model; did you mean swin_tiny_patch4_window7_224?",
+    ("swin_tiny", "photos", "--output", "a.png"): "the name of a model; did you mean swin_tiny_inception or ",
     ("deit_tiny=true", "photos", "--output", "a.png"): "did you mean deit_tiny_patch16_224 or deit_tiny_distilled",
     ("resnet18=", "photos", "--output", "a.png"): (
         "resnet18= names no weights; give resnet18=true, or resnet18=FILE with a file of weights."
@@ -122,15 +122,17 @@ except SystemExit:
 def test_names_of_all_models() -> None:
     assert list(FAMILY) == model_names()
     assert list(BASELINES) == [row.name for row in models.BASELINES]
+    assert list(HYBRIDS) == [row.name for row in models.HYBRIDS]
     current, renamed = timm_models()
-    assert {*FAMILY, *BASELINES, *current, *renamed} == set(_model_entrypoints)
-    assert {*FAMILY, *BASELINES, *current} == set(timm.list_models())
+    assert {*FAMILY, *BASELINES, *HYBRIDS, *current, *renamed} == set(_model_entrypoints)
+    assert {*FAMILY, *BASELINES, *HYBRIDS, *current} == set(timm.list_models())
     assert is_known("resnet50.a1_in1k")
     assert not is_known("resnet")
 
 
 def test_nearest_models() -> None:
-    assert nearest_models("swin_tiny")[0] == "swin_tiny_patch4_window7_224"
+    assert nearest_models("swin_tiny_p")[0] == "swin_tiny_patch4_window7_224"
+    assert nearest_models("swin_tiny")[0] == "swin_tiny_inception"
     assert nearest_models("resnt50")[0] == "resnet50"
     assert nearest_models("inceptionnext_tin")[0] == "inceptionnext_tiny"
     assert nearest_models("###") == []
