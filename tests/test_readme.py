@@ -22,7 +22,7 @@ from inceptionnext_lit.cli.commands import benchmark, transfer
 from inceptionnext_lit.cli.parser import known_keys
 from inceptionnext_lit.cli.transfer_models import parse_models
 from inceptionnext_lit.data import MaskOptions, SegmentationAugmentation, SegmentationDataModule
-from inceptionnext_lit.models import VARIANTS, check_model_name
+from inceptionnext_lit.models import BASELINES, VARIANTS, check_model_name
 from tests.forked import run_code, run_script
 from tests.pages import DEVELOP, DOCS, READ, blocks, commands
 from tests.processes import running, wait_until
@@ -368,12 +368,17 @@ def test_python_blocks_run(place: Path, trained: Path, tmp_path: Path, imagenet:
 
 
 def test_model_tables_match_the_code() -> None:
-    rows = [
-        f"| `{row.name}` | {row.image_size} | {row.params_m:.2f} | {row.macs_g:#.3g} | {row.top1 or '–'} | "
-        f"{'yes' if row.url else '–'} |"
-        for row in VARIANTS
-    ]
-    assert "\n".join(rows) in (DOCS / "models.md").read_text(encoding="utf-8")
+    rows, others = (
+        [
+            f"| `{row.name}` | {row.image_size} | {row.params_m:.2f} | {row.macs_g:#.3g} | {row.top1 or '–'} | "
+            f"{'yes' if row.url else '–'} |"
+            for row in table
+        ]
+        for table in (VARIANTS, BASELINES)
+    )
+    page = (DOCS / "models.md").read_text(encoding="utf-8")
+    assert "\n".join(rows) in page
+    assert "\n".join(others) in page
     readme = (REPO / "README.md").read_text(encoding="utf-8")
     shown = re.findall(r"^\| `\w+` \| \d+ \|.*$", readme, re.MULTILINE)
     assert len(shown) >= 10

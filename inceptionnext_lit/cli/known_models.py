@@ -24,7 +24,7 @@ FAMILY = (
 )
 """The names of ``models.VARIANTS``, in its order."""
 
-BASELINES: tuple[str, ...] = ()
+BASELINES = ("pvt_tiny", "pvt_small", "pvt_medium", "pvt_large")
 """The names of ``models.BASELINES``, in its order."""
 
 HYBRIDS = (

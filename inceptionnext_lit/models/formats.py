@@ -3,6 +3,7 @@
 * InceptionNeXt, from its authors or from timm: the same names as ours.
 * ConvNeXt (github.com/facebookresearch/ConvNeXt), with four stages or one: other names, and Linear layers instead of
   our 1×1 convolutions. InceptionNeXt's authors publish their ConvNeXt-T variants in the same form.
+* The systems of ``models.published``.
 """
 
 import re
@@ -15,9 +16,9 @@ from torch import Tensor, nn
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.isotropic import resample_grid
+from inceptionnext_lit.models.published import Rules, public_form, published_form
 
 WeightSet = Literal["ema", "raw"]
-Rules = tuple[tuple[str, str], ...]  # name prefixes, theirs and ours; each # is a number shared by both
 
 _AVERAGED = ("model_ema", "state_dict_ema", "ema", "ema_state_dict", "model_ema_state_dict")
 _RAW = ("state_dict", "model", "model_state_dict", "module", "net", "weights")
@@ -87,7 +88,9 @@ def unwrap(
 def rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename a file's tensors to our names; the published form is recognized by the file's own names."""
     _, rules = _recognize(tensors)
-    return {_translate(name, rules): tensor for name, tensor in tensors.items()}
+    renamed = {_translate(name, rules): tensor for name, tensor in tensors.items()}
+    form = published_form(tensors)
+    return renamed if form is None else form.read(renamed)
 
 
 def describe_names(tensors: Mapping[str, Tensor]) -> str:
@@ -123,9 +126,12 @@ def to_public(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, T
 
     Args:
         state_dict: The model's weights, or averages of them.
-        model: The model; ConvNeXt and its partial variants get ConvNeXt's names, all others keep our names, which are
-            the published ones.
+        model: The model; ConvNeXt and its partial variants get ConvNeXt's names, the systems of ``models.published``
+            theirs, and all others keep our names, which are the published ones.
     """
+    if form := public_form(model.state_dict()):
+        theirs_of = tuple((ours, theirs) for theirs, ours in form.rules)
+        return {_translate(name, theirs_of): tensor for name, tensor in form.write(dict(state_dict)).items()}
     rules = tuple((ours, theirs) for theirs, ours in _published_rules(model.state_dict()))
     public = {_translate(name, rules): tensor for name, tensor in state_dict.items()}
     return {name: tensor.flatten(1) if ".pwconv" in name and tensor.ndim > 1 else tensor
@@ -160,6 +166,8 @@ def _recognize(tensors: Mapping[str, Tensor]) -> tuple[str, Rules]:
         return "official ConvNeXt", (_PARTIAL_DWCONV, _DWCONV, *_FOUR_STAGES)
     if any(_pattern("blocks.#.pwconv1.").match(name) for name in tensors):
         return "official ConvNeXt, isotropic", _ISOTROPIC
+    if form := published_form(tensors):
+        return form.label, form.rules
     return "the model's own names", ()
 
 

@@ -221,10 +221,11 @@ class IsotropicMetaNeXt(Backbone):
 
 
 @fx.wrap  # torch.fx cannot trace a choice by shape
-def resample_grid(grid: Tensor, height: int, width: int) -> Tensor:
-    """Resample a position embedding ``(1, C, h, w)`` to ``(1, C, height, width)``, bicubic with antialiasing.
+def resample_grid(grid: Tensor, height: int, width: int, mode: str = "bicubic") -> Tensor:
+    """Resample a position embedding ``(1, C, h, w)`` to ``(1, C, height, width)``.
 
-    A model exported for any size always resamples, since comparing a symbolic size would make it constant.
+    The mode is ``"bicubic"``, with antialiasing, or ``"bilinear"``, without. A model exported for any size always
+    resamples, since comparing a symbolic size would make it constant.
     """
     is_symbolic = False
     if not torch.jit.is_scripting():
@@ -232,5 +233,5 @@ def resample_grid(grid: Tensor, height: int, width: int) -> Tensor:
         is_symbolic = any(isinstance(size, torch.SymInt) for size in sizes)
     if not is_symbolic and height == grid.shape[-2] and width == grid.shape[-1]:
         return grid
-    resampled = functional.interpolate(grid.float(), size=[height, width], mode="bicubic", antialias=True)
+    resampled = functional.interpolate(grid.float(), size=[height, width], mode=mode, antialias=mode == "bicubic")
     return resampled.to(grid.dtype)

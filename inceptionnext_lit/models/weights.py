@@ -12,10 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.models.backbone import Backbone
 from inceptionnext_lit.models.fitting import classifier_tensors, fit, listed, suggest
 from inceptionnext_lit.models.formats import Unwrapped, WeightSet, describe_names, rename, to_public, unwrap
-from inceptionnext_lit.models.isotropic import IsotropicMetaNeXt
-from inceptionnext_lit.models.metanext import MetaNeXt
 from inceptionnext_lit.safe_load import check_finite, load_plain, read_metadata
 from inceptionnext_lit.safe_save import replacing
 
@@ -170,7 +169,7 @@ def save_weights(
 
 
 def _is_ours(model: nn.Module) -> bool:
-    return isinstance(model, MetaNeXt | IsotropicMetaNeXt)
+    return isinstance(model, Backbone)
 
 
 def _as_timm_reads(tensors: Mapping[str, Tensor], model: nn.Module) -> Mapping[str, Tensor]:

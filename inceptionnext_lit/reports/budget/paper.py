@@ -59,8 +59,7 @@ _SEM = "SemanticFPN"
 _T2T = "T2T-ViT is not in timm; mmpretrain has it"
 _FOCAL = "Focal Transformer is not in timm"
 _REPLK = "RepLKNet-31B is not in timm; birder has it"
-_PVT = "PVT v1 is not in timm, which has PVTv2; transformers has it"
-_PVT2 = "not in the paper: timm's nearest to PVT-Medium"
+_PVT2 = "not in the paper: PVT's second version in the size of PVT-Medium"
 _SWIN_T = "the Swin paper prints 29 for these parameters"
 _SWIN_LN = "the Swin paper counts a LayerNorm as 1 operation per element, fvcore as 5"
 _RSB = "the RSB paper prints 7.9; the convolutions alone are 7.80"
@@ -84,7 +83,7 @@ _MAIN = (
     PaperRow("ConvNeXt-T", "convnext_tiny", "29", "4.5", 82.1, 575, 2413),
     PaperRow("InceptionNeXt-T", "inceptionnext_tiny", "28", "4.2", 82.3, 901, 2900),
     PaperRow("T2T-ViT-19", None, "39", "8.5", 81.9, note=_T2T),
-    PaperRow("PVT-Medium", None, "44", "6.7", 81.2, note=_PVT),
+    PaperRow("PVT-Medium", "pvt_medium", "44", "6.7", 81.2),
     PaperRow("PVTv2-B3", "pvt_v2_b3", note=_PVT2),
     PaperRow("Swin-S", "swin_small_patch4_window7_224", "50", "8.7", 83.0, 359, 1131, note=_SWIN_LN),
     PaperRow("Focal-S", None, "51", "9.1", 83.5, note=_FOCAL),
@@ -151,16 +150,16 @@ _UPERNET = (
 )
 _SEMANTIC_FPN = (
     PaperRow("ResNet-50", "resnet50c", "29", "46", miou=36.7, image_size=_FPN, decoder=_SEM),
-    PaperRow("PVT-Small", None, "28", "45", miou=39.8, image_size=_FPN, decoder=_SEM, note=_PVT),
+    PaperRow("PVT-Small", "pvt_small", "28", "45", miou=39.8, image_size=_FPN, decoder=_SEM),
     PaperRow("PoolFormer-S24", "poolformer_s24", "23", "39", miou=40.3, image_size=_FPN, decoder=_SEM, note=_POOL),
     PaperRow("InceptionNeXt-T", "inceptionnext_tiny", "28", "44", miou=43.1, image_size=_FPN, decoder=_SEM),
     PaperRow("ResNet-101", "resnet101c", "48", "65", miou=38.8, image_size=_FPN, decoder=_SEM),
     PaperRow("ResNeXt-101-32x4d", "resnext101_32x4d", "47", "65", miou=39.7, image_size=_FPN, decoder=_SEM),
-    PaperRow("PVT-Medium", None, "48", "61", miou=41.6, image_size=_FPN, decoder=_SEM, note=_PVT),
+    PaperRow("PVT-Medium", "pvt_medium", "48", "61", miou=41.6, image_size=_FPN, decoder=_SEM),
     PaperRow("PoolFormer-S36", "poolformer_s36", "35", "48", miou=42.0, image_size=_FPN, decoder=_SEM),
     PaperRow("PoolFormer-M36", "poolformer_m36", "60", "68", miou=42.4, image_size=_FPN, decoder=_SEM),
     PaperRow("InceptionNeXt-S", "inceptionnext_small", "50", "65", miou=45.6, image_size=_FPN, decoder=_SEM),
-    PaperRow("PVT-Large", None, "65", "80", miou=42.1, image_size=_FPN, decoder=_SEM, note=_PVT),
+    PaperRow("PVT-Large", "pvt_large", "65", "80", miou=42.1, image_size=_FPN, decoder=_SEM),
     PaperRow("ResNeXt-101-64x4d", "resnext101_64x4d", "86", "104", miou=40.2, image_size=_FPN, decoder=_SEM),
     PaperRow("PoolFormer-M48", "poolformer_m48", "77", "82", miou=42.7, image_size=_FPN, decoder=_SEM),
     PaperRow("InceptionNeXt-B", "inceptionnext_base", "85", "100", miou=46.4, image_size=_FPN, decoder=_SEM),

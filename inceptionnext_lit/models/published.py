@@ -1,0 +1,88 @@
+"""The names under which the authors of other systems publish their weights, and ours, in both directions.
+
+* PVT (github.com/whai362/PVT): position embeddings are sequences; the last one begins with the class token's, which
+  our class token includes.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import isqrt
+
+import torch
+from torch import Tensor
+
+Rules = tuple[tuple[str, str], ...]  # name prefixes, theirs and ours; each # is a number shared by both
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Published:
+    """The form in which a system's weights are published.
+
+    Attributes:
+        label: Its description.
+        marker: Name that only its files contain.
+        own_marker: Name that only our models of this system contain.
+        rules: Prefixes of names, theirs and ours.
+        read: Converts a file's tensors, with our names, to our model's.
+        write: Converts our model's tensors to a file's, still with our names.
+    """
+
+    label: str
+    marker: str
+    own_marker: str
+    rules: Rules
+    read: Callable[[Tensors], Tensors]
+    write: Callable[[Tensors], Tensors]
+
+
+def published_form(tensors: Mapping[str, Tensor]) -> Published | None:
+    """Return the form of a file, by its names; None if it is none of these."""
+    return next((form for form in _FORMS if form.marker in tensors), None)
+
+
+def public_form(own: Mapping[str, Tensor]) -> Published | None:
+    """Return the form in which a model's weights are published, by its own names; None if it is none of these."""
+    return next((form for form in _FORMS if form.own_marker in own), None)
+
+
+def _read_pvt(tensors: Tensors) -> Tensors:
+    """Turn sequences of positions ``(1, L, C)`` into grids ``(1, C, h, w)``."""
+    out = dict(tensors)
+    for name in [name for name in tensors if name.endswith(".pos_embed") and tensors[name].ndim == 3]:
+        positions = tensors[name]
+        side = isqrt(positions.shape[1])
+        first, grid = positions[:, : -(side**2)], positions[:, -(side**2) :]
+        out[name] = grid.transpose(1, 2).reshape(len(grid), -1, side, side)
+        if _TOKEN in out and name == _LAST and first.shape[1] == 1:
+            out[_TOKEN] = out[_TOKEN] + first
+    return out
+
+
+def _write_pvt(tensors: Tensors) -> Tensors:
+    """Turn grids of positions into sequences; the class token, if any, gets the position 0."""
+    out = dict(tensors)
+    for name in [name for name in tensors if name.endswith(".pos_embed")]:
+        positions = tensors[name].flatten(2).transpose(1, 2)
+        if name == _LAST and _TOKEN in tensors:
+            positions = torch.cat((torch.zeros_like(tensors[_TOKEN]), positions), dim=1)
+        out[name] = positions
+    return out
+
+
+_LAST, _TOKEN = "stages.3.embed.pos_embed", "stages.3.cls_token"
+
+_PVT = Published(
+    "official PVT",
+    marker="pos_embed4",
+    own_marker=_LAST,
+    rules=(
+        ("cls_token", _TOKEN),
+        *((f"pos_embed{i + 1}", f"stages.{i}.embed.pos_embed") for i in range(4)),
+        *((f"patch_embed{i + 1}.", f"stages.{i}.embed.") for i in range(4)),
+        *((f"block{i + 1}.#.", f"stages.{i}.blocks.#.") for i in range(4)),
+    ),
+    read=_read_pvt,
+    write=_write_pvt,
+)
+_FORMS = (_PVT,)
