@@ -24,7 +24,10 @@ FAMILY = (
 )
 """The names of ``models.VARIANTS``, in its order."""
 
-BASELINES = ("pvt_tiny", "pvt_small", "pvt_medium", "pvt_large")
+BASELINES = (
+    "pvt_tiny", "pvt_small", "pvt_medium", "pvt_large", "iformer_small", "iformer_base", "iformer_large", "googlenet",
+    "googlenet_naive",
+)
 """The names of ``models.BASELINES``, in its order."""
 
 HYBRIDS = (

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from inceptionnext_lit.models.convolutions import PatchConv2d, ScaledConv2d
+from inceptionnext_lit.models.convolutions import PatchConv2d, ScaledConv2d, StemConv2d
 from inceptionnext_lit.models.layers import ConvMlp
 from inceptionnext_lit.models.metanext import MetaNeXtBlock
 
@@ -70,7 +70,7 @@ def _fold_pair(pair: nn.Sequential) -> None:
 
 def _is_plain(layer: nn.Module) -> bool:
     # other subclasses do more than a convolution: timm's pad, activate or standardize
-    return type(layer) in (nn.Conv2d, PatchConv2d, ScaledConv2d, nn.BatchNorm2d)
+    return type(layer) in (nn.Conv2d, StemConv2d, PatchConv2d, ScaledConv2d, nn.BatchNorm2d)
 
 
 def _pads(conv: nn.Conv2d) -> bool:

@@ -101,8 +101,8 @@ def describe_names(tensors: Mapping[str, Tensor]) -> str:
 def fit_shapes(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Reshape tensors to a model's shapes if only resolution can be lost.
 
-    Linear weights ``(out, in)`` and those of 1×1 convolutions ``(out, in, 1, 1)`` are converted to each other; a
-    position embedding ``(1, C, h, w)`` is resampled. Other tensors are returned unchanged.
+    Linear weights ``(out, in)`` and those of 1×1 convolutions ``(out, in, 1, 1)`` are converted to each other; position
+    embeddings, ``(1, C, h, w)`` or iFormer's ``(1, h, w, C)``, are resampled. Other tensors are returned unchanged.
 
     Args:
         tensors: Tensors by our names.
@@ -200,6 +200,9 @@ def _reshape(name: str, tensor: Tensor, own: Tensor) -> Tensor:
         return tensor
     if name == "pos_embed" and tensor.ndim == own.ndim == 4 and tensor.shape[:2] == own.shape[:2]:
         return resample_grid(tensor, own.shape[2], own.shape[3])
+    if name.endswith(".pos_embed") and tensor.ndim == own.ndim == 4 and tensor.shape[::3] == own.shape[::3]:
+        grid = tensor.permute(0, 3, 1, 2)  # (1, h, w, C) -> (1, C, h, w)
+        return resample_grid(grid, own.shape[1], own.shape[2], "bilinear").permute(0, 2, 3, 1)
     dims = max(tensor.ndim, own.ndim)
     padded = [(*one.shape, *[1] * (dims - one.ndim)) for one in (tensor, own)]
     return tensor.reshape(own.shape) if padded[0] == padded[1] else tensor

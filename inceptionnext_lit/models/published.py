@@ -2,6 +2,8 @@
 
 * PVT (github.com/whai362/PVT): position embeddings are sequences; the last one begins with the class token's, which
   our class token includes.
+* iFormer (github.com/sail-sg/iFormer): stages are not modules of their own; MLPs are Linear layers.
+* GoogLeNet (torchvision): modules have the paper's names; two auxiliary classifiers, which our model does not have.
 """
 
 from collections.abc import Callable, Mapping
@@ -74,7 +76,7 @@ _LAST, _TOKEN = "stages.3.embed.pos_embed", "stages.3.cls_token"
 
 _PVT = Published(
     "official PVT",
-    marker="pos_embed4",
+    marker="block4.0.attn.q.weight",
     own_marker=_LAST,
     rules=(
         ("cls_token", _TOKEN),
@@ -85,4 +87,61 @@ _PVT = Published(
     read=_read_pvt,
     write=_write_pvt,
 )
-_FORMS = (_PVT,)
+
+
+def _unchanged(tensors: Tensors) -> Tensors:
+    return tensors
+
+
+def auxiliary(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Return the names of a file's auxiliary classifiers, which no model here has."""
+    if published_form(tensors) is not _GOOGLENET:
+        return ()
+    return tuple(name for name in tensors if name.startswith(_AUXILIARY))
+
+
+def _write_iformer(tensors: Tensors) -> Tensors:
+    """Turn the 1×1 convolutions of the MLPs into Linear layers."""
+    return {name: one.flatten(1) if ".mlp." in name and one.ndim > 1 else one for name, one in tensors.items()}
+
+
+def _read_googlenet(tensors: Tensors) -> Tensors:
+    """Leave out the auxiliary classifiers."""
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(_AUXILIARY)}
+
+
+_AUXILIARY = ("aux1.", "aux2.")
+_IFORMER = Published(
+    "official iFormer",
+    marker="blocks1.0.attn.high_mixer.conv1.weight",
+    own_marker="stages.0.blocks.0.attn.high_mixer.conv1.weight",
+    rules=(
+        *((f"patch_embed.{theirs}.", f"stages.0.embed.{ours}.") for theirs, ours in
+          {"proj1": "0.0", "norm1": "0.1", "proj2": "2.0", "norm2": "2.1"}.items()),
+        *((f"patch_embed{i + 1}.{theirs}.", f"stages.{i}.embed.{ours}.") for i in (1, 2, 3)
+          for theirs, ours in {"proj": "0", "norm": "1"}.items()),
+        *((f"pos_embed{i + 1}", f"stages.{i}.pos_embed") for i in range(4)),
+        *((f"blocks{i + 1}.#.", f"stages.{i}.blocks.#.") for i in range(4)),
+    ),
+    read=_unchanged,
+    write=_write_iformer,
+)  # fmt: skip
+_GOOGLENET = Published(
+    "torchvision's GoogLeNet",
+    marker="inception3a.branch1.conv.weight",
+    own_marker="stages.1.blocks.0.branch1.conv.weight",
+    rules=(
+        ("conv1.", "stages.0.embed.0."),
+        ("conv2.", "stages.0.blocks.0."),
+        ("conv3.", "stages.0.blocks.1."),
+        *(
+            (f"inception{stage + 2}{letter}.", f"stages.{stage}.blocks.{i}.")
+            for stage in (1, 2, 3)
+            for i, letter in enumerate("abcde")
+        ),
+        ("fc.", "head."),
+    ),
+    read=_read_googlenet,
+    write=_unchanged,
+)
+_FORMS = (_PVT, _IFORMER, _GOOGLENET)

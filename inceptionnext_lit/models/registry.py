@@ -27,6 +27,7 @@ from inceptionnext_lit.models.hub import Overlay, build_pretrained
 from inceptionnext_lit.wording import starting_with
 
 OURS = "this project"
+STAGES = range(4)  # of models whose arguments do not say otherwise
 _REBUILDING = ("list", "dict", FeatureListNet, FeatureDictNet)  # values of timm's feature_cls that rebuild the model
 
 default_cfgs: dict[str, DefaultCfg] = {}  # timm finds it in this module by its name
@@ -46,6 +47,9 @@ class Variant:
         source: Source of the architecture and the accuracy.
         image_size: Side of the square input in pixels.
         crop_pct: Fraction of the resized image's shorter side that evaluation keeps.
+        interpolation: Resampling filter of the resize.
+        mean: Mean of each channel that the weights were trained with, for pixels in [0, 1].
+        std: Standard deviation of each channel that the weights were trained with.
         tag: timm's tag for the origin of the weights; empty if there are none.
         hub_id: Hugging Face repository of the weights, if any.
         url: URL of the weights published by their authors, if any.
@@ -61,6 +65,9 @@ class Variant:
     source: str = OURS
     image_size: int = 224
     crop_pct: float = 0.875
+    interpolation: str = "bicubic"
+    mean: tuple[float, ...] = IMAGENET_DEFAULT_MEAN
+    std: tuple[float, ...] = IMAGENET_DEFAULT_STD
     tag: str = ""
     hub_id: str | None = None
     url: str | None = None
@@ -120,9 +127,9 @@ def _default_cfg(row: Variant) -> dict[str, Any]:
         "fixed_input_size": row.args.get("pos_embed", False),  # makes timm's builders pass img_size
         "num_classes": 1000,
         "crop_pct": row.crop_pct,
-        "interpolation": "bicubic",
-        "mean": IMAGENET_DEFAULT_MEAN,
-        "std": IMAGENET_DEFAULT_STD,
+        "interpolation": row.interpolation,
+        "mean": row.mean,
+        "std": row.std,
         "first_conv": row.form.first_conv,
         "classifier": row.form.classifier_name,
         "license": row.license,
@@ -141,7 +148,7 @@ def _entrypoint(row: Variant) -> Callable[..., nn.Module]:
         **kwargs: Any,
     ) -> nn.Module:
         args = row.args | kwargs
-        levels = len(args["depths"]) if "depths" in args else args["depth"]
+        levels = args["depth"] if "depth" in args else len(args.get("depths", STAGES))
         rebuilds = kwargs.get("features_only", False) and kwargs.get("feature_cls") in _REBUILDING
         if rebuilds and args.get("pos_embed"):
             raise UserError(

@@ -15,6 +15,7 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.backbone import Backbone
 from inceptionnext_lit.models.fitting import classifier_tensors, fit, listed, suggest
 from inceptionnext_lit.models.formats import Unwrapped, WeightSet, describe_names, rename, to_public, unwrap
+from inceptionnext_lit.models.published import auxiliary
 from inceptionnext_lit.safe_load import check_finite, load_plain, read_metadata
 from inceptionnext_lit.safe_save import replacing
 
@@ -102,7 +103,7 @@ def load_weights(model: nn.Module, path: str | Path, *, weights: WeightSet | Non
         format=_describe(content, found, weights),
         loaded=tuple(matched.copies),
         reinitialized=matched.reinitialized,
-        skipped=matched.skipped + found.others,
+        skipped=matched.skipped + found.others + (auxiliary(found.tensors) if _is_ours(model) else ()),
         adapted=tuple(n for n, t in matched.copies.items() if n in names and t.numel() != names[n].numel()),
         kept=matched.kept,
         classes=next(

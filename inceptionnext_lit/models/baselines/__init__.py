@@ -1,7 +1,7 @@
-"""The systems of the paper's tables that timm does not have, as rows of the same registry."""
+"""Systems that the paper compares with or builds on and that timm does not have, as rows of the same registry."""
 
-from inceptionnext_lit.models.baselines import pvt
+from inceptionnext_lit.models.baselines import googlenet, iformer, pvt
 from inceptionnext_lit.models.registry import Variant, register
 
-BASELINES: tuple[Variant, ...] = pvt.ROWS
+BASELINES: tuple[Variant, ...] = (*pvt.ROWS, *iformer.ROWS, *googlenet.ROWS)
 register(BASELINES)

@@ -171,7 +171,7 @@ class StagedBackbone(Backbone):
         A stage's patch embedding belongs to its first block.
         """
         fine = [(r"^stages\.(\d+)\.blocks\.(\d+)", None), (r"^stages\.(\d+)\.", (0,))]
-        return {"stem": r"^stages\.0\.embed", "blocks": r"^stages\.(\d+)" if coarse else fine}
+        return {"stem": r"^stages\.0\.(?:embed|pos_embed)", "blocks": r"^stages\.(\d+)" if coarse else fine}
 
     def no_weight_decay(self) -> set[str]:
         """Return the names of parameters without weight decay, besides biases and norms."""
