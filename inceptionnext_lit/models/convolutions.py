@@ -20,13 +20,18 @@ def _has_autocast(device: str) -> bool:
     return torch.amp.is_autocast_available(device) if known is None else known
 
 
+def has_autocast_on(device: str) -> bool:
+    """Return whether autocast is enabled for a type of device."""
+    return _has_autocast(device) and torch.is_autocast_enabled(device)
+
+
 @fx.wrap  # torch.fx cannot trace a choice by device
 def autocast_dtype(x: Tensor) -> torch.dtype:
     """Return the dtype in which autocast computes a convolution of ``x``; its own for float64 or without autocast."""
     if torch.jit.is_scripting():
         return x.dtype
     device = x.device.type
-    if x.dtype != torch.float64 and _has_autocast(device) and torch.is_autocast_enabled(device):
+    if x.dtype != torch.float64 and has_autocast_on(device):
         return torch.get_autocast_dtype(device)
     return x.dtype
 
@@ -44,7 +49,7 @@ def out_of_autocast(x: Tensor) -> Tensor:
     device = x.device.type
     if x.dtype not in (torch.float16, torch.bfloat16):
         return x
-    return x.float() if _has_autocast(device) and torch.is_autocast_enabled(device) else x
+    return x.float() if has_autocast_on(device) else x
 
 
 def is_symbolic(x: Tensor) -> bool:
@@ -89,7 +94,7 @@ class StemConv2d(nn.Conv2d):
         Raises:
             UserError: If the image is smaller than the model's minimum size or has another number of channels.
         """
-        x = _check_images(x, self.in_channels, self.min_size)
+        x = check_images(x, self.in_channels, self.min_size)
         out: Tensor = self._conv_forward(x, self.weight, self.bias)
         return out
 
@@ -112,7 +117,17 @@ class PatchConv2d(StemConv2d):
 
 
 @fx.wrap  # torch.fx cannot trace a choice by shape
-def _check_images(x: Tensor, channels: int, min_size: int) -> Tensor:
+def check_images(x: Tensor, channels: int, min_size: int) -> Tensor:
+    """Return images unchanged.
+
+    Args:
+        x: Images ``(N, C, H, W)``.
+        channels: The model's number of channels.
+        min_size: Minimum height and width in pixels that the model can process.
+
+    Raises:
+        UserError: If they are smaller or have another number of channels.
+    """
     _, found, height, width = x.shape
     if found != channels:
         raise UserError(f"The images have {found} channels, but this model was built for {channels}.")

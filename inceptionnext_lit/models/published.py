@@ -4,6 +4,7 @@
   our class token includes.
 * iFormer (github.com/sail-sg/iFormer): stages are not modules of their own; MLPs are Linear layers.
 * GoogLeNet (torchvision): modules have the paper's names; two auxiliary classifiers, which our model does not have.
+* T2T-ViT (github.com/yitu-opensource/T2T-ViT): the file has the sinusoids, which we compute.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,6 +13,8 @@ from math import isqrt
 
 import torch
 from torch import Tensor
+
+from inceptionnext_lit.models.positions import sinusoid
 
 Rules = tuple[tuple[str, str], ...]  # name prefixes, theirs and ours; each # is a number shared by both
 Tensors = dict[str, Tensor]
@@ -72,7 +75,24 @@ def _write_pvt(tensors: Tensors) -> Tensors:
     return out
 
 
-_LAST, _TOKEN = "stages.3.embed.pos_embed", "stages.3.cls_token"
+def _read_t2t(tensors: Tensors) -> Tensors:
+    """Leave out the sinusoids; any other position embedding is kept, so that the file does not fit."""
+    positions = tensors.get(_SINUSOID)
+    if positions is None or positions.ndim != 3:
+        return tensors
+    expected = sinusoid(positions.shape[1], positions.shape[2], positions.device)
+    same = torch.allclose(positions[0].float(), expected, atol=1e-2)  # half precision, at most
+    return {name: tensor for name, tensor in tensors.items() if not (same and name == _SINUSOID)}
+
+
+def _write_t2t(tensors: Tensors) -> Tensors:
+    """Add the sinusoids of images of 224 pixels."""
+    like = tensors["tokens_to_token.project.weight"]
+    positions = sinusoid(1 + (224 // 16) ** 2, len(like), like.device)
+    return tensors | {_SINUSOID: positions.unsqueeze(0).to(like.dtype)}
+
+
+_LAST, _TOKEN, _SINUSOID = "stages.3.embed.pos_embed", "stages.3.cls_token", "pos_embed"
 
 _PVT = Published(
     "official PVT",
@@ -144,4 +164,15 @@ _GOOGLENET = Published(
     read=_read_googlenet,
     write=_unchanged,
 )
-_FORMS = (_PVT, _IFORMER, _GOOGLENET)
+_T2T = Published(
+    "official T2T-ViT",
+    marker="tokens_to_token.attention1.mlp.0.weight",
+    own_marker="tokens_to_token.attention1.mlp.fc1.weight",
+    rules=(
+        ("tokens_to_token.attention#.mlp.0.", "tokens_to_token.attention#.mlp.fc1."),
+        ("tokens_to_token.attention#.mlp.2.", "tokens_to_token.attention#.mlp.fc2."),
+    ),
+    read=_read_t2t,
+    write=_write_t2t,
+)
+_FORMS = (_PVT, _T2T, _IFORMER, _GOOGLENET)

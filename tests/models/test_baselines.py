@@ -17,6 +17,7 @@ from inceptionnext_lit.models import BASELINES, Variant
 from inceptionnext_lit.models.baselines.googlenet import GoogLeNet, Widths
 from inceptionnext_lit.models.baselines.iformer import IFormer
 from inceptionnext_lit.models.baselines.pvt import PVT
+from inceptionnext_lit.models.baselines.t2t_vit import T2TViT
 from inceptionnext_lit.models.deploy import deploy
 
 Build = Callable[..., nn.Module]
@@ -55,6 +56,7 @@ STAGES = (4, 8, 16, 32)
 WIDTHS = Widths(6, 4, 10, 3, 5, 3)
 CASES: dict[type[nn.Module], Case] = {
     PVT: Case(dict(depths=(1, 1, 2, 1), dims=(8, 16, 24, 32), num_heads=(1, 2, 3, 4)), STAGES, 5, "token"),
+    T2TViT: Case(dict(depth=3, dim=48, num_heads=4, token_dim=16), (16, 16, 16), 3, "token", least=16),
     IFormer: Case(
         dict(depths=(1, 1, 2, 1), dims=(16, 24, 32, 40), attention_heads=(1, 1, 2, 2, 4), head_dim=8, img_size=64),
         STAGES,

@@ -91,14 +91,14 @@ def test_timm_knows_every_model() -> None:
 
 def test_exactly_these_are_not_available() -> None:
     assert {row.label for row in ROWS if row.model is None} == {
-        *("T2T-ViT-14", "T2T-ViT-19", "Focal-T", "Focal-S", "RepLKNet-31B"),
+        *("Focal-T", "Focal-S", "RepLKNet-31B"),
     }
     assert [row.label for row in ROWS if row.model is None and not (row.note and row.params and row.macs)] == []
 
 
 def test_rows_without_a_model_say_where_it_is() -> None:
     notes = {row.label: row.note for row in ROWS if row.model is None}
-    for label, package in {"T2T-ViT-14": "mmpretrain", "RepLKNet-31B": "birder"}.items():
+    for label, package in {"RepLKNet-31B": "birder"}.items():
         assert str(notes[label]).endswith(f"; {package} has it")
     assert not [note for note in notes.values() if note and "no package" in note]
 

@@ -56,7 +56,6 @@ _384 = (384, 384)
 _UPER = (512, 2048)
 _FPN = (512, 512)
 _SEM = "SemanticFPN"
-_T2T = "T2T-ViT is not in timm; mmpretrain has it"
 _FOCAL = "Focal Transformer is not in timm"
 _REPLK = "RepLKNet-31B is not in timm; birder has it"
 _PVT2 = "not in the paper: PVT's second version in the size of PVT-Medium"
@@ -72,7 +71,7 @@ _CONVNEXT_B = "the ConvNeXt paper prints 45.0; without the norms it is 45.1"
 # fmt: off
 _MAIN = (
     PaperRow("DeiT-S", "deit_small_patch16_224", "22", "4.6", 79.8, 1227, 3781),
-    PaperRow("T2T-ViT-14", None, "22", "4.8", 81.5, note=_T2T),
+    PaperRow("T2T-ViT-14", "t2t_vit_14", "22", "4.8", 81.5),
     PaperRow("TNT-S", "tnt_s_patch16_224", "24", "5.2", 81.5),
     PaperRow("Swin-T", "swin_tiny_patch4_window7_224", "29", "4.5", 81.3, 564, 1768, note=_SWIN_T),
     PaperRow("Focal-T", None, "29", "4.9", 82.2, note=_FOCAL),
@@ -82,7 +81,7 @@ _MAIN = (
     PaperRow("FocalNet-T", "focalnet_tiny_lrf", "29", "4.5", 82.3),
     PaperRow("ConvNeXt-T", "convnext_tiny", "29", "4.5", 82.1, 575, 2413),
     PaperRow("InceptionNeXt-T", "inceptionnext_tiny", "28", "4.2", 82.3, 901, 2900),
-    PaperRow("T2T-ViT-19", None, "39", "8.5", 81.9, note=_T2T),
+    PaperRow("T2T-ViT-19", "t2t_vit_19", "39", "8.5", 81.9),
     PaperRow("PVT-Medium", "pvt_medium", "44", "6.7", 81.2),
     PaperRow("PVTv2-B3", "pvt_v2_b3", note=_PVT2),
     PaperRow("Swin-S", "swin_small_patch4_window7_224", "50", "8.7", 83.0, 359, 1131, note=_SWIN_LN),
