@@ -8,11 +8,9 @@ functions, softmax, pooling windows, resizing) not at all. All other operators a
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from math import prod
 from typing import Any, ClassVar
 
 import timm
@@ -23,40 +21,21 @@ from torch.overrides import TorchFunctionMode
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models import check_model_name
 from inceptionnext_lit.models.decoders import SemanticFPN, UperNet
+from inceptionnext_lit.models.deploy import deploy
+from inceptionnext_lit.models.operators import HANDLES
 from inceptionnext_lit.models.pyramid import feature_maps
+from inceptionnext_lit.models.registry import ROWS
 from inceptionnext_lit.wording import first_line
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # fvcore scripts a loss with torch.jit on import
     from fvcore.nn import FlopCountAnalysis
-    from fvcore.nn.activation_count import _DEFAULT_SUPPORTED_OPS as ACTIVATION_HANDLES
-    from fvcore.nn.flop_count import _DEFAULT_SUPPORTED_OPS as FLOP_HANDLES
-    from fvcore.nn.jit_handles import get_shape, norm_flop_counter
 
 Size = tuple[int, int]  # height and width in pixels
 Channels = tuple[int, ...]  # of a model's feature maps
-_Values = list[Any]  # inputs or outputs of an operator in the traced graph
-Handle = Callable[[_Values, _Values], Any]  # fvcore's function for an operator; returns a number or a Counter
 
 STRIDES = (4, 8, 16, 32)  # of the feature maps that a decoder takes
 DECODERS: dict[str, type[nn.Module]] = {"UperNet": UperNet, "SemanticFPN": SemanticFPN}
-
-# Elementwise operations, reductions, pooling windows, resizing, and copies that fvcore does not ignore by itself.
-# fmt: off
-_FREE = (
-    "_upsample_bicubic2d_aa", "abs", "adaptive_max_pool1d", "adaptive_max_pool2d", "add", "add_", "addcmul", "alias",
-    "amax", "avg_pool1d", "avg_pool2d", "ceil", "clamp_max", "clamp_min", "clone", "col2im", "cos", "cumsum", "div",
-    "div_", "dropout_", "elu", "erf", "exp", "exp_", "expand_as", "eye", "feature_dropout", "fill_", "flip", "floor_",
-    "floor_divide", "frobenius_norm", "gelu", "glu", "hardsigmoid", "hardsigmoid_", "hardswish", "hardswish_",
-    "hardtanh", "hardtanh_", "im2col", "leaky_relu", "leaky_relu_", "linalg_vector_norm", "log", "log_softmax", "lt",
-    "max_pool1d", "max_pool2d", "maximum", "mean", "meshgrid", "minimum", "mish", "mul", "mul_", "ne", "neg", "neg_",
-    "new_ones", "norm", "one_hot", "ones_like", "pad", "pixel_shuffle", "pixel_unshuffle", "pow", "prelu",
-    "reciprocal", "relu6", "repeat", "repeat_interleave", "reshape_as", "round", "round_", "rsqrt", "rsub", "sigmoid",
-    "sigmoid_", "silu", "silu_", "sin", "softmax", "softplus", "sqrt", "square", "std", "std_mean", "sub", "sub_",
-    "sum", "swapaxes", "tanh", "tile", "topk", "unflatten", "unfold", "upsample_bicubic2d", "upsample_bilinear2d",
-    "upsample_nearest2d", "var", "var_mean", "view_as", "where",
-)
-# fmt: on
 
 
 @dataclass(frozen=True)
@@ -85,11 +64,13 @@ class Count:
         total: Cost of the whole model.
         modules: Cost of each module by name, including its children; the whole model is ``""``.
         uncounted: Operators that may do arithmetic but were not counted, with their number of calls.
+        merged: Whether this is the cost of the model's inference form.
     """
 
     total: Cost
     modules: dict[str, Cost]
     uncounted: dict[str, int]
+    merged: bool = False
 
 
 def build_model(name: str, size: Size | None = None, **kwargs: Any) -> tuple[nn.Module, Size]:
@@ -134,7 +115,7 @@ def count_model(name: str, size: Size | None = None) -> tuple[Count, Size]:
     model, size = build_model(name, size)
     channels = timm.get_pretrained_cfg(name).input_size[0]
     try:
-        return count(model, torch.zeros(1, channels, *size)), size
+        return _count_named(name, model, torch.zeros(1, channels, *size)), size
     except Exception as error:  # as above
         raise _refused(name, size, error) from error
 
@@ -154,7 +135,7 @@ def count_segmenter(name: str, decoder: str, size: Size) -> Count:
     above = _count_decoder(decoder, channels, size)
     uncounted = Counter(below.uncounted) + Counter(above.uncounted)
     total = below.total + above.total
-    return Count(total, {"": total, "backbone": below.total, "decoder": above.total}, dict(uncounted))
+    return Count(total, {"": total, "backbone": below.total, "decoder": above.total}, dict(uncounted), below.merged)
 
 
 def _count_backbone(name: str, size: Size) -> tuple[Channels, Count]:
@@ -166,7 +147,7 @@ def _count_backbone(name: str, size: Size) -> tuple[Channels, Count]:
     if (second.macs, second.activations) != (4 * first.macs, 4 * first.activations):  # some kind of attention
         return _count_maps(name, size)
     total = Cost(second.params, 16 * second.macs, 16 * second.activations)
-    return channels, Count(total, {"": total}, large.uncounted)
+    return channels, Count(total, {"": total}, large.uncounted, large.merged)
 
 
 def _count_maps(name: str, size: Size) -> tuple[Channels, Count]:
@@ -174,11 +155,11 @@ def _count_maps(name: str, size: Size) -> tuple[Channels, Count]:
     strides = backbone.feature_info.reduction()
     if not set(STRIDES) <= set(strides):  # blocks of a single stride; other models are refused
         pyramid = feature_maps(build_model(name, size)[0], name).eval()
-        return pyramid.channels, count(pyramid, torch.zeros(1, 3, *size))
+        return pyramid.channels, _count_named(name, pyramid, torch.zeros(1, 3, *size))
     if strides != list(STRIDES):  # models with a classification stem also have a level at stride 2
         levels = [strides.index(stride) for stride in STRIDES]
         backbone = build_model(name, size, features_only=True, out_indices=levels)[0]
-    return tuple(backbone.feature_info.channels()), count(backbone, torch.zeros(1, 3, *size))
+    return tuple(backbone.feature_info.channels()), _count_named(name, backbone, torch.zeros(1, 3, *size))
 
 
 @cache
@@ -210,7 +191,7 @@ def count(model: nn.Module, *inputs: Any) -> Count:
         inputs: Arguments of its ``forward``; use a single image to count a model per image.
     """
     logging.getLogger("fvcore").setLevel(logging.ERROR)  # its warnings are in Count.uncounted
-    analysis = FlopCountAnalysis(model, inputs).clear_op_handles().set_op_handle(**_HANDLES)
+    analysis = FlopCountAnalysis(model, inputs).clear_op_handles().set_op_handle(**HANDLES)
     analysis.tracer_warnings("none")
     with torch.no_grad():
         costs = analysis.by_module_and_operator()
@@ -219,6 +200,13 @@ def count(model: nn.Module, *inputs: Any) -> Count:
         name: Cost(params[name], round(costs[name]["macs"]), round(costs[name]["activations"])) for name in params
     }
     return Count(modules[""], modules, dict(analysis.unsupported_ops()))
+
+
+def _count_named(name: str, model: nn.Module, images: Tensor) -> Count:
+    """Count a model or its backbone, in its inference form if the cost in its paper is that form's."""
+    row = ROWS.get(name.partition(".")[0])
+    merged = row is not None and row.counted_merged
+    return replace(count(deploy(model) if merged else model, images), merged=merged)
 
 
 def image_macs(model: nn.Module, shape: tuple[int, int, int]) -> int | None:
@@ -254,44 +242,3 @@ def _refused(name: str, size: Size, error: Exception) -> UserError:
         f"The model {name!r} cannot process images of {size[0]}×{size[1]} pixels "
         f"({first_line(error)}); set another --image_size."
     )
-
-
-def _attention(inputs: _Values, outputs: _Values) -> Counter[str]:
-    """Count fused attention: the scores QKᵀ and their product with V, as attention counts if it is not fused."""
-    query, key, value = (get_shape(tensor) for tensor in inputs[:3])  # each (…, length, features)
-    scores = prod(query[:-1]) * key[-2]
-    return Counter(macs=scores * (query[-1] + value[-1]), activations=scores + prod(get_shape(outputs[0])))
-
-
-def _batched_product(inputs: _Values, outputs: _Values) -> Counter[str]:
-    """Count ``baddbmm``, which multiplies its second and third inputs."""
-    size = prod(get_shape(outputs[0]))
-    return Counter(macs=size * get_shape(inputs[1])[-1], activations=size)
-
-
-def _same_convolution(inputs: _Values, outputs: _Values) -> Counter[str]:
-    """Count a convolution whose padding is given by name; its weight is (out, in / groups, …)."""
-    size = prod(get_shape(outputs[0]))
-    return Counter(macs=size * prod(get_shape(inputs[1])[1:]), activations=size)
-
-
-def _joined(flops: Handle, activations: Handle | None) -> Handle:
-    """Combine two of fvcore's handles, so that one run of the model gives both counts."""
-
-    def handle(inputs: _Values, outputs: _Values) -> Counter[str]:
-        results = flops(inputs, outputs), activations(inputs, outputs) if activations else 0
-        # fvcore's handles return a number, or a Counter with one entry
-        numbers = [sum(result.values()) if isinstance(result, Counter) else result for result in results]
-        return Counter(macs=numbers[0], activations=numbers[1])
-
-    return handle
-
-
-_HANDLES: dict[str, Handle | None] = {
-    **{name: _joined(flops, ACTIVATION_HANDLES.get(name)) for name, flops in FLOP_HANDLES.items()},
-    **{f"aten::{name}": None for name in _FREE},
-    "aten::scaled_dot_product_attention": _attention,
-    "aten::rms_norm": _joined(norm_flop_counter(2), None),
-    "aten::baddbmm": _batched_product,
-    "aten::_convolution_mode": _same_convolution,
-}

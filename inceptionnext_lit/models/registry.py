@@ -54,6 +54,7 @@ class Variant:
         hub_id: Hugging Face repository of the weights, if any.
         url: URL of the weights published by their authors, if any.
         license: License of the published weights, as its SPDX identifier in lower case.
+        counted_merged: Whether the cost is that of the inference form (``models.deploy``), as in the model's paper.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Variant:
     hub_id: str | None = None
     url: str | None = None
     license: str = "apache-2.0"
+    counted_merged: bool = False
 
 
 ROWS: dict[str, Variant] = {}  # of all tables, by name

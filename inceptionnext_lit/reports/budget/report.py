@@ -111,6 +111,11 @@ def judge(count: Count, paper: PaperRow | None) -> str:
         count: Our count.
         paper: The paper's row; None if it has none.
     """
+    verdict = _compare(count, paper)
+    return f"{verdict}; counted in the merged form" if count.merged else verdict
+
+
+def _compare(count: Count, paper: PaperRow | None) -> str:
     if count.uncounted:
         operators = ", ".join(f"{name} (×{times})" for name, times in sorted(count.uncounted.items()))
         return f"not counted: {operators}"
