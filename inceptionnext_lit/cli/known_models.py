@@ -25,8 +25,9 @@ FAMILY = (
 """The names of ``models.VARIANTS``, in its order."""
 
 BASELINES = (
-    "pvt_tiny", "pvt_small", "pvt_medium", "pvt_large", "t2t_vit_14", "t2t_vit_19", "iformer_small", "iformer_base",
-    "iformer_large", "googlenet", "googlenet_naive",
+    "pvt_tiny", "pvt_small", "pvt_medium", "pvt_large", "t2t_vit_14", "t2t_vit_19", "focal_tiny", "focal_small",
+    "replknet_31b", "replknet_31b_384", "iformer_small", "iformer_base", "iformer_large", "googlenet",
+    "googlenet_naive",
 )
 """The names of ``models.BASELINES``, in its order."""
 

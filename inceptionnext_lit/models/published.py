@@ -2,11 +2,15 @@
 
 * PVT (github.com/whai362/PVT): position embeddings are sequences; the last one begins with the class token's, which
   our class token includes.
+* T2T-ViT (github.com/yitu-opensource/T2T-ViT): the file has the sinusoids, which we compute.
+* Focal Transformer (github.com/microsoft/Focal-Transformer): patch embeddings end the stage before; the file has tables
+  of indices, which follow from the sizes.
+* RepLKNet (github.com/DingXiaoH/RepLKNet-pytorch): RepLK and ConvFFN blocks are numbered together.
 * iFormer (github.com/sail-sg/iFormer): stages are not modules of their own; MLPs are Linear layers.
 * GoogLeNet (torchvision): modules have the paper's names; two auxiliary classifiers, which our model does not have.
-* T2T-ViT (github.com/yitu-opensource/T2T-ViT): the file has the sinusoids, which we compute.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isqrt
@@ -107,6 +111,17 @@ _PVT = Published(
     read=_read_pvt,
     write=_write_pvt,
 )
+_T2T = Published(
+    "official T2T-ViT",
+    marker="tokens_to_token.attention1.mlp.0.weight",
+    own_marker="tokens_to_token.attention1.mlp.fc1.weight",
+    rules=(
+        ("tokens_to_token.attention#.mlp.0.", "tokens_to_token.attention#.mlp.fc1."),
+        ("tokens_to_token.attention#.mlp.2.", "tokens_to_token.attention#.mlp.fc2."),
+    ),
+    read=_read_t2t,
+    write=_write_t2t,
+)
 
 
 def _unchanged(tensors: Tensors) -> Tensors:
@@ -164,15 +179,56 @@ _GOOGLENET = Published(
     read=_read_googlenet,
     write=_unchanged,
 )
-_T2T = Published(
-    "official T2T-ViT",
-    marker="tokens_to_token.attention1.mlp.0.weight",
-    own_marker="tokens_to_token.attention1.mlp.fc1.weight",
+
+
+def _read_focal(tensors: Tensors) -> Tensors:
+    """Leave out the tables of indices."""
+    return {name: tensor for name, tensor in tensors.items() if not _FOCAL_INDEX.search(name)}
+
+
+_FOCAL_INDEX = re.compile(r"\.attn\.(relative_position_index|valid_ind_)")
+_THEIR_ATTN, _OUR_ATTN = "layers.#.blocks.#.attn.relative_position_bias_table", "stages.#.blocks.#.attn."
+_FOCAL = Published(
+    "official Focal Transformer",
+    marker="layers.0.blocks.0.attn.relative_position_bias_table_to_windows.0",
+    own_marker="stages.0.blocks.0.attn.pooled_bias",
     rules=(
-        ("tokens_to_token.attention#.mlp.0.", "tokens_to_token.attention#.mlp.fc1."),
-        ("tokens_to_token.attention#.mlp.2.", "tokens_to_token.attention#.mlp.fc2."),
+        ("patch_embed.", "stages.0.embed."),
+        *((f"layers.{i}.downsample.", f"stages.{i + 1}.embed.") for i in range(3)),
+        ("layers.#.blocks.#.pool_layers.0.", _OUR_ATTN + "pool."),
+        (_THEIR_ATTN + "_to_neighbors", _OUR_ATTN + "near_bias"),
+        (_THEIR_ATTN + "_to_windows.0", _OUR_ATTN + "pooled_bias"),
+        (_THEIR_ATTN, _OUR_ATTN + "window_bias"),
+        ("layers.#.", "stages.#."),
     ),
-    read=_read_t2t,
-    write=_write_t2t,
+    read=_read_focal,
+    write=_unchanged,
 )
-_FORMS = (_PVT, _T2T, _IFORMER, _GOOGLENET)
+
+
+def _branch(index: int, block: int, branch: str, **names: str) -> Rules:
+    """Return the rules of a branch of RepLKNet, which is a block of its own in the file."""
+    theirs, ours = f"stages.#.blocks.{index}.", f"stages.#.blocks.{block}.{branch}."
+    return (*((f"{theirs}{old}.", f"{ours}{new}.") for old, new in names.items()), (theirs, ours))
+
+
+_REPLKNET = Published(
+    "official RepLKNet",
+    marker="stages.0.blocks.0.prelkb_bn.weight",
+    own_marker="stages.0.blocks.0.mixer.norm.weight",
+    rules=(
+        ("stem.", "stages.0.embed."),
+        *((f"transitions.{i}.", f"stages.{i + 1}.embed.") for i in range(3)),
+        *(
+            rule
+            for i in range(18)  # blocks of the longest stage
+            for rule in (
+                *_branch(2 * i, i, "mixer", prelkb_bn="norm", large_kernel="inner.0"),
+                *_branch(2 * i + 1, i, "ffn", preffn_bn="norm"),
+            )
+        ),
+    ),
+    read=_unchanged,
+    write=_unchanged,
+)
+_FORMS = (_PVT, _T2T, _FOCAL, _REPLKNET, _IFORMER, _GOOGLENET)

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models import BASELINES, Variant
+from inceptionnext_lit.models.baselines.focal import FocalTransformer
 from inceptionnext_lit.models.baselines.googlenet import GoogLeNet, Widths
 from inceptionnext_lit.models.baselines.iformer import IFormer
 from inceptionnext_lit.models.baselines.pvt import PVT
+from inceptionnext_lit.models.baselines.replknet import RepLKNet
 from inceptionnext_lit.models.baselines.t2t_vit import T2TViT
 from inceptionnext_lit.models.deploy import deploy
 
@@ -36,6 +38,7 @@ class Case:
         rounds_up: Whether a stride that does not divide a side adds a position.
         least: Sides of the smallest image.
         has_depth: Whether it has stochastic depth, and a norm of the last map.
+        exported: Sizes of images for a graph of any size, the first one to capture it.
     """
 
     args: dict[str, Any]
@@ -45,6 +48,7 @@ class Case:
     rounds_up: bool = False
     least: int = 32
     has_depth: bool = True
+    exported: tuple[tuple[int, int], ...] = ((64, 96), (32, 48), (96, 64))
 
     def grid(self, stride: int) -> tuple[int, int]:
         """Height and width of a level's map of IMAGE."""
@@ -70,6 +74,19 @@ CASES: dict[type[nn.Module], Case] = {
         rounds_up=True,
         least=15,
         has_depth=False,
+    ),
+    FocalTransformer: Case(
+        dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32), num_heads=(1, 2, 3, 4)),
+        STAGES,
+        4,
+        exported=((288, 320), (320, 257)),  # the graph is for maps that need padding, in several windows
+    ),
+    RepLKNet: Case(
+        dict(depths=(1, 1, 2, 1), dims=(8, 16, 24, 32), kernel_sizes=(13, 11, 9, 7)),
+        STAGES,
+        5,
+        rounds_up=True,
+        exported=((64, 96), (65, 140)),  # the graph is for last maps of several positions
     ),
 }
 FIRST = {row.form: row for row in reversed(BASELINES)}  # of each class
@@ -358,11 +375,12 @@ def test_rebuilding_from_layers_is_refused(shrunk: Build, row: Variant, feature_
 
 
 @pytest.mark.slow
-def test_the_exported_graph_takes_any_size(shrunk: Build, randomise: Randomise) -> None:
+def test_the_exported_graph_takes_other_sizes(shrunk: Build, randomise: Randomise, case: Case) -> None:
     model = randomise(shrunk(num_classes=3)).eval()
-    dim = torch.export.Dim
+    dim, (first, *others) = torch.export.Dim, case.exported
     shapes = ({0: dim.AUTO, 2: dim.AUTO, 3: dim.AUTO},)
-    program = torch.export.export(model, (torch.randn(2, 3, 64, 96),), dynamic_shapes=shapes).module()
-    for images in (torch.randn(2, 3, 64, 128), torch.randn(1, 3, 96, 64)):  # several positions in every map
+    program = torch.export.export(model, (torch.randn(2, 3, *first),), dynamic_shapes=shapes).module()
+    for count, size in enumerate(others, start=1):
+        images = torch.randn(count, 3, *size)
         expected: Tensor = model(images)
         torch.testing.assert_close(program(images), expected, rtol=1e-4, atol=1e-5)
