@@ -15,7 +15,7 @@ OVERLAYS = sorted((REPO / "configs/trainer").glob("*.yaml"))
 SEGMENTATION = sorted((REPO / "configs/segment").glob("*.yaml"))  # tests/segmentation/test_segmentation_recipes.py
 RECIPES = sorted(set((REPO / "configs").rglob("*.yaml")) - {*OVERLAYS, *SEGMENTATION})
 FAST = {"quickstart", "atto", "tiny", "lp_ft", "swin_tiny_inception_stages12"}
-FOLDERS = ("configs", "recipes", "hybrids")
+FOLDERS = ("configs", "recipes", "hybrids", "baselines")
 PRETRAINING = [path for path in RECIPES if path.parent.name in FOLDERS and path.stem != "quickstart"]
 SLURM = {
     "SLURM_NTASKS": "2",
