@@ -272,7 +272,7 @@ def test_a_model_with_several_rows_is_counted_once() -> None:
 
 def test_what_the_paper_needs_counted() -> None:
     jobs = paper_jobs()
-    assert len(jobs) == len(set(jobs)) == 74
+    assert len(jobs) == len(set(jobs)) == 78
     assert jobs[0] == ("deit_small_patch16_224", (224, 224), None)
     assert ("convnext_base", (384, 384), None) in jobs
     assert jobs[-1] == ("inceptionnext_base", (512, 512), "SemanticFPN")

@@ -89,18 +89,8 @@ def test_timm_knows_every_model() -> None:
     assert [row.model for row in ROWS if row.model and not timm.is_model(row.model)] == []
 
 
-def test_exactly_these_are_not_available() -> None:
-    assert {row.label for row in ROWS if row.model is None} == {
-        *("Focal-T", "Focal-S", "RepLKNet-31B"),
-    }
-    assert [row.label for row in ROWS if row.model is None and not (row.note and row.params and row.macs)] == []
-
-
-def test_rows_without_a_model_say_where_it_is() -> None:
-    notes = {row.label: row.note for row in ROWS if row.model is None}
-    for label, package in {"RepLKNet-31B": "birder"}.items():
-        assert str(notes[label]).endswith(f"; {package} has it")
-    assert not [note for note in notes.values() if note and "no package" in note]
+def test_every_model_is_available() -> None:
+    assert [row.label for row in ROWS if row.model is None] == []
 
 
 def test_every_row_has_the_score_of_its_table() -> None:

@@ -56,11 +56,10 @@ _384 = (384, 384)
 _UPER = (512, 2048)
 _FPN = (512, 512)
 _SEM = "SemanticFPN"
-_FOCAL = "Focal Transformer is not in timm"
-_REPLK = "RepLKNet-31B is not in timm; birder has it"
 _PVT2 = "not in the paper: PVT's second version in the size of PVT-Medium"
 _SWIN_T = "the Swin paper prints 29 for these parameters"
 _SWIN_LN = "the Swin paper counts a LayerNorm as 1 operation per element, fvcore as 5"
+_FOCAL_S = "the Focal paper prints 9.1, its authors' repository 9.4"
 _RSB = "the RSB paper prints 7.9; the convolutions alone are 7.80"
 _REGNET = "15.9 is the count of the convolutions alone"
 _NO_TOKEN = "55.4 is the count without the class token"
@@ -74,7 +73,7 @@ _MAIN = (
     PaperRow("T2T-ViT-14", "t2t_vit_14", "22", "4.8", 81.5),
     PaperRow("TNT-S", "tnt_s_patch16_224", "24", "5.2", 81.5),
     PaperRow("Swin-T", "swin_tiny_patch4_window7_224", "29", "4.5", 81.3, 564, 1768, note=_SWIN_T),
-    PaperRow("Focal-T", None, "29", "4.9", 82.2, note=_FOCAL),
+    PaperRow("Focal-T", "focal_tiny", "29", "4.9", 82.2),
     PaperRow("ResNet-50", "resnet50", "26", "4.1", 78.4, None, 3149),
     PaperRow("RSB-ResNet-50", "resnet50", "26", "4.1", 79.8, 969, 3149),
     PaperRow("RegNetY-4G", "regnety_040", "21", "4.0", 81.3, 670, 2694),
@@ -85,7 +84,7 @@ _MAIN = (
     PaperRow("PVT-Medium", "pvt_medium", "44", "6.7", 81.2),
     PaperRow("PVTv2-B3", "pvt_v2_b3", note=_PVT2),
     PaperRow("Swin-S", "swin_small_patch4_window7_224", "50", "8.7", 83.0, 359, 1131, note=_SWIN_LN),
-    PaperRow("Focal-S", None, "51", "9.1", 83.5, note=_FOCAL),
+    PaperRow("Focal-S", "focal_small", "51", "9.1", 83.5, note=_FOCAL_S),
     PaperRow("RSB-ResNet-101", "resnet101", "45", "7.9", 81.3, 620, 2057, note=_RSB),
     PaperRow("RegNetY-8G", "regnety_080", "39", "8.0", 82.1, 689, 1326),
     PaperRow("FocalNet-S", "focalnet_small_lrf", "50", "8.7", 83.5),
@@ -93,14 +92,14 @@ _MAIN = (
     PaperRow("InceptionNeXt-S", "inceptionnext_small", "49", "8.4", 83.5, 521, 1750),
     PaperRow("RSB-ResNet-152", "resnet152", "60", "11.6", 81.8, 437, 1457),
     PaperRow("RegNetY-16G", "regnety_160", "84", "15.9", 82.2, 322, 1100, note=_REGNET),
-    PaperRow("RepLKNet-31B", None, "79", "15.3", 83.5, note=_REPLK),
+    PaperRow("RepLKNet-31B", "replknet_31b", "79", "15.3", 83.5),
     PaperRow("FocalNet-B", "focalnet_base_lrf", "89", "15.4", 83.9),
     PaperRow("ConvNeXt-B", "convnext_base", "89", "15.4", 83.8, 267, 1122),
     PaperRow("InceptionNeXt-B", "inceptionnext_base", "87", "14.9", 84.0, 375, 1244),
     PaperRow("ViT-B/16", "vit_base_patch16_384", "87", "55.4", 77.9, 130, 359, image_size=_384, note=_NO_TOKEN),
     PaperRow("DeiT-B", "deit_base_patch16_384", "86", "55.4", 83.1, 131, 361, image_size=_384, note=_DEIT_B),
     PaperRow("Swin-B", "swin_base_patch4_window12_384", "88", "47.1", 84.5, 104, 296, image_size=_384, note=_SWIN_LN),
-    PaperRow("RepLKNet-31B", None, "79", "45.1", 84.8, image_size=_384, note=_REPLK),
+    PaperRow("RepLKNet-31B", "replknet_31b_384", "79", "45.1", 84.8, image_size=_384),
     PaperRow("ConvNeXt-B", "convnext_base", "89", "45.0", 85.1, 95, 393, image_size=_384, note=_CONVNEXT_B),
     PaperRow("InceptionNeXt-B", "inceptionnext_base_384", "87", "43.6", 85.2, 139, 428, image_size=_384),
     PaperRow("InceptionNeXt-A", "inceptionnext_atto", "4.2", "0.51", 75.3, 2661, 9876),
