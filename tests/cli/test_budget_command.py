@@ -70,6 +70,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             return list(rows)
 
         monkeypatch.setattr("inceptionnext_lit.reports.budget.report.paper_report", report)
+        monkeypatch.setattr("inceptionnext_lit.reports.budget.inception.module_costs", list)
 
     return patch
 

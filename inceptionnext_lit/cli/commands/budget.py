@@ -18,7 +18,8 @@ Task = Literal["classify", "segment"]
 DECODERS: tuple["DecoderName", ...] = ("upernet", "semantic_fpn")
 EXAMPLES = """\
 examples:
-  python cli.py budget                                         all tables of the paper; exit code 1 if ours differ
+  python cli.py budget                                         all tables of the paper, and one of Inception modules;
+                                                               exit code 1 if ours differ
   python cli.py budget --plot figure1.svg                      the same, with a plot of accuracy against cost
   python cli.py budget inceptionnext_iso_small resnet50        any models of timm
   python cli.py budget inceptionnext_tiny --image_size 512,2048 --by_module 2
@@ -134,6 +135,7 @@ def _report_paper(options: argparse.Namespace) -> int:
             raise UserError(f"--{key} is for single models; give one or more, as in: budget inceptionnext_tiny.")
     import_heavy("inceptionnext_lit.reports.budget.rendering")
     from inceptionnext_lit.console import progress_bar
+    from inceptionnext_lit.reports.budget.inception import TABLE, module_costs
     from inceptionnext_lit.reports.budget.plot import check_plot_path, draw_tradeoff
     from inceptionnext_lit.reports.budget.rendering import render_report
     from inceptionnext_lit.reports.budget.report import paper_jobs, paper_report, tables_of
@@ -144,13 +146,17 @@ def _report_paper(options: argparse.Namespace) -> int:
         check_plot_path(options.plot)
     tables = tables_of(options.task)
     with progress_bar() as progress:
-        bar = progress.add_task("counting", total=len(paper_jobs(tables)))
+        has_modules = options.task != "segment"
+        bar = progress.add_task("counting", total=len(paper_jobs(tables)) + has_modules)
 
         def tick(name: str) -> None:
             progress.update(bar, description=f"counting {name}", advance=1)
 
         rows = paper_report(tables, tick)
-    print(render_report(rows, options.format), end="")
+        if has_modules:
+            tick(TABLE)
+        modules = module_costs() if has_modules else []
+    print(render_report(rows, options.format, modules), end="")
     if options.plot is not None:
         draw_tradeoff(rows, options.plot)
         print(f"Plot: {options.plot}", file=sys.stderr)

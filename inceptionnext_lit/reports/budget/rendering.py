@@ -6,6 +6,7 @@ from typing import Any
 
 from inceptionnext_lit.models.cost import Cost, Count
 from inceptionnext_lit.reports import Format
+from inceptionnext_lit.reports.budget.inception import KINDS, TABLE, ModuleCost
 from inceptionnext_lit.reports.budget.report import MACS_UNIT, PARAMS_UNIT, BudgetRow
 from inceptionnext_lit.reports.tables import Layout, render_records, render_table
 
@@ -26,20 +27,23 @@ _NUMBERS = {
 }
 
 
-def render_report(rows: Sequence[BudgetRow], style: Format) -> str:
-    """Render rows as text, with one table per table of the paper.
+def render_report(rows: Sequence[BudgetRow], style: Format, modules: Sequence[ModuleCost] = ()) -> str:
+    """Render rows as text, with one table per table of the paper, and a last one of Inception modules.
 
     Args:
         rows: The report's rows, grouped by table.
         style: The format; ``"csv"`` and ``"json"`` have plain numbers under stable names, without headings.
+        modules: Costs of Inception modules, in all forms of a module before the next one.
     """
     if style == "csv" or style == "json":
-        return render_records([row.record() for row in rows], style)
+        return render_records([row.record() for row in (*rows, *modules)], style)
     parts = []
     for name in dict.fromkeys(row.table for row in rows):
         lines = [_cells(row) for row in rows if row.table == name]
         score = "mIoU (%)" if any(row.paper and row.paper.miou for row in rows if row.table == name) else "top-1 (%)"
         parts.append(render_table([*_HEADERS, score, "verdict"], lines, style, title=name, numbers=_NUMBERS))
+    if modules:
+        parts.append(_render_modules(modules, style))
     return "\n".join(parts)
 
 
@@ -74,6 +78,22 @@ def render_models(
         for row, count in report:
             parts.append(_module_table(row, count, depth, style))
     return "\n".join(parts)
+
+
+def _render_modules(modules: Sequence[ModuleCost], style: Layout) -> str:
+    """Render a line per module, with the parameters (k) and MACs (M) of its forms side by side."""
+    lines = []
+    for name in dict.fromkeys(one.module for one in modules):
+        forms = {one.kind: one for one in modules if one.module == name}
+        naive, reduced = forms["naive"], forms["reduced"]
+        line = [name, f"{naive.side}×{naive.side}", str(naive.in_dim), str(naive.out_dim), str(reduced.out_dim)]
+        for kind in KINDS:
+            cost = forms[kind].cost if kind in forms else None
+            line += [f"{cost.params / 1e3:.1f}", f"{cost.macs / 1e6:.2f}"] if cost else ["–", "–"]
+        lines.append(line)
+    headers = ["module", "size", "in", "out, naive", "out, others"]
+    headers += [f"{kind}: {unit}" for kind in KINDS for unit in ("params (k)", "MACs (M)")]
+    return render_table(headers, lines, style, title=TABLE, numbers=headers[2:])
 
 
 def _cells(row: BudgetRow) -> Cells:
