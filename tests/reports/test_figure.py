@@ -13,10 +13,9 @@ from inceptionnext_lit.reports.budget.report import BudgetRow
 MAIN = TABLES[0].name
 
 
-def line(label: str, macs: float | None, printed: str | None, top1: float | None, train: int | None) -> BudgetRow:
-    cost = None if macs is None else Cost(1, round(macs * 1e9), 1)
+def line(label: str, macs: float, printed: str | None, top1: float | None, train: int | None) -> BudgetRow:
     paper = PaperRow(label, "any", macs=printed, top1=top1, train=train)
-    return BudgetRow(label, "any", (224, 224), cost, paper, MAIN, "ok")
+    return BudgetRow(label, "any", (224, 224), Cost(1, round(macs * 1e9), 1), paper, MAIN, "ok")
 
 
 ROWS = [
@@ -24,7 +23,7 @@ ROWS = [
     line("InceptionNeXt-T", 4.19, "4.2", 82.3, 901),
     line("InceptionNeXt-A", 0.50, "0.51", 75.3, 2661),
     line("ConvNeXt-T", 4.47, "4.5", 82.1, 575),
-    line("Focal-T", None, "4.9", 82.2, None),
+    line("Focal-T", 4.87, "4.9", 82.2, None),
     line("FocalNet-T", 4.49, "4.5", 82.3, None),
     line("RSB-ResNet-50", 4.11, "4.1", 79.8, 969),
     line("ResNet-50", 4.11, "4.1", 78.4, None),
@@ -33,8 +32,8 @@ ROWS = [
 ]
 
 
-def macs(row: BudgetRow) -> float | None:
-    return row.cost.macs / 1e9 if row.cost else None
+def macs(row: BudgetRow) -> float:
+    return row.cost.macs / 1e9
 
 
 def train(row: BudgetRow) -> float | None:
@@ -58,7 +57,7 @@ def test_rows_of_table_1_at_224_pixels_are_sorted_into_families() -> None:
 
 
 def test_every_row_of_table_1_has_a_family_except_384_pixels_and_the_smallest() -> None:
-    rows = [BudgetRow(p.label, p.model, p.image_size, None, p, MAIN, "ok") for p in TABLES[0].rows]
+    rows = [BudgetRow(p.label, p.model, p.image_size, Cost(1, 1, 1), p, MAIN, "ok") for p in TABLES[0].rows]
     drawn = [row.label for members in by_family(rows).values() for row in members]
     small = [p.label for p in TABLES[0].rows if p.image_size == (224, 224)]
     assert sorted(drawn) == sorted(set(small) - {"InceptionNeXt-A"})
@@ -86,7 +85,7 @@ def test_the_plots_are_written(tmp_path: Path) -> None:
     assert "MaxViT" not in text
 
 
-def test_the_macs_of_a_model_that_is_not_available_are_the_paper_s(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_panels_have_macs_training_and_inference(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: dict[str, list[list[tuple[float, float, str]]]] = {}
     monkeypatch.setattr(
         "inceptionnext_lit.reports.budget.plot._draw_family",
@@ -96,7 +95,7 @@ def test_the_macs_of_a_model_that_is_not_available_are_the_paper_s(monkeypatch: 
         patch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: None)
         patch.setattr("matplotlib.figure.Figure.legend", lambda *_, **__: None)
         draw_tradeoff(ROWS, Path("x.png"))
-    assert drawn["Focal"] == [[(4.9, 82.2, "T")], [], []]
+    assert drawn["Focal"] == [[(4.87, 82.2, "T")], [], []]
     assert drawn["InceptionNeXt"] == [
         [(4.19, 82.3, "T"), (8.36, 83.5, "S")],
         [(521, 83.5, "S"), (901, 82.3, "T")],

@@ -28,14 +28,14 @@ COUNTED = BudgetRow(
     "Table 1",
     "ok",
 )
-ABSENT = BudgetRow(
+OFF = BudgetRow(
     "Focal-T",
-    None,
+    "focal_tiny",
     (224, 224),
-    None,
-    PaperRow("Focal-T", None, "29", "4.9", 82.2),
+    Cost(28_870_000, 4_800_000_000, 20_000_000),
+    PaperRow("Focal-T", "focal_tiny", "29", "4.9", 82.2),
     "Table 1",
-    "not available: Focal Transformer is in no package",
+    "off: 4.80 G MACs, not 4.9",
 )
 GUEST = BudgetRow(
     "PVTv2-B3",
@@ -55,7 +55,7 @@ SEGMENTER = BudgetRow(
     "ADE20K: UperNet",
     "ok",
 )
-ROWS = [COUNTED, ABSENT, GUEST, SEGMENTER]
+ROWS = [COUNTED, OFF, GUEST, SEGMENTER]
 
 # A model whose stem and two blocks do all but a little of its work.
 MODULES = {
@@ -82,8 +82,8 @@ def columns(line: str) -> list[str]:
 
 
 def test_json_holds_every_row_under_stable_names() -> None:
-    counted, absent, guest, segmenter = records(render_report(ROWS, "json"))
-    assert [list(record) for record in (counted, absent, guest, segmenter)] == [KEYS] * 4
+    counted, off, guest, segmenter = records(render_report(ROWS, "json"))
+    assert [list(record) for record in (counted, off, guest, segmenter)] == [KEYS] * 4
     assert counted == {
         "model": "inceptionnext_tiny",
         "image_size": 224,
@@ -96,9 +96,9 @@ def test_json_holds_every_row_under_stable_names() -> None:
         "table": "Table 1",
         "verdict": "ok",
     }
-    assert [absent[key] for key in KEYS] == [
-        *("Focal-T", 224, None, None, None, 29.0, 4.9, 82.2, "Table 1"),
-        "not available: Focal Transformer is in no package",
+    assert [off[key] for key in KEYS] == [
+        *("focal_tiny", 224, 28_870_000, 4_800_000_000, 20_000_000, 29.0, 4.9, 82.2, "Table 1"),
+        "off: 4.80 G MACs, not 4.9",
     ]
     assert [guest[key] for key in KEYS[5:8]] == [None, None, None]
     assert segmenter["image_size"] == [512, 2048]
@@ -127,8 +127,8 @@ def test_markdown_has_a_table_per_table_with_aligned_columns() -> None:
         "| InceptionNeXt-T | inceptionnext_tiny | 224 | 28.06 | 28 | +0.06 | 4.195 | 4.2 | -0.005 | 12.0 | 82.3 | ok |"
     )
     assert lines[5] == (
-        "| Focal-T | – | 224 | – | 29 | – | – | 4.9 | – | – | 82.2 "
-        "| not available: Focal Transformer is in no package |"
+        "| Focal-T | focal_tiny | 224 | 28.87 | 29 | -0.13 | 4.800 | 4.9 | -0.100 | 20.0 | 82.2 "
+        "| off: 4.80 G MACs, not 4.9 |"
     )
     assert columns(lines[6])[3:9] == ["45.24", "–", "–", "6.925", "–", "–"]
     assert lines[7:10] == ["", "### ADE20K: UperNet", ""]
@@ -165,7 +165,7 @@ def test_the_table_does_not_wrap_where_it_goes_to_a_file() -> None:
         *("InceptionNeXt-T", "inceptionnext_tiny", "224", "28.06", "28", "+0.06"),
         *("4.195", "4.2", "-0.005", "12.0", "82.3", "ok"),
     ]
-    assert lines[3].endswith("not available: Focal Transformer is in no package")
+    assert lines[3].endswith("off: 4.80 G MACs, not 4.9")
     assert "swin_base_patch4_window7_224 + UperNet" in lines[8]
     assert [line for line in lines if line != line.rstrip()] == []
 

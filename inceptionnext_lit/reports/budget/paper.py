@@ -14,7 +14,7 @@ class PaperRow:
 
     Attributes:
         label: The model's name in the paper.
-        model: Its name in timm; None if no package used here has it.
+        model: Its name in timm.
         params: Parameters in millions, as printed; None if the paper has no such row.
         macs: Multiply-adds in units of 10⁹, as printed.
         top1: ImageNet-1K accuracy in percent.
@@ -23,11 +23,11 @@ class PaperRow:
         miou: ADE20K mean intersection over union in percent.
         image_size: Height and width in pixels.
         decoder: Segmentation decoder on top of the backbone; None for classification.
-        note: Why a value differs from ours, or why the model is not available.
+        note: Why a value differs from ours.
     """
 
     label: str
-    model: str | None
+    model: str
     params: str | None = None
     macs: str | None = None
     top1: float | None = None

@@ -60,8 +60,7 @@ def draw_tradeoff(rows: Sequence[BudgetRow], path: Path) -> None:
     """Plot top-1 accuracy against MACs and against the paper's throughput, with one color per family.
 
     Args:
-        rows: Rows of the report; those of Table 1 at 224 pixels are drawn, except InceptionNeXt-A. MACs are our count,
-            or the paper's if a model is not available.
+        rows: Rows of the report; those of Table 1 at 224 pixels are drawn, except InceptionNeXt-A. MACs are our count.
         path: The file to write, .png or .svg.
 
     Raises:
@@ -141,7 +140,5 @@ def _draw_family(axis: Any, family: str, points: list[tuple[float, float, str]])
         )
 
 
-def _macs(row: BudgetRow) -> float | None:
-    if row.cost is not None:
-        return row.cost.macs / 1e9
-    return float(row.paper.macs) if row.paper and row.paper.macs else None
+def _macs(row: BudgetRow) -> float:
+    return row.cost.macs / 1e9

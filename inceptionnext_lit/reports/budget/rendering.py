@@ -36,7 +36,7 @@ def render_report(rows: Sequence[BudgetRow], style: Format, modules: Sequence[Mo
         modules: Costs of Inception modules, in all forms of a module before the next one.
     """
     if style == "csv" or style == "json":
-        return render_records([row.record() for row in (*rows, *modules)], style)
+        return render_records([*(row.record() for row in rows), *(one.record() for one in modules)], style)
     parts = []
     for name in dict.fromkeys(row.table for row in rows):
         lines = [_cells(row) for row in rows if row.table == name]
@@ -70,7 +70,7 @@ def render_models(
         return render_records(records, style)
     rows = [row for row, _ in report]
     held = any(row.reference for row in rows)
-    score = "mIoU (%)" if any(row.model and " + " in row.model for row in rows) else "top-1 (%)"
+    score = "mIoU (%)" if any(" + " in row.model for row in rows) else "top-1 (%)"
     headers = [*_HEADERS[1:], score, "verdict"] + (["params ×", "MACs ×", "of"] if held else [])
     lines = [_cells(row)[1:] + (_ratio_cells(row) if held else []) for row in rows]
     parts = [render_table(headers, lines, style, numbers=_NUMBERS)]
@@ -101,28 +101,27 @@ def _cells(row: BudgetRow) -> Cells:
     height, width = row.size
     return [
         row.label,
-        row.model or "–",
+        row.model,
         str(height) if height == width else f"{height}×{width}",
-        *_value_cells(cost.params if cost else None, PARAMS_UNIT, paper.params if paper else None),
-        *_value_cells(cost.macs if cost else None, MACS_UNIT, paper.macs if paper else None),
-        f"{cost.activations / 1e6:.1f}" if cost else "–",
+        *_value_cells(cost.params, PARAMS_UNIT, paper.params if paper else None),
+        *_value_cells(cost.macs, MACS_UNIT, paper.macs if paper else None),
+        f"{cost.activations / 1e6:.1f}",
         str(paper.top1 or paper.miou or "–") if paper else "–",
         row.verdict,
     ]
 
 
-def _value_cells(count: int | None, unit: int, printed: str | None) -> Cells:
+def _value_cells(count: int, unit: int, printed: str | None) -> Cells:
     """Return a count with two digits more than printed, the printed value, and their difference."""
-    if count is None or printed is None:
-        ours = "–" if count is None else f"{count / unit:.4g}" if count < 1000 * unit else f"{count / unit:.1f}"
-        return [ours, printed or "–", "–"]
+    if printed is None:
+        return [f"{count / unit:.4g}" if count < 1000 * unit else f"{count / unit:.1f}", "–", "–"]
     digits = max(0, -int(Decimal(printed).as_tuple().exponent)) + 2
     return [f"{count / unit:.{digits}f}", printed, f"{count / unit - float(printed):+.{digits}f}"]
 
 
 def _ratios(row: BudgetRow) -> dict[str, Any]:
     cost, reference = row.cost, row.reference
-    if cost is None or reference is None:
+    if reference is None:
         return {"against": None, "params_ratio": None, "macs_ratio": None}
     return {
         "against": row.against,

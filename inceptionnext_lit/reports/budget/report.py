@@ -31,21 +31,21 @@ class BudgetRow:
 
     Attributes:
         label: The model's name in the paper, or else in timm.
-        model: Its name in timm, with its decoder; None if it is not available.
+        model: Its name in timm, with its decoder.
         size: Height and width of the image in pixels.
-        cost: Our count; None if the model is not available.
+        cost: Our count.
         paper: The paper's row; None if it has none.
         table: Heading of the paper's table; None if it has none.
         verdict: ``ok``, ``ok (rounded twice)``, or a verdict with its reason: ``known difference: …``, ``off: …``,
-            ``not counted: …``, ``not available: …``, ``no paper figure``.
+            ``not counted: …``, ``no paper figure``.
         against: Name of the reference model, if any.
         reference: Cost of the reference model.
     """
 
     label: str
-    model: str | None
+    model: str
     size: Size
-    cost: Cost | None
+    cost: Cost
     paper: PaperRow | None
     table: str | None
     verdict: str
@@ -61,11 +61,11 @@ class BudgetRow:
         """Return the row as plain values under the report's stable names."""
         paper, cost = self.paper, self.cost
         return {
-            "model": self.model or self.label,
+            "model": self.model,
             "image_size": self.size[0] if self.size[0] == self.size[1] else list(self.size),
-            "params": cost and cost.params,
-            "macs": cost and cost.macs,
-            "activations": cost and cost.activations,
+            "params": cost.params,
+            "macs": cost.macs,
+            "activations": cost.activations,
             "paper_params_m": float(paper.params) if paper and paper.params else None,
             "paper_macs_g": float(paper.macs) if paper and paper.macs else None,
             "paper_top1": paper.top1 if paper else None,
@@ -74,9 +74,9 @@ class BudgetRow:
         }
 
 
-def is_ours(model: str | None) -> bool:
+def is_ours(model: str) -> bool:
     """Return whether a model, alone or with a decoder, belongs to this family."""
-    return model is not None and architecture(model.partition(" + ")[0]) in model_names()
+    return architecture(model.partition(" + ")[0]) in model_names()
 
 
 def architecture(name: str) -> str:
@@ -139,7 +139,7 @@ def _compare(count: Count, paper: PaperRow | None) -> str:
 def paper_jobs(tables: Sequence[PaperTable] = TABLES) -> list[Job]:
     """Return everything that tables of the paper need counted, without repetitions."""
     rows = (row for table in tables for row in table.rows)
-    return list(dict.fromkeys((row.model, row.image_size, row.decoder) for row in rows if row.model))
+    return list(dict.fromkeys((row.model, row.image_size, row.decoder) for row in rows))
 
 
 def tables_of(task: Literal["classify", "segment"] | None) -> list[PaperTable]:
@@ -256,8 +256,6 @@ def _count(job: Job) -> Count:
 
 
 def _paper_row(row: PaperRow, table: str, counts: dict[Job, Count]) -> BudgetRow:
-    if row.model is None:
-        return BudgetRow(row.label, None, row.image_size, None, row, table, f"not available: {row.note}")
     count = counts[row.model, row.image_size, row.decoder]
     name = f"{row.model} + {row.decoder}" if row.decoder else row.model
     return BudgetRow(row.label, name, row.image_size, count.total, row, table, judge(count, row))
