@@ -135,7 +135,7 @@ def _judge_files(listing: Listing, examinations: Sequence[Examination]) -> list[
             color = ", ".join(f"{level:.0f}" for level in examination.look.color)
             message = f"{printable(path)} is almost entirely one color (red, green, blue: {color})."
             findings.append(Finding("one_colour", message, (path,)))
-        if examination.is_dark:
+        if examination.is_16_bit and examination.look.is_dark:
             message = f"{printable(path)} has 16 bits per channel, but no value above a sixteenth of their range."
             findings.append(Finding("dark", message, (path,)))
         short, long = sorted(examination.size)

@@ -29,11 +29,13 @@ class Look:
 
     Attributes:
         is_plain: Whether it is almost entirely one color.
+        is_dark: Whether no value exceeds a sixteenth of the range, though it is not black.
         thumbnail: Gray levels of the upright picture resized to 24×24, row by row.
         color: Mean red, green and blue, 0 to 255.
     """
 
     is_plain: bool = False
+    is_dark: bool = False
     thumbnail: bytes = b""
     color: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
@@ -62,7 +64,6 @@ class Examination:
         mode: Pillow's mode, such as ``RGB``.
         format: Pillow's name of the format, such as ``JPEG``.
         is_16_bit: Whether a channel has more than 8 bits.
-        is_dark: Whether it has 16 bits per channel, but no value above a sixteenth of the range.
         orientation: EXIF orientation, 1 for upright.
         is_animated: Whether it has several frames or pages, of which only the first is used.
         is_transparent: Whether it has transparent pixels, which are blended with white.
@@ -79,7 +80,6 @@ class Examination:
     mode: str = ""
     format: str = ""
     is_16_bit: bool = False
-    is_dark: bool = False
     orientation: int = 1
     is_animated: bool = False
     is_transparent: bool = False
@@ -147,7 +147,6 @@ def _decode_picture(path: str, digest: bytes, image: ImageFile.ImageFile) -> Exa
         mode,
         kind or "unknown",
         is_16_bit,
-        is_16_bit and is_dark(rgb),
         orientation if orientation in range(1, 9) else 1,
         is_animated=is_animated,
         is_transparent=is_transparent,
@@ -186,7 +185,7 @@ def _look(rgb: Image.Image) -> Look:
     # of all filters, this one separates copies of other sizes from different pictures best
     side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
     thumbnail = rgb.resize(side, Image.Resampling.HAMMING, reducing_gap=4).convert("L")
-    return Look(_is_plain(histogram), thumbnail.tobytes(), (red, green, blue))
+    return Look(_is_plain(histogram), is_dark(rgb), thumbnail.tobytes(), (red, green, blue))
 
 
 def _is_plain(histogram: np.ndarray) -> bool:

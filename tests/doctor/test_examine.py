@@ -53,7 +53,7 @@ def test_16_bit(tmp_path: Path, name: str, values: np.ndarray, expected: bool) -
 )
 def test_dark_16_bit(tmp_path: Path, highest: int, expected: bool) -> None:
     values = np.linspace(0, highest, 64).reshape(8, 8).astype(np.uint16)
-    assert examine(str(save(tmp_path / "a.png", Image.fromarray(values)))).is_dark is expected
+    assert examine(str(save(tmp_path / "a.png", Image.fromarray(values)))).look.is_dark is expected
 
 
 def test_16_bit_color(tmp_path: Path) -> None:
