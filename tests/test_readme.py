@@ -401,10 +401,10 @@ def test_tables_of_the_readme_are_from_the_pages() -> None:
         assert f"| {way} |" in digits
     verdicts = Counter(row.rsplit("|", 2)[1].strip().partition(":")[0] for row in _rows_of_the_paper())
     fine = sum(count for verdict, count in verdicts.items() if verdict.startswith("ok"))
-    known, absent, unprinted = (verdicts[name] for name in ("known difference", "not available", "no paper figure"))
+    known, unprinted = (verdicts[name] for name in ("known difference", "no paper figure"))
     assert (
         f"| {verdicts.total()} rows of parameters and MACs | {fine} round to the printed values, including all of this "
-        f"family; {known} differ for a known reason, {absent} are not available, {unprinted} has no printed value |"
+        f"family; {known} differ for a known reason, {unprinted} has no printed value |"
     ) in results
 
 
