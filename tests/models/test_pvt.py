@@ -158,6 +158,7 @@ def reference(size: int) -> nn.Module:
 
 
 @pytest.mark.slow
+@pytest.mark.parity
 @pytest.mark.parametrize("size", [224, 160])
 def test_outputs_are_those_of_transformers(size: int, randomise: Randomise) -> None:
     torch.manual_seed(0)
@@ -176,6 +177,7 @@ def test_outputs_are_those_of_transformers(size: int, randomise: Randomise) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.parity
 def test_the_last_map_is_that_of_transformers_blocks_without_class_token(randomise: Randomise) -> None:
     torch.manual_seed(0)
     theirs = randomise(reference(224))

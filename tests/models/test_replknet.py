@@ -118,6 +118,7 @@ def test_the_authors_weights_load_completely(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parity
 @pytest.mark.parametrize("size", [(64, 64), (65, 97)])
 def test_outputs_and_gradients_equal_birders(size: tuple[int, int]) -> None:
     from birder.net.replknet import RepLKNet as Birders  # takes seconds to import
