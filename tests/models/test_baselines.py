@@ -57,6 +57,7 @@ class Case:
 
 
 STAGES = (4, 8, 16, 32)
+SEVERAL = ((64, 96), (65, 140))  # sizes for graphs that need several positions in the last map
 WIDTHS = Widths(6, 4, 10, 3, 5, 3)
 CASES: dict[type[nn.Module], Case] = {
     PVT: Case(dict(depths=(1, 1, 2, 1), dims=(8, 16, 24, 32), num_heads=(1, 2, 3, 4)), STAGES, 5, "token"),
@@ -66,6 +67,7 @@ CASES: dict[type[nn.Module], Case] = {
         STAGES,
         5,
         rounds_up=True,
+        exported=SEVERAL,
     ),
     GoogLeNet: Case(
         dict(stem_dims=(8, 12), modules=[[WIDTHS], [WIDTHS] * 2, [WIDTHS]]),
@@ -74,6 +76,7 @@ CASES: dict[type[nn.Module], Case] = {
         rounds_up=True,
         least=15,
         has_depth=False,
+        exported=SEVERAL,
     ),
     FocalTransformer: Case(
         dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32), num_heads=(1, 2, 3, 4)),
@@ -86,7 +89,7 @@ CASES: dict[type[nn.Module], Case] = {
         STAGES,
         5,
         rounds_up=True,
-        exported=((64, 96), (65, 140)),  # the graph is for last maps of several positions
+        exported=SEVERAL,
     ),
 }
 FIRST = {row.form: row for row in reversed(BASELINES)}  # of each class
