@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,12 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.fitting import listed
 from inceptionnext_lit.models.formats import Unwrapped, WeightSet, unwrap
 from inceptionnext_lit.models.weights import LoadReport, check_numbers, save_weights
-from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.safe_load import check_finite, load_plain
 from inceptionnext_lit.safe_save import obstacle
 from inceptionnext_lit.tasks.backbone import WEIGHT_SOURCES, create_backbone
 from inceptionnext_lit.tasks.classification.calibration import KEY as CALIBRATION
 from inceptionnext_lit.tasks.classification.calibration import read_calibration
+from inceptionnext_lit.tasks.described import model_arguments
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def convert_checkpoint(path: str | Path, output: str | Path, weights: WeightSet 
     path, output = Path(path).expanduser(), Path(output).expanduser()
     _check_output(output, path)
     content = load_plain(path, mmap=True)  # the optimizer state is never read
-    arguments = _model_arguments(content, path)
+    arguments = model_arguments(content, path)
     found = unwrap({"state_dict": content["state_dict"]}, weights, source=str(path))
     check_finite(content["state_dict"], path)  # the other set of weights too, since the run may have diverged
     name, spec = arguments["name"], arguments["data_spec"]
@@ -126,31 +125,6 @@ def _check_output(output: Path, source: Path) -> None:
             raise UserError(f"The output {output} is the checkpoint itself; give it another name.")
     if (code := obstacle(output)) is not None:
         raise UserError(f"The output {output} cannot be written: {os.strerror(code)}; give another one.")
-
-
-def _model_arguments(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return the task's arguments in a checkpoint that create its model and describe its use."""
-    arguments = content.get("hyper_parameters")
-    if "state_dict" not in content or not isinstance(arguments, Mapping) or not _describe_model(arguments):
-        raise UserError(
-            f"{path} is not a checkpoint of a classifier: it does not name its model. "
-            f"Use it with fit directly: --model.name NAME --model.pretrained {path}."
-        )
-    return {key: arguments.get(key) for key in ("name", "data_spec", "kwargs")}
-
-
-def _describe_model(arguments: Mapping[str, Any]) -> bool:
-    spec = arguments.get("data_spec")
-    if not isinstance(spec, Mapping):
-        return False
-    preprocessing = spec.get("preprocessing")
-    return (
-        isinstance(arguments.get("name"), str)
-        and isinstance(spec.get("num_classes"), int)
-        and isinstance(arguments.get("kwargs"), Mapping | None)
-        and isinstance(preprocessing, Mapping | None)
-        and (preprocessing is None or Preprocessing.__required_keys__ <= preprocessing.keys())
-    )
 
 
 def _load(model: nn.Module, found: Unwrapped, path: Path, name: str) -> LoadReport:
