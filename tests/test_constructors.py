@@ -10,8 +10,11 @@ import pytest
 import inceptionnext_lit
 
 MOST = 14
-FLAT = {"inceptionnext_lit.data.classification.ImageFolderDataModule": 16}
-"""More keys that users expect at the top level of a group, such as ``data.progressive_size``."""
+FLAT = {
+    "inceptionnext_lit.data.classification.ImageFolderDataModule": 16,
+    "inceptionnext_lit.tasks.classification.task.ClassificationTask": 15,
+}
+"""More keys that users expect at the top level of a group, such as ``data.progressive_size`` and ``model.distill``."""
 
 
 def public_classes() -> Iterator[type]:
@@ -42,4 +45,4 @@ def test_the_classes_are_found() -> None:
     names = {name.rpartition(".")[2] for name in CLASSES}
     assert {"ImageFolderDataModule", "ClassificationTask", "BaseTask", "SplitRules", "Schedule", "Classifier"} <= names
     assert len(arguments(CLASSES["inceptionnext_lit.data.classification.ImageFolderDataModule"])) == 16
-    assert len(arguments(CLASSES["inceptionnext_lit.tasks.classification.task.ClassificationTask"])) == 14
+    assert len(arguments(CLASSES["inceptionnext_lit.tasks.classification.task.ClassificationTask"])) == 15

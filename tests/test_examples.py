@@ -195,6 +195,24 @@ def test_own_report(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_distillation(tmp_path: Path) -> None:
+    ways = ("hard", "features")
+    words = ["--ways", *ways, "--seeds", 2, "--teacher_kwargs", '{"dim": 32, "depth": 2}', "--output", tmp_path / "out"]
+    small = ["--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2, "--trainer.limit_val_batches", 2]
+    small += ["--trainer.accelerator", "cpu"]
+    output = run("distillation.py", *words, *small, cwd=tmp_path)
+    table = [line for line in output.splitlines() if line.startswith("|")]
+    assert re.fullmatch(r"\| the teacher, inceptionnext_iso_nano \| \d+\.\d \|", table[2])
+    for way, line in zip(ways, table[3:], strict=True):
+        files = [tmp_path / f"out/{way}_{seed}" for seed in (0, 1)]
+        scores = [100 * json.loads((place / "result.json").read_text())["acc1"] for place in files]
+        assert line == f"| {way} | {sum(scores) / 2:.1f} ± {abs(scores[0] - scores[1]) / 2**0.5:.1f} |"
+        [config] = files[0].glob("runs/*/version_0/config.yaml")
+        assert f"kind: {way}" in config.read_text()
+    assert "Run folder" not in run("distillation.py", *words, *small, cwd=tmp_path)  # nothing is trained twice
+
+
+@pytest.mark.slow
 def test_segmentation_backbones_then_picture(tmp_path: Path) -> None:
     words = ["--models", "inceptionnext_iso_micro", "resnet10t", "--seeds", 2, "--output", tmp_path / "out"]
     small = ["--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2, "--trainer.check_val_every_n_epoch", 1]

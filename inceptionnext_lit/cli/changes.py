@@ -12,8 +12,10 @@ from lightning.pytorch import LightningModule
 from inceptionnext_lit.cli.latest_run import say
 from inceptionnext_lit.errors import SharedError
 from inceptionnext_lit.tasks import BaseTask
+from inceptionnext_lit.tasks.classification.distilled import KEY as DISTILLATION
 
-_AVERAGE_PREFIX = "model_ema."  # a continued run may add or drop the averaged weights
+# a continued run may add or drop the averaged weights; check_options compares what a distilled run trains besides
+_NOT_COMPARED = ("model_ema.", f"{DISTILLATION}.")
 
 
 def leave_out_pretrained(arguments: Any, checkpoint: Mapping[str, Any] | None) -> Any:
@@ -67,7 +69,7 @@ def check_weights(checkpoint: Mapping[str, Any], model: LightningModule, path: s
     stored, own = checkpoint["state_dict"], model.state_dict()
     if isinstance(model, BaseTask):
         model.check_checkpoint(checkpoint)
-    keys = [key for key in (*own, *(key for key in stored if key not in own)) if not key.startswith(_AVERAGE_PREFIX)]
+    keys = [key for key in (*own, *(key for key in stored if key not in own)) if not key.startswith(_NOT_COMPARED)]
     for key in keys:
         shapes = [tuple(state[key].shape) if key in state else None for state in (stored, own)]
         if shapes[0] != shapes[1]:
@@ -95,8 +97,8 @@ def check_options(checkpoint: Mapping[str, Any], model: LightningModule, path: s
     for key, reason in _refused(before, now).items():
         group, _, name = key.removeprefix("model.").partition(".")
         raise SharedError(
-            f"{key} is {now[group][name]} and was {before[group][name]} in the checkpoint's run, but {reason}. Leave "
-            f"it as it was.{_alternative(path)}"
+            f"{key} is {_option(now, group, name)} and was {_option(before, group, name)} in the checkpoint's run, but "
+            f"{reason}. Leave it as it was.{_alternative(path)}"
         )
     was, given = (_option(options, "optimizer", "kwargs") or {} for options in (before, now))
     problem = model.try_state(checkpoint["optimizer_states"][0], with_step=was != given)
@@ -115,6 +117,9 @@ def _refused(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str
         if _changed(before, now, "schedule", key):
             return {f"model.schedule.{key}": "the schedule's state belongs to the earlier one"}
     reason = "the optimizer's state belongs to other parameter groups"
+    projects = [_option(options, "distill", "kind") == "features" for options in (before, now)]
+    if projects[0] != projects[1]:
+        return {"model.distill.kind": reason}
     if _changed(before, now, "finetuning", "freeze"):
         return {"model.finetuning.freeze": reason}
     by_layer = [_option(options, "optimizer", "layer_decay") not in (None, 1) for options in (before, now)]

@@ -111,7 +111,7 @@ class CommandLine(CommandLineParsing):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Create the trainer with this toolkit's loggers, callbacks and checkpoint files."""
-        check_fit(self._stored, self.model, self.parsed("ckpt_path"), is_training=self.subcommand == "fit")
+        self._check_model()
         config = self.made("trainer")
         named = config.callbacks or []
         callbacks: list[Callback] = [named] if isinstance(named, Callback) else list(named)
@@ -154,6 +154,12 @@ class CommandLine(CommandLineParsing):
             leave_batchnorm_alone(trainer.strategy)
             DeviceSyncBatchNorm().apply(self.model)
         return trainer
+
+    def _check_model(self) -> None:
+        """Check that the model fits the checkpoint, if any, and its teacher; both before anything is written."""
+        if self.subcommand == "fit" and isinstance(self.model, ClassificationTask):
+            self.model.load_distillation()
+        check_fit(self._stored, self.model, self.parsed("ckpt_path"), is_training=self.subcommand == "fit")
 
     def before_fit(self) -> None:
         """Set up the data first, so that its errors are reported before the other ranks start."""

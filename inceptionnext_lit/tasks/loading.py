@@ -19,6 +19,7 @@ from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.safe_load import check_finite, load_plain
 from inceptionnext_lit.tasks.classification import ClassificationTask
 from inceptionnext_lit.tasks.classification.calibration import read_calibration
+from inceptionnext_lit.tasks.classification.distilled import without_projection
 from inceptionnext_lit.tasks.published import describe_published
 from inceptionnext_lit.tasks.segmentation import SegmentationTask
 from inceptionnext_lit.tasks.stored import check_stored, own_class
@@ -91,7 +92,7 @@ def _load(path: Path, cls: type[Task], kind: str) -> tuple[Task, dict[str, Any]]
     try:
         task: Task = instantiate_module(cls, plain)
         check_finite(content["state_dict"], path)
-        task.load_state_dict(content["state_dict"])
+        task.load_state_dict(without_projection(content["state_dict"]))
     except (ArgumentError, RuntimeError) as error:  # arguments of another version, or tensors of another model
         raise UserError(f"The weights and arguments in {path} do not match each other, or this version.") from error
     return task, content

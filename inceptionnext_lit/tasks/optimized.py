@@ -42,6 +42,11 @@ class Optimized(SelfContained):
         self._own_options: list[dict[str, Any]] = []
         self._stored_kwargs: dict[str, Any] = {}
 
+    @property
+    def trained_beside(self) -> nn.Module | None:
+        """A module that is trained with the model and is not part of it; none by default."""
+        return None
+
     def check_schedule(self, directions: Mapping[str, str]) -> None:
         """Refuse a schedule that is incompatible with the task.
 
@@ -85,7 +90,8 @@ class Optimized(SelfContained):
         tuning, later = self.finetuning, self.phases.later
         head = classifier_parameters(self.model) if later or self.optimizer.head_lr_factor != 1 else ()
         with trainable(self.model, later):
-            optimizer = self.optimizer.build(self.model, self.hparams["lr"], self.hparams["weight_decay"], head)
+            rates = self.hparams["lr"], self.hparams["weight_decay"]
+            optimizer = self.optimizer.build(self.model, *rates, head, self.trained_beside)
         if self.trainer.gradient_clip_val:
             unscale_before_step(optimizer)
         if self.schedule.name is not None:
@@ -168,7 +174,7 @@ class Optimized(SelfContained):
         """
         head = classifier_parameters(self.model) if self.optimizer.head_lr_factor != 1 or self.phases.later else ()
         with trainable(self.model, self.phases.later):
-            groups = self.optimizer.build(self.model, 1.0, 0.0, head).param_groups
+            groups = self.optimizer.build(self.model, 1.0, 0.0, head, self.trained_beside).param_groups
         sizes = [[len(group["params"]) for group in of] for of in (state["param_groups"], groups)]
         if sizes[0] != sizes[1]:
             return f"its groups have {sizes[0]} parameters, those of this run {sizes[1]}"

@@ -13,6 +13,7 @@ _IMPORTED_ANYWAY = ("torch.optim.", "lightning.pytorch.cli.")
 _PLAIN_TEXTS = (
     "name",
     "loss.name",
+    "distill.teacher",
     "data_spec.class_names",
 )  # their types keep a parser from interpreting them
 

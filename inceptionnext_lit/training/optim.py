@@ -70,6 +70,7 @@ class OptimizerOptions:
         lr: float,
         weight_decay: float,
         head: Collection[str] = (),
+        beside: nn.Module | None = None,
     ) -> Optimizer:
         """Create the optimizer of a model.
 
@@ -79,6 +80,7 @@ class OptimizerOptions:
             weight_decay: Weight decay; biases, norms, LayerScale and the parameters in the model's
                 ``no_weight_decay()`` have none (arXiv 2303.16900, section 4.1).
             head: Names of the last linear layer's parameters, to put them in separate groups.
+            beside: A module that is trained at the peak learning rate, in groups after the model's.
 
         Returns:
             The optimizer; each group's ``lr`` is its actual learning rate. If ``head`` is given, its groups have
@@ -90,6 +92,8 @@ class OptimizerOptions:
         groups = self._groups(model, weight_decay)
         if head:
             groups = _split_head(groups, {id(p) for name, p in model.named_parameters() if name in head})
+        if beside is not None:
+            groups += replace(self, layer_decay=1.0)._groups(beside, weight_decay)
         for group in groups:
             # torch's schedulers do not support timm's lr_scale
             group["lr"] = lr * group.pop("lr_scale", 1.0) * (self.head_lr_factor if group.get("is_head") else 1.0)

@@ -15,11 +15,13 @@ from inceptionnext_lit.data import Augmentation, ImageFolderDataModule
 from inceptionnext_lit.data.input_format import InputOptions
 from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.tasks.classification.distillation import Distill
 from inceptionnext_lit.tasks.classification.losses import LossOptions
 from inceptionnext_lit.tasks.classification.mixup import Mix
 from inceptionnext_lit.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from inceptionnext_lit.training.checkpoint_io import SafeCheckpointIO
 from inceptionnext_lit.training.schedule import Schedule
+from tests.small_checkpoint import INPUT, save_checkpoint
 
 AUGMENTATION = Augmentation(rand_augment_magnitude=5, repeats=2)
 MIX = Mix(mixup=0.8, cutmix=1.0, prob=0.7)
@@ -95,12 +97,17 @@ def train(
     schedule: Schedule | None = None,
     lr: float = 5e-3,
     data: dict[str, Any] | None = None,
+    distill: Any = None,
     **kwargs: Any,
 ) -> tuple[dict[str, Tensor], Trainer]:
     """Train with all randomness enabled, and return the final state, including averaged weights."""
+    teacher = folder / "teacher.ckpt"
+    if distill is not None and not teacher.exists():
+        save_checkpoint(teacher, ["0", "1", "2"])
     seed_everything(7)
     task = ClassificationTask(
-        "inceptionnext_iso_micro", data_spec=DataSpec(num_classes=3), drop_path=0.3,
+        "inceptionnext_iso_micro", data_spec=DataSpec(num_classes=3, preprocessing=INPUT), drop_path=0.3,
+        distill=None if distill is None else Distill(str(teacher), distill),
         kwargs={"drop_rate": 0.2, "depth": 2}, loss=LossOptions(mix=mix), lr=lr,
         schedule=schedule or Schedule(warmup_epochs=0.5), ema_decay=0.9,
     )  # fmt: skip
@@ -154,6 +161,11 @@ RUNS = {
             kwargs={"monitor": "val/loss", "patience": 0, "threshold": 1.0, "factor": 0.5},
         ),
     },
+    "a teacher's features": {
+        "max_epochs": 2, "limit_train_batches": 3, "accumulate_grad_batches": 2, "mix": Mix(), "distill": "features",
+    },
+    "a teacher's classes": {"max_epochs": 2, "limit_train_batches": 3, "distill": "hard"},
+    "a teacher's logits": {"max_epochs": 2, "limit_train_batches": 3, "distill": "logits"},
     "images that grow": {"max_epochs": 3, "data": {"progressive_size": [12, 24, 28], "global_batch_size": 6}},
     "part of the epoch": {"max_epochs": 2, "limit_train_batches": 3, "accumulate_grad_batches": 2},
 }  # fmt: skip
@@ -165,7 +177,7 @@ def four_batches(make_folder: Callable[..., Path], tmp_path: Path) -> Path:
     return make_folder(tmp_path / "data", {"train": 4, "val": 2}, classes=("bag", "coat", "sandal"))
 
 
-SHORT = {"few steps", "images that grow", "part of the epoch"}
+SHORT = {"few steps", "a teacher's features", "images that grow", "part of the epoch"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in SHORT)) for name in RUNS])

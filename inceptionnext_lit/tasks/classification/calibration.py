@@ -8,10 +8,15 @@ from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.predictions import Predictions
 from inceptionnext_lit.safe_save import replacing
 from inceptionnext_lit.tasks.base import BaseTask
+from inceptionnext_lit.tasks.classification.predictions import rank
+from inceptionnext_lit.tasks.classification.targets import Targets
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 
 KEY = "calibration"
@@ -122,10 +127,15 @@ class CalibratedTask(BaseTask):
 
     Attributes:
         calibration: Temperature and thresholds for prediction.
+        class_names: The class names.
+        targets: The label type.
+        data_spec: Classes and input.
     """
 
     calibration = StoredCalibration()
     class_names: list[str]
+    targets: Targets
+    data_spec: DataSpec
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the checkpoint self-contained, with the calibration if there is one.
@@ -152,3 +162,20 @@ class CalibratedTask(BaseTask):
         if not self.calibration.is_neutral:
             rank_zero_info("The checkpoint's calibration is dropped, since its weights are trained further.")
             self.calibration = StoredCalibration()
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Return class probabilities, float32 (N, num_classes), from logits of that shape.
+
+        Logits are divided by the temperature of :attr:`calibration`. All probabilities are NaN for an image with a NaN
+        or infinite logit.
+        """
+        logits = logits.float()
+        lost = ~logits.isfinite().all(dim=1, keepdim=True)
+        return self.targets.probabilities(logits / self.calibration.temperature).masked_fill(lost, torch.nan)
+
+    def predict_step(self, batch: tuple[Tensor, list[str], Any], batch_idx: int) -> Predictions:
+        """Return the most probable classes of a batch: images (N, C, H, W), their N paths, and the unreadable files."""
+        images, paths, _ = batch
+        scores = self.scores(self(images)) if paths else images.new_empty(0, len(self.class_names))
+        thresholds = self.calibration.thresholds
+        return rank(scores, paths, multi_label=self.data_spec.multi_label, thresholds=thresholds)

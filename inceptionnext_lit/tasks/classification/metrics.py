@@ -30,7 +30,7 @@ class ClassificationMetrics(nn.Module):
         self._names = class_names
         self.metrics = targets.metrics()
         self.per_class = targets.per_class()
-        self.losses = nn.ModuleDict({f"of_{stage}": MeanLoss() for stage in ("train", *EVALUATED)})
+        self.losses = nn.ModuleDict({f"of_{stage}": MeanLoss() for stage in ("train", "teacher", *EVALUATED)})
         self._unlogged: set[str] = set()
         self._guard = LogitGuard()
         self.outputs: list[int] | None = None
@@ -56,14 +56,22 @@ class ClassificationMetrics(nn.Module):
         each batch costs a millisecond per step.
         """
         self._unlogged.update(stages)
-        for key in (f"of_{stage}" for stage in stages):  # a resumed run may have restored metrics that it did not log
+        names = [*stages, "teacher"] if "train" in stages else stages
+        for key in (f"of_{name}" for name in names):  # a resumed run may have restored metrics that it did not log
             for metrics in (self.losses, self.metrics, self.per_class):
                 if key in metrics:
                     cast(Metric, metrics[key]).reset()
         self._guard.begin(*stages)
 
     def trained(
-        self, task: LightningModule, loss: Tensor, logits: Tensor, labels: Tensor, *, with_metrics: bool
+        self,
+        task: LightningModule,
+        loss: Tensor,
+        logits: Tensor,
+        labels: Tensor,
+        *,
+        with_metrics: bool,
+        distilled: Tensor | None = None,
     ) -> None:
         """Add a training batch.
 
@@ -73,11 +81,14 @@ class ClassificationMetrics(nn.Module):
             logits: Shape (N, K).
             labels: Class indices (N,), or multi-hot vectors (N, K).
             with_metrics: Whether to compute metrics, for which images must not be mixed.
+            distilled: The batch's mean distillation loss, if there is one.
         """
+        if distilled is not None:
+            cast(MeanLoss, self.losses["of_teacher"]).update(distilled.detach() * len(labels), len(labels))
         cast(MeanLoss, self.losses["of_train"]).update(loss * len(labels), len(labels))
         if with_metrics:
             self._score("train", logits.detach(), labels.long())  # multi-hot labels are floats, for the loss
-        self._log(task, "train", with_metrics=with_metrics)
+        self._log(task, "train", with_metrics=with_metrics, distills=distilled is not None)
 
     def evaluated(self, task: LightningModule, stage: str, logits: Tensor, labels: Tensor) -> None:
         """Add an evaluation batch to the metrics of a stage, without images that do not count.
@@ -109,11 +120,13 @@ class ClassificationMetrics(nn.Module):
         if f"of_{stage}" in self.per_class:
             cast(Metric, self.per_class[f"of_{stage}"]).update(scores, labels)
 
-    def _log(self, task: LightningModule, stage: str, *, with_metrics: bool) -> None:
+    def _log(self, task: LightningModule, stage: str, *, with_metrics: bool, distills: bool = False) -> None:
         if stage not in self._unlogged:
             return
         self._unlogged.remove(stage)
         metrics: dict[str, Metric] = {f"{stage}/loss": cast(Metric, self.losses[f"of_{stage}"])}
+        if distills:
+            metrics["train/distill_loss"] = cast(Metric, self.losses["of_teacher"])
         if with_metrics:
             metrics |= cast(MetricCollection, self.metrics[f"of_{stage}"]).items()
         task.log_dict(metrics, on_step=False, on_epoch=True, batch_size=1)

@@ -13,14 +13,13 @@ from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.compiled import Compiled
 from inceptionnext_lit.models.deploy import deploy
-from inceptionnext_lit.predictions import Predictions
 from inceptionnext_lit.tasks.backbone import create_backbone, has_weight_source
 from inceptionnext_lit.tasks.base import check_shares
-from inceptionnext_lit.tasks.classification.calibration import CalibratedTask
 from inceptionnext_lit.tasks.classification.device_metrics import MeanLoss, exact_dtype
+from inceptionnext_lit.tasks.classification.distillation import Distill
+from inceptionnext_lit.tasks.classification.distilled import DistilledTask
 from inceptionnext_lit.tasks.classification.losses import LossOptions, classification_loss
 from inceptionnext_lit.tasks.classification.metrics import ClassificationMetrics
-from inceptionnext_lit.tasks.classification.predictions import rank
 from inceptionnext_lit.tasks.classification.targets import MultiLabel, SingleLabel, Targets
 from inceptionnext_lit.training.execution import Execution
 from inceptionnext_lit.training.finetuning import Finetuning
@@ -30,7 +29,7 @@ from inceptionnext_lit.training.schedule import Schedule
 Stage = Literal["val", "test"]
 
 
-class ClassificationTask(CalibratedTask):
+class ClassificationTask(DistilledTask):
     """Train and apply an image classifier.
 
     Metrics are fractions: ``acc1`` and ``acc5`` are over images, ``macro_acc`` is the mean of the classes' recalls.
@@ -57,6 +56,7 @@ class ClassificationTask(CalibratedTask):
         data_spec: Classes and input, which the command line derives from the data; None for ImageNet's 1000 classes.
         drop_path: Stochastic depth rate of the last block; it increases linearly over the blocks.
         loss: The training loss, its label smoothing, mixup and CutMix.
+        distill: A teacher, and what is learned from it besides the labels (``train/distill_loss``); it is not saved.
         lr: Peak learning rate, for the recipe's global batch; ``auto`` derives it from the images per step.
         weight_decay: Weight decay; not applied to biases, norms and LayerScale.
         optimizer: The optimizer, its own arguments, and the layer-wise decay of the learning rate.
@@ -83,6 +83,7 @@ class ClassificationTask(CalibratedTask):
         data_spec: DataSpec | None = None,
         drop_path: float = 0.0,
         loss: LossOptions = LossOptions(),
+        distill: Distill | None = None,
         lr: float | Literal["auto"] = 1e-3,
         weight_decay: float = 0.05,
         optimizer: OptimizerOptions | None = None,
@@ -116,6 +117,7 @@ class ClassificationTask(CalibratedTask):
         self.class_names = names
         self.preprocessing = spec.preprocessing
         self.loss = loss
+        self.distill, self.distillation = distill, None
         self.targets: Targets = MultiLabel(names) if spec.multi_label else SingleLabel(len(names))
         self.metrics = ClassificationMetrics(self.targets, names)
         self.directions = self.metrics.directions(*self.evaluated_models("val"))
@@ -183,9 +185,11 @@ class ClassificationTask(CalibratedTask):
             label_smoothing=self.loss.label_smoothing,
             weights=weights,
         )
+        loss, distilled = self.with_teacher(loss, inputs, logits, weights)
         self.log("train/loss_step", loss)  # with prog_bar=True, Lightning would read the value in every step
         # mixed images do not have a single label
-        self.metrics.trained(self, loss.detach(), logits, labels, with_metrics=not self.loss.mix.active)
+        is_single = not self.loss.mix.active
+        self.metrics.trained(self, loss.detach(), logits, labels, with_metrics=is_single, distilled=distilled)
         return loss
 
     def _evaluate(self, batch: tuple[Tensor, Tensor], stage: Stage) -> None:
@@ -223,37 +227,21 @@ class ClassificationTask(CalibratedTask):
         """Add a test batch to the metrics of the trained and averaged weights."""
         self._evaluate(batch, "test")
 
-    def scores(self, logits: Tensor) -> Tensor:
-        """Return class probabilities, float32 (N, num_classes), from logits of that shape.
-
-        Logits are divided by the temperature of :attr:`calibration`. All probabilities are NaN for an image with a NaN
-        or infinite logit.
-        """
-        logits = logits.float()
-        lost = ~logits.isfinite().all(dim=1, keepdim=True)
-        return self.targets.probabilities(logits / self.calibration.temperature).masked_fill(lost, torch.nan)
-
-    def predict_step(self, batch: tuple[Tensor, list[str], Any], batch_idx: int) -> Predictions:
-        """Return the most probable classes of a batch: images (N, C, H, W), their N paths, and the unreadable files."""
-        images, paths, _ = batch
-        scores = self.scores(self(images)) if paths else images.new_empty(0, self.num_classes)
-        thresholds = self.calibration.thresholds
-        return rank(scores, paths, multi_label=self.data_spec.multi_label, thresholds=thresholds)
-
     @property
     def num_classes(self) -> int:
         """The number of classes."""
         return len(self.class_names)
 
     def check_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
-        """Refuse a checkpoint with other classes.
+        """Refuse a checkpoint with other classes, or a run with another teacher.
 
         Args:
             checkpoint: Lightning's dictionary.
 
         Raises:
-            UserError: If its classes differ from this task's, or are in another order.
+            UserError: If its classes differ from this task's, or are in another order; or the teacher differs.
         """
+        super().check_checkpoint(checkpoint)
         stored = (checkpoint.get("hyper_parameters", {}).get("data_spec") or {}).get("class_names")
         if stored is not None and stored != self.class_names:
             raise UserError(

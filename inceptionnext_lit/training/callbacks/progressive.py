@@ -47,7 +47,14 @@ class ProgressiveImages(Callback):
             rank_zero_info(f"The training images have {size} from epoch {trainer.current_epoch + 1}.")
 
 
-def check_model(model: nn.Module, channels: int, full: Size, sizes: tuple[Size, ...]) -> None:
+def check_model(
+    model: nn.Module,
+    channels: int,
+    full: Size,
+    sizes: tuple[Size, ...],
+    *,
+    refusal: str = "The model cannot be trained on",
+) -> None:
     """Refuse sizes that a model does not take although it takes the evaluation's.
 
     Args:
@@ -55,6 +62,7 @@ def check_model(model: nn.Module, channels: int, full: Size, sizes: tuple[Size, 
         channels: Channels of its images.
         full: Height and width of the evaluation's images.
         sizes: Height and width of the training images in each stage.
+        refusal: How the message about a size begins.
 
     Raises:
         UserError: If a forward pass without data fails at one of the sizes.
@@ -65,7 +73,7 @@ def check_model(model: nn.Module, channels: int, full: Size, sizes: tuple[Size, 
     for size in sizes:
         if (error := _error(traced, channels, size)) is not None:
             raise UserError(
-                f"The model cannot be trained on images of {in_pixels(size)} (data.progressive_size): "
+                f"{refusal} images of {in_pixels(size)} (data.progressive_size): "
                 f"{first_line(error)}. Leave that size out; models with position embeddings only take "
                 f"{in_pixels(full)}."
             )

@@ -58,10 +58,9 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Return each key whose value differs, as ``key before → now``."""
-    missing = object()
+    """Return each key whose value differs, as ``key before → now``; an option that did not exist was off, like None."""
     keys = [*before, *(key for key in now if key not in before)]
-    changed = [key for key in keys if _plain(before.get(key, missing)) != _plain(now.get(key, missing))]
+    changed = [key for key in keys if _plain(before.get(key)) != _plain(now.get(key))]
     return [f"{key} {before.get(key, '–')} → {now.get(key, '–')}" for key in changed]
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from inceptionnext_lit.console import LineConsole
-from inceptionnext_lit.preprocessing import height_and_width
+from inceptionnext_lit.preprocessing import height_and_width, size_text
 from inceptionnext_lit.program import exact_name, relative
 from inceptionnext_lit.training.bottleneck import WaitingClock, verdict
 from inceptionnext_lit.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
@@ -67,6 +67,8 @@ class RunSummary(Callback):
         macs = "" if self._macs is None else f", {self._macs / 1e9:.3g} G multiply-adds an image"
         device = f"on {pl_module.device}, {trainer.precision}"
         self._out.print(f"Model:      {name}, {params / 1e6:.2f} M parameters{part}{macs}, {device}")
+        if (teacher := getattr(pl_module, "teacher", None)) is not None:
+            self._out.print(f"Teacher:    {self._describe(teacher)}")
         self._out.print(
             f"Data:       {count(len(cast(Sized, cast(DataLoader[Any], loader).dataset)), 'training image')}"
             + ("; " if classes is None else f" of {count(classes, 'class', 'classes')}; ")
@@ -79,6 +81,20 @@ class RunSummary(Callback):
         if self._first_step:
             epoch = trainer.current_epoch + 1
             self._out.print(f"Continues:  {trainer.ckpt_path} after step {self._first_step}, in epoch {epoch}")
+
+    def _describe(self, teacher: Any) -> str:
+        """Describe a teacher and what its forward pass adds to a step of the model."""
+        input_ = teacher.preprocessing
+        shape = (len(input_["mean"]), *height_and_width(input_))
+        macs = None if self._count_macs is None else self._count_macs(teacher.model, shape)
+        cost = "" if macs is None else f", {macs / 1e9:.3g} G multiply-adds an image"
+        if macs is not None and self._macs:
+            # a backward pass has the products for the gradients of inputs and of weights
+            cost += f", {macs / (3 * self._macs):.0%} of the model's forward and backward pass"
+        return (
+            f"{teacher.title}, {_count(teacher.model, trained=False) / 1e6:.2f} M parameters{cost}; images of "
+            f"{size_text(input_)} pixels, mean {input_['mean']}, std {input_['std']}"
+        )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

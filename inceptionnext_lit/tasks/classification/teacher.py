@@ -1,0 +1,213 @@
+"""Teachers for distillation: frozen classifiers with published weights, or from a file."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from inceptionnext_lit.data_spec import DataSpec
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.models import check_model_name
+from inceptionnext_lit.models.hub import NoWeightsError
+from inceptionnext_lit.models.pre_logits import PreLogits
+from inceptionnext_lit.preprocessing import Preprocessing
+from inceptionnext_lit.safe_load import load_plain, read_metadata
+from inceptionnext_lit.tasks.backbone import WEIGHT_SOURCES, create_backbone
+from inceptionnext_lit.tasks.described import model_arguments
+from inceptionnext_lit.tasks.published import describe_published
+from inceptionnext_lit.wording import count, listed
+
+_FILES = (".ckpt", ".safetensors", ".pth", ".pt", ".bin")
+
+
+class Teacher:
+    """A frozen model that a student learns from.
+
+    It is not a module: a task that has one neither trains nor saves it.
+
+    Attributes:
+        title: The name or the file under which it was given.
+        model: The model, in evaluation mode.
+        preprocessing: Its own input, at the size of the student's images.
+        digest: SHA-256 of its weights.
+
+    Args:
+        title: As above.
+        model: As above.
+        preprocessing: As above.
+        images: The student's input, whose normalization the images have.
+        as_features: Whether its outputs are the features that its classifier sees, and not logits.
+    """
+
+    def __init__(
+        self, title: str, model: nn.Module, preprocessing: Preprocessing, images: Preprocessing, *, as_features: bool
+    ) -> None:
+        self.title = title
+        self.model = model.eval().requires_grad_(False)
+        self.preprocessing = preprocessing
+        self.digest = _digest(model)
+        self._features = PreLogits(model, title) if as_features else None
+        mean, std, own_mean, own_std = (
+            torch.tensor(one[key], dtype=torch.float64).view(1, -1, 1, 1)
+            for one in (images, preprocessing)
+            for key in ("mean", "std")
+        )
+        self._affine = std / own_std, (mean - own_mean) / own_std
+        self._placed = self._affine
+        self._is_normalized = images["mean"] == preprocessing["mean"] and images["std"] == preprocessing["std"]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Teacher":
+        """Return the teacher itself, which never changes."""
+        return self
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return its outputs for a batch, without gradients.
+
+        Args:
+            images: Shape (N, C, H, W), normalized for the student.
+
+        Returns:
+            Logits of shape (N, classes), or features of shape (N, features).
+        """
+        with torch.no_grad():
+            logits: Tensor = self.model(self.normalized(images))
+            return logits if self._features is None else self._features.take()
+
+    def normalized(self, images: Tensor) -> Tensor:
+        """Return images with the teacher's normalization instead of the student's, shape and dtype unchanged."""
+        if self._is_normalized:
+            return images
+        exact = images if images.dtype == torch.float64 else images.float()
+        scale, shift = (one.to(exact) for one in self._placed)
+        return (exact * scale + shift).to(images.dtype)
+
+    def move(self, like: Tensor) -> None:
+        """Move it to the device of a tensor, and convert it to its dtype."""
+        self.model.to(device=like.device, dtype=like.dtype)
+        exact = torch.float64 if like.dtype == torch.float64 else torch.float32  # not all devices have the former
+        scale, shift = (one.to(exact).to(like.device) for one in self._affine)
+        self._placed = scale, shift
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a teacher's weights are.
+
+    Attributes:
+        name: Its model.
+        pretrained: True for the published weights, or the file.
+        kwargs: The model's own arguments.
+        spec: Classes and input.
+        has_names: Whether the file names its classes.
+    """
+
+    name: str
+    pretrained: bool | str
+    kwargs: dict[str, Any]
+    spec: DataSpec
+    has_names: bool
+
+
+def load_teacher(given: str, student: DataSpec, *, as_features: bool) -> Teacher:
+    """Load a teacher for a student's images and classes.
+
+    Args:
+        given: A model with published weights; or a file that names its model: a checkpoint of ``fit`` (its average, if
+            any), or weights as ``convert`` writes them.
+        student: The student's classes and input.
+        as_features: Whether the student learns its features, for which it may have any classes.
+
+    Raises:
+        UserError: If there are no such weights, or the teacher does not fit the student's classes, channels or image
+            size.
+    """
+    images = student.preprocessing
+    if images is None:
+        raise UserError("model.distill needs model.data_spec.preprocessing, to normalize the images for the teacher.")
+    try:
+        source = _find(given, needs_classes=not as_features)
+        own = source.spec.preprocessing
+        if own is None:
+            raise UserError(f"{given} does not say how its images were prepared; use another checkpoint of fit.")
+        _check_channels(given, len(own["mean"]), len(images["mean"]))
+        if not as_features:
+            _check_classes(given, source, student)
+        own = cast(Preprocessing, {**own, "image_size": images["image_size"]})
+        number = len(source.spec.names)
+        model, report = create_backbone(
+            source.name, number, source.kwargs, pretrained=source.pretrained, preprocessing=own
+        )
+    except NoWeightsError as error:
+        raise UserError(
+            f"{error.problem}, so it cannot be the teacher; give model.distill.teacher a model with published weights, "
+            "or a checkpoint of fit."
+        ) from error
+    except UserError as error:
+        raise UserError(f"The teacher of model.distill cannot be used: {error}") from error
+    if report is not None and report.reinitialized and not as_features:
+        raise UserError(
+            f"The teacher of model.distill cannot be used: {given} has no classifier of its "
+            f"{count(number, 'class', 'classes')}."
+        )
+    return Teacher(given, model, own, images, as_features=as_features)
+
+
+def _find(given: str, *, needs_classes: bool) -> _Source:
+    path = Path(given).expanduser()
+    if not path.exists() and path.name == given and path.suffix not in _FILES:
+        check_model_name(given)
+        if not timm.get_pretrained_cfg(given).has_weights:
+            raise NoWeightsError(f"No public weights of {given!r}")
+        published = describe_published(given, True, classifier_needed=needs_classes)
+        return _Source(given, True, {}, published.spec, has_names=False)
+    content = load_plain(path, mmap=True)
+    if "hyper_parameters" in content:
+        arguments = model_arguments(content, path)
+        if "segmentation" in content["hyper_parameters"]:
+            raise UserError(f"{path} is a checkpoint of a segmentation model, and this needs one of a classifier.")
+        kwargs = {key: value for key, value in (arguments["kwargs"] or {}).items() if key not in WEIGHT_SOURCES}
+        spec = arguments["data_spec"]
+        known = {key: spec.get(key) for key in ("class_names", "num_classes", "preprocessing")}
+        classes = DataSpec(**known, multi_label=bool(spec.get("multi_label")))
+        return _Source(arguments["name"], str(path), kwargs, classes, has_names=classes.class_names is not None)
+    metadata = read_metadata(path)
+    if "model" not in metadata:
+        raise UserError(f"{path} does not name its model; give a checkpoint of fit, or what convert writes from one.")
+    published = describe_published(metadata["model"], str(path), classifier_needed=needs_classes)
+    has_names = metadata.get("class_names", "null") != "null"
+    return _Source(metadata["model"], str(path), published.kwargs or {}, published.spec, has_names)
+
+
+def _check_channels(given: str, own: int, images: int) -> None:
+    if own != images:
+        raise UserError(
+            f"{given} takes images of {count(own, 'channel')}, and the student's have {images}; give a teacher for "
+            "the same images."
+        )
+
+
+def _check_classes(given: str, source: _Source, student: DataSpec) -> None:
+    """Refuse other classes: compared by name if the file has names, otherwise by number."""
+    own, names = source.spec.names, student.names
+    hint = "give a teacher of the same classes, or model.distill.kind features, which compares no classes."
+    if source.spec.multi_label != student.multi_label:
+        kinds = ["several labels" if one else "one label" for one in (source.spec.multi_label, student.multi_label)]
+        raise UserError(f"{given} gives an image {kinds[0]}, and the student {kinds[1]}; {hint}")
+    if len(own) != len(names):
+        raise UserError(f"{given} has {count(len(own), 'class', 'classes')}, and the student {len(names)}; {hint}")
+    if own != names and (source.has_names or sorted(own) == sorted(names)):
+        raise UserError(
+            f"{given} has the classes {listed(own)}, and the student {listed(names)}, in this order; {hint}"
+        )
+
+
+def _digest(model: nn.Module) -> str:
+    found = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
