@@ -3,7 +3,6 @@
 Parameter names are those of the authors' checkpoints and of timm's ``inception_next_*``.
 """
 
-import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, cast
@@ -27,6 +26,7 @@ from inceptionnext_lit.models.layers import (
     make_classifier,
 )
 from inceptionnext_lit.models.mixers import InceptionDWConv2d
+from inceptionnext_lit.models.mlps import dilated
 
 fx.wrap("out_of_autocast")  # torch.fx cannot trace a choice by dtype
 
@@ -181,7 +181,7 @@ class MetaNeXt(Backbone):
                 dim,
                 token_mixer=partial(token_mixer, dilation=dilation) if dilation > 1 else token_mixer,
                 norm_layer=norm_layer,
-                mlp_layer=_dilated(mlp_layer, dilation),
+                mlp_layer=dilated(mlp_layer, dilation),
                 mlp_ratio=mlp_ratio,
             )
             downsample = nn.Identity() if i == 0 else _downsample(dims[i - 1], dim, norm_layer, dilation)
@@ -295,9 +295,3 @@ def _downsample(in_dim: int, dim: int, norm_layer: LayerFactory, dilation: int) 
     stride, padding, taps = (2, 0, 1) if dilation == 1 else (1, "same", dilation // 2)
     conv = nn.Conv2d(in_dim, dim, 2, stride=stride, dilation=taps, padding=padding)
     return nn.Sequential(norm_layer(in_dim), conv)
-
-
-def _dilated(mlp_layer: MlpFactory, dilation: int) -> MlpFactory:
-    """Pass the dilation on to an MLP that also mixes positions."""
-    mixes_positions = "dilation" in inspect.signature(mlp_layer).parameters
-    return partial(mlp_layer, dilation=dilation) if dilation > 1 and mixes_positions else mlp_layer

@@ -6,6 +6,10 @@ dilated stage if it has such an argument. A gated MLP has a first convolution of
 much as an ungated one at two thirds of its hidden width.
 """
 
+import inspect
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from timm.models.metaformer import StarReLU
 from torch import Tensor, nn
@@ -124,3 +128,14 @@ class StarReluMlp(ConvMlp):
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__(dim, hidden)
         self.act = StarReLU()
+
+
+def dilated(mlp_layer: Callable[..., nn.Module], dilation: int) -> Callable[..., nn.Module]:
+    """Pass the dilation on to an MLP that also mixes positions.
+
+    Args:
+        mlp_layer: Class or partial of an MLP.
+        dilation: Of the stage.
+    """
+    mixes_positions = "dilation" in inspect.signature(mlp_layer).parameters
+    return partial(mlp_layer, dilation=dilation) if dilation > 1 and mixes_positions else mlp_layer
