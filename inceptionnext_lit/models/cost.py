@@ -230,11 +230,15 @@ class _ZeroInit(TorchFunctionMode):
     """Initialize with zeros instead of random weights, which take longer to draw than to count and are not needed."""
 
     _DRAWS: ClassVar = {Tensor.uniform_, Tensor.normal_, Tensor.erfinv_}
+    _INITIALIZERS: ClassVar = {nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_}  # draw outside of the mode
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        return args[0].zero_() if func in self._DRAWS else func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if func in self._DRAWS:
+            return args[0].zero_()
+        return nn.init.zeros_(kwargs["tensor"]) if func in self._INITIALIZERS else func(*args, **kwargs)
 
 
 def _refused(name: str, size: Size, error: Exception) -> UserError:
