@@ -50,6 +50,12 @@ def fold_into_previous(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
     return set_weights(conv, _double(conv.weight) * scale.reshape(-1, 1, 1, 1), bias)
 
 
+def scale_outputs(conv: nn.Conv2d, factors: Tensor) -> nn.Conv2d:
+    """Multiply each output channel of a convolution by its element of ``factors`` (C,); it is changed and returned."""
+    bias = torch.zeros_like(factors) if conv.bias is None else conv.bias * factors
+    return set_weights(conv, conv.weight * factors.reshape(-1, 1, 1, 1), bias)
+
+
 def set_weights(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
     """Replace a convolution's values in its own dtype, add a bias if it has none, and return it."""
     with torch.no_grad():

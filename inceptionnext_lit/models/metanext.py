@@ -15,7 +15,7 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.backbone import Backbone
 from inceptionnext_lit.models.convolutions import PatchConv2d, out_of_autocast
 from inceptionnext_lit.models.features import Indices, intermediates, take_levels
-from inceptionnext_lit.models.folding import fold_into_next, is_plain, set_weights
+from inceptionnext_lit.models.folding import fold_into_next, is_plain, scale_outputs
 from inceptionnext_lit.models.layers import (
     ConvMlp,
     FeatureInfo,
@@ -78,15 +78,12 @@ class MetaNeXtBlock(nn.Module):
 
     def deployed(self) -> nn.Module:
         """Fold the norm into ``fc1`` and LayerScale into ``fc2``, remove drop path, and return the block itself."""
-        self.drop_path = nn.Identity()
-        if not isinstance(self.mlp, ConvMlp):  # any other module may do something before its first convolution
-            return self
-        fc1, fc2 = self.mlp.fc1, self.mlp.fc2
-        if isinstance(self.norm, nn.BatchNorm2d) and is_plain(fc1):  # a 1x1 convolution, which does not pad
-            fold_into_next(self.norm, fc1)
+        self.drop_path, mlp = nn.Identity(), self.mlp
+        if isinstance(mlp, ConvMlp) and isinstance(self.norm, nn.BatchNorm2d) and is_plain(mlp.fc1):
+            fold_into_next(self.norm, mlp.fc1)  # a 1×1 convolution, which does not pad
             self.norm = nn.Identity()
-        if self.gamma is not None and is_plain(fc2):
-            set_weights(fc2, fc2.weight * self.gamma.reshape(-1, 1, 1, 1), cast(Tensor, fc2.bias) * self.gamma)
+        if isinstance(mlp, ConvMlp) and self.gamma is not None and is_plain(mlp.fc2):
+            scale_outputs(mlp.fc2, self.gamma)
             self.gamma = None
         return self
 
