@@ -142,6 +142,13 @@ def test_the_verdict_if_the_paper_prints_nothing_or_one_value() -> None:
     assert judge(found, PaperRow("DeiT-S", "x", macs="4.7")) == "off: 4.60 G MACs, not 4.7"
 
 
+def test_the_verdict_names_the_merged_form() -> None:
+    found = replace(counted_as(79_400_000, 15_350_000_000), merged=True)
+    paper = PaperRow("RepLKNet-31B", "x", "79", "15.3")
+    assert judge(found, paper) == "ok (rounded twice); counted in the merged form"
+    assert judge(found, None) == "no paper figure; counted in the merged form"
+
+
 def test_what_is_not_counted_comes_before_all_other_verdicts() -> None:
     gap = counted_as(22_000_000, 4_600_000_000, mv=1, cdist=12)
     assert judge(gap, PaperRow("DeiT-S", "x", "22", "4.6", note="n")) == "not counted: cdist (×12), mv (×1)"

@@ -132,6 +132,16 @@ def test_swin_with_a_cheap_layer_norm_rounds_to_the_printed_value(
     assert giga(macs + 5 * elements) != printed
 
 
+@pytest.mark.slow
+def test_focal_s_without_the_surroundings_of_stage_3_rounds_to_the_printed_value() -> None:
+    row = of("Focal-S", 224)
+    assert (row.model, row.macs) == ("focal_small", "9.1")
+    assert row.note == "9.1 is the count without the surroundings of windows in stage 3; the authors' code counts 9.4"
+    macs = products(on_paper("focal_small"), 224)
+    near = (7 + 2 * 3) ** 2 - 7**2  # surroundings of a window, each with a product for scores and one with values
+    assert (giga(macs), giga(macs - 18 * 2 * 14**2 * near * 384)) == ("9.4", "9.1")
+
+
 def vit_base_macs(tokens: int, patches: int) -> int:
     """ViT-B/16's products: embedding, 12 blocks of four projections, attention and an MLP, and the head."""
     dim = 768
