@@ -11,7 +11,7 @@ from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from inceptionnext_lit.models.formats import fit_shapes, rename
-from inceptionnext_lit.models.variants import VARIANTS
+from inceptionnext_lit.models.registry import ROWS
 from inceptionnext_lit.wording import count
 
 
@@ -86,7 +86,7 @@ def classifier_tensors(model: nn.Module) -> set[str]:
 
 
 def suggest(tensors: Mapping[str, Tensor], asked: str, written_for: str | None) -> str:
-    """Say in a sentence which model of the family a file belongs to.
+    """Say in a sentence which model of the registry's rows a file belongs to.
 
     Args:
         tensors: The file's tensors, by its own names.
@@ -98,7 +98,7 @@ def suggest(tensors: Mapping[str, Tensor], asked: str, written_for: str | None) 
     if written_for is not None:
         return f"It was saved from {written_for} (--model.name {written_for})."
     renamed = rename(tensors)
-    fits = {row.name: fit(renamed, _without_values(row.name)) for row in VARIANTS}
+    fits = {name: fit(renamed, _without_values(name)) for name in _of_nearest_form(renamed)}
     if complete := [name for name, one in fits.items() if one.mismatches == 0]:
         return f"It fits {' or '.join(f'{name} (--model.name {name})' for name in complete)}."
     nearest = max(fits, key=lambda name: len(fits[name].copies) - fits[name].mismatches)
@@ -106,8 +106,8 @@ def suggest(tensors: Mapping[str, Tensor], asked: str, written_for: str | None) 
     if nearest == asked:
         return f"All its other {count(good, 'tensor')} fit {asked}."
     if good == 0:
-        return "It fits no model of this family."
-    return f"The nearest model of this family is {nearest}: {good} tensors fit it and {bad} do not."
+        return "It fits no model of this package."
+    return f"The nearest model of this package is {nearest}: {good} tensors fit it and {bad} do not."
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:
@@ -116,9 +116,19 @@ def listed(names: Sequence[str], most: int = 4) -> str:
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
+def _of_nearest_form(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the rows of the classes whose first row has the largest share of its names in a file."""
+    rows: dict[type, list[str]] = {}
+    for row in ROWS.values():
+        rows.setdefault(row.form, []).append(row.name)
+    own = {form: _without_values(names[0]).state_dict().keys() for form, names in rows.items()}
+    shares = {form: len(names & tensors.keys()) / len(names) for form, names in own.items()}
+    return [name for form, names in rows.items() if shares[form] == max(shares.values()) for name in names]
+
+
 @cache
 def _without_values(name: str) -> nn.Module:
-    """Create a model of the family on the meta device, for its names and shapes."""
+    """Create a model on the meta device, for its names and shapes."""
     with torch.device("meta"):
         return cast(nn.Module, timm.create_model(name))
 

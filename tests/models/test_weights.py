@@ -337,9 +337,17 @@ def test_the_mapping_of_a_published_file_is_applied_to_every_candidate(tmp_path:
     )
     torch.save({"model": Isotropic(depth=17).state_dict()}, tmp_path / "iso.pth")
     message = refused(timm.create_model("inceptionnext_atto"), tmp_path / "iso.pth")
-    assert "The nearest model of this family is convnext_iso_small: 142 tensors fit it and 8 do not." in message
+    assert "The nearest model of this package is convnext_iso_small: 142 tensors fit it and 8 do not." in message
     torch.save({"w": torch.zeros(3)}, tmp_path / "w.pth")
-    assert "It fits no model of this family." in refused(timm.create_model("inceptionnext_atto"), tmp_path / "w.pth")
+    assert "It fits no model of this package." in refused(timm.create_model("inceptionnext_atto"), tmp_path / "w.pth")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pvt_medium", "focal_tiny", "googlenet", "swin_tiny_inception", "iformer_small"])
+def test_a_file_of_another_system_is_recognized(tmp_path: Path, name: str) -> None:
+    torch.save(timm.create_model(name).state_dict(), tmp_path / "w.pth")
+    message = refused(timm.create_model("inceptionnext_atto"), tmp_path / "w.pth")
+    assert message.endswith(f" It fits {name} (--model.name {name}). Create the model that fits, or give another file.")
 
 
 @pytest.mark.slow
