@@ -165,6 +165,7 @@ class HybridSwin(SwinTransformer, Backbone):  # type: ignore[misc]  # timm has n
     """
 
     first_conv: ClassVar[str] = "patch_embed.proj"
+    returns_maps: ClassVar[bool] = False
     classifier_name: ClassVar[str] = "head.fc"
 
     def __init__(

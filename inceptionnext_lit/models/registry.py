@@ -12,6 +12,8 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import (
     DefaultCfg,
     FeatureDictNet,
+    FeatureGraphNet,
+    FeatureHookNet,
     FeatureListNet,
     build_model_with_cfg,
     generate_default_cfgs,
@@ -28,7 +30,9 @@ from inceptionnext_lit.wording import starting_with
 
 OURS = "this project"
 STAGES = range(4)  # of models whose arguments do not say otherwise
-_REBUILDING = ("list", "dict", FeatureListNet, FeatureDictNet)  # values of timm's feature_cls that rebuild the model
+# values of timm's feature_cls: those that rebuild the model, and those that take the outputs of its modules
+_REBUILDING = ("list", "dict", FeatureListNet, FeatureDictNet)
+_TAPPING = ("hook", "fx", FeatureHookNet, FeatureGraphNet)
 
 default_cfgs: dict[str, DefaultCfg] = {}  # timm finds it in this module by its name
 
@@ -152,16 +156,8 @@ def _entrypoint(row: Variant) -> Callable[..., nn.Module]:
         args = row.args | kwargs
         levels = args["depth"] if "depth" in args else len(args.get("depths", STAGES))
         rebuilds = kwargs.get("features_only", False) and kwargs.get("feature_cls") in _REBUILDING
-        if rebuilds and args.get("pos_embed"):
-            raise UserError(
-                "feature_cls 'list' and 'dict' rebuild the model from its layers and would lose its position "
-                "embedding; use 'getter', 'hook' or 'fx'."
-            )
-        if rebuilds and not row.form.is_sequential:
-            raise UserError(
-                f"feature_cls 'list' and 'dict' rebuild the model from its layers, but {row.name} does more than run "
-                "them in sequence; use 'getter'."
-            )
+        if kwargs.get("features_only", False):
+            _check_features(row, kwargs.get("feature_cls"), has_position=bool(args.get("pos_embed")))
 
         def make(overlay: Overlay | None) -> nn.Module:
             features: dict[str, Any] = {"feature_cls": "getter", "out_indices": evenly_spaced(levels)}
@@ -182,6 +178,24 @@ def _entrypoint(row: Variant) -> Callable[..., nn.Module]:
 
     build.__name__ = row.name
     return build
+
+
+def _check_features(row: Variant, feature_cls: Any, has_position: bool) -> None:
+    if feature_cls in _REBUILDING and has_position:
+        raise UserError(
+            "feature_cls 'list' and 'dict' rebuild the model from its layers and would lose its position embedding; "
+            "use 'getter', 'hook' or 'fx'."
+        )
+    if feature_cls in _REBUILDING and not row.form.is_sequential:
+        raise UserError(
+            f"feature_cls 'list' and 'dict' rebuild the model from its layers, but {row.name} does more than run them "
+            "in sequence; use 'getter'."
+        )
+    if feature_cls in _TAPPING and not row.form.returns_maps:
+        raise UserError(
+            f"feature_cls 'hook' and 'fx' take the outputs of the model's modules, which are not all feature maps "
+            f"(N, C, H, W) in {row.name}; use 'getter'."
+        )
 
 
 def evenly_spaced(count: int, wanted: int = 4) -> tuple[int, ...]:

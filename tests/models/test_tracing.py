@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 import timm
 import torch
+from timm.models import FeatureHookNet
 from torch import fx, nn
 from torch.ao.quantization import get_default_qconfig_mapping
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
@@ -124,6 +125,13 @@ def test_features_of_a_rebuilt_model(name: str, feature_cls: str, randomise: Ran
 def test_features_are_refused_where_the_position_embedding_would_be_lost(feature_cls: str) -> None:
     with pytest.raises(UserError, match="would lose its position embedding; use 'getter', 'hook' or 'fx'"):
         timm.create_model("metanext_attn_nano", features_only=True, feature_cls=feature_cls)
+
+
+@pytest.mark.parametrize("feature_cls", ["hook", "fx", FeatureHookNet])
+@pytest.mark.parametrize("name", ["pvt_tiny", "t2t_vit_14", "swin_tiny_inception"])
+def test_features_are_refused_where_modules_return_no_maps(name: str, feature_cls: str | type) -> None:
+    with torch.device("meta"), pytest.raises(UserError, match=rf"not all feature maps \(N, C, H, W\) in {name}; use"):
+        timm.create_model(name, features_only=True, feature_cls=feature_cls)
 
 
 def test_a_traced_layer_scale_survives_float16() -> None:

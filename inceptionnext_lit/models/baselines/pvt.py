@@ -143,6 +143,7 @@ class PVT(StagedBackbone):
     """
 
     first_conv: ClassVar[str] = "stages.0.embed.proj"
+    returns_maps: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -76,6 +76,7 @@ class T2TViT(Backbone):
     """
 
     first_conv: ClassVar[str | None] = None
+    returns_maps: ClassVar[bool] = False
     classifier_name: ClassVar[str] = "head"
     stride: ClassVar[int] = STRIDE
 
