@@ -218,14 +218,14 @@ class _HorizontalConvolution(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad[:3]
-        grad_x, _, _ = _gradients(grads[0], x, weight, ctx.padding, ctx.dilation, (of_x, False, False))
+        grad_x, _, _ = depthwise_gradients(grads[0], x, weight, ctx.padding, ctx.dilation, (of_x, False, False))
         grad, x, weight = _exchange(grads[0]), _exchange(x), _exchange(weight)
         padding, dilation = ctx.padding[::-1], ctx.dilation[::-1]
-        _, grad_weight, grad_bias = _gradients(grad, x, weight, padding, dilation, (False, of_weight, of_bias))
+        _, grad_weight, grad_bias = depthwise_gradients(grad, x, weight, padding, dilation, (False, of_weight, of_bias))
         return grad_x, None if grad_weight is None else grad_weight.transpose(2, 3), grad_bias, None, None
 
 
-def _gradients(
+def depthwise_gradients(
     grad: Tensor, x: Tensor, weight: Tensor, padding: Pair, dilation: Pair, needed: tuple[bool, bool, bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Return the requested gradients of a depthwise convolution's input, weight and bias."""

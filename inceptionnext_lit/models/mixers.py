@@ -6,19 +6,54 @@ and calls it with the channel count; the convolutional ones also take ``dilation
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from inceptionnext_lit.models.convolutions import HorizontalConv2d, autocast
+from inceptionnext_lit.models.kernels.operators import can_run, depthwise, depthwise_with_moments, is_supported
 
 Branch = Literal["square", "horizontal", "vertical"]
 _BRANCHES: tuple[Branch, ...] = get_args(Branch)
 
 
-class InceptionDWConv2d(nn.Module):
+class DepthwiseMixer(nn.Module):
+    """A token mixer of depthwise convolutions that can run as Triton kernels (``models.kernels``).
+
+    Attributes:
+        kernels: ``"triton"`` to do so on a GPU, or ``"torch"``. Models that are traced or exported, dilated
+            convolutions, and layers that were replaced or have hooks are computed by torch.
+    """
+
+    kernels: str = "torch"
+
+    def launches(self) -> list[list[nn.Conv2d]]:
+        """Return the convolutions of each kernel in sequence, in the order of their channels, which are the last."""
+        raise NotImplementedError
+
+    def runs_kernels(self, x: Tensor) -> bool:
+        """Return whether Triton computes the output for ``x``."""
+        if self.kernels != "triton" or not can_run(x):
+            return False
+        return all(is_supported(conv) for convs in self.launches() for conv in convs)
+
+    def fused(self, x: Tensor) -> Tensor:
+        """Compute the output with Triton."""
+        for convs in self.launches():
+            x = depthwise(x, *_parameters(convs))
+        return x
+
+    def fused_with_moments(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the output with Triton, and each channel's mean and biased variance ``(C,)``."""
+        *others, last = self.launches()
+        for convs in others:
+            x = depthwise(x, *_parameters(convs))
+        return depthwise_with_moments(x, *_parameters(last))
+
+
+class InceptionDWConv2d(DepthwiseMixer):
     """Depthwise convolution in four branches (InceptionNeXt, arXiv 2303.16900, section 3.2).
 
     The channels are split into identity | square ``k×k`` | horizontal band ``1×k`` | vertical band ``k×1``, in this
@@ -79,6 +114,9 @@ class InceptionDWConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply each branch to its group of channels, and pass the first group through."""
+        if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript would compile both conditions
+            if self.runs_kernels(x):
+                return self.fused(autocast(x))
         # autocast would cast each group separately, which is slower; fc1 needs the identity in that dtype too
         groups = torch.split(autocast(x), self.split_sizes, dim=1)
         parts = [groups[0]]
@@ -91,8 +129,13 @@ class InceptionDWConv2d(nn.Module):
             parts.append(self.dwconv_h(group))
         return torch.cat(parts, dim=1)
 
+    def launches(self) -> list[list[nn.Conv2d]]:
+        """Return the branches' convolutions, and those of a second band in sequence by themselves."""
+        convs = [conv for conv in (self.dwconv_hw, self.dwconv_w, self.dwconv_h) if conv is not None]
+        return [convs[:-1], convs[-1:]] if self.sequential_bands else [convs]
 
-class DepthwiseConv2d(nn.Module):
+
+class DepthwiseConv2d(DepthwiseMixer):
     """Square depthwise convolution of the last channels (ConvNeXt; partial form: arXiv 2303.16900, Table 10).
 
     Args:
@@ -119,11 +162,18 @@ class DepthwiseConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve the last channels and pass the first ones through."""
+        if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript would compile both conditions
+            if self.runs_kernels(x):
+                return self.fused(autocast(x))
         if self.split_sizes[0] == 0:  # no split and no copy if all channels are convolved
             full: Tensor = self.dwconv(x)
             return full
         identity, rest = torch.split(autocast(x), self.split_sizes, dim=1)
         return torch.cat((identity, self.dwconv(rest)), dim=1)
+
+    def launches(self) -> list[list[nn.Conv2d]]:
+        """Return the convolution."""
+        return [[self.dwconv]]
 
 
 class SelfAttention2d(nn.Module):
@@ -159,6 +209,10 @@ class SelfAttention2d(nn.Module):
         out = functional.scaled_dot_product_attention(query, key, value)
         tokens: Tensor = self.proj(out.transpose(1, 2).reshape(n, h * w, c))
         return tokens.transpose(1, 2).reshape(n, c, h, w)  # (N, HW, C) -> (N, C, H, W)
+
+
+def _parameters(convs: list[nn.Conv2d]) -> tuple[list[Tensor], list[Tensor]]:
+    return [conv.weight for conv in convs], [cast(Tensor, conv.bias) for conv in convs]
 
 
 def _same_padding(kernel_size: int, dilation: int) -> int:
