@@ -16,6 +16,7 @@ from inceptionnext_lit.models.backbone import Backbone
 from inceptionnext_lit.models.convolutions import PatchConv2d, out_of_autocast
 from inceptionnext_lit.models.features import Indices, intermediates, take_levels
 from inceptionnext_lit.models.folding import fold_into_next, is_plain, scale_outputs
+from inceptionnext_lit.models.kernels.norm import mix_and_normalize
 from inceptionnext_lit.models.layers import (
     ConvMlp,
     FeatureInfo,
@@ -70,9 +71,12 @@ class MetaNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix positions, then channels, and add the result to the input."""
-        branch: Tensor = self.mlp(self.norm(self.token_mixer(x)), self.gamma)
-        # autocast computes the branch in half precision, but the sum over blocks, to which it may add little, is
-        # float32
+        if torch.jit.is_scripting():
+            mixed = self.norm(self.token_mixer(x))
+        else:
+            mixed = mix_and_normalize(self.token_mixer, self.norm, x)
+        branch: Tensor = self.mlp(mixed, self.gamma)
+        # autocast computes the branch in half precision, but the sum over blocks, to which it adds little, in float32
         out: Tensor = self.drop_path(branch) + out_of_autocast(x)
         return out
 
@@ -135,8 +139,7 @@ class MetaNeXt(Backbone):
         ``(N, in_chans, H, W)`` to ``(N, num_classes)``, for H and W of at least ``output_stride``.
 
     Raises:
-        UserError: If ``output_stride`` or ``global_pool`` is none of the above, or (in ``forward``) an image is too
-            small or has another number of channels.
+        UserError: If ``output_stride`` or ``global_pool`` is none of the above, or ``forward`` refuses an image.
     """
 
     first_conv: ClassVar[str] = "stem.0"
