@@ -13,7 +13,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.models.convolutions import ScaledConv2d, is_symbolic
+from inceptionnext_lit.models.convolutions import ScaledConv2d, autocast_dtype, is_symbolic
+from inceptionnext_lit.models.kernels.operators import can_run
+from inceptionnext_lit.models.kernels.pointwise import is_product, multiply
 
 POOLS = ("avg", "max", "avgmax", "")  # the last one disables pooling
 FeatureInfo = list[dict[str, int | str]]  # per level: num_chs, reduction (stride in pixels), module
@@ -48,7 +50,12 @@ class ConvMlp(nn.Module):
         dim: Channels C.
         hidden: Input channels of the second convolution.
         expanded: Output channels of the first convolution; ``hidden`` by default.
+
+    Attributes:
+        kernels: ``"triton"`` to compute the convolutions as matrix products on a GPU in half precision, or ``"torch"``.
     """
+
+    kernels: str = "torch"
 
     def __init__(self, dim: int, hidden: int, expanded: int | None = None) -> None:
         super().__init__()
@@ -63,6 +70,9 @@ class ConvMlp(nn.Module):
 
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
         """Mix the channels of each position, and multiply each channel by its element of ``scale`` (C,), if given."""
+        if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript would compile both conditions
+            if self._multiplies(x):
+                return multiply(self.fc2, self.between(multiply(self.fc1, x)), scale)
         hidden = self.between(self.fc1(x))
         # LoRA replaces fc2 by another module; TorchScript does not support the check
         if not torch.jit.is_scripting() and isinstance(self.fc2, ScaledConv2d):
@@ -70,6 +80,12 @@ class ConvMlp(nn.Module):
             return scaled
         out: Tensor = self.fc2(hidden)
         return out if scale is None else out * scale.reshape(1, -1, 1, 1)
+
+    def _multiplies(self, x: Tensor) -> bool:
+        # in float32, torch has separate settings of the precision (TF32) for convolutions and for products
+        if self.kernels != "triton" or not can_run(x) or autocast_dtype(x) not in (torch.float16, torch.bfloat16):
+            return False
+        return is_product(self.fc1) and is_product(self.fc2)
 
 
 class MlpHead(nn.Module):
