@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inceptionnext_lit.data.public import PublicDataset, find_dataset
-from inceptionnext_lit.data.sources.embedded import cache_folder
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.machine import usable_cores
+from inceptionnext_lit.machine import cache_folder, usable_cores
 from inceptionnext_lit.prepare.huggingface import PREFIX, prepare_huggingface
 from inceptionnext_lit.prepare.imagenet import Mode, check_same, prepare_imagenet
 from inceptionnext_lit.prepare.record import DatasetRecord, read_record, write_record

@@ -16,10 +16,10 @@ from PIL import Image
 from inceptionnext_lit.data import Augmentation, ImageFolderDataModule
 from inceptionnext_lit.data.input_format import InputOptions
 from inceptionnext_lit.data.samplers import Draw
-from inceptionnext_lit.data.sources.embedded import CACHE_VARIABLE
 from inceptionnext_lit.data.splitting.rules import SplitRules
 from inceptionnext_lit.data.transforms.augmentation import LEVELS
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.machine import CACHE_VARIABLE
 from inceptionnext_lit.preprocessing import NOT_COUNTED
 from tests.batches import as_input, finished
 

@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 
 from inceptionnext_lit.data.sources import embedded as sample
-from inceptionnext_lit.data.sources.embedded import ARCHIVE, CACHE_VARIABLE, unpack_sample
+from inceptionnext_lit.data.sources.embedded import ARCHIVE, unpack_sample
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.machine import CACHE_VARIABLE
 
 CLASSES = ["ankle-boot", "bag", "coat", "dress", "pullover", "sandal", "shirt", "sneaker", "t-shirt", "trouser"]
 PIXELS_SHA256 = "3bb90a64dd8088797c6c74f26708ad369d8bc34f5c321eaa3b0921dc5747624c"

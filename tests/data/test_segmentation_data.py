@@ -18,9 +18,9 @@ from inceptionnext_lit.data.decode.bad_images import BadImageOptions
 from inceptionnext_lit.data.input_format import InputOptions
 from inceptionnext_lit.data.scene_checks import auto_crop
 from inceptionnext_lit.data.scenes import PaddedImages, Scenes, UnlabeledScenes
-from inceptionnext_lit.data.sources.embedded import CACHE_VARIABLE
 from inceptionnext_lit.data.splitting.rules import SplitRules
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.machine import CACHE_VARIABLE
 from inceptionnext_lit.tasks import BaseTask
 from inceptionnext_lit.training.callbacks.settings import flatten
 from tests.scenes import COLORS, NAMES, scene, write_classes, write_coco, write_image, write_pairs, write_palette

@@ -8,8 +8,8 @@ import pytest
 
 from inceptionnext_lit.cli import main
 from inceptionnext_lit.data.masks.source import MaskSource
-from inceptionnext_lit.data.sources.embedded import CACHE_VARIABLE
 from inceptionnext_lit.data.transforms.segmentation import SEGMENTATION_LEVELS
+from inceptionnext_lit.machine import CACHE_VARIABLE
 from tests.pages import DOCS, blocks, commands
 from tests.scenes import NAMES, scene, write_classes, write_image, write_pairs, write_palette
 

@@ -11,9 +11,9 @@ from PIL import Image
 
 from inceptionnext_lit.cli import main
 from inceptionnext_lit.data.masks.source import MaskSource
-from inceptionnext_lit.data.sources.embedded import CACHE_VARIABLE
 from inceptionnext_lit.doctor.mask_page import overlay
 from inceptionnext_lit.doctor.scenes import SceneReport, examine_scenes
+from inceptionnext_lit.machine import CACHE_VARIABLE
 from tests.scenes import COLORS, NAMES, Index, colored, scene, write_classes, write_coco, write_image, write_pairs
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from inceptionnext_lit.cli import main
 from inceptionnext_lit.data.masks.source import MaskSource
-from inceptionnext_lit.data.sources.embedded import CACHE_VARIABLE
+from inceptionnext_lit.machine import CACHE_VARIABLE
 from tests.data.masks.test_mask_kinds import read_all
 from tests.scenes import (
     COLORS,

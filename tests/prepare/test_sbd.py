@@ -10,7 +10,7 @@ from scipy.io import savemat
 
 from inceptionnext_lit.cli import main
 from inceptionnext_lit.data.masks.source import MaskSource
-from inceptionnext_lit.data.sources.embedded import CACHE_VARIABLE
+from inceptionnext_lit.machine import CACHE_VARIABLE
 from inceptionnext_lit.prepare.sbd import find_sbd
 from tests.scenes import Index, scene, write_image, write_palette
 

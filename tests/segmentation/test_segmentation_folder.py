@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from inceptionnext_lit.data.sources.embedded import CACHE_VARIABLE
+from inceptionnext_lit.machine import CACHE_VARIABLE
 from tests.recipes import REPO
 from tests.scenes import write_pairs
 

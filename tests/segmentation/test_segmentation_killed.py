@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from inceptionnext_lit.data.sources.embedded import CACHE_VARIABLE
+from inceptionnext_lit.machine import CACHE_VARIABLE
 from tests.cli.test_killed import ONE_PROCESS, TWO_PROCESSES, assert_same_run, at, continued, last, start
 from tests.recipes import REPO
 from tests.scenes import write_pairs

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inceptionnext_lit.data.sources.embedded import CACHE_VARIABLE
+from inceptionnext_lit.machine import CACHE_VARIABLE
 from tests.recipes import REPO
 from tests.scenes import write_pairs
 

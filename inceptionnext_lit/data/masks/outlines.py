@@ -22,8 +22,8 @@ from inceptionnext_lit.data.masks.layouts import Part
 from inceptionnext_lit.data.masks.pairs import Pairs, list_files, pair_up
 from inceptionnext_lit.data.masks.polygons import paint
 from inceptionnext_lit.data.masks.surveying import Tick, each, identify
-from inceptionnext_lit.data.sources.embedded import cache_folder
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.machine import cache_folder
 from inceptionnext_lit.wording import listed
 
 _NOT_YOLO = ("classes.txt", "labels.txt", "notes.txt", "train.txt", "val.txt", "readme.txt", "readme.roboflow.txt",

@@ -17,8 +17,7 @@ from inceptionnext_lit.data.decode.arrays import TENSOR_SUFFIXES
 from inceptionnext_lit.data.decode.image import failure_reason, without_warnings
 from inceptionnext_lit.data.decode.opening import MAX_PIXELS, open_image
 from inceptionnext_lit.data.masks.stored import StoredMask, look
-from inceptionnext_lit.data.sources.embedded import cache_folder
-from inceptionnext_lit.machine import usable_cores
+from inceptionnext_lit.machine import cache_folder, usable_cores
 from inceptionnext_lit.safe_save import replacing
 
 _VERSION = 1

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from inceptionnext_lit.data.sources.prepared import prepared_root
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.machine import CACHE_VARIABLE, cache_folder
 
 ARCHIVE = Path(__file__).parents[1] / "fashion_mnist_sample.zip"
-CACHE_VARIABLE = "INCEPTIONNEXT_LIT_CACHE"
 SAMPLE = "sample"
 
 
@@ -84,17 +84,3 @@ def publish(content: Path, target: Path) -> None:
     except OSError:
         if not target.is_dir():  # otherwise another process was first
             raise
-
-
-def cache_folder(cache_dir: str | Path | None = None) -> Path:
-    """Return the folder for what is unpacked or prepared once: the given one, the variable's, or the user's.
-
-    Args:
-        cache_dir: The folder, if given.
-    """
-    if cache_dir is not None:
-        return Path(cache_dir).expanduser()
-    if named := os.environ.get(CACHE_VARIABLE):
-        return Path(named).expanduser()
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(home) if os.path.isabs(home) else Path("~/.cache").expanduser()) / "inceptionnext_lit"

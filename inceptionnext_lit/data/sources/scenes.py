@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_fill_holes, label
 
-from inceptionnext_lit.data.sources.embedded import cache_folder, publish, unpack_sample
+from inceptionnext_lit.data.sources.embedded import publish, unpack_sample
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.machine import cache_folder
 from inceptionnext_lit.preprocessing import IGNORED
 
 SCENES = "scenes"

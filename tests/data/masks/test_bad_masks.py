@@ -12,8 +12,8 @@ from PIL import Image
 from inceptionnext_lit.data.masks.options import MaskOptions
 from inceptionnext_lit.data.masks.source import MaskSource
 from inceptionnext_lit.data.masks.surveying import look_at_masks
-from inceptionnext_lit.data.sources.embedded import CACHE_VARIABLE
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.machine import CACHE_VARIABLE
 from tests.scenes import COLORS, NAMES, Index, colored, scene, write_classes, write_image, write_pairs, write_palette
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from inceptionnext_lit.data.masks.class_table import colormap, read_table, write_table
 from inceptionnext_lit.data.masks.options import MaskOptions
 from inceptionnext_lit.data.masks.source import MaskSource
-from inceptionnext_lit.data.sources.embedded import CACHE_VARIABLE
+from inceptionnext_lit.machine import CACHE_VARIABLE
 from tests.scenes import (
     COLORS,
     NAMES,

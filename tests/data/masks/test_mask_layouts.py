@@ -10,8 +10,8 @@ from PIL import Image
 from inceptionnext_lit.data.masks.layouts import find_scenes
 from inceptionnext_lit.data.masks.options import MaskOptions
 from inceptionnext_lit.data.masks.source import MaskSource
-from inceptionnext_lit.data.sources.embedded import CACHE_VARIABLE
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.machine import CACHE_VARIABLE
 from tests.data.masks.test_mask_kinds import read_all
 from tests.scenes import (
     COLORS,
