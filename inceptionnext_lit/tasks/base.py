@@ -7,13 +7,15 @@ from typing import Any, ClassVar, Literal, cast
 
 from lightning.pytorch import Callback
 from timm.utils import ModelEmaV3
-from torch import nn
+from torch import Tensor, nn
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.tasks.kernels import KernelChoice
 from inceptionnext_lit.tasks.optimized import Optimized
 from inceptionnext_lit.tasks.self_contained import match_average
 from inceptionnext_lit.training.batchnorm import AverageStatistics
 from inceptionnext_lit.training.callbacks.checkpoints import Mode
+from inceptionnext_lit.training.callbacks.cuda_graphs import CudaGraphs
 from inceptionnext_lit.training.callbacks.curve import ExactCurve
 from inceptionnext_lit.training.callbacks.nan_guard import NanGuard
 from inceptionnext_lit.training.callbacks.plateau import StepOnPlateau
@@ -139,6 +141,15 @@ class BaseTask(Optimized):
         averaged = {} if self.model_ema is None else {f"{stage}_ema": cast(nn.Module, self.model_ema.module)}
         return {stage: self.model, **averaged}
 
+    def model_input(self, batch: Any) -> Tensor:
+        """Return what the model is called with for a training batch; by default the batch's first tensor.
+
+        Args:
+            batch: A batch on the model's device.
+        """
+        images: Tensor = batch[0]
+        return images.to(memory_format=self.execution.memory_format)
+
     @classmethod
     def data_defaults(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return arguments of the image data module that follow from a checkpoint; none by default.
@@ -152,9 +163,12 @@ class BaseTask(Optimized):
         return {}
 
     def configure_callbacks(self) -> list[Callback]:
-        """Return the callbacks of :func:`run_callbacks`, and those for BatchNorm and plateau schedules."""
-        averaging = [AverageStatistics()] if self.execution.dist_bn == "reduce" else []
-        return [*averaging, *run_callbacks(), StepOnPlateau()]
+        """Return the callbacks of :func:`run_callbacks`, and those that other options need."""
+        execution = self.execution
+        averaging = [AverageStatistics()] if execution.dist_bn == "reduce" else []
+        kernels = [] if execution.kernels == "torch" else [KernelChoice(execution.kernels)]
+        graphs = [CudaGraphs(execution.compile_mode)] if execution.uses_cuda_graphs else []
+        return [*averaging, *kernels, *graphs, *run_callbacks(), StepOnPlateau()]
 
     def setup(self, stage: str) -> None:
         """Prepare the model for training, and compile it if configured."""

@@ -202,9 +202,11 @@ def trainable(model: nn.Module, names: set[str]) -> Iterator[None]:
     parameters = [p for name, p in model.named_parameters() if name in names and not p.requires_grad]
     for parameter in parameters:
         parameter.requires_grad_(True)
-    yield
-    for parameter in parameters:
-        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(False)
 
 
 class Phases:

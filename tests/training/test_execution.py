@@ -2,16 +2,20 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from lightning.pytorch import Trainer
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
 
 from inceptionnext_lit.data_spec import DataSpec
-from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.errors import SharedError, UserError
 from inceptionnext_lit.tasks import ClassificationTask
-from inceptionnext_lit.training.execution import Execution
+from inceptionnext_lit.training.callbacks.settings import differences
+from inceptionnext_lit.training.execution import CompileMode, Execution
 from tests.recipes import SMALL
 
 MODELS = ["inceptionnext_nano", "inceptionnext_iso_micro", "metanext_attn_nano", "resnet10t"]
@@ -63,6 +67,75 @@ def test_a_model_without_checkpointing(monkeypatch: pytest.MonkeyPatch) -> None:
         Execution(grad_checkpointing=True).prepare(nn.Linear(2, 2), "mine")
 
 
+def test_a_mode_needs_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError) as error:
+        Execution(compile_mode="reduce-overhead")
+    assert str(error.value) == (
+        "model.execution.compile_mode is reduce-overhead, but the model is not compiled; add --model.execution.compile "
+        "true, or leave it out."
+    )
+    given = []
+    monkeypatch.setattr(nn.Module, "compile", lambda module, **options: given.append(options))
+    for execution in (
+        Execution(),
+        Execution(compile=True),
+        Execution(compile=True, compile_mode="max-autotune"),
+    ):
+        execution.start(nn.Identity())
+    assert given == [{"mode": "default"}, {"mode": "max-autotune"}]
+
+
+def test_options_of_earlier_runs() -> None:
+    now = {"model.execution.kernels": "torch", "model.execution.compile_mode": "default", "model.lr": 0.1}
+    assert differences({"model.lr": 0.1}, now) == []
+    assert differences({"model.lr": 0.1}, now | {"model.execution.kernels": "auto"}) == [
+        "model.execution.kernels torch → auto"
+    ]
+    assert differences({"model.lr": 0.1}, {"model.lr": 0.1}) == []  # of another task
+
+
+def fit(mode: CompileMode, **options: Any) -> ClassificationTask:
+    images = torch.randn(8, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    loader = DataLoader(TensorDataset(images, torch.arange(8) % 3), batch_size=2)
+    torch.manual_seed(0)
+    task = ClassificationTask(
+        "inceptionnext_iso_micro",
+        kwargs={"depth": 1, "dim": 16},
+        data_spec=DataSpec(num_classes=3),
+        execution=Execution(compile=True, compile_mode=mode),
+    )
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, **options,
+    )  # fmt: skip
+    trainer.fit(task, loader, loader)
+    return task
+
+
+def test_cuda_graphs_are_for_training_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ran: list[bool] = []
+    marked: list[int] = []
+
+    def backend(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        return lambda *arguments: (ran.append(torch.is_grad_enabled()), graph(*arguments))[1]
+
+    compile_ = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda module, mode: compile_(module, backend=backend))
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: marked.append(len(ran)))
+    fit("reduce-overhead", default_root_dir=tmp_path)
+    assert ran == [True] * 4
+    assert marked == [0, 1, 2, 3]
+
+
+def test_cuda_graphs_do_not_accumulate(tmp_path: Path) -> None:
+    with pytest.raises(SharedError) as error:
+        fit("max-autotune", accumulate_grad_batches=4, default_root_dir=tmp_path)
+    assert str(error.value) == (
+        "model.execution.compile_mode max-autotune uses CUDA graphs, which cannot accumulate the gradients of 4 "
+        "batches; raise --data.batch_size until a step is one batch, or leave the mode out."
+    )
+
+
 @pytest.mark.slow
 def test_all_switches_by_config(cli: Callable[..., None], make_folder: Callable[..., Path], tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data", {"train": 8, "val": 3})
@@ -77,7 +150,7 @@ def test_all_switches_by_config(cli: Callable[..., None], make_folder: Callable[
     assert stored["global_step"] == 4
     assert stored["hyper_parameters"]["execution"] == {
         "channels_last": False, "compile": False, "grad_checkpointing": True, "dist_bn": "reduce",
-        "test_time_flip": False,
+        "test_time_flip": False, "compile_mode": "default", "kernels": "torch",
     }  # fmt: skip
     assert stored["run"]["trainer.precision"] == "bf16-mixed"
     assert stored["run"]["data.augmentation.repeats"] == 2

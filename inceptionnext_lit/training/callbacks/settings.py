@@ -10,6 +10,8 @@ from inceptionnext_lit.seeding import run_seed
 KEY = "run"
 _TRAINER = ("max_epochs", "max_steps", "precision", "gradient_clip_val", "accumulate_grad_batches", "world_size")
 _NOT_SETTINGS = ("data_spec", "pretrained")  # from the data, or used once
+# what runs did before these options existed
+_BEFORE = {"model.execution.kernels": "torch", "model.execution.compile_mode": "default"}
 
 
 class RunRecord(Callback):
@@ -59,6 +61,7 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Return each key whose value differs, as ``key before → now``; an option that did not exist was off, like None."""
+    before = {key: value for key, value in _BEFORE.items() if key in now} | before
     keys = [*before, *(key for key in now if key not in before)]
     changed = [key for key in keys if _plain(before.get(key)) != _plain(now.get(key))]
     return [f"{key} {before.get(key, '–')} → {now.get(key, '–')}" for key in changed]
