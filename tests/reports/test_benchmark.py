@@ -17,6 +17,7 @@ import torch
 from inceptionnext_lit.cli.commands import benchmark
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.cost import count_model
+from inceptionnext_lit.models.mixers import InceptionDWConv2d
 from inceptionnext_lit.reports.benchmark import measure as measuring
 from inceptionnext_lit.reports.benchmark.case import PRODUCTS, Case
 from inceptionnext_lit.reports.benchmark.measure import Measurement, measure
@@ -104,6 +105,47 @@ def test_the_bound_is_that_of_the_fastest_product(monkeypatch: pytest.MonkeyPatc
     assert max(PRODUCTS) == (50176, 96, 384)  # 56² positions of 16 images
 
 
+@pytest.mark.parametrize(
+    ("mode", "variant", "compiles", "is_deployed"),
+    [
+        ("infer", "kernels", 0, False),
+        ("train", "kernels", 0, False),
+        ("train", "compile+kernels", 1, False),
+        ("infer", "deploy+kernels", 0, True),
+        ("infer", "deploy+compile+kernels", 1, True),
+    ],
+)
+def test_variants_with_kernels(
+    monkeypatch: pytest.MonkeyPatch, mode: str, variant: str, compiles: int, is_deployed: bool
+) -> None:
+    """The mixers are set to Triton; on a CPU, torch computes them."""
+    compiled, forms = [], set()
+    monkeypatch.setattr(torch, "compile", lambda model, **options: compiled.append(model) or model)
+    forward = InceptionDWConv2d.forward
+
+    def noting(mixer: InceptionDWConv2d, x: torch.Tensor) -> torch.Tensor:
+        forms.add((mixer.kernels, mixer.dwconv_w.weight.requires_grad))
+        return forward(mixer, x)
+
+    monkeypatch.setattr(InceptionDWConv2d, "forward", noting)
+    bench = Bench(case(mode=mode, variant=variant))
+    assert bench.images_per_s(0.001) > 0
+    assert len(compiled) == compiles
+    assert forms == {("triton", not is_deployed)}
+
+
+def test_kernels_are_refused_where_there_is_nothing_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="it has no mixer that a kernel replaces"):
+        Bench(case(model="resnet10t", variant="kernels"))
+    monkeypatch.setattr("inceptionnext_lit.reports.benchmark.subjects.why_not", lambda device: "no CUDA device")
+    with pytest.raises(UserError) as error:
+        measure([case(), case(variant="compile+kernels")], rounds=1, seconds=0.01)
+    assert str(error.value) == (
+        "The variant compile+kernels cannot be measured here: no CUDA device. Leave it out, or measure it on a machine "
+        "with a GPU and Triton."
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{"variant": "compile"}, {"variant": "deploy+compile"}, {"mode": "train"}])
 def test_compiled_forms_run(options: dict[str, str]) -> None:
@@ -160,7 +202,11 @@ def test_growth_is_drawn(
     [
         (["inceptionnext_tini"], 1, "inceptionnext_tiny"),
         ([MICRO, "--variants", "eager,fast"], 2, "'fast' is not a known variant; choose from eager, compile, deploy"),
-        ([MICRO, "--mode", "train", "--variants", "deploy"], 1, "Only the variants eager and compile can be trained"),
+        (
+            [MICRO, "--mode", "train", "--variants", "deploy"],
+            1,
+            "Only the variants eager, compile, kernels and compile+kernels can be trained",
+        ),
         ([MICRO, "--allocator", "jemalloc"], 2, "'jemalloc' is not a known allocator; choose from keep, as_it_comes"),
         ([MICRO, "--output", "x.pdf"], 1, "--output is x.pdf; it must end in .json or .txt."),
         ([MICRO, "--output", "none/x.json"], 1, "in a folder that does not exist"),

@@ -12,7 +12,7 @@ from inceptionnext_lit.cli.commands.budget import DECODERS, parse_size
 from inceptionnext_lit.cli.tools import ToolParser, positive, sentence
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.machine import usable_cores
-from inceptionnext_lit.reports.benchmark.case import TORCH_VARIANTS, VARIANTS, Case
+from inceptionnext_lit.reports.benchmark.case import TORCH_VARIANTS, TRAINED_VARIANTS, VARIANTS, Case
 from inceptionnext_lit.safe_save import replacing
 
 if TYPE_CHECKING:
@@ -23,13 +23,14 @@ Each model and variant runs in its own process. They take turns for several roun
 rounds, and ratios to the first one are taken within a round. GFLOP/s count a multiply-add as two operations; their
 bound is the rate of this machine's matrix products in the same precision, measured in the same rounds.
 
-eager, compile, deploy and deploy+compile run in torch, in --precision. The other variants are exported for the
-benchmark as export does it with --input tensor, and run on the CPU, in single precision or as their names say. Models
-by name have random weights.
+eager, compile, kernels, deploy and their combinations run in torch, in --precision; kernels are Triton's, for the
+token mixers of this family on a GPU. The other variants are exported for the benchmark as export does it with --input
+tensor, and run on the CPU, in single precision or as their names say. Models by name have random weights.
 
 examples:
   python cli.py benchmark inceptionnext_tiny convnext_tiny deit_small_patch16_224
   python cli.py benchmark inceptionnext_tiny --precision bf16 --variants eager,deploy,compile,deploy+compile
+  python cli.py benchmark inceptionnext_tiny --precision bf16 --variants eager,kernels,compile,compile+kernels
   python cli.py benchmark inception_next_tiny inceptionnext_tiny --allocator as_it_comes,keep
   python cli.py benchmark best.ckpt --variants deploy,onnx,openvino,openvino-bf16 --batch_size 1,16
   python cli.py benchmark best.onnx best.xml
@@ -176,8 +177,9 @@ def _measure(options: argparse.Namespace, tick: Any) -> "list[Measurement]":
         ]
         for group in groups
     ]
-    if options.mode == "train" and any(case.variant not in ("eager", "compile") for case in cases[0]):
-        raise UserError("Only the variants eager and compile can be trained; leave the others out, or --mode train.")
+    if options.mode == "train" and any(case.variant not in TRAINED_VARIANTS for case in cases[0]):
+        trained = f"{', '.join(TRAINED_VARIANTS[:-1])} and {TRAINED_VARIANTS[-1]}"
+        raise UserError(f"Only the variants {trained} can be trained; leave the others out, or --mode train.")
     measurements = []
     for sized in (one for group in cases for one in _sizes(group, options.scaling)):
         measurements += measure(sized, options.rounds, options.seconds, tick)

@@ -10,12 +10,22 @@ from inceptionnext_lit.preprocessing import Size
 
 Mode = Literal["infer", "train"]
 Precision = Literal["fp32", "tf32", "bf16", "int8"]
-TorchVariant = Literal["eager", "compile", "deploy", "deploy+compile"]
+TorchVariant = Literal[
+    "eager",
+    "compile",
+    "deploy",
+    "deploy+compile",
+    "kernels",
+    "compile+kernels",
+    "deploy+kernels",
+    "deploy+compile+kernels",
+]
 Layout = Literal["best", "channels_last", "contiguous"]
 OWN = "own"
 """The decoder of a checkpoint."""
 
 TORCH_VARIANTS: tuple[str, ...] = get_args(TorchVariant)
+TRAINED_VARIANTS = tuple(variant for variant in TORCH_VARIANTS if "deploy" not in variant)
 WARM_UPS = 2  # the second one compiles
 _LEAST_STEPS = 3  # per round
 Product = tuple[int, int, int]  # rows, inner dimension and columns
@@ -54,8 +64,9 @@ class Case:
 
     Attributes:
         model: A timm model name, a checkpoint of ``fit``, or an exported file.
-        variant: ``eager``; ``compile`` (with freezing for inference); ``deploy``, the inference form, whose weights
-            have the given precision too; both; or one of :data:`FORMS`, an exported file, which runs on the CPU.
+        variant: ``eager``; ``compile`` (with freezing for inference); ``kernels``, with Triton kernels for the mixers;
+            ``deploy``, the inference form, whose weights have the given precision too; several of them; or one of
+            :data:`FORMS`, an exported file, which runs on the CPU.
         mode: Inference, or a training step: forward, loss, backward and a step of AdamW.
         precision: ``bf16`` is autocast, except for ``deploy`` and exported files; ``tf32`` uses a GPU's TF32 units for
             matrix products and convolutions; ``fp32`` uses full precision for both.

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.formats import FORMATS, Format, format_of
 from inceptionnext_lit.export.metadata import read
 from inceptionnext_lit.models import check_model_name
+from inceptionnext_lit.models.kernels.choice import why_not
 from inceptionnext_lit.preprocessing import height_and_width, size_text
 from inceptionnext_lit.reports.benchmark.case import FORMS, Case, Precision
 from inceptionnext_lit.tasks.loading import load_task
@@ -97,7 +100,7 @@ def _side(path: Path, height: int, width: int) -> int:
 
 
 def check_libraries(variants: Sequence[str]) -> None:
-    """Refuse variants whose libraries are missing, before anything is measured.
+    """Refuse variants whose libraries or devices are missing, before anything is measured.
 
     Args:
         variants: The variants.
@@ -108,3 +111,10 @@ def check_libraries(variants: Sequence[str]) -> None:
     for form in dict.fromkeys(FORMS[variant] for variant in variants if variant in FORMS):
         one = FORMATS[form.format]
         _ = (one.module, one.int8_module if form.precision == "int8" else None)
+    if (kernels := next((variant for variant in variants if "kernels" in variant), None)) is not None:
+        reason = why_not("cuda" if torch.cuda.is_available() else "cpu")
+        if reason:
+            raise UserError(
+                f"The variant {kernels} cannot be measured here: {reason}. Leave it out, or measure it on a machine "
+                "with a GPU and Triton."
+            )

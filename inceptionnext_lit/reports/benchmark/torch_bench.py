@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from inceptionnext_lit.models.compiled import Compiled
 from inceptionnext_lit.models.deploy import deploy
+from inceptionnext_lit.models.kernels.choice import use
 from inceptionnext_lit.reports.benchmark.case import PRODUCTS, WARM_UPS, Case, Product, best_rate, steps_in
 from inceptionnext_lit.reports.benchmark.memory import forget_peak, grown_mib, resident_mib
 
@@ -124,6 +125,8 @@ class Bench:
         if "deploy" in case.variant:
             model, images, casts = deploy(model).to(dtype), images.to(dtype), False
         model = model.to(memory_format=memory_format)
+        if "kernels" in case.variant and not use(model, "triton"):
+            raise ValueError("it has no mixer that a kernel replaces")
         if case.mode == "train":
             return self._training(model, images, casts)
         model.eval()
