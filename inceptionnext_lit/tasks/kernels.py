@@ -1,6 +1,7 @@
 """Choose between Triton kernels and torch's operators when a run begins (``model.execution.kernels``)."""
 
 import csv
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,24 +13,25 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
 from inceptionnext_lit.console import LineConsole
-from inceptionnext_lit.models.kernels.choice import mixers, use, why_not
+from inceptionnext_lit.models.kernels.choice import units, use, why_not
 from inceptionnext_lit.models.kernels.recording import Case, record
 from inceptionnext_lit.models.kernels.remembered import Remembered
 from inceptionnext_lit.models.kernels.trials import Timer, Verdict, judge, time_alternately
 from inceptionnext_lit.program import relative
 from inceptionnext_lit.safe_save import replacing
+from inceptionnext_lit.training.clock import Timekeeper
 from inceptionnext_lit.training.execution import Kernels
 from inceptionnext_lit.training.finetuning import trainable
 from inceptionnext_lit.wording import count, first_line, listed
 
 KEY = "kernels"  # in checkpoints
 NAME = "kernels.csv"
-_COLUMNS = ("layers", "mixer", "kernels", "shape", "dtype", "form", "torch_ms", "triton_ms", "reason")
+_COLUMNS = ("layers", "kernels", "shape", "dtype", "form", "torch_ms", "triton_ms", "reason")
 
 
 @dataclass(frozen=True)
 class Row:
-    """The form of mixers that compute the same.
+    """The form of the parts of a model that compute the same.
 
     Attributes:
         layers: Their names in the model.
@@ -52,7 +54,6 @@ class Row:
                  (("torch_ms", verdict.torch_ms), ("triton_ms", verdict.triton_ms))}  # fmt: skip
         return {
             "layers": " ".join(self.layers),
-            "mixer": case.mixer,
             "kernels": " ".join(case.kernels),
             "shape": "×".join(map(str, case.shape)),
             "dtype": case.computed_in,
@@ -65,7 +66,7 @@ class Row:
 class KernelChoice(Callback):
     """Choose the form of each mixer before the first step, print the choice, and store it in checkpoints.
 
-    The first batch passes the model once in evaluation mode to find out what its mixers compute; this changes neither
+    The first batch passes the model once in evaluation mode to find out what its parts compute; this changes neither
     the model nor any random state. The first rank chooses for all.
 
     Args:
@@ -78,11 +79,13 @@ class KernelChoice(Callback):
         self._timer = timer or time_alternately
         self._earlier: list[dict[str, Any]] | None = None
         self._rows: list[dict[str, Any]] = []
-        self._due = False
+        self._due = True
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the forms, once they are chosen."""
-        checkpoint[KEY] = {"asked": self._asked, "rows": self._rows}
+        """Add the forms, or those to continue with if the first batch is still to come."""
+        rows = self._earlier if self._due else self._rows
+        if rows is not None:
+            checkpoint[KEY] = {"asked": self._asked, "rows": rows}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the forms of the run to continue, unless the option has changed."""
@@ -93,7 +96,7 @@ class KernelChoice(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find out whether there is something to choose, and say why not."""
         model: nn.Module = pl_module.model  # type: ignore[assignment]
-        reason = "" if mixers(model) else "the model has no mixer that a kernel replaces"
+        reason = "" if units(model) else "the model has no mixer that a kernel replaces"
         reason = reason or why_not(pl_module.device)
         if trainer.strategy.reduce_boolean_decision(not reason):
             if self._asked == "auto" and self._earlier is None and torch.are_deterministic_algorithms_enabled():
@@ -109,7 +112,11 @@ class KernelChoice(Callback):
         """Choose, before the first batch."""
         if self._due:
             self._due = False
+            started = time.monotonic()
             self._choose(trainer, pl_module, batch)
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, Timekeeper):
+                    callback.leave_out(time.monotonic() - started)
 
     def _choose(self, trainer: Trainer, pl_module: Any, batch: Any) -> None:
         folder = trainer.log_dir  # a broadcast, so every rank must read it

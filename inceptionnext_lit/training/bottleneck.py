@@ -34,6 +34,11 @@ class WaitingClock:
             self.waited += now - self._since
         self._since = now
 
+    def leave_out(self, seconds: float) -> None:
+        """Leave out time that neither the loader nor the model took since a batch arrived."""
+        if self._since is not None:
+            self._since += seconds
+
     def begin_epoch(self) -> None:
         """Record that an epoch's first batch is requested; the run's first is skipped, as workers start then."""
         self.pause()

@@ -1,6 +1,15 @@
 """Time spent on training itself."""
 
 import time
+from typing import Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Timekeeper(Protocol):
+    """A callback that times training."""
+
+    def leave_out(self, seconds: float) -> None:
+        """Leave out time that was spent on something else since the last batch."""
 
 
 class TrainingClock:
@@ -18,6 +27,10 @@ class TrainingClock:
     def skip(self) -> None:
         """Skip the time since the last batch."""
         self._since = time.monotonic()
+
+    def leave_out(self, seconds: float) -> None:
+        """Leave out a part of the time since the last batch."""
+        self._since += seconds
 
     def tick(self, images: int) -> None:
         """Record a finished batch."""

@@ -19,11 +19,13 @@ from torch import Tensor, nn
 
 from inceptionnext_lit.machine import CACHE_VARIABLE
 from inceptionnext_lit.models.kernels import choice
-from inceptionnext_lit.models.kernels.choice import Form, mixers, use, why_not
+from inceptionnext_lit.models.kernels.choice import Form, units, use, why_not
 from inceptionnext_lit.models.kernels.recording import Case, record
 from inceptionnext_lit.models.kernels.remembered import Remembered
 from inceptionnext_lit.models.kernels.trials import Step, Verdict, choose, judge, time_alternately
+from inceptionnext_lit.models.metanext import MetaNeXtBlock
 from inceptionnext_lit.models.mixers import DepthwiseConv2d, InceptionDWConv2d
+from inceptionnext_lit.training.batchnorm import CrossRankBatchNorm
 from tests.recipes import BACKENDS
 
 CPU = torch.device("cpu")
@@ -42,7 +44,6 @@ def timer(torch_ms: float, triton_ms: float) -> Timer:
 class Mixer(DepthwiseConv2d):
     """A mixer whose kernel adds a number, or raises an error."""
 
-    kernels = "torch"
     wrong: float | Exception = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
@@ -60,26 +61,35 @@ def case_of(mixer: nn.Module, x: Tensor, *, compiled: bool = False) -> Case:
     return case
 
 
-def test_mixers_without_dilation_have_kernels() -> None:
-    model = small()
-    assert list(mixers(model)) == [
-        f"stages.{stage}.blocks.{block}.token_mixer" for stage, block in ((0, 0), (1, 0), (2, 0), (2, 1), (3, 0))
-    ]
-    dilated = small(output_stride=16)
-    assert list(mixers(dilated)) == list(mixers(model))[:-1]
-    assert not mixers(timm.create_model("resnet10t"))
-    assert len(mixers(timm.create_model("convnext_iso_nano", depth=2, dim=32))) == 2
+BLOCKS = [f"stages.{stage}.blocks.{block}" for stage, block in ((0, 0), (1, 0), (2, 0), (2, 1), (3, 0))]
 
 
-def test_use_sets_the_form_of_some_or_all_mixers() -> None:
+def test_blocks_without_dilation_have_kernels() -> None:
+    assert list(units(small())) == BLOCKS
+    assert list(units(small(output_stride=16))) == BLOCKS[:-1]
+    assert not units(timm.create_model("resnet10t"))
+    assert not units(timm.create_model("metanext_attn_nano", depth=1, dim=48))
+    assert list(units(timm.create_model("convnext_iso_nano", depth=2, dim=32))) == ["blocks.0", "blocks.1"]
+    assert list(units(InceptionDWConv2d(16))) == [""]
+
+
+def test_mixers_in_other_systems_have_kernels() -> None:
+    with torch.device("meta"):
+        model = timm.create_model("convformer_s18_inception")
+    assert all(isinstance(unit, InceptionDWConv2d) for unit in units(model).values())
+    assert len(units(model)) == 28
+
+
+def test_use_sets_the_form_of_some_or_all_blocks() -> None:
     model = small(output_stride=16)
+    assert use(model, "triton", [BLOCKS[0], "head"]) == [BLOCKS[0]]
+    blocks = [model.get_submodule(name) for name in BLOCKS]
+    assert [block.token_mixer.kernels for block in blocks] == ["triton", "torch", "torch", "torch", "torch"]
+    assert [block.mlp.kernels for block in blocks] == ["triton", "torch", "torch", "torch", "torch"]
+    assert use(model, "triton") == BLOCKS[:-1]
+    assert [block.token_mixer.kernels for block in blocks] == ["triton"] * 4 + ["torch"]
     use(model, "torch")
-    assert use(model, "triton", ["stages.0.blocks.0.token_mixer", "head"]) == ["stages.0.blocks.0.token_mixer"]
-    assert [mixer.kernels for mixer in mixers(model).values()] == ["triton", "torch", "torch", "torch"]
-    assert use(model, "triton") == list(mixers(model))
-    assert {mixer.kernels for mixer in mixers(model).values()} == {"triton"}
-    use(model, "torch")
-    assert {mixer.kernels for mixer in mixers(model).values()} == {"torch"}
+    assert {block.token_mixer.kernels for block in blocks} == {"torch"}
     assert not [key for key in model.state_dict() if "kernels" in key]
 
 
@@ -110,14 +120,16 @@ def test_recording_finds_what_mixers_compute() -> None:
     images = torch.randn(2, 3, 64, 64).contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
         cases = record(model, lambda: model(images), compiled=True)
-    assert list(cases) == list(mixers(model))
-    first, last = cases["stages.0.blocks.0.token_mixer"], cases["stages.3.blocks.0.token_mixer"]
+    assert list(cases) == BLOCKS
+    first, last = cases["stages.0.blocks.0"], cases["stages.3.blocks.0"]
     assert (first.shape, first.strides) == ((2, 16, 16, 16), (4096, 1, 256, 16))
-    assert (first.computed_in, first.weights, first.mixer) == ("bfloat16", "float32", "InceptionDWConv2d")
+    assert (first.computed_in, first.weights, first.layers[0]) == ("bfloat16", "float32", "MetaNeXtBlock 16")
+    assert "token_mixer.dwconv_w HorizontalConv2d 2×1×1×11 2" in first.layers
+    assert "norm BatchNorm2d 16 16 training" in first.layers
     assert first.kernels == ("3×3:2", "1×11:2", "11×1:2")
-    assert (last.shape, last.compiled, last.sequential) == ((2, 128, 2, 2), True, False)
+    assert (last.shape, last.compiled) == ((2, 128, 2, 2), True)
     assert str(first) == "2×16×16×16 in bfloat16"
-    one, other = (cases[f"stages.2.blocks.{block}.token_mixer"] for block in range(2))
+    one, other = (cases[f"stages.2.blocks.{block}"] for block in range(2))
     assert (one.dtype, other.dtype) == ("bfloat16", "float32")  # of a convolution, and of a sum
     assert replace(one, dtype="float32") == other
 
@@ -206,6 +218,29 @@ def test_wrong_gradients_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     model.requires_grad_(False)
     [case] = record(model, lambda: model(x), compiled=False).values()
     assert judge(case, mixer, None) == Verdict("triton", "not timed")
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16, torch.float16])
+def test_both_forms_of_a_block_see_the_same_numbers(precision: torch.dtype) -> None:
+    """Also with drop path, which is random, and with norms in training."""
+    block = MetaNeXtBlock(32, drop_path=0.5).train()
+    model, x = nn.Sequential(nn.Conv2d(3, 32, 1), block), torch.randn(4, 3, 9, 9)
+    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        [case] = record(model, lambda: model(x), compiled=False).values()
+        assert judge(case, block, timer(2, 1)) == Verdict("triton", "faster", 2, 1)
+    assert block.norm.running_mean.count_nonzero() == 0
+    assert block.drop_path.training
+
+
+def test_synchronized_norms_do_not_wait_for_other_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes = []
+    forward = CrossRankBatchNorm.forward
+    monkeypatch.setattr(CrossRankBatchNorm, "forward", lambda norm, x: modes.append(norm.training) or forward(norm, x))
+    model, x = nn.Sequential(MetaNeXtBlock(8, norm_layer=CrossRankBatchNorm)).train(), torch.randn(2, 8, 6, 6)
+    [case] = record(model, lambda: model(x), compiled=False).values()
+    assert judge(case, model[0], None).form == "triton"
+    assert set(modes) == {False}
+    assert model[0].norm.training
 
 
 def test_judging_changes_neither_the_mixer_nor_random_states() -> None:

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,15 +13,15 @@ import pytest
 import torch
 
 from inceptionnext_lit.machine import CACHE_VARIABLE
-from inceptionnext_lit.models.kernels.choice import mixers
+from inceptionnext_lit.models.kernels.choice import units
 from inceptionnext_lit.models.mixers import InceptionDWConv2d
 from inceptionnext_lit.tasks import ClassificationTask
-from tests.recipes import SMALL
+from tests.recipes import REPO, SMALL
 
 Cli = Callable[..., None]
 LINE = "Kernels:    "
 TASKS: list[ClassificationTask] = []
-LAYERS = ["blocks.0.token_mixer", "blocks.1.token_mixer"]
+LAYERS = ["blocks.0", "blocks.1"]
 
 
 class Times:
@@ -78,7 +81,7 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ClassificationTask]]
 def forms() -> set[str]:
     """Return the forms in the last run's model and its average."""
     models = (TASKS[-1].model, TASKS[-1].model_ema.module)
-    return {getattr(mixer, "kernels", "torch") for model in models for mixer in mixers(model).values()}
+    return {block.token_mixer.kernels for model in models for block in units(model).values()}
 
 
 def checkpoint(path: Path, version: int = 0) -> dict[str, Any]:
@@ -99,7 +102,7 @@ def test_the_faster_form_is_chosen_and_continued(
     with table.open() as file:
         [row] = csv.DictReader(file)
     assert row == {
-        "layers": " ".join(LAYERS), "mixer": "InceptionDWConv2d", "kernels": "3×3:4 1×11:4 11×1:4",
+        "layers": " ".join(LAYERS), "kernels": "3×3:4 1×11:4 11×1:4",
         "shape": "6×32×7×7", "dtype": "float32", "form": "triton", "torch_ms": "3.0000", "triton_ms": "1.5000",
         "reason": "faster",
     }  # fmt: skip
@@ -214,7 +217,7 @@ def test_a_kernel_that_fails_is_not_used(
     forward = InceptionDWConv2d.forward
 
     def failing(self: InceptionDWConv2d, x: torch.Tensor) -> torch.Tensor:
-        if getattr(self, "kernels", "torch") == "triton":
+        if self.kernels == "triton":
             raise RuntimeError("out of resource: shared memory\nand more")
         return forward(self, x)
 
@@ -253,3 +256,28 @@ def test_a_task_with_other_batches(
     cli(*words, "--model.execution.kernels", "auto")
     [line] = lines(capsys)
     assert line.startswith("torch's form of the mixers: the first batch cannot be run (")
+
+
+@pytest.mark.slow
+def test_the_real_kernels_train(words: list[object], tmp_path: Path) -> None:
+    """In Triton's interpreter, which runs them on the CPU; SGD's steps are as large as the gradients."""
+    pytest.importorskip("triton")
+    runs = {}
+    for form in ("torch", "triton"):
+        command = [*words, "--model.execution.kernels", form, "--model.optimizer.name", "sgd", "--run_name", form]
+        command += ["--trainer.limit_train_batches", 2, "--trainer.limit_val_batches", 1, "--model.lr", 0.05]
+        done = subprocess.run(
+            [sys.executable, REPO / "cli.py", *map(str, command)],
+            cwd=tmp_path,
+            env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert (f"{LINE}Triton for 2 of 2 mixers; details in" in done.stdout) == (form == "triton")
+        runs[form] = torch.load(tmp_path / f"runs/{form}/version_0/checkpoints/last.ckpt", weights_only=True)
+    for key, value in runs["torch"]["state_dict"].items():
+        torch.testing.assert_close(runs["triton"]["state_dict"][key], value, rtol=1e-3, atol=1e-4, msg=key)
+    assert any(
+        not torch.equal(value, runs["triton"]["state_dict"][key]) for key, value in runs["torch"]["state_dict"].items()
+    )

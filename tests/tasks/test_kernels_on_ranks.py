@@ -15,7 +15,7 @@ from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.data.input_format import InputOptions
 from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.machine import CACHE_VARIABLE
-from inceptionnext_lit.models.kernels.choice import mixers
+from inceptionnext_lit.models.metanext import MetaNeXtBlock
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks import kernels as chosen
 from inceptionnext_lit.training.execution import Execution
@@ -54,7 +54,7 @@ def train(root: Path, *, sharded: bool, only_first: bool = False) -> tuple[set[s
         patch.object(chosen, "time_alternately", times),
     ):
         trainer.fit(task, data)
-    found = [getattr(mixer, "kernels", "torch") for mixer in mixers(task.model).values()]
+    found = [block.token_mixer.kernels for block in task.model.modules() if isinstance(block, MetaNeXtBlock)]
     return set(found), len(found)
 
 

@@ -1,4 +1,4 @@
-"""Which form of a token mixer a model uses: torch's operators, or one Triton kernel."""
+"""Which form of its token mixers and what stands around them a model uses: torch's operators, or Triton kernels."""
 
 import importlib
 import importlib.util
@@ -8,8 +8,11 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
-from inceptionnext_lit.models.mixers import DepthwiseConv2d, InceptionDWConv2d
+from inceptionnext_lit.models.kernels.operators import is_supported
+from inceptionnext_lit.models.metanext import MetaNeXtBlock
+from inceptionnext_lit.models.mixers import DepthwiseMixer
 from inceptionnext_lit.wording import first_line
 
 Form = Literal["torch", "triton"]
@@ -41,42 +44,52 @@ def why_not(device: torch.device | str) -> str:
     return ""
 
 
-def mixers(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the mixers that have a kernel, by their names in a model.
+def units(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the parts of a model that have two forms, by their names.
+
+    They are this family's blocks, whose mixer, norm and MLP work together, and mixers elsewhere. The blocks of a
+    sharded model cannot be copied to try them, so that their mixers alone are parts.
 
     Args:
         model: Any model.
     """
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, InceptionDWConv2d | DepthwiseConv2d) and all(map(_has_kernel, convolutions(module)))
-    }
+    found: dict[str, nn.Module] = {}
+    inside: set[nn.Module] = set()
+    for name, module in model.named_modules():
+        is_block = isinstance(module, MetaNeXtBlock) and not isinstance(module, FSDPModule)
+        mixer = cast(MetaNeXtBlock, module).token_mixer if is_block else module
+        if module not in inside and _has_kernel(mixer):
+            found[name] = module
+            inside.update(module.modules())
+    return found
 
 
-def convolutions(mixer: nn.Module) -> list[nn.Conv2d]:
-    """Return a mixer's convolutions in the order of their channels."""
-    return [module for module in mixer.modules() if isinstance(module, nn.Conv2d)]
+def convolutions(unit: nn.Module) -> list[nn.Conv2d]:
+    """Return the convolutions that one kernel replaces in a part of a model, in the order of their channels."""
+    mixers = [module for module in unit.modules() if isinstance(module, DepthwiseMixer)]
+    return [conv for mixer in mixers for convs in mixer.launches() for conv in convs]
 
 
-def _has_kernel(conv: nn.Conv2d) -> bool:
-    return set(conv.dilation) == {1} and all(side % 2 for side in conv.kernel_size)
+def _has_kernel(mixer: nn.Module) -> bool:
+    return isinstance(mixer, DepthwiseMixer) and all(map(is_supported, convolutions(mixer)))
 
 
 def use(model: nn.Module, form: Form, names: Collection[str] | None = None) -> list[str]:
-    """Set the form of a model's mixers; those without a kernel keep torch's.
+    """Set the form of a model's parts; those without kernels, such as dilated mixers, keep torch's.
 
-    Mixers use Triton only where it runs, and never while a model is traced or exported.
+    Kernels run only where Triton does, and never while a model is traced or exported.
 
     Args:
         model: Any model, changed in place.
         form: Their form.
-        names: Names of the mixers to set; None for all.
+        names: Names of :func:`units`; None for all.
 
     Returns:
-        The names of the mixers that were set.
+        The names of the units that were set.
     """
-    chosen = {name: mixer for name, mixer in mixers(model).items() if names is None or name in names}
-    for mixer in chosen.values():
-        cast(Any, mixer).kernels = form
+    chosen = {name: unit for name, unit in units(model).items() if names is None or name in names}
+    for unit in chosen.values():
+        for module in unit.modules():
+            if hasattr(type(module), "kernels"):
+                cast(Any, module).kernels = form
     return list(chosen)

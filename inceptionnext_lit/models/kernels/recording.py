@@ -1,4 +1,4 @@
-"""What the mixers of a model compute in a run: the shapes, types and layouts of their inputs."""
+"""What the parts of a model that have kernels compute in a run: shapes, types and layouts of their inputs."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -8,33 +8,33 @@ from functools import partial
 from typing import Any
 
 import torch
+from timm.layers import DropPath
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from inceptionnext_lit.models.convolutions import autocast_dtype
-from inceptionnext_lit.models.kernels.choice import convolutions, mixers
+from inceptionnext_lit.models.kernels.choice import convolutions, units
 
 
 @dataclass(frozen=True)
 class Case:
-    """What a mixer computes; mixers of equal cases take the same time.
+    """What a part of a model computes; parts of equal cases take the same time.
 
     Attributes:
-        mixer: Its class.
-        kernels: Its convolutions: the sides of each kernel and the number of its channels.
-        sequential: Whether the last two convolutions follow each other.
+        layers: The types of its layers, with the shapes of their parameters.
+        kernels: The convolutions that a kernel replaces: the sides of each and the number of its channels.
         shape: Shape of its input (N, C, H, W).
         strides: Strides of its input.
         dtype: Type of its input.
-        computed_in: Type that it computes in, which autocast may change.
-        weights: Type of its weights.
+        computed_in: Type that convolutions of the input compute in, which autocast may change.
+        weights: Type of the convolutions' weights.
         needs_input: Whether its input needs a gradient.
-        needs_weights: Whether its weights need gradients.
+        needs_weights: Whether its parameters need gradients.
         compiled: Whether the model that it belongs to is compiled.
     """
 
-    mixer: str
+    layers: tuple[str, ...]
     kernels: tuple[str, ...]
-    sequential: bool
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     dtype: str
@@ -54,7 +54,7 @@ class Case:
 
 
 def record(model: nn.Module, run: Callable[[], object], *, compiled: bool) -> dict[str, Case]:
-    """Run a model once in evaluation mode, and return what its mixers compute; nothing of the model is changed.
+    """Run a model once in evaluation mode, and return what its parts compute; nothing of the model is changed.
 
     Args:
         model: The model, on its device; it runs uncompiled.
@@ -62,15 +62,16 @@ def record(model: nn.Module, run: Callable[[], object], *, compiled: bool) -> di
         compiled: Whether the model is compiled later.
 
     Returns:
-        The cases by the names of the mixers that have a kernel and are called.
+        The cases by the names of the parts that have a kernel and are called.
     """
     found: dict[str, Case] = {}
-    trained = _trained(model)
+    parts, trained = units(model), _trained(model)
+    layers = {name: _layers(unit) for name, unit in parts.items()}
 
-    def note(name: str, mixer: nn.Module, inputs: tuple[Any, ...]) -> None:
-        found.setdefault(name, _case(mixer, inputs[0], *trained[name], compiled=compiled))
+    def note(name: str, unit: nn.Module, inputs: tuple[Any, ...]) -> None:
+        found.setdefault(name, _case(unit, layers[name], inputs[0], *trained[name], compiled=compiled))
 
-    hooks = [mixer.register_forward_pre_hook(partial(note, name)) for name, mixer in mixers(model).items()]
+    hooks = [unit.register_forward_pre_hook(partial(note, name)) for name, unit in parts.items()]
     try:
         with unchanged(model), torch.no_grad(), torch.compiler.set_stance("force_eager"):
             run()
@@ -95,23 +96,36 @@ def unchanged(model: nn.Module) -> Iterator[None]:
 
 
 def _trained(model: nn.Module) -> dict[str, tuple[bool, bool]]:
-    """Return whether each mixer's input and weights need gradients, assuming that modules run in their order."""
+    """Return whether each part's input and parameters need gradients, assuming that modules run in their order."""
     needs_input, found = False, {}
-    replaced = mixers(model)
+    parts = units(model)
     for name, module in model.named_modules():
-        own = [parameter.requires_grad for parameter in module.parameters()]
-        if name in replaced:
-            found[name] = (needs_input, any(own))
-        needs_input |= any(p.requires_grad for p in module.parameters(recurse=False))
+        if name in parts:
+            found[name] = (needs_input, any(parameter.requires_grad for parameter in module.parameters()))
+        needs_input |= any(parameter.requires_grad for parameter in module.parameters(recurse=False))
     return found
 
 
-def _case(mixer: nn.Module, x: Tensor, needs_input: bool, needs_weights: bool, *, compiled: bool) -> Case:
-    convs = convolutions(mixer)
+def _layers(unit: nn.Module) -> tuple[str, ...]:
+    """Return the types of a part's layers, with the shapes of their parameters and what else their speed depends on."""
+    lines = []
+    for name, module in unit.named_modules():
+        if isinstance(module, DropPath | nn.Dropout | nn.Identity):  # does nothing in a trial
+            continue
+        shapes = ["×".join(map(str, parameter.shape)) for parameter in module.parameters(recurse=False)]
+        notes = ["sequential"] if getattr(module, "sequential_bands", False) else []
+        notes += ["training"] if module.training and isinstance(module, _BatchNorm) else []
+        lines.append(" ".join([name, type(module).__name__, *shapes, *notes]).strip())
+    return tuple(lines)
+
+
+def _case(
+    unit: nn.Module, layers: tuple[str, ...], x: Tensor, needs_input: bool, needs_weights: bool, *, compiled: bool
+) -> Case:
+    convs = convolutions(unit)
     return Case(
-        mixer=type(mixer).__name__,
+        layers=layers,
         kernels=tuple(f"{'×'.join(map(str, conv.kernel_size))}:{conv.out_channels}" for conv in convs),
-        sequential=bool(getattr(mixer, "sequential_bands", False)),
         shape=tuple(x.shape),
         strides=tuple(x.stride()),
         dtype=_name(x.dtype),

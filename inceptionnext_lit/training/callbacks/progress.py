@@ -68,6 +68,11 @@ class RunProgressBar(RichProgressBar):
             place = f"step {trainer.global_step} of {trainer.estimated_stepping_batches:.0f}"
             self._print_line(trainer, place, ["train/loss_step"])
 
+    def leave_out(self, seconds: float) -> None:
+        """Leave out time that was spent on something else than training."""
+        self._clock.leave_out(seconds)
+        self._run_start += seconds
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Exclude the validation from the training time."""
         super().on_validation_end(trainer, pl_module)

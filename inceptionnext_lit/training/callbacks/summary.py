@@ -130,6 +130,11 @@ class RunSummary(Callback):
         """Record that a batch has arrived."""
         self._waiting.receive()
 
+    def leave_out(self, seconds: float) -> None:
+        """Leave out time that was spent on something else than training."""
+        self._clock.leave_out(seconds)
+        self._waiting.leave_out(seconds)
+
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Exclude the validation from the comparison of loader and model."""
         self._waiting.pause()
