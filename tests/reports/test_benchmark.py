@@ -266,3 +266,40 @@ def has_opened(process: int, libraries: list[str]) -> bool:
     except OSError:
         return False
     return all(library in mapped for library in libraries)
+
+
+def test_cases_that_cannot_run_are_left_out() -> None:
+    told, left_out = [], []
+    cases = [case(image_size=2), case(), case(model=NANO), case(variant="compile", image_size=2)]
+    first, second = measure(
+        cases, rounds=2, seconds=0.01, tick=told.append, at_once=3,
+        leave_out=lambda case, error: left_out.append((case, str(error))),
+    )  # fmt: skip
+    assert [one.case for one in (first, second)] == cases[1:3]
+    assert [one for one, _ in left_out] == [cases[0], cases[3]]
+    assert all("cannot be measured: An image of 2×2 pixels" in why for _, why in left_out)
+    assert told[0] == f"preparing {MICRO} eager, {MICRO} eager, {NANO} eager"
+    assert first.ratios == [1.0, 1.0]
+    assert second.ratios == [b / a for a, b in zip(first.rates, second.rates, strict=True)]
+    assert first.matmul == second.matmul
+    assert first.matmul is not None
+
+
+def test_a_case_that_fails_in_a_later_round_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = measuring._Worker.ask
+
+    def ask_or_fail(worker: measuring._Worker, name: str, *arguments: object) -> object:
+        if worker.case.model == MICRO and name == "images_per_s" and worker.rates:
+            worker._process.kill()
+        return ask(worker, name, *arguments)
+
+    monkeypatch.setattr(measuring._Worker, "ask", ask_or_fail)
+    left_out: list[str] = []
+    [rest] = measure(
+        [case(), case(model=NANO)], rounds=2, seconds=0.01, leave_out=lambda _, error: left_out.append(str(error))
+    )
+    assert (rest.case.model, len(rest.rates), rest.ratios) == (NANO, 2, [1.0, 1.0])
+    assert rest.matmul is not None
+    assert len(rest.matmul) == 2
+    [reason] = left_out
+    assert reason.startswith(f"{MICRO} (eager, infer, fp32) cannot be measured: its process has died, most often for")

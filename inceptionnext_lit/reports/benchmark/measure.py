@@ -14,17 +14,15 @@ from typing import Any, NamedTuple, cast
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models import check_model_name
-from inceptionnext_lit.models.cost import count_model, image_macs
 from inceptionnext_lit.reports.benchmark.case import PRODUCTS, Case, Precision, Product
 from inceptionnext_lit.reports.benchmark.exporting import exported
-from inceptionnext_lit.reports.benchmark.segmenters import segmenter_macs
+from inceptionnext_lit.reports.benchmark.operations import gflop_per_image
 from inceptionnext_lit.reports.benchmark.subjects import check_libraries
 from inceptionnext_lit.reports.benchmark.worker import serve
-from inceptionnext_lit.tasks.loading import load_task
 from inceptionnext_lit.wording import first_line
 
 _GRACE = 2  # seconds for a process to exit by itself
-_BACKWARD = 3  # forward and backward need about three times the multiply-adds of the forward pass
+_DEAD = "its process has died, most often for lack of memory"
 
 
 @dataclass(frozen=True)
@@ -93,6 +91,9 @@ def measure(
     seconds: float,
     tick: Callable[[str], None] | None = None,
     products: Sequence[Product] = PRODUCTS,
+    *,
+    at_once: int = 1,
+    leave_out: Callable[[Case, UserError], None] | None = None,
 ) -> list[Measurement]:
     """Measure cases alternately, in several rounds.
 
@@ -102,9 +103,12 @@ def measure(
         seconds: Minimum duration of a case in a round.
         tick: Called with a description of what happens next.
         products: Sizes of the matrix products whose speed is the bound.
+        at_once: Number of cases that get ready at the same time. With more than one, they slow each other's warm-up,
+            and a layout of ``best`` is chosen less surely.
+        leave_out: Called with a case that cannot be run, and why; the others are measured all the same.
 
     Raises:
-        UserError: If a model is unknown, or a case cannot be run.
+        UserError: If a model is unknown, or a case cannot be run and there is no ``leave_out``.
     """
     tell = tick or (lambda _: None)
     check_libraries([case.variant for case in cases])
@@ -112,51 +116,76 @@ def measure(
         if not Path(case.model).is_file():
             check_model_name(case.model)
     with exported(cases, tell) as ready:
-        return _in_turn(ready, rounds, seconds, tell, products)
+        return _in_turn(ready, rounds, seconds, tell, products, at_once, leave_out)
 
 
 def _in_turn(
-    cases: Sequence[Case], rounds: int, seconds: float, tell: Callable[[str], None], products: Sequence[Product]
+    cases: Sequence[Case],
+    rounds: int,
+    seconds: float,
+    tell: Callable[[str], None],
+    products: Sequence[Product],
+    at_once: int,
+    leave_out: Callable[[Case, UserError], None] | None,
 ) -> list[Measurement]:
-    processes: list[_Worker] = []
+    workers: list[_Worker] = []
+    matmul: dict[_Kind, list[float | None]] = defaultdict(list)
     try:
-        for case in cases:
-            tell(f"preparing {case.title} {case.variant}")
-            processes.append(_Worker(case))
-        kinds = [
-            _Kind(process.ready["device"], case.precision, case.runtime)
-            for case, process in zip(cases, processes, strict=True)
-        ]
-        rates: list[list[float]] = [[] for _ in cases]
-        matmul: dict[_Kind, list[float | None]] = {kind: [] for kind in kinds}
-        peaks: list[float | None] = []
+        for start in range(0, len(cases), at_once):
+            together = cases[start : start + at_once]
+            tell(f"preparing {', '.join(f'{case.title} {case.variant}' for case in together)}")
+            for case in together:
+                workers.append(_Worker(case))
+            for worker in workers[-len(together) :]:
+                with _leaving_out(worker, workers, leave_out):
+                    worker.get_ready()
         for number in range(rounds):
-            for index, (case, process) in enumerate(zip(cases, processes, strict=True)):
-                tell(f"round {number + 1} of {rounds}: {case.title} {case.variant}")
-                rates[index].append(cast(float, process.ask("images_per_s", seconds)))
-                if number == 0:  # before the matrix products, whose memory does not belong to the model
-                    peaks.append(cast(float | None, process.ask("peak_memory_mib")))
-                if index == kinds.index(kinds[index]):  # the first of its kind
-                    matmul[kinds[index]].append(cast(float | None, process.ask("matmul_gflop_per_s", products)))
-        gflop = {(case.title, case.size): _gflop(case) for case in cases}
-        bounds = _bounds(matmul)
-        return [
-            Measurement(
-                case=case,
-                layout=process.ready["layout"],
-                device=process.ready["device"],
-                rates=rates[index],
-                ratios=[one / first for one, first in zip(rates[index], rates[0], strict=True)],
-                matmul=bounds.get(kinds[index][:2]),
-                warm_up_s=process.ready["warm_up_s"],
-                peak_memory_mib=peaks[index],
-                gflop_per_image=gflop[case.title, case.size],
-            )
-            for index, (case, process) in enumerate(zip(cases, processes, strict=True))
-        ]
+            for worker in tuple(workers):
+                tell(f"round {number + 1} of {rounds}: {worker.case.title} {worker.case.variant}")
+                with _leaving_out(worker, workers, leave_out):
+                    worker.measure(seconds)
+                    if len(matmul[worker.kind]) == number:  # the first of its kind
+                        matmul[worker.kind].append(worker.matmul(products))
+        return _measurements(workers, _bounds({kind: rates for kind, rates in matmul.items() if len(rates) == rounds}))
     finally:
-        for process in processes:
-            process.end()
+        for worker in workers:
+            worker.dismiss()
+        for worker in workers:
+            worker.end()
+
+
+def _measurements(
+    workers: "Sequence[_Worker]", bounds: Mapping[tuple[str, Precision], list[float]]
+) -> list[Measurement]:
+    return [
+        Measurement(
+            case=worker.case,
+            layout=worker.ready["layout"],
+            device=worker.ready["device"],
+            rates=worker.rates,
+            ratios=[one / first for one, first in zip(worker.rates, workers[0].rates, strict=True)],
+            matmul=bounds.get(worker.kind[:2]),
+            warm_up_s=worker.ready["warm_up_s"],
+            peak_memory_mib=worker.peak,
+            gflop_per_image=gflop_per_image(worker.case),
+        )
+        for worker in workers
+    ]
+
+
+@contextmanager
+def _leaving_out(
+    worker: "_Worker", workers: "list[_Worker]", leave_out: Callable[[Case, UserError], None] | None
+) -> Iterator[None]:
+    """Remove a worker that fails in this block, or raise its error if nothing is to be left out."""
+    try:
+        yield
+    except UserError as error:
+        if leave_out is None:
+            raise
+        workers.remove(worker)
+        worker.end()
+        leave_out(worker.case, error)
 
 
 class _Kind(NamedTuple):
@@ -195,30 +224,59 @@ class _Worker:
 
     Args:
         case: The case to run.
-
-    Raises:
-        UserError: If the case cannot be prepared.
     """
 
     def __init__(self, case: Case) -> None:
         context = multiprocessing.get_context("spawn")
-        self._case = case
+        self.case = case
+        self.rates: list[float] = []
+        self.peak: float | None = None
+        self.ready: dict[str, Any] = {}
         self._connection, other = context.Pipe()
         self._process: SpawnProcess = context.Process(target=serve, args=(other, case), daemon=True)
         with _without_interrupts():
             self._process.start()
         other.close()
-        self.ready: dict[str, Any] = self._receive()
+
+    def get_ready(self) -> None:
+        """Wait until the case can run.
+
+        Raises:
+            UserError: If it cannot be prepared.
+        """
+        self.ready = self._receive()
+
+    @property
+    def kind(self) -> _Kind:
+        """What its matrix products share with those of other cases."""
+        return _Kind(self.ready["device"], self.case.precision, self.case.runtime)
+
+    def measure(self, seconds: float) -> None:
+        """Run a round, and after the first one note the peak memory."""
+        self.rates.append(cast(float, self.ask("images_per_s", seconds)))
+        if len(self.rates) == 1:  # before the matrix products, whose memory does not belong to the model
+            self.peak = cast(float | None, self.ask("peak_memory_mib"))
+
+    def matmul(self, products: Sequence[Product]) -> float | None:
+        """Return the speed of matrix products in GFLOP/s; None if it cannot be measured."""
+        return cast(float | None, self.ask("matmul_gflop_per_s", products))
 
     def ask(self, name: str, *arguments: object) -> object:
         """Call a method of the case, and wait for what it returns."""
-        self._connection.send((name, arguments))
+        try:
+            self._connection.send((name, arguments))
+        except OSError as error:
+            raise self._failure(_DEAD) from error
         return self._receive()
 
-    def end(self) -> None:
-        """End the process, and kill it if it does not respond."""
+    def dismiss(self) -> None:
+        """Tell the process to exit."""
         with suppress(OSError):
             self._connection.send(None)
+
+    def end(self) -> None:
+        """Wait until the process has exited, and kill it if it does not respond."""
+        self.dismiss()
         self._process.join(_GRACE)
         self._process.kill()
         self._process.join()
@@ -227,34 +285,15 @@ class _Worker:
     def _receive(self) -> Any:
         try:
             answer = self._connection.recv()
-        except EOFError as error:
-            raise self._failure("its process has died, most often for lack of memory") from error
+        except (EOFError, OSError) as error:
+            raise self._failure(_DEAD) from error
         if isinstance(answer, Exception):
             raise self._failure(first_line(answer))
         return answer
 
     def _failure(self, reason: str) -> UserError:
-        case = self._case
+        case = self.case
         return UserError(
             f"{case.title} ({case.variant}, {case.mode}, {case.precision}) cannot be measured: {reason}. Leave it out, "
             "or try another variant, a smaller --batch_size or another --image_size."
         )
-
-
-def _gflop(case: Case) -> float | None:
-    """Return the operations per image; None for exported files, and if an operator cannot be counted."""
-    path = Path(case.model).expanduser()
-    if case.decoder is not None:
-        macs = segmenter_macs(case)
-    elif path.is_file():
-        macs = None if case.file == case.model else _checkpoint_macs(path, case.image_size)
-    else:
-        count, _ = count_model(case.model, (case.image_size, case.image_size))
-        macs = None if count.uncounted else count.total.macs
-    return None if macs is None else 2e-9 * macs * (_BACKWARD if case.mode == "train" else 1)
-
-
-def _checkpoint_macs(path: Path, image_size: int) -> int | None:
-    task = load_task(path)[0]
-    channels = 3 if task.preprocessing is None else len(task.preprocessing["mean"])
-    return image_macs(task.inference_model, (channels, image_size, image_size))

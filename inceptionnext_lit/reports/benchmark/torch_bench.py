@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import timm
 import torch
@@ -17,6 +17,7 @@ from inceptionnext_lit.models.deploy import deploy
 from inceptionnext_lit.models.kernels.choice import use
 from inceptionnext_lit.reports.benchmark.case import PRODUCTS, WARM_UPS, Case, Product, best_rate, steps_in
 from inceptionnext_lit.reports.benchmark.memory import forget_peak, grown_mib, resident_mib
+from inceptionnext_lit.reports.benchmark.timing import seconds_of
 
 _TRIAL_STEPS = 2  # per layout, to find the faster one
 _MATMUL_SECONDS = 0.2
@@ -73,7 +74,7 @@ class Bench:
         """
         dtype = torch.bfloat16 if self.case.precision == "bf16" else torch.float32
 
-        def seconds_of(size: Product) -> float:
+        def seconds_per_product(size: Product) -> float:
             rows, inner, columns = size
             left = torch.randn(rows, inner, device=self.device, dtype=dtype)
             right = torch.randn(columns, inner, device=self.device, dtype=dtype)
@@ -86,7 +87,7 @@ class Bench:
             steps = math.ceil(_MATMUL_SECONDS / self._time(product, 1))
             return self._time(product, steps) / steps
 
-        return best_rate(products, seconds_of)
+        return best_rate(products, seconds_per_product)
 
     def peak_memory_mib(self) -> float | None:
         """Return the peak memory since the warm-up: the GPU's, or what this process has used beyond its start."""
@@ -96,18 +97,7 @@ class Bench:
 
     def _time(self, step: Callable[[], object], count: int) -> float:
         """Return the seconds that a number of steps take."""
-        if self.device.type != "cuda":
-            started = time.perf_counter()
-            for _ in range(count):
-                step()
-            return time.perf_counter() - started
-        begin, end = (cast(Any, torch.cuda.Event)(enable_timing=True) for _ in range(2))
-        begin.record()
-        for _ in range(count):
-            step()
-        end.record()
-        end.synchronize()
-        return float(begin.elapsed_time(end)) / 1000
+        return seconds_of(self.device, step, count)
 
     def _wait(self) -> None:
         if self.device.type == "cuda":
