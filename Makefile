@@ -8,7 +8,7 @@ MOBILE := .venv-mobile
 PARITY := .venv-parity
 SITE := docs/_build/html
 
-.PHONY: quickstart test test-slow test-mobile test-parity test-min docs check fix
+.PHONY: quickstart test test-slow test-mobile test-parity test-min gpu-check docs check fix
 
 quickstart: $(READY)
 	$(BIN)/python cli.py fit --config configs/quickstart.yaml
@@ -35,6 +35,10 @@ test-parity:
 test-min: $(READY)
 	$(BIN)/python scripts/minimum_versions.py $(MIN)
 	OMP_NUM_THREADS=1 $(MIN)/bin/python -m pytest -n 2 --dist worksteal -m "not slow and not gpu"
+
+# what waits for a GPU, in eight minutes on one: tests, kernels, benchmark and fit; the tables are in gpu_check/
+gpu-check: $(READY)
+	$(BIN)/python scripts/gpu_check.py
 
 docs: $(DOCS_READY)
 	$(BIN)/python -m sphinx -W --keep-going -b html docs $(SITE)

@@ -89,3 +89,11 @@ def test_issue_forms_have_fields(name: str) -> None:
     assert {"name", "description", "body"} <= form.keys()
     fields = [field["id"] for field in form["body"]]
     assert len(set(fields)) == len(fields) >= 3
+
+
+def test_make_gpu_check_runs_the_script() -> None:
+    [recipe] = re.findall(r"^gpu-check: \$\(READY\)\n\t(.*)\n", MAKEFILE, re.MULTILINE)
+    assert recipe == "$(BIN)/python scripts/gpu_check.py"
+    [phony] = re.findall(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)
+    assert "gpu-check" in phony.split()
+    assert "/gpu_check/" in (REPO / ".gitignore").read_text(encoding="utf-8").splitlines()

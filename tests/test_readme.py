@@ -441,7 +441,17 @@ def test_targets_for_contributors_are_in_the_makefile() -> None:
     makefile = (REPO / "Makefile").read_text(encoding="utf-8")
     written = commands(REPO / "CONTRIBUTING.md")
     targets = [words[1] for words in written if words[0] == "make"]
-    assert targets == ["check", "test", "fix", "test-slow", "test-mobile", "test-parity", "test-min", "docs"]
+    assert targets == [
+        "check",
+        "test",
+        "fix",
+        "test-slow",
+        "test-mobile",
+        "test-parity",
+        "test-min",
+        "docs",
+        "gpu-check",
+    ]
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
     assert {words[0] for words in written} - {"make"} <= {".venv/bin/pip", ".venv/bin/pre-commit", ".venv/bin/python"}
