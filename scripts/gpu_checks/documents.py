@@ -68,6 +68,8 @@ def page(about: Run, titles: Mapping[str, str], outcomes: Mapping[str, Outcome],
     machine = results.get("environment") or {}
     card = machine.get("card") if isinstance(machine, dict) else None
     where = f"On {card or 'an unknown card'}, commit {about.commit or 'unknown'}, {about.date}."
+    if about.device == "cpu":
+        where = f"**A trial of the script on tiny models; no figure here says anything about a GPU.** {where}"
     text = [
         f"# GPU check\n\n{where} The parts took {spent:.0f} of {allowed:.0f} seconds.",
         f"```bash\n{about.command}\n```",

@@ -8,6 +8,7 @@ from typing import Any
 from gpu_checks.running import Outcome
 from gpu_checks.settings import Settings
 from inceptionnext_lit.reports.tables import render_table
+from inceptionnext_lit.wording import count
 
 Results = Mapping[str, Any]
 Record = Mapping[str, Any]
@@ -116,7 +117,8 @@ def tests(results: Results, settings: Settings) -> str:
 
 def goals(results: Results, settings: Settings) -> str:
     """Return the goals beside what was reached: the fastest form of each side that the goal allows."""
-    if not any(goal.group in results for goal in GOALS):
+    measured = [record for goal in GOALS for record in results.get(goal.group, {}).get("records", [])]
+    if not measured or settings.device == "cpu":  # tiny models stand for those of the goals
         return ""
     lines = []
     for goal in GOALS:
@@ -131,7 +133,13 @@ def goals(results: Results, settings: Settings) -> str:
         forms = f"{own['variant']} / {other['variant']}"
         lines.append([goal.text, f"{goal.ratio:.2f}", f"{middle:.2f} ({lower:.2f}–{upper:.2f})", forms, verdict])
     head = ["goal", "at least", "ratio (quartiles)", "forms", "reached"]
-    return _table(head, lines, ["at least"])
+    sizes = {(record["batch_size"], settings.batch_size) for record in measured}
+    others = [
+        f"The goals are for batch size {goal}, but this is batch size {size}.\n\n"
+        for size, goal in sizes
+        if size != goal
+    ]
+    return "".join(others) + _table(head, lines, ["at least"])
 
 
 def speed(results: Results, settings: Settings) -> str:
@@ -231,7 +239,7 @@ def fit(results: Results, settings: Settings) -> str:
         command = f"python examples/fit_overhead.py {' '.join(overhead['words'])}"
         found.append(
             f"A step takes {bare:.1f} ms in a bare loop and {fitted:.1f} ms in `fit`, {100 * (ratio - 1):+.1f}% "
-            f"(median of {len(rounds)} rounds of `{command}`)."
+            f"(median of {count(len(rounds), 'round')} of `{command}`)."
         )
     if loaded := results.get("fit_loader"):
         command = f"python cli.py fit {' '.join(loaded['words'])}"
