@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -445,7 +444,6 @@ def test_the_script_on_a_cpu(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("inceptionnext_lit.models.kernels") is None, reason="needs the kernels")
 def test_the_kernels_in_the_interpreter(tmp_path: Path) -> None:
     found = run_script(tmp_path / "out", "--parts", "kernels_fp32", "kernels_fp16", "kernel_times")
     assert found["kernels_fp16"]["reason"] == "needs a GPU"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gpu_checks.environment import copy_rate
 from gpu_checks.reporting import PartFailed, Work, describe
 from gpu_checks.shapes import DTYPES, Shape, exact, find_shapes, parameters
+from inceptionnext_lit.models.kernels.operators import depthwise
 from inceptionnext_lit.reports.benchmark.timing import seconds_of
 
 _TRITON = "inceptionnext_lit.models.kernels.depthwise"  # imported by the operator when it runs Triton
@@ -50,8 +51,6 @@ class Sides:
 
     def triton(self) -> Tensor:
         """Run the kernels."""
-        from inceptionnext_lit.models.kernels.operators import depthwise
-
         return depthwise(self.x, [conv.weight for conv in self.convs], [_bias(conv) for conv in self.convs])
 
     def torch(self) -> Tensor:
