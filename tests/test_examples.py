@@ -261,7 +261,10 @@ def test_the_budgets_of_a_group_of_the_study_are_within_two_percent() -> None:
 @pytest.mark.slow
 def test_design_study(tmp_path: Path) -> None:
     words = ["--groups", "caformer", "--seeds", 2, "--rounds", 1, "--seconds", 0.1, "--output", tmp_path / "out"]
-    fit = ["--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2, "--trainer.limit_val_batches", 1]
+    fit = [
+        "--trainer.max_epochs", 1, "--trainer.check_val_every_n_epoch", 1, "--trainer.limit_train_batches", 2,
+        "--trainer.limit_val_batches", 1,
+    ]  # fmt: skip
     tables = []
     for _ in range(2):
         done = run_script(REPO / "examples" / "design_study.py", [*words, *fit], tmp_path)
