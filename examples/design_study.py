@@ -188,6 +188,7 @@ def throughput(systems: tuple[System, ...], rounds: int, seconds: float) -> dict
 
 
 BATCH = 64  # of the recipe
+NARROWEST = 8  # points of accuracy that a panel of the figure spans at least
 
 
 def training(system: System) -> Callable[[], object]:
@@ -224,22 +225,36 @@ def rate(run: Callable[[], object], seconds: float) -> float:
 
 def spread(scores: list[float]) -> str:
     """Return mean ± standard deviation."""
-    return f"{statistics.mean(scores):.1f} ± {statistics.stdev(scores) if len(scores) > 1 else 0.0:.1f}"
+    return f"{statistics.mean(scores):.1f} ± {deviate(scores):.1f}"
 
 
-def draw(points: dict[str, dict[str, tuple[float, float]]], path: Path) -> None:
-    """Draw accuracy against training throughput, a panel for each group."""
+def deviate(scores: list[float]) -> float:
+    """Return the standard deviation, 0 for a single score."""
+    return statistics.stdev(scores) if len(scores) > 1 else 0.0
+
+
+def draw(points: dict[str, dict[str, tuple[float, list[list[float]]]]], sets: list[str], path: Path) -> None:
+    """Draw accuracy with its standard deviation against training throughput: a column per group, a row per set."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4 * len(points), 3.6), layout="constrained")
-    for axis, (group, systems) in zip(figure.subplots(1, len(points), squeeze=False)[0], points.items(), strict=True):
-        for place, (name, (x, y)) in enumerate(systems.items()):
-            axis.plot(x, y, marker="os^Dv"[place], linestyle="", label=name)
-        axis.set_title(group)
-        axis.set_xlabel("training (images/s)")
-        axis.legend(fontsize=7)
-        axis.grid(visible=True, alpha=0.3)
-    figure.axes[0].set_ylabel("accuracy, mean over sets and seeds (%)")
+    figure = Figure(figsize=(3.2 * len(points), 2.8 * len(sets) + 0.4), layout="constrained")
+    axes = figure.subplots(len(sets), len(points), squeeze=False)
+    for column, (group, systems) in enumerate(points.items()):
+        for row, kind in enumerate(sets):
+            axis = axes[row][column]
+            for place, (name, (rate, scores)) in enumerate(systems.items()):
+                mean, deviation = statistics.mean(scores[row]), deviate(scores[row])
+                axis.errorbar(rate, mean, deviation, marker="os^Dv"[place], linestyle="", capsize=3, label=name)
+            low, high = axis.get_ylim()
+            middle, half = (low + high) / 2, max(high - low, NARROWEST) / 2  # else noise fills the panel
+            axis.set_ylim(middle - half, middle + half)
+            axis.set_xlim(0, 1.15 * max(rate for rate, _ in systems.values()))
+            axis.grid(visible=True, alpha=0.3)
+            if column == 0:
+                axis.set_ylabel(f"{kind}, top-1 (%)")
+        axes[0][column].set_title(group)
+        axes[0][column].legend(fontsize=7, loc="lower left")
+        axes[-1][column].set_xlabel("training (images/s)")
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
@@ -257,7 +272,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/design_study"))
     options, others = parser.parse_known_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    points: dict[str, dict[str, tuple[float, float]]] = {}
+    points: dict[str, dict[str, tuple[float, list[list[float]]]]] = {}
     for group in options.groups:
         lines = [
             f"| {group} | params (M) | MACs (M) | {' | '.join(f'{kind} (%)' for kind in options.sets)} "
@@ -273,10 +288,9 @@ def main() -> None:
             found, (trains, infers) = cost(system), rates[system.name]
             cells = [f"{found.params / 1e6:.2f}", f"{found.macs / 1e6:.1f}", *map(spread, scores)]
             lines.append(f"| {' | '.join([system.name, *cells, f'{trains:,.0f}', f'{infers:,.0f}'])} |")
-            mean = statistics.mean(score for one in scores for score in one)
-            points.setdefault(group, {})[system.name] = (trains, mean)
+            points.setdefault(group, {})[system.name] = (trains, scores)
         print("\n".join(lines) + "\n", flush=True)
-    draw(points, options.output / "design_study.svg")
+    draw(points, options.sets, options.output / "design_study.svg")
 
 
 if __name__ == "__main__":

@@ -93,6 +93,8 @@ LIBRARIES_OF_THEIR_OWN = {  # private names of torch, fvcore and torchvision, ea
     *("_is_in_bad_fork", "_pytree", "_distributed_c10d", "_DEFAULT_SUPPORTED_OPS", "_step_supports_amp_scaling"),
     # ExecuTorch's reader and writer of files; tests/export/test_export_mobile.py uses them
     *("_deserialize_pte_binary", "_serialize", "_serialize_pte_binary"),
+    # a layer's hooks, with which it must be called; tests/kernels/test_kernel_mixers.py registers some
+    *("_backward_hooks", "_backward_pre_hooks", "_forward_hooks", "_forward_pre_hooks"),
     # the files of torchvision's data sets; tests/prepare reads each of them in small
     *("_ARCHIVES", "_FILES", "_image_files", "_images", "_samples"),
 }
