@@ -1,5 +1,6 @@
 """Tests that need a CUDA device; run python -m pytest -m gpu."""
 
+import csv
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from inceptionnext_lit.data.device_batch import RawImages, ToInput, stack_pixels
 from inceptionnext_lit.data.input_format import input_format
 from inceptionnext_lit.data.transforms.erasing import Erasure
 from inceptionnext_lit.data_spec import DataSpec
+from inceptionnext_lit.machine import CACHE_VARIABLE
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks.classification.losses import LossOptions
@@ -151,3 +153,35 @@ def test_mixing_keeps_the_memory_format() -> None:
     for mix in (Mix(mixup=0.8), Mix(cutmix=1.0)):
         mixed, _, _ = mix(images, torch.arange(4, device="cuda"), 4)
         assert mixed.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("compiled", ["false", "true"])
+def test_the_faster_form_of_mixers_is_chosen(
+    shell: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    compiled: str,
+) -> None:  # fmt: skip
+    pytest.importorskip("triton")
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    words = ["fit", *SMALL, "--trainer.accelerator", "gpu", "--trainer.precision", "bf16-mixed"]
+    words += ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "5", "--model.execution.kernels", "auto"]
+    done = shell(*words, "--model.execution.compile", compiled)
+    assert done.returncode == 0, done.stderr
+    assert "Kernels:    Triton for " in done.stdout
+    with (tmp_path / "runs/quickstart/version_0/kernels.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    for row in rows:
+        assert row["reason"] in ("faster", "not faster")
+        assert float(row["torch_ms"]) > 0
+        assert float(row["triton_ms"]) > 0
+
+
+def test_training_as_cuda_graphs(shell: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    words = ["fit", *SMALL, "--trainer.accelerator", "gpu", "--trainer.precision", "bf16-mixed"]
+    words += ["--trainer.max_epochs", "2", "--trainer.limit_train_batches", "20", "--model.ema_decay", "0.9"]
+    words += ["--model.execution.compile", "true", "--model.execution.compile_mode", "reduce-overhead"]
+    done = shell(*words)
+    assert done.returncode == 0, done.stderr
+    stored = torch.load(tmp_path / "runs/quickstart/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert stored["global_step"] == 40
+    assert all(value.isfinite().all() for value in stored["state_dict"].values())

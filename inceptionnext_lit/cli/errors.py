@@ -13,7 +13,7 @@ from lightning.pytorch.strategies import StrategyRegistry
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.training.clock import format_seconds
-from inceptionnext_lit.wording import count
+from inceptionnext_lit.wording import count, first_line
 
 
 def explain_failure(
@@ -36,8 +36,8 @@ def explain_failure(
     Returns:
         The error to show instead; None if the original one is more helpful.
     """
-    if (full := explain_full_disk(error, folder)) is not None:
-        return full
+    if (known := explain_full_disk(error, folder) or explain_kernel(error)) is not None:
+        return known
     text = str(error)
     if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: " in text:
         of_images = "this batch" if batch_size is None else f"batches of {count(batch_size, 'image')}"
@@ -89,6 +89,23 @@ def explain_full_disk(error: BaseException, folder: Path | None = None) -> UserE
         f"{place} could not be written: {os.strerror(said)}. Earlier files are intact. Free some space, then retry; "
         "fit continues with --ckpt_path last."
     )
+
+
+def explain_kernel(error: BaseException) -> UserError | None:
+    """Explain an error of Triton, whose kernels are those of the token mixers or of a compiled model.
+
+    Args:
+        error: What was raised.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if type(cause).__module__.partition(".")[0] == "triton":
+            return UserError(
+                f"A Triton kernel failed: {first_line(cause)}. Set model.execution.kernels to torch and "
+                "model.execution.compile to false; the run continues with --ckpt_path last."
+            )
+        cause = cause.__cause__
+    return None
 
 
 def user_error_behind(error: BaseException) -> UserError | None:

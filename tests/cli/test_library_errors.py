@@ -122,6 +122,19 @@ def test_debug_shows_the_traceback(
     assert error.splitlines()[-1].startswith("error: Unknown trainer.strategy 'dpp'; ")
 
 
+def test_a_failing_kernel_is_explained() -> None:
+    class OutOfResources(Exception):
+        __module__ = "triton.runtime.errors"
+
+    for error in (OutOfResources("out of resource: shared memory\nReduce block sizes."), RuntimeError("in a graph")):
+        if isinstance(error, RuntimeError):
+            error.__cause__ = OutOfResources("out of resource: shared memory")
+        assert str(explain_failure(error, 8)) == (
+            "A Triton kernel failed: out of resource: shared memory. Set model.execution.kernels to torch and "
+            "model.execution.compile to false; the run continues with --ckpt_path last."
+        )
+
+
 def test_errors_of_user_code_keep_their_traceback() -> None:
     def broken() -> None:
         raise ValueError("a defect")
