@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -17,8 +17,11 @@ from inceptionnext_lit.data.transforms.augmentation import LEVELS
 from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.training import bottleneck
+from inceptionnext_lit.training import clock as timekeeping
 from inceptionnext_lit.training.bottleneck import WaitingClock, verdict
+from inceptionnext_lit.training.callbacks import progress
 from inceptionnext_lit.training.callbacks.checkpoints import LastCheckpoint
+from inceptionnext_lit.training.callbacks.progress import RunProgressBar
 from inceptionnext_lit.training.callbacks.summary import RunSummary
 
 
@@ -37,6 +40,30 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(bottleneck, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
+
+
+def test_other_work_is_left_out(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timekeeping, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    summary = RunSummary()
+    summary._clock.reset()
+    summary._waiting.ask()
+    clock.sleep(2)
+    summary._waiting.receive()
+    clock.sleep(30)
+    summary.leave_out(29)
+    clock.sleep(1)
+    summary._waiting.ask()
+    summary._clock.tick(8)
+    assert (summary._waiting.waited, summary._waiting.worked) == (2, 2)
+    assert summary._clock.images_per_s == 2
+    bar = RunProgressBar()
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    bar._run_start = clock.now
+    clock.sleep(12)
+    bar.leave_out(10)
+    run = SimpleNamespace(global_step=1, estimated_stepping_batches=4)
+    assert bar._time_left(cast(Any, run)) == "0:06"
+    assert all(isinstance(one, timekeeping.Timekeeper) for one in (summary, bar))
 
 
 class Sleepy(Dataset[Any]):
