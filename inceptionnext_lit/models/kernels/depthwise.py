@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from inceptionnext_lit.models.kernels.operators import sum_dtype
+from inceptionnext_lit.models.kernels.precision import sum_dtype
 
 Sizes = list[int]  # height and width of each branch's kernel in pixels: [h, w, h, w, ...]
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from inceptionnext_lit.models.convolutions import autocast
-from inceptionnext_lit.models.kernels.operators import has_hooks, sum_dtype
+from inceptionnext_lit.models.kernels.operators import has_hooks
+from inceptionnext_lit.models.kernels.precision import sum_dtype
 from inceptionnext_lit.models.mixers import DepthwiseMixer
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from inceptionnext_lit.models.convolutions import HorizontalConv2d, depthwise_gradients, is_symbolic
+from inceptionnext_lit.models.kernels.precision import sum_dtype
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # Triton then runs kernels on the CPU, slowly, for tests
 _MAX_POSITIONS = 2**31 - 2**20  # positions are counted in 32 bits, and a kernel may count some blocks too far
@@ -65,11 +66,6 @@ def depthwise_with_moments(x: Tensor, weights: list[Tensor], biases: list[Tensor
     """
     out: tuple[Tensor, Tensor, Tensor] = torch.ops.inceptionnext_lit.depthwise_with_moments(x, *_stack(weights, biases))
     return out
-
-
-def sum_dtype(x: Tensor) -> torch.dtype:
-    """Return the dtype in which sums over a map's numbers are computed."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def _stack(weights: list[Tensor], biases: list[Tensor]) -> tuple[Tensor, list[int]]:

@@ -18,7 +18,7 @@ from inceptionnext_lit.models.kernels.depthwise import (
     on_device_of,
     place,
 )
-from inceptionnext_lit.models.kernels.operators import sum_dtype
+from inceptionnext_lit.models.kernels.precision import sum_dtype
 
 _CHUNKS = 256  # at most
 _ROWS = 16
