@@ -125,6 +125,7 @@ def test_maps_with_too_many_positions_are_left_to_torch(interpreter: None, monke
     assert "inceptionnext_lit.models.kernels.depthwise" not in sys.modules
 
 
+@pytest.mark.slow
 def test_models_import_no_kernels() -> None:
     names = {path.stem for path in Path(operators.__file__).parent.glob("*.py")} - {"__init__"}
     script = "import sys, inceptionnext_lit.models; print(*(n for n in sys.modules if '.kernels.' in n))"
