@@ -21,6 +21,7 @@ from inceptionnext_lit.models.mixers import InceptionDWConv2d
 from inceptionnext_lit.reports.benchmark import measure as measuring
 from inceptionnext_lit.reports.benchmark.case import PRODUCTS, Case
 from inceptionnext_lit.reports.benchmark.measure import Measurement, measure
+from inceptionnext_lit.reports.benchmark.rendering import render
 from inceptionnext_lit.reports.benchmark.torch_bench import Bench
 from tests.forked import as_script, forked, forking
 from tests.processes import wait_until
@@ -61,6 +62,23 @@ def test_results_follow_from_the_rounds() -> None:
     assert (record["images_per_s"], record["images_per_s_min"], record["images_per_s_max"]) == (20, 10, 30)
     assert (record["ratio"], record["gflop_per_s"], record["share_of_matmul"]) == (1.5, 10, 0.2)
     assert (record["images_per_s_bound"], record["peak_memory_mib"]) == (100, 7)
+
+
+def test_a_table_has_three_digits_of_any_rate() -> None:
+    rates = {(512, 2048): 0.5534, (224, 224): 2.259, (28, 28): 1234.5, (64, 64): 45.67}
+    measurements = [
+        Measurement(case(image_size=height, width=width), "channels_last", "cpu", [rate], [1.0], [speed], 1.0, 7.0, 2.0)
+        for ((height, width), rate), speed in zip(rates.items(), [40.4, 50.6, 45.0, 44.0], strict=True)
+    ]
+    title, _, *lines = render(measurements, "table").splitlines()
+    assert title.endswith("; matrix products reach 40–51 GFLOP/s in fp32")
+    assert [line.split()[7:9] for line in lines] == [
+        ["0.553", "0.553–0.553"],
+        ["2.26", "2.26–2.26"],
+        ["1234", "1234–1234"],
+        ["45.7", "45.7–45.7"],
+    ]
+    assert [line.split()[13] for line in lines] == ["20.2", "25.3", "22.5", "22.0"]
 
 
 @pytest.mark.slow

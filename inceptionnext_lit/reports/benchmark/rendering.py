@@ -26,15 +26,15 @@ def render(measurements: Sequence[Measurement], style: Format) -> str:
 
 def _table(records: Sequence[dict[str, Any]]) -> str:
     first = records[0]
-    products = {
-        f"{record['matmul_gflop_per_s']:.0f} GFLOP/s in {record['precision']}": None
-        for record in records
-        if record["matmul_gflop_per_s"] is not None
-    }
+    products: dict[str, list[float]] = {}
+    for record in records:
+        if record["matmul_gflop_per_s"] is not None:
+            products.setdefault(record["precision"], []).append(record["matmul_gflop_per_s"])
     devices = " and ".join(dict.fromkeys(record["device"] for record in records))
     title = f"{first['mode']} on {devices}, {first['threads']} threads, {first['rounds']} rounds"
     if products:
-        title += f"; matrix products reach {', '.join(products)}"
+        reached = (f"{_range(speeds)} GFLOP/s in {precision}" for precision, speeds in products.items())
+        title += f"; matrix products reach {', '.join(reached)}"
     lines = [
         [
             record["model"],
@@ -44,19 +44,30 @@ def _table(records: Sequence[dict[str, Any]]) -> str:
             "kept" if record["keeps_memory"] else "freed",
             str(size) if isinstance(size := record["image_size"], int) else "×".join(map(str, size)),
             str(record["batch_size"]),
-            f"{record['images_per_s']:.1f}",
-            f"{record['images_per_s_min']:.1f}–{record['images_per_s_max']:.1f}",
+            _rate(record["images_per_s"]),
+            f"{_rate(record['images_per_s_min'])}–{_rate(record['images_per_s_max'])}",
             f"{record['ratio']:.2f}",
             f"{record['ratio_min']:.2f}–{record['ratio_max']:.2f}",
             _number(record["gflop_per_s"], ".0f"),
             _number(record["share_of_matmul"], ".0%"),
-            _number(record["images_per_s_bound"], ".0f"),
+            _rate(record["images_per_s_bound"]),
             _number(record["peak_memory_mib"], ".0f"),
             f"{record['warm_up_s']:.1f}",
         ]
         for record in records
     ]
     return render_table([*_SETTINGS, *_COLUMNS], lines, title=title, numbers=_COLUMNS)
+
+
+def _range(values: Sequence[float]) -> str:
+    return "–".join(dict.fromkeys(f"{value:.0f}" for value in (min(values), max(values))))
+
+
+def _rate(value: float | None) -> str:
+    """Three significant digits, as images of 512 × 2048 pixels take seconds each; whole numbers from 100 on."""
+    if value is None:
+        return "–"
+    return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3}f}"
 
 
 def _number(value: float | None, style: str) -> str:
