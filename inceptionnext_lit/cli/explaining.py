@@ -17,15 +17,14 @@ from inceptionnext_lit.data.decode.image import load_image
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports.explain.attribution import Explanation, Method, explain
 from inceptionnext_lit.reports.explain.figure import (
-    Picture,
     Row,
     as_picture,
     as_thumbnail,
     draw_grid,
-    overlay,
     two_lines,
 )
 from inceptionnext_lit.reports.explain.measure import measure, read_images, unreadable_reason
+from inceptionnext_lit.reports.explain.overlay import Picture, overlay
 from inceptionnext_lit.reports.explain.regions import RegionExplanation, explain_class
 from inceptionnext_lit.reports.explain.spectrum_figure import draw_fields, draw_spectra, record_of, table_of
 from inceptionnext_lit.safe_save import replacing

@@ -17,7 +17,7 @@ from inceptionnext_lit.export.formats import FORMATS, Session, format_of
 from inceptionnext_lit.export.metadata import Metadata, read
 from inceptionnext_lit.predict.images import as_picture, batches, image_name
 from inceptionnext_lit.predict.prediction import Prediction, as_predictions
-from inceptionnext_lit.predict.resizing import resize_and_crop
+from inceptionnext_lit.predict.resizing import resize_and_crop, resized_size
 from inceptionnext_lit.predictions import Predictions, rank_arrays
 from inceptionnext_lit.preprocessing import Preprocessing
 
@@ -141,10 +141,29 @@ class ExportedClassifier:
             return _prepare_array(picture, self.preprocessing)
         if self._resizes:
             return np.asarray(picture)
-        mean, std = (np.array(values, np.float32) for values in (self.preprocessing["mean"], self.preprocessing["std"]))
-        pixels = resize_and_crop(picture, self.preprocessing)
+        return self.from_pixels(resize_and_crop(picture, self.preprocessing))
+
+    def pixels_at_scale(self, picture: Image.Image) -> NDArray[np.uint8]:
+        """Return a picture at the scale at which the model sees it, uint8 (H, W, C).
+
+        It is the whole picture if the file crops it, and otherwise the part that the model sees.
+
+        Args:
+            picture: As :meth:`load` returns it.
+        """
+        if not self._resizes:
+            return resize_and_crop(picture, self.preprocessing)
+        return np.asarray(picture.resize(resized_size(picture, self.preprocessing), Image.Resampling.BICUBIC))
+
+    def from_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
+        """Return pixels as the file takes them; see :meth:`prepare`.
+
+        Args:
+            pixels: As :meth:`pixels_at_scale` returns them.
+        """
         if self.metadata.takes == "pixels":
             return pixels
+        mean, std = (np.array(values, np.float32) for values in (self.preprocessing["mean"], self.preprocessing["std"]))
         normalized = (pixels.astype(np.float32) / np.float32(255) - mean) / std
         return np.ascontiguousarray(normalized.transpose(2, 0, 1))  # (S, S, C) -> (C, S, S)
 

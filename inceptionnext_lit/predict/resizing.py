@@ -22,7 +22,7 @@ def resize_and_crop(picture: Image.Image, preprocessing: Preprocessing) -> NDArr
         Shape (S, S, C).
     """
     height, width = height_and_width(preprocessing)
-    resized = picture.resize(_resized_size(picture, preprocessing), _FILTERS[preprocessing["interpolation"]])
+    resized = picture.resize(resized_size(picture, preprocessing), _FILTERS[preprocessing["interpolation"]])
     left, top = (_start(side, kept) for side, kept in zip(resized.size, (width, height), strict=True))
     is_border = preprocessing.get("crop_mode") == "border"
     fill = [round(255 * value) if is_border else 0 for value in preprocessing["mean"]]
@@ -34,8 +34,13 @@ def resize_and_crop(picture: Image.Image, preprocessing: Preprocessing) -> NDArr
     return canvas
 
 
-def _resized_size(picture: Image.Image, preprocessing: Preprocessing) -> tuple[int, int]:
-    """Return the width and height to resize to."""
+def resized_size(picture: Image.Image, preprocessing: Preprocessing) -> tuple[int, int]:
+    """Return the width and height to which a picture is resized before the crop.
+
+    Args:
+        picture: The picture.
+        preprocessing: The transform as plain data.
+    """
     height, width = (math.floor(side / preprocessing["crop_pct"]) for side in height_and_width(preprocessing))
     mode = preprocessing.get("crop_mode", "center")
     if mode == "squash":

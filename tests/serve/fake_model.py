@@ -7,6 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from inceptionnext_lit.data.decode.image import upright
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.serve.rows import Labeled
@@ -46,6 +50,17 @@ class Colors:
         time.sleep(self.seconds)
         return [self._color(image) for image in images]
 
+    def pixels_at_scale(self, picture: Image.Image) -> NDArray[np.uint8]:
+        """As an exported file's classifier, for heat maps."""
+        return np.asarray(picture)
+
+    def from_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return pixels
+
+    def probabilities(self, inputs: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        sums = np.stack([pixels.sum(axis=(0, 1)) for pixels in inputs]).astype(np.float32)
+        return sums / sums.sum(axis=1, keepdims=True)
+
     def _color(self, image: Any) -> Labeled:
         if not hasattr(image, "width"):  # the gray image at the start
             return Color(dict.fromkeys(NAMES, 1 / 3))
@@ -67,7 +82,7 @@ class Colors:
 def make(options: dict[str, Any]) -> Colors:
     """Make the model that the options name: ``colors``, or ``colors:0.2`` for batches of 0.2 seconds.
 
-    ``once:FILE`` cannot be loaded if the file is missing.
+    ``once:FILE`` cannot be loaded if the file is missing, and ``masks`` has the palette of a segmentation model.
     """
     name, _, value = options["model"].partition(":")
     if name == "once" and not Path(value).exists():
@@ -77,7 +92,10 @@ def make(options: dict[str, Any]) -> Colors:
     if name == "crash":
         os._exit(7)
     sys.addaudithook(_refuse_to_write)
-    return Colors(float(value) if name == "colors" and value else 0.0)
+    model = Colors(float(value) if name == "colors" and value else 0.0)
+    if name == "masks":
+        model.palette = [[0, 0, 0]] * len(NAMES)  # type: ignore[attr-defined]
+    return model
 
 
 def _refuse_to_write(event: str, arguments: tuple[Any, ...]) -> None:

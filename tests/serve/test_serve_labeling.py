@@ -157,7 +157,7 @@ def test_the_messages_of_the_model_s_process() -> None:
     pictures = [picture("red"), picture("blue", (FAILS, 8)), picture("lime"), b"text"]
     for number, blocks in enumerate([pictures, [], pictures[:1]]):
         jobs.writelines(pack({"id": number, "kind": "predict"}, blocks))
-    jobs.writelines(pack({"id": 3, "kind": "explain", "target": None}, pictures[:1]))
+    jobs.writelines(pack({"id": 3, "kind": "explain", "target": "mauve"}, pictures[:1]))
     jobs.writelines(pack({"id": 4, "kind": "predict"}, pictures)[:3])
     jobs.seek(0)
     ours, theirs = os.pipe()

@@ -8,6 +8,7 @@ import tempfile
 import zlib
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
@@ -23,6 +24,12 @@ def huge_png(width: int, height: int) -> bytes:
     """A small PNG whose header says that it is large."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)) + RED[33:]
+
+
+def as_png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
 
 
 def damaged_tiff() -> bytes:
@@ -236,10 +243,7 @@ def test_the_other_addresses() -> None:
             assert metadata["class_names"] == ["red", "green", "blue"]
             assert (metadata["num_classes"], metadata["multi_label"], metadata["unsure_below"]) == (3, False, 0.5)
             assert metadata["limits"]["max_bytes"] == 32 * 2**20
-            assert metadata["heat_map"] is False
-            refused = await server.post(RED, "/explain")
-            note = "Heat maps need a checkpoint; this model is an exported file."
-            assert (refused.status_code, refused.json()["detail"]) == (501, note)
+            assert (metadata["heat_map"], metadata["heat_map_note"]) == (True, "")
             api = (await server.client.get("/openapi.json")).json()
             assert set(api["paths"]) == {"/predict", "/explain", "/health", "/metadata", "/metrics"}
             answers = api["paths"]["/predict"]["post"]["responses"]
@@ -247,6 +251,36 @@ def test_the_other_addresses() -> None:
             assert answers["200"]["content"]["application/json"]["schema"]["items"] == {
                 "$ref": "#/components/schemas/Row"
             }
+
+    run(scenario)
+
+
+def test_heat_maps_without_torch() -> None:
+    async def scenario() -> None:
+        async with served() as server:
+            half = Image.new("RGB", (32, 32), "white")
+            half.paste("red", (0, 0, 32, 16))
+            drawn = await server.post(as_png(half), "/explain")
+            assert (drawn.status_code, drawn.headers["content-type"]) == (200, "image/png")
+            pixels = np.asarray(Image.open(io.BytesIO(drawn.content)).convert("RGB")).astype(int)
+            assert pixels.shape == (224, 224, 3)
+            assert np.ptp(pixels[180:], axis=2).max() == 0  # the white half stays gray
+            assert np.ptp(pixels[40:80], axis=2).min() > 50  # the red one is colored by the map
+            other = await server.post(as_png(half), "/explain?target=mauve")
+            assert (other.status_code, other.json()["detail"]) == (
+                422,
+                "The model has no class 'mauve'; /metadata lists its classes.",
+            )
+
+    run(scenario)
+
+
+def test_models_without_heat_maps() -> None:
+    async def scenario() -> None:
+        async with served("masks") as server:
+            refused = await server.post(RED, "/explain")
+            note = "Heat maps are of classifiers; this model gives each pixel a class."
+            assert (refused.status_code, refused.json()["detail"]) == (501, note)
 
     run(scenario)
 

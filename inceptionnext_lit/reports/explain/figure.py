@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from inceptionnext_lit.reports.explain.overlay import Picture
 from inceptionnext_lit.safe_save import replacing
 from inceptionnext_lit.wording import printable
 
@@ -25,9 +25,6 @@ _CHARACTERS = 28  # of a line above an image
 _DPI = 100
 _OBLONG = 3  # largest ratio of the sides of the image in the first column
 _THUMBNAIL = 320  # its longer side in pixels
-_COLORS = "inferno"  # its brightness rises steadily, so that it is legible in gray and to color-blind people
-
-Picture = NDArray[np.float32]  # (H, W, 3), in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -74,22 +71,6 @@ def as_thumbnail(image: Image.Image) -> tuple[Picture, bool]:
     part = image.crop((left, top, left + width, top + height))
     part.thumbnail((_THUMBNAIL, _THUMBNAIL))
     return as_picture(torch.from_numpy(np.array(part)).permute(2, 0, 1)), (width, height) != image.size
-
-
-def overlay(picture: Picture, heat: NDArray[np.float32], alpha: float) -> Picture:
-    """Draw a heat map over a picture in gray; where the map is 0, the picture stays as it is unless alpha is 1.
-
-    Args:
-        picture: Shape (H, W, 3), in [0, 1].
-        heat: Shape (H, W), in [0, 1].
-        alpha: Opacity of the map where it is 1. Below that it is less, but with an alpha of 1 it is 1 everywhere.
-    """
-    from matplotlib import colormaps  # an optional dependency
-
-    gray = picture.mean(axis=2, keepdims=True)
-    opacity = alpha * heat[:, :, None] ** (2 * (1 - alpha))
-    blended: Picture = ((1 - opacity) * gray + opacity * colormaps[_COLORS](heat)[:, :, :3]).astype(np.float32)
-    return blended
 
 
 def draw_grid(rows: Sequence[Row], columns: Sequence[str], path: Path, footer: str) -> None:

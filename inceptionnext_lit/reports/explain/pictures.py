@@ -11,7 +11,8 @@ from inceptionnext_lit.data.transforms.pipeline import reader
 from inceptionnext_lit.reports.evaluation.page import Explained
 from inceptionnext_lit.reports.evaluation.table import PredictionTable
 from inceptionnext_lit.reports.explain.attribution import Method, explain
-from inceptionnext_lit.reports.explain.figure import Picture, as_picture, overlay
+from inceptionnext_lit.reports.explain.figure import as_picture
+from inceptionnext_lit.reports.explain.overlay import Picture, overlay
 from inceptionnext_lit.tasks.classification import ClassificationTask
 
 _ALPHA = 0.6
