@@ -51,7 +51,7 @@ EXPORTED = [words for words in COMMANDS if words[2:4] == ["predict", "best.onnx"
 WRITTEN = [
     words
     for words in COMMANDS
-    if words[1].endswith(("make_digits.py", "make_sample.py", "make_jpegs.py", "feature_speed.py"))
+    if words[1].endswith(("make_digits.py", "make_sample.py", "make_jpegs.py", "make_photos.py", "feature_speed.py"))
 ]
 # minutes of measurement: tests/export/test_speed_scripts.py runs them on small models
 MEASURED = [words for words in COMMANDS if words[1].endswith(("cold_start.py", "cpu_speed.py", "layer_profile.py"))]

@@ -73,6 +73,37 @@ def test_make_jpegs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (image.size, image.mode) == ((50, 40), "RGB")
 
 
+def test_make_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut-outs that validation images show are not in training images; drawings and empty files are in neither."""
+    script = runpy.run_path(str(REPO / "scripts/make_photos.py"))
+    for name in script["CLASSES"].values():
+        for number in range(5):
+            stamp = Image.new("RGBA", (60, 40))
+            stamp.paste((255, 0, 255 if number % 4 else 0), (10, 10, 50, 30))  # held out: red, others: magenta
+            path = tmp_path / "stamps" / name / "kind" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stamp.save(path)
+        (path.parent / "cartoon").mkdir()
+        Image.new("RGB", (60, 40), "blue").save(path.parent / "cartoon/0.png")
+        Image.new("RGBA", (60, 40)).save(path.parent / "6.png")
+    arguments = ["make_photos.py", str(tmp_path / "stamps"), str(tmp_path / "photos"), "--train", "4", "--val", "3"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    script["main"]()
+    files = sorted((tmp_path / "photos").rglob("*.jpg"))
+    assert len(files) == 8 * (4 + 3)
+    for file in files:
+        pixels = np.asarray(Image.open(file)).astype(int)
+        assert pixels.shape == (256, 256, 3)
+        is_pure = (pixels[..., 0] > 230) & (pixels[..., 1] < 25)
+        covered = is_pure & ((pixels[..., 2] < 25) if "val" in file.parts else (pixels[..., 2] > 230))
+        width, height = np.ptp(np.argwhere(covered), axis=0)[::-1] + 1
+        assert 0.5 - 0.03 < width / 256 < 0.9 + 0.03
+        assert height == pytest.approx(width / 2, abs=4)
+    monkeypatch.setattr(sys, "argv", ["make_photos.py", str(tmp_path), str(tmp_path / "none")])
+    with pytest.raises(SystemExit, match="2"):
+        script["main"]()
+
+
 @pytest.mark.slow
 def test_committed_layers_match_the_imports() -> None:
     script = runpy.run_path(str(REPO / "scripts/draw_layers.py"))
