@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from inceptionnext_lit import __version__
@@ -38,7 +39,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     415: {"model": Problem, "description": "Not an image."},
     422: {"model": Problem, "description": "A broken image, with the reason."},
     500: {"model": Problem, "description": "The model failed."},
-    503: {"model": Problem, "description": "The queue is full; Retry-After says when to try again."},
+    503: {"model": Problem, "description": "A full queue, or no model; Retry-After says when to try again."},
 }
 _PAGES = {"/": "page.html", "/docs": "docs.html"}
 _STATIC = {"page.css": "text/css", "page.js": "text/javascript", "docs.js": "text/javascript"}
@@ -81,6 +82,7 @@ class Service:
             Refused: If there are none.
         """
         async with self.bodies.uploads(request) as uploads:
+            self._refuse_while_the_model_cannot_start()
             contents = [bytes(upload.content) for upload in uploads]
             try:
                 answers = await self._in_time(request, self.batcher.submit(contents))
@@ -97,7 +99,10 @@ class Service:
         """
         if not self.process.metadata["heat_map"]:
             raise Refused(501, self.process.metadata["heat_map_note"])
-        if self._explaining >= _EXPLAINED_AT_ONCE or self.process.state != "ok":
+        self._refuse_while_the_model_cannot_start()
+        if self.process.state != "ok":
+            raise Refused(503, "The model is being started; try again later.", self.batcher.retry_after)
+        if self._explaining >= _EXPLAINED_AT_ONCE:
             raise Refused(503, "Too many heat maps are being drawn; try again later.", self.batcher.retry_after)
         self._explaining += 1
         try:
@@ -132,6 +137,15 @@ class Service:
         names = ("max_batch", "max_wait_ms", "max_queue", "max_bytes", "max_pixels", "timeout_s")
         limits = {name: getattr(self.options, name) for name in names}
         return {**self.process.metadata, "version": __version__, "limits": limits}
+
+    def _refuse_while_the_model_cannot_start(self) -> None:
+        """Refuse images that might wait for long.
+
+        Raises:
+            Refused: If the last try to start the model again has failed.
+        """
+        if (seconds := self.process.retry_after) is not None:
+            raise Refused(503, f"No images are labeled now; try again later. {self.process.last_failure}", seconds)
 
     async def _in_time(self, request: Request, work: Coroutine[Any, Any, Result]) -> Result:
         """Wait for work, unless the client leaves or it takes too long."""
@@ -197,6 +211,14 @@ def create_app(service: Service) -> Any:
             headers["Connection"] = "close"  # the rest of the body may still be on its way
         errors = error.errors if isinstance(error, _ImagesRefused) else []
         return JSONResponse({"detail": error.reason, "errors": errors}, error.status, headers)
+
+    @app.exception_handler(HTTPException)
+    async def guide(request: Request, error: HTTPException) -> Response:
+        path, takes = request.url.path, (error.headers or {}).get("Allow")
+        detail = f"There is no {path}; /docs lists the addresses."
+        if takes is not None:
+            detail = f"{path} does not take {request.method}, but {takes}; see /docs."
+        return JSONResponse({"detail": detail, "errors": []}, error.status_code, error.headers)
 
     @app.exception_handler(ClientDisconnect)
     async def forget(request: Request, error: ClientDisconnect) -> Response:

@@ -202,7 +202,7 @@ class Form:
         if not self._is_complete:
             raise Refused(400, "The multipart form is not complete.")
         if not self._uploads:
-            raise Refused(422, "The form has no files; send at least one image.")
+            raise Refused(422, "The form has no files; send at least one image, as a part with a filename.")
         return self._uploads
 
     def _end_header(self) -> None:

@@ -39,6 +39,8 @@ class Observed:
             await self.app(scope, receive, send)
             return
         start, status = time.perf_counter(), 500
+        if scope["method"] == "HEAD":  # of which the server sends no content
+            scope = {**scope, "method": "GET"}
 
         async def observe(message: MutableMapping[str, Any]) -> None:
             nonlocal status

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import math
 import os
 import signal
 import sys
@@ -36,7 +37,7 @@ class ModelProcess:
         metadata: What it says of the model.
         hint: How the model would be faster, as a sentence; None if nothing is known to.
         restarts: How often it was started again.
-        last_failure: Why it ended the last time, as a sentence; None if it has not.
+        last_failure: Why it ended the last time, and whether its file has changed since; None if it has not ended.
         pid: Its number; None if it does not run.
 
     Args:
@@ -60,11 +61,20 @@ class ModelProcess:
         self._watch: asyncio.TimerHandle | None = None
         self._too_slow = False
         self._reader: asyncio.Task[None] | None = None
+        self._first_file = self._file()
+        self._next_try: float | None = None  # the loop's time; None unless it could not be started again
 
     @property
     def pid(self) -> int | None:
         """Its number; None if it does not run."""
         return None if self._process is None else self._process.pid
+
+    @property
+    def retry_after(self) -> int | None:
+        """Seconds until the next try, if the last try to start it again has failed; otherwise None."""
+        if self._next_try is None:
+            return None
+        return max(1, math.ceil(self._next_try - asyncio.get_running_loop().time()))
 
     async def start(self) -> None:
         """Start the process, and wait until the model is loaded.
@@ -172,15 +182,36 @@ class ModelProcess:
             if not job.done():
                 job.set_exception(ModelFailedError(self.last_failure))
         for attempt in itertools.count():
-            await asyncio.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
+            pause = _PAUSES[min(attempt, len(_PAUSES) - 1)]
+            if attempt:
+                self._next_try = asyncio.get_running_loop().time() + pause
+            await asyncio.sleep(pause)
+            file = self._file()
             try:
                 await self._launch()
             except (UserError, OSError) as error:
                 self._note(f"The model could not be started again: {str(error).rstrip('.')}")
             else:
-                self.restarts += 1
-                print_error("The model's process runs again.")
+                self._runs_again(file)
                 return
+
+    def _runs_again(self, file: tuple[int, ...] | None) -> None:
+        self._next_try = None
+        self.restarts += 1
+        message = "The model's process runs again."
+        if file != self._first_file:  # another model, whose labels must not pass for those of the first
+            changed = f"{self.metadata['model']} has changed since the server was started, and is served as it is now."
+            self.last_failure = f"{self.last_failure} {changed}"
+            message = f"{message} {changed}"
+        print_error(message)
+
+    def _file(self) -> tuple[int, ...] | None:
+        """Return what tells versions of the model's file apart; None for a name."""
+        try:
+            found = Path(self._options["model"]).expanduser().stat()
+        except (OSError, ValueError, RuntimeError):
+            return None
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
     def _note(self, failure: str) -> None:
         self.last_failure = f"{failure} ({time.strftime('%Y-%m-%d %H:%M:%S')})."

@@ -96,7 +96,52 @@ def test_a_model_that_cannot_start_again_is_tried_until_it_can(tmp_path: Path, m
             await until(lambda: (server.service.process.last_failure or "").startswith(missing))
             assert (await server.client.get("/health")).json()["status"] == "restarting"
             file.touch()
+            await until(lambda: server.service.process.state == "ok")
             assert (await server.post(RED)).status_code == 200
+
+    run(scenario)
+
+
+def test_requests_do_not_wait_for_a_model_that_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_process, "_PAUSES", (0.0, 7.0))
+    file = tmp_path / "model"
+    file.touch()
+
+    async def scenario() -> None:
+        async with served(f"once:{file}") as server:
+            file.unlink()
+            await server.post(picture("red", (DIES, 8)))
+            await until(lambda: server.service.process.retry_after)
+            server.service.process.metadata["heat_map"] = True
+            for path in ("/predict", "/explain"):
+                found = await server.post(RED, path)
+                assert (found.status_code, found.headers["retry-after"]) == (503, "7")
+                assert found.json()["detail"].startswith(
+                    "No images are labeled now; try again later. The model could not be started again: "
+                    f"{file} does not exist; give a checkpoint ("
+                )
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("is_replaced", [True, False])
+def test_a_model_of_another_file_is_not_started_silently(
+    is_replaced: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "colors").write_text("old")
+    monkeypatch.chdir(tmp_path)
+
+    async def scenario() -> None:
+        async with served() as server:
+            if is_replaced:
+                (tmp_path / "colors").write_text("newer")
+            await server.post(picture("red", (DIES, 8)))
+            await until(lambda: server.service.process.restarts)
+            changed = "colors has changed since the server was started, and is served as it is now."
+            failure = (await server.client.get("/health")).json()["last_failure"]
+            assert failure.endswith(f"). {changed}" if is_replaced else ").")
+            error = capfd.readouterr().err
+            assert f"error: The model's process runs again.{f' {changed}' if is_replaced else ''}\n" in error
 
     run(scenario)
 

@@ -148,7 +148,7 @@ def test_a_bad_image_does_not_spoil_the_others_of_its_batch() -> None:
             "multipart/form-data; boundary=x",
             b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\n',
             422,
-            "The form has no files; send at least one image.",
+            "The form has no files; send at least one image, as a part with a filename.",
         ),
         (f"multipart/form-data; boundary={'x' * 999}", b"", 400, "The multipart form has no valid boundary."),
     ],
@@ -275,12 +275,36 @@ def test_heat_maps_without_torch() -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("path", ["/", "/health", "/metadata", "/metrics"])
+def test_head_is_get_without_the_content(path: str) -> None:
+    async def scenario() -> None:
+        async with served() as server:
+            found, expected = await server.client.head(path), await server.client.get(path)
+            assert (found.status_code, found.content) == (200, b"")
+            assert found.headers["content-type"] == expected.headers["content-type"]
+
+    run(scenario)
+
+
 def test_models_without_heat_maps() -> None:
     async def scenario() -> None:
         async with served("masks") as server:
             refused = await server.post(RED, "/explain")
             note = "Heat maps are of classifiers; this model gives each pixel a class."
             assert (refused.status_code, refused.json()["detail"]) == (501, note)
+
+    run(scenario)
+
+
+def test_wrong_addresses_and_methods_get_a_sentence() -> None:
+    async def scenario() -> None:
+        async with served() as server:
+            found = await server.client.get("/predict")
+            assert (found.status_code, found.headers["allow"]) == (405, "POST")
+            assert found.json() == {"detail": "/predict does not take GET, but POST; see /docs.", "errors": []}
+            found = await server.post(RED, "/predictions")
+            assert found.status_code == 404
+            assert found.json() == {"detail": "There is no /predictions; /docs lists the addresses.", "errors": []}
 
     run(scenario)
 
