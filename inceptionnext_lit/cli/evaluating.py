@@ -14,7 +14,7 @@ from inceptionnext_lit.cli.evaluated_exports import ExportedTask
 from inceptionnext_lit.cli.exported_file import is_exported
 from inceptionnext_lit.cli.models_to_evaluate import Candidate, class_names_of, load_candidates
 from inceptionnext_lit.console import progress_bar
-from inceptionnext_lit.data.evaluation_set import EvaluationSet, evaluation_set
+from inceptionnext_lit.data.evaluation_set import EvaluationSet, Run, evaluation_set
 from inceptionnext_lit.data.sources.columns import ColumnNames
 from inceptionnext_lit.data.sources.image_root import ImageRoot
 from inceptionnext_lit.data.sources.split_names import split_named
@@ -96,8 +96,10 @@ def evaluate_models(options: argparse.Namespace, command: str) -> list[Evaluated
         raise UserError("Name what to evaluate: a checkpoint of fit, --model.name NAME, or --predictions TABLE.")
     evaluated: list[Evaluated] = []
     images: EvaluationSet | None = None
+    known = next((one.run for one in candidates if one.run.settings), Run())
     for candidate in candidates:
-        spec, run = candidate.task.data_spec, candidate.run
+        run = candidate.run if candidate.run.settings else known  # an exported file does not say what was held back
+        spec = candidate.task.data_spec
         place = options.data_root or run.settings.get("data.root")
         if place is None:
             raise UserError("No images were named; give a folder or a manifest with --data.root.")
@@ -107,6 +109,9 @@ def evaluate_models(options: argparse.Namespace, command: str) -> list[Evaluated
         root.prepare()
         root.given_classes = class_names_of(candidate.task, root)
         found = evaluation_set(root, root.given_classes, options.split, run, common_classes=options.common_classes)
+        found = found if run is candidate.run else found.without_training()
+        if images is not None:
+            found = found.in_order_of(images)
         if images is not None and (found.class_names != images.class_names or found.samples != images.samples):
             raise UserError(
                 f"{candidate.source} and {candidates[0].source} do not have the same classes and images, so they "

@@ -9,7 +9,7 @@ from typing import Any
 from inceptionnext_lit.cli.evaluating import bootstrap_of, metric_text, usable_device
 from inceptionnext_lit.cli.scenes_to_evaluate import SceneCandidate, load_scene_candidate, segments
 from inceptionnext_lit.console import progress_bar
-from inceptionnext_lit.data.evaluation_set import EvaluationSet, evaluation_set
+from inceptionnext_lit.data.evaluation_set import EvaluationSet, Run, evaluation_set
 from inceptionnext_lit.data.masks.options import MaskOptions
 from inceptionnext_lit.data.masks.root import SceneRoot
 from inceptionnext_lit.data.scenes import EvaluatedScenes
@@ -100,9 +100,15 @@ def evaluate_segmentation(options: argparse.Namespace, command: str) -> list[Eva
         load_scene_candidate(Path(name).expanduser(), device, options.max_pixels) for name in options.checkpoints
     ]
     evaluated: list[Evaluated] = []
+    known = next((one.run for one in candidates if one.run.settings), Run())
+    first: EvaluationSet | None = None
     for candidate in candidates:
-        root = _root(options, candidate)
-        images = evaluation_set(root, candidate.class_names, options.split, candidate.run)
+        run = candidate.run if candidate.run.settings else known  # an exported file does not say what was held back
+        root = _root(options, candidate, run)
+        images = evaluation_set(root, candidate.class_names, options.split, run)
+        images = images if run is candidate.run else images.without_training()
+        images = images if first is None else images.in_order_of(first)
+        first = first or images
         if evaluated:
             _check_same(options.checkpoints, candidate, evaluated[0], images)
         for line in images.description if not evaluated else images.description[1:]:
@@ -182,8 +188,8 @@ def write_segmentation(options: argparse.Namespace, evaluated: Sequence[Evaluate
     return write_scene_report(options.output, [one.analysis for one in evaluated], record, page, suffix)
 
 
-def _root(options: argparse.Namespace, candidate: SceneCandidate) -> SceneRoot:
-    preprocessing, settings = candidate.preprocessing, candidate.run.settings
+def _root(options: argparse.Namespace, candidate: SceneCandidate, run: Run) -> SceneRoot:
+    preprocessing, settings = candidate.preprocessing, run.settings
     place = options.data_root or settings.get("data.root")
     if place is None:
         raise UserError("No images were named; give a folder with --data.root.")

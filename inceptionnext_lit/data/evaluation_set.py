@@ -48,6 +48,32 @@ class EvaluationSet:
     description: tuple[str, ...] = ()
     trained_on: int = 0
 
+    def without_training(self) -> "EvaluationSet":
+        """Return the same images for a model of which it is not known what it was trained on."""
+        if not self.trained_on:
+            return self
+        return replace(self, description=self.description[:-1], trained_on=0)
+
+    def in_order_of(self, other: "EvaluationSet") -> "EvaluationSet":
+        """Return these images in the order of another set, which has the same ones; otherwise, this set itself.
+
+        Args:
+            other: The other set.
+        """
+        places = {path: place for place, path in enumerate(self.samples.paths)}
+        if len(places) != len(self.samples) or sorted(places) != sorted(other.samples.paths):
+            return self
+        order = [places[path] for path in other.samples.paths]
+        return replace(
+            self,
+            samples=self.samples.take(np.array(order)),
+            splits=[self.splits[place] for place in order],
+            columns={
+                name: values[np.array(order)] if isinstance(values, np.ndarray) else [values[place] for place in order]
+                for name, values in self.columns.items()
+            },
+        )
+
 
 @dataclass(frozen=True)
 class Run:

@@ -234,3 +234,39 @@ def test_evaluate_refuses_what_needs_a_checkpoint(
         with pytest.raises(SystemExit):
             cli("evaluate", "best.onnx", "--data.root", "sample", *words)
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("names", "split", "number"),
+    [
+        (["best.onnx", "best.ckpt"], "val", 6),
+        pytest.param(["best.ckpt", "best.onnx"], "val", 6, marks=pytest.mark.slow),
+        pytest.param(["best.onnx", "best.ckpt"], "all", 30, marks=pytest.mark.slow),
+    ],
+)
+def test_evaluate_compares_a_file_with_the_checkpoint_on_the_images_of_its_run(
+    place: Path,
+    make_folder: Callable[..., Path],
+    cli: Cli,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    names: list[str],
+    split: str,
+    number: int,
+) -> None:
+    images = make_folder(tmp_path / "images", {".": 10}, classes=("bag", "coat", "sandal"))
+    for old, new in zip(("bag", "coat", "sandal"), CLASSES, strict=True):
+        (images / old).rename(images / new)
+    shutil.copy(place / "best.onnx", tmp_path)
+    checkpoint = torch.load(place / "best.ckpt", weights_only=True)
+    rules = {"val_fraction": 0.2, "seed": 0, "num_folds": None, "fold": 0, "per_class": None}
+    run = {"data.root": str(images)} | {f"data.split.{key}": value for key, value in rules.items()}
+    torch.save(checkpoint | {"run": run}, tmp_path / "best.ckpt")
+    words = ["--split", split, "--resamples", 100, "--data.num_workers", 0, "--table", "csv"]
+    cli("evaluate", *names, *words, "--output", "both")
+    output = capsys.readouterr().out
+    assert f"Images:     {number} images of 3 classes" in output
+    assert ", +0.0000 (+0.0000 to +0.0000), McNemar's p 1\n" in output
+    first, second = (list(csv.reader(Path(f"both/predictions{end}.csv").open())) for end in ("", "_2"))
+    assert [row[:3] for row in first] == [row[:3] for row in second]
+    assert len(first) == number + 1
