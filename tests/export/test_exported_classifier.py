@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,6 +21,7 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.predict.resizing import resize_and_crop
 from inceptionnext_lit.preprocessing import Preprocessing
 from tests.export.conftest import CALIBRATION, CLASSES, SMALL, Export, assert_same
+from tests.pages import DOCS, blocks
 
 Cli = Callable[..., None]
 
@@ -43,6 +45,20 @@ def test_onnx_labels_as_the_checkpoint(place: Path, photos: list[str], checkpoin
     for images in (pictures, arrays, [torch.from_numpy(one.copy()).permute(2, 0, 1) for one in arrays]):
         assert_same(found.predict(images), checkpoint.predict(images), 2e-3)
     assert found.predict([]) == []
+
+
+def test_the_guide_s_example_gives_the_numbers_of_predict(
+    place: Path, photos: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for a photo whose rotation stands beside the pixels."""
+    monkeypatch.chdir(place)
+    [code] = [code for code in blocks("python", DOCS / "guides/export.md") if "onnxruntime" in code]
+    [turned] = [photo for photo in photos if photo.endswith("turned.jpg")]
+    found: dict[str, Any] = {}
+    exec(code.replace("photo.jpg", turned), found)
+    [expected] = load_classifier(place / "best.onnx").predict(turned)
+    probabilities = dict(zip(CLASSES, found["probabilities"].tolist(), strict=True))
+    assert probabilities == pytest.approx(expected.top5, abs=1e-6)
 
 
 def test_onnx_with_its_runtime_alone(place: Path, photos: list[str]) -> None:
@@ -267,6 +283,8 @@ def test_evaluate_compares_a_file_with_the_checkpoint_on_the_images_of_its_run(
     output = capsys.readouterr().out
     assert f"Images:     {number} images of 3 classes" in output
     assert ", +0.0000 (+0.0000 to +0.0000), McNemar's p 1\n" in output
-    first, second = (list(csv.reader(Path(f"both/predictions{end}.csv").open())) for end in ("", "_2"))
+    first, second = (
+        list(csv.reader(Path(f"both/predictions{end}.csv").read_text().splitlines())) for end in ("", "_2")
+    )
     assert [row[:3] for row in first] == [row[:3] for row in second]
     assert len(first) == number + 1
