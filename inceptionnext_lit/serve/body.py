@@ -85,6 +85,8 @@ class BodyReader:
         declared = kind.decode("latin-1")
         if not is_form and declared not in _RAW_TYPES and not declared.startswith("image/"):
             raise Refused(415, f"The type {declared!r} is not an image; send image files or a multipart form.")
+        if (coding := request.headers.get("content-encoding", "identity").strip().lower()) != "identity":
+            raise Refused(415, f"The body is compressed (Content-Encoding: {coding}); send the files as they are.")
         body = Form(parameters.get(b"boundary", b""), self._options.max_queue) if is_form else RawBody()
         with self._memory() as take:
             await self._receive(request, take, body)

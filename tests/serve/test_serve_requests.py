@@ -1,6 +1,7 @@
 """Requests and their answers: rows, and the status and the reason of everything else."""
 
 import asyncio
+import gzip
 import io
 import re
 import struct
@@ -81,6 +82,9 @@ def test_images_without_a_label_get_a_reason() -> None:
                 await refused(content, 415, unknown)
             await refused(b"{}", 415, "The type 'application/json' is not an image; send image files or a multipart "
                           "form.", headers={"Content-Type": "application/json; charset=utf-8"})  # fmt: skip
+            compressed = "The body is compressed (Content-Encoding: gzip); send the files as they are."
+            await refused(gzip.compress(RED), 415, compressed, headers={"Content-Encoding": "gzip"})
+            assert (await server.post(RED, headers={"Content-Encoding": "identity"})).status_code == 200
             limit = "the limit is 10,000 (--max_pixels)."
             await refused(huge_png(101, 100), 413, f"The image has 101×100 pixels; {limit}")
             await refused(huge_png(2**31 - 1, 2**31 - 1), 413, f"The image has too many pixels; {limit}")
