@@ -182,6 +182,15 @@ def test_a_run_s_own_images(
     printed = capsys.readouterr().out
     assert f"The model was trained on {12 - held_back} of these 12 images" in printed
     assert report(tmp_path / "all")["data"]["splits"] == {"train": 12 - held_back, "val": held_back}
+    # an exported file does not say what was held back; the checkpoint beside it does, in whatever order they come
+    cli("export", run / "checkpoints/best.ckpt", "--format", "onnx", "--output", "own.onnx")
+    for split, splits in (("val", {"val": held_back}), ("all", {"train": 12 - held_back, "val": held_back})):
+        words = ("--data.root", "own", "--split", split, "--output", split, "--overwrite", *FAST)
+        cli("evaluate", "own.onnx", run / "checkpoints/best.ckpt", *words)
+        both = report(tmp_path / split)
+        assert both["data"]["splits"] == splits
+        difference = both["comparisons"][0]["aAcc_difference"]["value"]
+        assert abs(difference) < 50 / np.array(both["confusion"]["matrix"]).sum()
 
 
 @pytest.mark.slow
