@@ -119,7 +119,8 @@ def _refused(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str
     reason = "the optimizer's state belongs to other parameter groups"
     projects = [_option(options, "distill", "kind") == "features" for options in (before, now)]
     if projects[0] != projects[1]:
-        return {"model.distill.kind": reason}
+        hint = " (model.distill.weight 0 ends the distillation and keeps them)"
+        return {"model.distill.kind": reason + hint * (projects[0] and not now.get("distill"))}
     if _changed(before, now, "finetuning", "freeze"):
         return {"model.finetuning.freeze": reason}
     by_layer = [_option(options, "optimizer", "layer_decay") not in (None, 1) for options in (before, now)]

@@ -96,13 +96,19 @@ def test_what_may_change_when_a_distilled_run_continues(
 
 
 @pytest.mark.slow
-def test_features_are_projected_and_the_projection_is_not_exported(cli: Cli, words: list[object]) -> None:
+def test_features_are_projected_and_the_projection_is_not_exported(
+    cli: Cli, words: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
     features = ["--model.distill.kind", "features", "--model.distill.temperature", 1, "--model.ema_decay", 0.9]
     cli(*words, *features)
     cli(*words, *features, "--trainer.max_epochs", 2, "--ckpt_path", "last")
     content = torch.load(LAST, weights_only=True)
     assert content["epoch"] == 1
     assert tuple(content["state_dict"]["distillation.projection.weight"].shape) == (64, 48)
+    more = ["--trainer.max_epochs", 3, "--ckpt_path", "last"]
+    error = refused(cli, capsys, *words, "--model.distill", "null", *more)
+    assert "other parameter groups (model.distill.weight 0 ends the distillation and keeps them)." in error
+    cli(*words, *features, "--model.distill.weight", 0, *more)
     Path("teacher.ckpt").unlink()
     cli("validate", "--ckpt_path", LAST, "--data.root", "data")
     cli("convert", LAST, "--output", "student.safetensors")
