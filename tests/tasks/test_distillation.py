@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from inceptionnext_lit.data_spec import DataSpec
-from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.errors import SharedError, UserError
 from inceptionnext_lit.export.safetensors import convert_checkpoint
 from inceptionnext_lit.models.pre_logits import PreLogits, pre_logits_width
 from inceptionnext_lit.models.weights import load_weights
@@ -25,6 +25,7 @@ from inceptionnext_lit.tasks.classification.losses import LossOptions
 from inceptionnext_lit.tasks.classification.mixup import Mix
 from inceptionnext_lit.tasks.classification.teacher import Teacher, load_teacher
 from inceptionnext_lit.tasks.loading import load_task
+from inceptionnext_lit.training.callbacks.nan_guard import NanGuard
 from tests.small_checkpoint import save_checkpoint
 from tests.small_segmenter import save_segmenter
 
@@ -286,6 +287,29 @@ def test_mixed_images_are_what_the_teacher_sees(teacher_file: Path, tmp_path: Pa
     assert "train/distill_loss" in trainer.callback_metrics
 
 
+@pytest.mark.parametrize("kind", ["hard", "logits"])
+def test_a_teacher_whose_outputs_are_not_finite_ends_the_run(tmp_path: Path, kind: Any) -> None:
+    path = tmp_path / "teacher.ckpt"
+    save_checkpoint(path, CLASSES)
+    content = torch.load(path, weights_only=True)
+    head = content["state_dict"]["model.head.weight"]
+    head.copy_(torch.where(head > 0, 3e38, -3e38))  # finite weights whose products overflow
+    torch.save(content, path)
+    with pytest.raises(SharedError) as error:
+        fit(tmp_path, Distill(str(path), kind), NanGuard())
+    assert str(error.value).startswith(
+        f"The teacher {path} gives NaN or infinite outputs in step 1 (epoch 1, batch 1, "
+    )
+
+
+def test_the_teacher_is_not_blamed_for_images_that_are_not_finite(teacher_file: Path) -> None:
+    teacher = load_teacher(str(teacher_file), SPEC, as_features=False)
+    teacher(torch.zeros(1, 3, 28, 28))
+    teacher(torch.full((1, 3, 28, 28), torch.nan))
+    assert teacher.was_finite is not None
+    assert bool(teacher.was_finite)
+
+
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
 @pytest.mark.parametrize("kind", ["hard", "logits", "features"])
 def test_the_teacher_is_frozen_and_runs_in_the_runs_precision(
@@ -412,8 +436,9 @@ def test_several_labels(tmp_path: Path, kind: Any) -> None:
         ("convnext_tinny", "cannot be used: Unknown model 'convnext_tinny'. The nearest names are: convnext_tiny"),
         ("gone.ckpt", "cannot be used: No checkpoint at gone.ckpt; check the path."),
         ("folder/gone", "cannot be used: No checkpoint at folder/gone; check the path."),
-        ("TEACHER of x y z", "has the classes a, b, c, and the student x, y, z, in this order; give a teacher of the"),
-        ("TEACHER of c b a", "has the classes a, b, c, and the student c, b, a, in this order"),
+        ("TEACHER of x y z", "in another order: its class 1 of 3 is a, and the student's x; give a teacher of the"),
+        ("TEACHER of c b a", "has other classes, or the same in another order: its class 1 of 3 is a, and the"),
+        ("TEACHER of a b x", "its class 3 of 3 is c, and the student's x"),
         ("TEACHER of a b", "has 3 classes, and the student 2; give a teacher of the same classes, or"),
         ("TEACHER gray", "takes images of 3 channels, and the student's have 1; give a teacher for the same images."),
         ("WEIGHTS", "does not name its model; give a checkpoint of fit, or what convert writes from one."),
@@ -445,7 +470,7 @@ def test_a_converted_file_is_a_teacher(teacher_file: Path, tmp_path: Path, image
     one, other = (load_teacher(str(file), SPEC, as_features=False) for file in (teacher_file, path))
     assert one.digest == other.digest
     assert torch.equal(one(images), other(images))
-    with pytest.raises(UserError, match="has the classes a, b, c, and the student x, y, z"):
+    with pytest.raises(UserError, match="its class 1 of 3 is a, and the student's x"):
         load_teacher(str(path), DataSpec(["x", "y", "z"], 3, preprocessing=INPUT), as_features=False)
 
 
@@ -479,7 +504,7 @@ def test_published_classes_in_another_order_are_refused(published: Any) -> None:
 
     names = ImageNetInfo("imagenet-1k").label_names()
     load_teacher("resnet10t", DataSpec(names, 1000, preprocessing=INPUT), as_features=False)
-    with pytest.raises(UserError, match="in this order"):
+    with pytest.raises(UserError, match="in another order: its class 1 of 1,000 is"):
         load_teacher("resnet10t", DataSpec(names[::-1], 1000, preprocessing=INPUT), as_features=False)
 
 

@@ -108,13 +108,15 @@ class Distillation(nn.Module):
             weights: Weight of each image, shape (N,), if they differ.
 
         Returns:
-            A scalar.
+            A scalar; NaN or infinite if outputs of the teacher are.
         """
         outputs = self.teacher(images)
         if self.projection is not None:
             return feature_loss(self.projection(self._features.take()), outputs, weights)
         if self.options.kind == "hard":
-            return classification_loss(logits, outputs.argmax(dim=1), name=self._loss, weights=weights)
+            loss = classification_loss(logits, outputs.argmax(dim=1), name=self._loss, weights=weights)
+            # argmax takes NaN for the largest value, and would make a class of it
+            return loss.masked_fill(~outputs.isfinite().all(), torch.nan)
         return logit_loss(logits, outputs, self.options.temperature, multi_label=self._multi_label, weights=weights)
 
 

@@ -19,7 +19,7 @@ from inceptionnext_lit.safe_load import load_plain, read_metadata
 from inceptionnext_lit.tasks.backbone import WEIGHT_SOURCES, create_backbone
 from inceptionnext_lit.tasks.described import model_arguments
 from inceptionnext_lit.tasks.published import describe_published
-from inceptionnext_lit.wording import count, listed
+from inceptionnext_lit.wording import count, printable
 
 _FILES = (".ckpt", ".safetensors", ".pth", ".pt", ".bin")
 
@@ -34,6 +34,8 @@ class Teacher:
         model: The model, in evaluation mode.
         preprocessing: Its own input, at the size of the student's images.
         digest: SHA-256 of its weights.
+        was_finite: Whether no output for finite images has been NaN or infinite so far, a tensor since reading it waits
+            for the device; None before the first batch.
 
     Args:
         title: As above.
@@ -50,6 +52,7 @@ class Teacher:
         self.model = model.eval().requires_grad_(False)
         self.preprocessing = preprocessing
         self.digest = _digest(model)
+        self.was_finite: Tensor | None = None
         self._features = PreLogits(model, title) if as_features else None
         mean, std, own_mean, own_std = (
             torch.tensor(one[key], dtype=torch.float64).view(1, -1, 1, 1)
@@ -74,8 +77,12 @@ class Teacher:
             Logits of shape (N, classes), or features of shape (N, features).
         """
         with torch.no_grad():
-            logits: Tensor = self.model(self.normalized(images))
-            return logits if self._features is None else self._features.take()
+            outputs: Tensor = self.model(self.normalized(images))
+            if self._features is not None:
+                outputs = self._features.take()
+            is_finite = outputs.isfinite().all() | ~images.isfinite().all()
+            self.was_finite = is_finite if self.was_finite is None else self.was_finite & is_finite
+            return outputs
 
     def normalized(self, images: Tensor) -> Tensor:
         """Return images with the teacher's normalization instead of the student's, shape and dtype unchanged."""
@@ -88,6 +95,7 @@ class Teacher:
     def move(self, like: Tensor) -> None:
         """Move it to the device of a tensor, and convert it to its dtype."""
         self.model.to(device=like.device, dtype=like.dtype)
+        self.was_finite = None
         exact = torch.float64 if like.dtype == torch.float64 else torch.float32  # not all devices have the former
         scale, shift = (one.to(exact).to(like.device) for one in self._affine)
         self._placed = scale, shift
@@ -200,8 +208,10 @@ def _check_classes(given: str, source: _Source, student: DataSpec) -> None:
     if len(own) != len(names):
         raise UserError(f"{given} has {count(len(own), 'class', 'classes')}, and the student {len(names)}; {hint}")
     if own != names and (source.has_names or sorted(own) == sorted(names)):
+        place = next(place for place, pair in enumerate(zip(own, names, strict=True)) if pair[0] != pair[1])
         raise UserError(
-            f"{given} has the classes {listed(own)}, and the student {listed(names)}, in this order; {hint}"
+            f"{given} has other classes, or the same in another order: its class {place + 1} of {len(own):,} is "
+            f"{printable(own[place])}, and the student's {printable(names[place])}; {hint}"
         )
 
 

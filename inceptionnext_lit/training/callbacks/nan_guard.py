@@ -83,20 +83,35 @@ class NanGuard(Callback):
 def _report(trainer: Trainer, step: _Step) -> str:
     """Describe what happened where; ranks exchange whose loss it was and which files it had."""
     loss = float(step.loss)
-    mine = None if math.isfinite(loss) else (trainer.global_rank, loss, batch_files(trainer, step))
+    teacher = _bad_teacher(trainer)
+    mine = None if math.isfinite(loss) else (trainer.global_rank, loss, batch_files(trainer, step), teacher)
     told: list[Any] = [mine]
     if trainer.world_size > 1:
         told = [None] * trainer.world_size
         torch.distributed.all_gather_object(told, mine)
-    rank, loss, _ = next(found for found in told if found is not None)
+    rank, loss, _, teacher = next(found for found in told if found is not None)
     files = [path for found in told if found is not None for path in found[2]]
     where = f" on rank {rank}" if trainer.world_size > 1 else ""
     place = f"step {step.number} (epoch {step.epoch + 1}, batch {step.batch_idx + 1}, lr {step.lr:.3g})"
+    told_files = _list_files(trainer, files)
+    if teacher is not None:
+        return (
+            f"The teacher {teacher} gives NaN or infinite outputs{where} in {place}{told_files}. The checkpoints were "
+            "written before and are good. Try --trainer.precision 32-true, or give another --model.distill.teacher."
+        )
     return (
-        f"The training loss is {loss}{where} in {place}{_list_files(trainer, files)}. The checkpoints were written "
-        "before and are good. Inspect these images, or try a lower --model.lr, --trainer.gradient_clip_val 1.0 or "
+        f"The training loss is {loss}{where} in {place}{told_files}. The checkpoints were written before and are good. "
+        "Inspect these images, or try a lower --model.lr, --trainer.gradient_clip_val 1.0 or "
         "--trainer.precision 32-true."
     )
+
+
+def _bad_teacher(trainer: Trainer) -> str | None:
+    """Return the title of the teacher of a distilled run if its outputs are not finite."""
+    teacher = getattr(trainer.lightning_module, "teacher", None)
+    if teacher is None or teacher.was_finite is None or bool(teacher.was_finite):
+        return None
+    return str(teacher.title)
 
 
 def _list_files(trainer: Trainer, files: Sequence[str]) -> str:
