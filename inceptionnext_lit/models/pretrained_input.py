@@ -25,6 +25,7 @@ class PretrainedInput:
         origin: Where these values come from.
         averaged: Whether mean and std are averages over another number of channels.
         image_size: Side of the test images in pixels, or height and width; None unless it was asked for.
+        assumed: Whether they are timm's for this model, since the file does not say how its images were prepared.
     """
 
     mean: list[float]
@@ -35,6 +36,7 @@ class PretrainedInput:
     origin: str
     averaged: bool = False
     image_size: int | list[int] | None = None
+    assumed: bool = False
 
     def for_channels(self, channels: int) -> "PretrainedInput":
         """Return the same for another number of channels, with the average of mean and std."""
@@ -76,7 +78,8 @@ def pretrained_input(
     entry = timm.get_pretrained_cfg(name)
     if entry is None:
         return None
-    return _from(entry.to_dict() | dict(overlay or {}), f"timm's entry of {name}", for_testing=for_testing)
+    found = _from(entry.to_dict() | dict(overlay or {}), f"timm's entry of {name}", for_testing=for_testing)
+    return found if found is None else replace(found, assumed=isinstance(pretrained, str))
 
 
 def _from(found: Mapping[str, Any], origin: str, *, for_testing: bool) -> PretrainedInput | None:

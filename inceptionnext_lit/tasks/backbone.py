@@ -115,9 +115,12 @@ def _compare_input(
     found = found.for_channels(len(preprocessing["mean"]))
     pairs = zip(found.mean + found.std, preprocessing["mean"] + preprocessing["std"], strict=True)
     if any(abs(wanted - given) > _CLOSE for wanted, given in pairs):
+        if found.assumed:
+            known = f"{pretrained} does not say what its own had, and {found.origin} has {found.mean} and {found.std}"
+        else:
+            known = f"the pretrained weights were trained with {found.mean} and {found.std} ({found.origin})"
         rank_zero_warn(
-            f"The images are normalized with mean {preprocessing['mean']} and std {preprocessing['std']}, but the "
-            f"pretrained weights were trained with {found.mean} and {found.std} ({found.origin}). Leave "
-            "data.input.mean and data.input.std out to use those.",
+            f"The images are normalized with mean {preprocessing['mean']} and std {preprocessing['std']}, but {known}. "
+            "Leave data.input.mean and data.input.std out to use those.",
             stacklevel=3,
         )

@@ -115,6 +115,7 @@ OTHERWISE = {
     "model.distill.kind": "likewise",
     "model.distill.weight": "likewise",
     "model.distill.temperature": "likewise",
+    "model.distill.name": "likewise",
     "model.finetuning.allow_random": "a checkpoint's weights are not random",
     "model.execution.compile": "compiles the model that was restored",
     "model.execution.compile_mode": "likewise",

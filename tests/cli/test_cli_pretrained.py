@@ -92,7 +92,8 @@ def test_other_channels_and_a_given_mean(
     assert (saved["mean"], saved["std"], saved["crop_mode"]) == ([0.5], [0.4], "squash")
     assert f"crop_mode from timm's entry of {MODEL}, averaged for 1 channels)" in capsys.readouterr().out
     with pytest.warns(
-        UserWarning, match=r"normalized with mean \[0\.2, 0\.2, 0\.2\] and std \[0\.4, .* were trained with "
+        UserWarning,
+        match=r"normalized with mean \[0\.2, 0\.2, 0\.2\] and std \[0\.4, .* does not say what its own had, and timm's ",
     ):
         saved, _ = run(cli, root, "--model.pretrained", weights, "--data.input.mean", [0.2, 0.2, 0.2])
     assert (saved["mean"], saved["std"]) == ([0.2] * 3, [0.4] * 3)

@@ -58,6 +58,7 @@ def test_files(tmp_path: Path) -> None:
         found = pretrained_input(MODEL, str(tmp_path / name))
         assert found is not None
         assert ((found.mean, found.std), found.origin) == (IMAGENET, f"timm's entry of {MODEL}")
+        assert found.assumed
     with pytest.raises(UserError, match=r"No checkpoint at .*none\.pth"):
         pretrained_input(MODEL, str(tmp_path / "none.pth"))
 

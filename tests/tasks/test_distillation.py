@@ -349,7 +349,7 @@ def test_a_teacher_is_no_part_of_the_task(teacher_file: Path, tmp_path: Path) ->
         assert set(content["state_dict"]) == set(task.state_dict())
         assert content["distillation"] == {"digest": task.teacher.digest if task.teacher else ""}
         assert content["hyper_parameters"]["distill"] == {
-            "teacher": str(teacher_file), "kind": kind, "weight": 0.5, "temperature": 1.0
+            "teacher": str(teacher_file), "kind": kind, "weight": 0.5, "temperature": 1.0, "name": None
         }  # fmt: skip
 
 
@@ -441,7 +441,7 @@ def test_several_labels(tmp_path: Path, kind: Any) -> None:
         ("TEACHER of a b x", "its class 3 of 3 is c, and the student's x"),
         ("TEACHER of a b", "has 3 classes, and the student 2; give a teacher of the same classes, or"),
         ("TEACHER gray", "takes images of 3 channels, and the student's have 1; give a teacher for the same images."),
-        ("WEIGHTS", "does not name its model; give a checkpoint of fit, or what convert writes from one."),
+        ("WEIGHTS", "does not name its model; give it with model.distill.name, or a checkpoint of fit, or what"),
     ],
 )  # fmt: skip
 def test_teachers_that_are_refused(
@@ -457,6 +457,37 @@ def test_teachers_that_are_refused(
     with pytest.raises(UserError) as error:
         load_teacher(files.get(file.partition(" ")[0], file), spec, as_features=False)
     assert message in str(error.value)
+
+
+def test_a_state_dict_with_its_name_is_a_teacher(tmp_path: Path, images: Tensor) -> None:
+    torch.manual_seed(0)
+    model = timm.create_model("resnet10t", num_classes=3).eval()
+    path = str(tmp_path / "weights.pth")
+    torch.save({"arch": "resnet10t", "state_dict": {f"module.{k}": v for k, v in model.state_dict().items()}}, path)
+    teacher = load_teacher(path, SPEC, "resnet10t", as_features=False)
+    config = timm.get_pretrained_cfg("resnet10t")
+    assert config is not None
+    assert (teacher.preprocessing["mean"], teacher.preprocessing["std"]) == (list(config.mean), list(config.std))
+    with torch.no_grad():
+        expected = model(teacher.normalized(images))
+    assert torch.equal(teacher(images), expected)
+    two = DataSpec(["x", "y"], 2, preprocessing=INPUT)
+    with pytest.raises(UserError, match=r"weights.pth has 3 classes, and not 2 classes; give a teacher of the same"):
+        load_teacher(path, two, "resnet10t", as_features=False)
+    assert load_teacher(path, two, "resnet10t", as_features=True)(images).shape == (len(images), 512)
+    torch.save(timm.create_model("resnet10t", num_classes=0).state_dict(), path)
+    with pytest.raises(UserError, match=r"weights.pth has no classifier, and not 3 classes"):
+        load_teacher(path, SPEC, "resnet10t", as_features=False)
+    with pytest.raises(UserError, match=r"Unknown model 'resnet10x'"):
+        load_teacher(path, SPEC, "resnet10x", as_features=False)
+
+
+def test_a_name_is_for_files_without_one(teacher_file: Path, tmp_path: Path) -> None:
+    convert_checkpoint(teacher_file, tmp_path / "teacher.safetensors")
+    for given in (str(teacher_file), str(tmp_path / "teacher.safetensors"), "resnet18.a1_in1k"):
+        with pytest.raises(UserError) as error:
+            load_teacher(given, SPEC, "resnet10t", as_features=False)
+        assert f"model.distill.name is resnet10t, but {given} already says what model it is" in str(error.value)
 
 
 def test_features_need_neither_the_same_classes_nor_labels(teacher_file: Path) -> None:

@@ -22,13 +22,15 @@ class Distill:
     """A teacher, and what the student learns from it: (1 - weight) · label loss + weight · distillation loss.
 
     Args:
-        teacher: A model with published weights, such as ``resnet50.a1_in1k``, or a checkpoint of ``fit`` or a file of
-            ``convert``. Its classes must be those of the data, except for ``features``.
+        teacher: A model with published weights, such as ``resnet50.a1_in1k``, a checkpoint of ``fit``, a file of
+            ``convert``, or any file of weights. Its classes must be those of the data, except for ``features``.
         kind: ``hard`` learns the teacher's most probable class like a label (arXiv 2012.12877, section 3); ``logits``
             its probabilities (arXiv 1503.02531, section 2); ``features`` what its last linear layer classifies, by a
             linear projection of the student's.
         weight: Weight of the distillation loss, from 0 to 1.
         temperature: Divisor of both models' logits, for ``logits`` alone.
+        name: The teacher's model, for a file that does not name it, such as a state dict. Its images are normalized as
+            for timm's weights of that model, and its outputs are in the order of the data's classes.
 
     Raises:
         UserError: If a value is out of range, or does not belong to the kind.
@@ -38,6 +40,7 @@ class Distill:
     kind: Kind = "hard"
     weight: float = 0.5
     temperature: float = 1.0
+    name: str | None = None
 
     def __post_init__(self) -> None:
         if not self.teacher:

@@ -57,7 +57,8 @@ class DistilledTask(CalibratedTask):
         check_labels(self.distill, multi_label=multi_label)
         # neither the teacher's initial weights nor the projection's change what the run draws
         with torch.random.fork_rng(devices=[]):
-            teacher = load_teacher(self.distill.teacher, self.data_spec, as_features=self.distill.kind == "features")
+            given, name, as_features = self.distill.teacher, self.distill.name, self.distill.kind == "features"
+            teacher = load_teacher(given, self.data_spec, name=name, as_features=as_features)
             torch.default_generator.manual_seed(derive(run_seed(), KEY))
             self.distillation = Distillation(
                 self.distill,

@@ -120,13 +120,14 @@ class _Source:
     has_names: bool
 
 
-def load_teacher(given: str, student: DataSpec, *, as_features: bool) -> Teacher:
+def load_teacher(given: str, student: DataSpec, name: str | None = None, *, as_features: bool) -> Teacher:
     """Load a teacher for a student's images and classes.
 
     Args:
-        given: A model with published weights; or a file that names its model: a checkpoint of ``fit`` (its average, if
-            any), or weights as ``convert`` writes them.
+        given: A model with published weights; a file that names its model: a checkpoint of ``fit`` (its average, if
+            any), or weights as ``convert`` writes them; or any other file of weights.
         student: The student's classes and input.
+        name: The model of a file that does not name it.
         as_features: Whether the student learns its features, for which it may have any classes.
 
     Raises:
@@ -137,7 +138,7 @@ def load_teacher(given: str, student: DataSpec, *, as_features: bool) -> Teacher
     if images is None:
         raise UserError("model.distill needs model.data_spec.preprocessing, to normalize the images for the teacher.")
     try:
-        source = _find(given, needs_classes=not as_features)
+        source = _find(given, name, None if as_features else student.names)
         own = source.spec.preprocessing
         if own is None:
             raise UserError(f"{given} does not say how its images were prepared; use another checkpoint of fit.")
@@ -157,16 +158,20 @@ def load_teacher(given: str, student: DataSpec, *, as_features: bool) -> Teacher
     except UserError as error:
         raise UserError(f"The teacher of model.distill cannot be used: {error}") from error
     if report is not None and report.reinitialized and not as_features:
+        found = "no classifier" if report.classes is None else count(report.classes, "class", "classes")
         raise UserError(
-            f"The teacher of model.distill cannot be used: {given} has no classifier of its "
-            f"{count(number, 'class', 'classes')}."
+            f"The teacher of model.distill cannot be used: {given} has {found}, and not "
+            f"{count(number, 'class', 'classes')}; give a teacher of the same classes, or model.distill.kind features, "
+            "which compares no classes."
         )
     return Teacher(given, model, own, images, as_features=as_features)
 
 
-def _find(given: str, *, needs_classes: bool) -> _Source:
+def _find(given: str, name: str | None, classes_needed: list[str] | None) -> _Source:
     path = Path(given).expanduser()
+    needs_classes = classes_needed is not None
     if not path.exists() and path.name == given and path.suffix not in _FILES:
+        _refuse_name(given, name)
         check_model_name(given)
         if not timm.get_pretrained_cfg(given).has_weights:
             raise NoWeightsError(f"No public weights of {given!r}")
@@ -174,6 +179,7 @@ def _find(given: str, *, needs_classes: bool) -> _Source:
         return _Source(given, True, {}, published.spec, has_names=False)
     content = load_plain(path, mmap=True)
     if "hyper_parameters" in content:
+        _refuse_name(given, name)
         arguments = model_arguments(content, path)
         if "segmentation" in content["hyper_parameters"]:
             raise UserError(f"{path} is a checkpoint of a segmentation model, and this needs one of a classifier.")
@@ -184,10 +190,22 @@ def _find(given: str, *, needs_classes: bool) -> _Source:
         return _Source(arguments["name"], str(path), kwargs, classes, has_names=classes.class_names is not None)
     metadata = read_metadata(path)
     if "model" not in metadata:
-        raise UserError(f"{path} does not name its model; give a checkpoint of fit, or what convert writes from one.")
+        if name is None:
+            raise UserError(
+                f"{path} does not name its model; give it with model.distill.name, or a checkpoint of fit, or what "
+                "convert writes from one."
+            )
+        published = describe_published(name, str(path), classes_needed, classifier_needed=needs_classes)
+        return _Source(name, str(path), {}, published.spec, has_names=False)
+    _refuse_name(given, name)
     published = describe_published(metadata["model"], str(path), classifier_needed=needs_classes)
     has_names = metadata.get("class_names", "null") != "null"
     return _Source(metadata["model"], str(path), published.kwargs or {}, published.spec, has_names)
+
+
+def _refuse_name(given: str, name: str | None) -> None:
+    if name is not None:
+        raise UserError(f"model.distill.name is {name}, but {given} already says what model it is; leave out the name.")
 
 
 def _check_channels(given: str, own: int, images: int) -> None:
