@@ -27,6 +27,7 @@ from tests.forked import run_code, run_script
 from tests.pages import DEVELOP, DOCS, READ, blocks, commands
 from tests.processes import running, wait_until
 from tests.recipes import REPO
+from tests.small_segmenter import save_segmenter
 
 COMMANDS = commands(*READ)
 WHOLE_REPORT = ["python", "cli.py", "budget"]  # takes a minute: tests/reports/test_budget.py runs it
@@ -214,6 +215,9 @@ def test_explanations(place: Path, trained: Path, tmp_path: Path, words: list[st
     links = {"best.ckpt": trained / "checkpoints/best.ckpt", "cli.py": REPO / "cli.py"}
     for name, target in (links | dict.fromkeys(("photo.jpg", "PHOTO"), (place / "photo.jpg").resolve())).items():
         (tmp_path / name).symlink_to(target)
+    for checkpoint in (word for word in words if "segment" in word):
+        (tmp_path / checkpoint).parent.mkdir(parents=True)
+        save_segmenter(tmp_path / checkpoint, classes=["background", "bag", "coat"])
     output = start(words, tmp_path)
     assert f"Written to {words[-1]}\n" in output
     assert (tmp_path / words[-1]).stat().st_size > 5000
@@ -227,6 +231,7 @@ def test_exports(place: Path, trained: Path, imagenet: Path, tmp_path: Path) -> 
     links |= {name: (place / name).resolve() for name in ("photo.jpg", "MY_IMAGES")}
     for name, target in links.items():
         (tmp_path / name).symlink_to(target)
+    save_segmenter(tmp_path / "segmenter.ckpt")
     own = ["--model.name", "inceptionnext_iso_micro", "--model.pretrained", str(imagenet / "weights.pth")]
     for words in (onnx, predict, *others):
         output = start([*words, *(own if "--model.name" in words else [])], tmp_path)
