@@ -46,20 +46,20 @@ def render_page(report: Report) -> str:
     if not report.findings:
         parts.append("<p>Nothing was found.</p>")
     parts.append("<h2>Splits and classes</h2>")
-    parts += [_class_table(split, classes) for split, classes in report.splits.items()]
+    parts += [_class_table(split, report.images_of(split), classes) for split, classes in report.splits.items()]
     if isinstance(report, SceneReport):
         parts += render_masks(report)
     return "\n".join([*parts, "</body>\n</html>\n"])
 
 
-def _class_table(split: str, classes: dict[str, int]) -> str:
+def _class_table(split: str, images: int, classes: dict[str, int]) -> str:
     largest = max(classes.values(), default=0) or 1
     rows = "\n".join(
         f'<tr><td>{html.escape(label_name(label))}</td><td class="number">{number:,}</td>'
         f'<td class="bar"><div style="width: {100 * number / largest:.1f}%"></div></td></tr>'
         for label, number in classes.items()
     )
-    heading = f"{split}: {count(sum(classes.values()), 'image')}"
+    heading = f"{split}: {count(images, 'image')}"
     head = '<tr><th>class</th><th class="number">images</th><th></th></tr>'
     return f"<h3>{html.escape(heading)}</h3>\n<table>\n{head}\n{rows}\n</table>"
 

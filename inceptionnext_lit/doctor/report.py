@@ -44,6 +44,10 @@ class Report:
     formats: dict[str, int]
     findings: Sequence[Finding]
 
+    def images_of(self, split: str) -> int:
+        """Return the number of images of a split."""
+        return sum(self.splits[split].values())
+
     @property
     def problems(self) -> int:
         """Number of findings that are problems."""

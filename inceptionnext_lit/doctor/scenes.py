@@ -29,16 +29,22 @@ class SceneReport(Report):
     """What was found in a folder of images with masks.
 
     Attributes:
+        listed: Number of images in each split, which may have several classes each.
         shares: Share of each class of the labeled pixels, in each split.
         ignored: Share of ignored pixels in each split.
         scheme: What the masks mean; None if that is unclear.
         sheet: Some images with their masks.
     """
 
+    listed: dict[str, int] = field(default_factory=dict)
     shares: dict[str, dict[str, float]] = field(default_factory=dict)
     ignored: dict[str, float] = field(default_factory=dict)
     scheme: Scheme | None = None
     sheet: Sequence[tuple[str, str]] = ()
+
+    def images_of(self, split: str) -> int:
+        """Return the number of images of a split."""
+        return self.listed[split]
 
     def record(self) -> dict[str, Any]:
         """Return the report as plain data, with the keys of the JSON file."""
@@ -99,6 +105,7 @@ def examine_scenes(
         dict(Counter(examination.mode for examination in readable).most_common()),
         dict(Counter(examination.format for examination in readable).most_common()),
         sorted(findings, key=lambda finding: order[finding.kind]),
+        {split: len(_images(found)) for split, found in surveys.items()},
         *_shares(counts, scheme),
         scheme,
         [] if scheme is None else _sheet(surveys, scheme),

@@ -22,7 +22,7 @@ _BAR = 30  # characters
 def print_report(report: Report, console: Console) -> None:
     """Print tables of splits, classes, sizes and modes, then the findings, problems first."""
     for split, classes in report.splits.items():
-        _print_classes(split, classes, console)
+        _print_classes(split, report.images_of(split), classes, console)
     for line in summary_lines(report):
         console.print(Text(line), soft_wrap=True)
     for kind, members in groupby(report.findings, key=lambda finding: finding.kind):
@@ -56,10 +56,10 @@ def label_name(label: str) -> str:
     return "(no class)" if label == NO_LABEL else display_name(label)
 
 
-def _print_classes(split: str, classes: dict[str, int], console: Console) -> None:
+def _print_classes(split: str, images: int, classes: dict[str, int], console: Console) -> None:
     ratio = imbalance(classes)
     named = len(classes) - (NO_LABEL in classes)
-    parts = [f"{split}: {count(sum(classes.values()), 'image')}, {count(named, 'class', 'classes')}"]
+    parts = [f"{split}: {count(images, 'image')}, {count(named, 'class', 'classes')}"]
     if ratio is not None and named > 1:
         parts.append(f"largest to smallest {ratio:g} : 1")
     console.print(Text(", ".join(parts), style="bold"))

@@ -1,5 +1,6 @@
 """The doctor on folders of images with masks."""
 
+import io
 import json
 import re
 from pathlib import Path
@@ -8,11 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from inceptionnext_lit.cli import main
 from inceptionnext_lit.data.masks.source import MaskSource
 from inceptionnext_lit.doctor.mask_page import overlay
+from inceptionnext_lit.doctor.page import render_page
 from inceptionnext_lit.doctor.scenes import SceneReport, examine_scenes
+from inceptionnext_lit.doctor.terminal import print_report
 from inceptionnext_lit.machine import CACHE_VARIABLE
 from tests.scenes import COLORS, NAMES, Index, colored, scene, write_classes, write_coco, write_image, write_pairs
 
@@ -43,6 +47,11 @@ def test_a_clean_folder(tmp_path: Path) -> None:
     assert kinds == {}
     assert report.problems == 0
     assert report.images == 5
+    assert [report.images_of(split) for split in report.splits] == [3, 2]
+    shown = io.StringIO()
+    print_report(report, Console(file=shown, width=120))
+    assert shown.getvalue().startswith("train: 3 images, 3 classes, largest to smallest 1 : 1\n")
+    assert "<h3>val: 2 images</h3>" in render_page(report)
     assert report.splits == {"train": {"0": 3, "1": 3, "2": 3}, "val": {"0": 2, "1": 2, "2": 2}}
     masks = np.stack([mask for stem, mask in written.items() if stem.startswith("train")])
     assert report.ignored["train"] == pytest.approx((masks == 255).mean(), abs=1e-6)
