@@ -24,6 +24,21 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "value": ("value", "pixelvalue", "index", "id", "classid", "labelid", "trainid"),
 }
 _IGNORED_NAMES = frozenset({"ignore", "ignored", "__ignore__"})
+_VOID_NAMES = frozenset(  # of the value 255; without spaces and punctuation
+    {
+        "void",
+        "unlabeled",
+        "unlabelled",
+        "unlabel",
+        "nolabel",
+        "border",
+        "boundary",
+        "dontcare",
+        "donotcare",
+        "undefined",
+    }
+    | {"unknown", "unannotated", "nodata", "none", "ambiguous", "masked", "invalid", "na"}
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +83,8 @@ def find_table(root: Path, named: str | None) -> ClassTable | None:
 def read_table(path: Path) -> ClassTable:
     """Read a table of classes: a table with a column of names, or a text file with a name in each line.
 
-    A row named ``ignore``, or with the value 255 if there are more than two rows, is for ignored pixels.
+    A row named ``ignore`` is for ignored pixels, and so is one of more
+    than two with the value 255 and a name such as ``void``.
 
     Raises:
         UserError: If it does not exist, or a row is invalid.
@@ -152,9 +168,10 @@ def _from_cvat(path: Path, lines: Sequence[str]) -> ClassTable:
 
 
 def _checked(path: Path, names: list[str], colors: list[Color] | None, values: list[int] | None) -> ClassTable:
-    has_ignored = values is not None and len(values) > 2  # of two classes, 255 may be the second
+    has_void = values is not None and len(values) > 2  # of two classes, 255 is the second
     is_ignored = [
-        name.casefold() in _IGNORED_NAMES or (has_ignored and values is not None and values[row] == IGNORED)
+        name.casefold() in _IGNORED_NAMES
+        or (has_void and values is not None and values[row] == IGNORED and plain_name(name) in _VOID_NAMES)
         for row, name in enumerate(names)
     ]
     kept = [row for row in range(len(names)) if not is_ignored[row]]

@@ -242,6 +242,9 @@ def _notes(
         which = enumerate_names([str(value) for value in values if of_value.get(value) == IGNORED], 3)
         share = 100 * ignored / sum(values.values())
         notes.append(f"Pixels of the value {which} are ignored: {share:.1f}%.")
+    if kind != "binary" and table is not None and of_value.get(IGNORED, IGNORED) != IGNORED:
+        name = table.names[of_value[IGNORED]]
+        notes.append(f"The value 255 is the class {name}; if its pixels do not count, name the row ignore.")
     return tuple(notes)
 
 

@@ -9,6 +9,7 @@ from inceptionnext_lit.data.masks.pairs import RASTERS, pair_up
 from inceptionnext_lit.data.masks.problems import Problem, file_problems, pair_problems
 from inceptionnext_lit.data.masks.stored import StoredMask
 from inceptionnext_lit.data.masks.surveying import SceneImage, Tick, look_at_images, look_at_masks
+from inceptionnext_lit.wording import count, listed
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,20 @@ def survey_pictures(part: Part, reading: Reading) -> Survey:
     images = reading.look_at_images(pairs.images)
     masks = look_at_masks(pairs.masks, reading.max_pixels, tick=reading.tick)
     problems = [*pair_problems(pairs), *file_problems(images, masks, pairs.masks)]
-    return Survey(images, masks, pairs.masks, problems, pairs.notes)
+    unclear = _unclear_rotations(images) if reading.apply_exif else []
+    return Survey(images, masks, pairs.masks, problems, [*pairs.notes, *unclear])
+
+
+def _unclear_rotations(images: Sequence[SceneImage]) -> list[str]:
+    """Say that masks are taken to be upright if their size does not show it."""
+    paths = [image.path for image in images if image.keeps_size]
+    if not paths:
+        return []
+    what = count(len(paths), "image has an EXIF rotation", "images have EXIF rotations")
+    return [
+        f"{what} without another size: {listed(paths)}. The masks are taken to be upright; --data.input.exif ignore is "
+        "for masks of the images as they are stored."
+    ]
 
 
 def survey_outlines(kind: str, outlines: Outlines, names: Sequence[str], reading: Reading) -> Survey:

@@ -20,10 +20,11 @@ from inceptionnext_lit.data.masks.stored import StoredMask, look
 from inceptionnext_lit.machine import cache_folder, usable_cores
 from inceptionnext_lit.safe_save import replacing
 
-_VERSION = 1
+_VERSION = 2
 _SLOW_S = 3.0  # surveys that took longer are kept
 _STATS_AT_ONCE = 16  # network disks answer many requests at once
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+_UPSIDE_DOWN = (2, 3, 4)  # those that do not: mirrored or rotated by 180°
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
@@ -39,12 +40,14 @@ class SceneImage:
         path: The file.
         size: Width and height of the picture as training reads it; zeros if unknown.
         is_turned: Whether an EXIF orientation exchanges its width and height.
+        keeps_size: Whether it has an EXIF orientation other than upright that leaves its width and height.
         error: Why it cannot be read; empty if it can.
     """
 
     path: str
     size: tuple[int, int] = (0, 0)
     is_turned: bool = False
+    keeps_size: bool = False
     error: str = ""
 
 
@@ -61,12 +64,14 @@ def look_at_image(path: str, max_pixels: int = MAX_PIXELS, *, apply_exif: bool =
     try:
         with without_warnings(), open_image(path, max_pixels) as image:
             width, height = image.size
-            is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception as error:  # decoders raise almost any type on damaged data
         if path.lower().endswith(TENSOR_SUFFIXES):  # Pillow has no mode for some TIFFs
             return SceneImage(path)
         return SceneImage(path, error=failure_reason(error))
-    return SceneImage(path, (height, width) if is_turned and apply_exif else (width, height), is_turned)
+    is_turned = orientation in _TURNED
+    keeps_size = orientation in _UPSIDE_DOWN or (is_turned and width == height)
+    return SceneImage(path, (height, width) if is_turned and apply_exif else (width, height), is_turned, keeps_size)
 
 
 def look_at_images(

@@ -16,6 +16,7 @@ from tests.scenes import (
     NAMES,
     Index,
     colored,
+    scene,
     write_classes,
     write_coco,
     write_image,
@@ -202,3 +203,41 @@ def test_tables_are_read_as_they_are_written(tmp_path: Path) -> None:
     write_table(tmp_path / "classes.csv", NAMES, COLORS)
     table = read_table(tmp_path / "classes.csv")
     assert (table.names, table.colors, table.values) == (NAMES, COLORS, None)
+
+
+def test_255_is_the_class_that_the_table_names(tmp_path: Path) -> None:
+    """Masks of two objects are often saved with the gray levels 0, 127 (or 128) and 255."""
+    values = np.array([0, 127, 255], dtype=np.uint8)
+    written = write_pairs(tmp_path, lambda path, mask: write_image(path, values[mask]))
+    (tmp_path / "classes.csv").write_text("name,value\nbackground,0\ndisc,127\ncup,255\n")
+    source = check(tmp_path, written)
+    assert source.classes() == ["background", "disc", "cup"]
+    assert source.notes[-1] == "The value 255 is the class cup; if its pixels do not count, name the row ignore."
+
+
+@pytest.mark.parametrize("name", ["ignore", "Void", "un-labeled", "don't care"])
+def test_255_of_pixels_without_a_class(tmp_path: Path, name: str) -> None:
+    write_pairs(tmp_path, ignored=True)
+    (tmp_path / "classes.csv").write_text(f'name,value\na,0\nb,1\nc,2\n"{name}",255\n')
+    source = MaskSource(tmp_path)
+    assert source.classes() == ["a", "b", "c"]
+    assert source.notes[-1] == "Pixels of the value 255 are ignored: 8.3%."
+
+
+@pytest.mark.parametrize(("orientation", "side"), [(3, 32), (6, 24)])
+def test_a_rotation_that_does_not_show_in_the_size_is_said(tmp_path: Path, orientation: int, side: int) -> None:
+    write_pairs(tmp_path)
+    picture = Image.fromarray(scene(3, 24, side)[0])
+    exif = picture.getexif()
+    exif[0x0112] = orientation
+    picture.save(tmp_path / "images" / "scene3.jpg", exif=exif)
+    write_image(tmp_path / "masks" / "scene3.png", scene(3, 24, side)[1])
+    source = MaskSource(tmp_path)
+    assert source.samples("train") is not None
+    assert source.notes[0] == (
+        f"1 image has an EXIF rotation without another size: {tmp_path / 'images' / 'scene3.jpg'}. The masks are taken "
+        "to be upright; --data.input.exif ignore is for masks of the images as they are stored."
+    )
+    stored = MaskSource(tmp_path, apply_exif=False)
+    assert stored.samples("train") is not None
+    assert stored.notes == source.notes[1:]
