@@ -57,10 +57,18 @@ class CommandParser(LightningArgumentParser):
         super().__init__(*args, **kwargs)
 
     def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
-        """Return a command's help text; the program's overview is printed without this parser."""
+        """Return a command's help text; the program's overview is printed without this parser.
+
+        It has the keys of the classes that the command line or its recipes name.
+        """
         if not any(action.dest == "trainer.max_epochs" for action in options(self)):
             return str(super().format_help(formatter))
-        return command_page(self, DEFAULT_CLASSES)
+        return command_page(self, {key: self._class_of(key) for key in DEFAULT_CLASSES})
+
+    def _class_of(self, key: str) -> type:
+        path = getattr(self.get_default(key), "class_path", "")
+        found: type = pkgutil.resolve_name(path) if "." in path else DEFAULT_CLASSES[key]
+        return found
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print one clear sentence and exit with code 2.

@@ -243,6 +243,16 @@ def test_ddp_with_two_ranks_on_the_cpu(shell: Shell, tmp_path: Path, sample: Pat
     assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 3
 
 
+def test_help_has_the_keys_of_the_recipe_s_classes(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli("fit", "--config", REPO / "configs/segment/folder.yaml", "--help", "all")
+    assert exit_.value.code == 0
+    page = capsys.readouterr().out
+    for key in ("--model.segmentation.loss.class_weights", "--data.crop_size", "--data.masks.reduce_zero_label"):
+        assert f"\n  {key}" in page
+    assert "--data.multi_label" not in page
+
+
 def test_help_is_readable(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     cli("--help")
     overview = capsys.readouterr().out
