@@ -34,8 +34,9 @@ COMMANDS = commands(*READ)
 WHOLE_REPORT = ["python", "cli.py", "budget"]  # takes a minute: tests/reports/test_budget.py runs it
 OVERLAYS = [words for words in COMMANDS if any("configs/trainer" in word for word in words) and words[0] == "python"]
 SMALL_SCALE = [words for words in COMMANDS if "--data.image_size" in words and words[2] == "fit"]
-# an hour of training; tests/test_examples.py runs the script
-ABLATION = [words for words in COMMANDS if {"examples/finetune_ablation.py", "CLOTHING"} & set(words)]
+# hours of training; tests/test_examples.py runs the scripts
+LONG = {"examples/finetune_ablation.py", "CLOTHING", "examples/design_study.py", "examples/distillation.py"}
+ABLATION = [words for words in COMMANDS if LONG & set(words)]
 # they need images with masks: tests/data/test_segmentation_guide.py
 SCENES = commands(DOCS / "guides/segmentation-data.md")
 DOCTOR, FOLDS, EXPLAIN, PREPARE, EXPORT = (
