@@ -48,7 +48,7 @@ def draw(checkpoint: Path, scenes: int = SCENES) -> Image.Image:
     rows: list[list[NDArray[np.uint8]]] = [pixels, [], []]
     for picture, image, mask in zip(pixels, batch.images, batch.masks, strict=True):
         with torch.inference_mode():
-            found = task.probabilities(task.inference_model, image, mask.shape).argmax(dim=0)
+            found = task.inference.best(task.inference_model, image, mask.shape).classes
         rows[1].append(overlaid(picture, mask.numpy(), palette))
         rows[2].append(overlaid(picture, found.numpy().astype(np.uint8), palette))
     height, width = (side + GAP for side in pixels[0].shape[:2])
