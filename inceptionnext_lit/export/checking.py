@@ -29,6 +29,9 @@ AGREEMENT = 0.995  # least share of images with the label that predict gives
 _BATCH = 16
 # sides of the embedded images, which are all alike, relative to the model's input
 _SIDES = ((1.0, 1.0), (1.5, 1.0), (0.8, 1.3), (2.2, 1.7))
+# times the tolerance of probabilities, for features of pixels: where a resized value is halfway between two levels,
+# runtimes round it to either, and features are not squeezed like probabilities
+_FEATURES_OF_PIXELS = 10
 _FURTHER = (32, 64)  # pixels by which a second size of tensors is larger
 
 
@@ -45,6 +48,7 @@ class Checked:
         end_to_end: Largest difference of a probability from those of ``predict``.
         as_predicted: Number of images with the label that ``predict`` gives.
         others: The images with another one: name, label of ``predict``, label of the file.
+        from_pixels: Whether the file resizes images.
     """
 
     images: int
@@ -55,6 +59,7 @@ class Checked:
     end_to_end: float
     as_predicted: int
     others: tuple[tuple[str, str, str], ...]
+    from_pixels: bool
 
     def record(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -87,11 +92,15 @@ class Checked:
         Raises:
             UserError: If it does.
         """
-        for what, difference in (("probabilities", self.difference), ("features", self.features or 0.0)):
-            if not difference <= one.tolerance:  # also if it is NaN
+        of_features = one.tolerance * (_FEATURES_OF_PIXELS if self.from_pixels else 1)
+        for what, difference, tolerance in (
+            ("probabilities", self.difference, one.tolerance),
+            ("features", self.features or 0.0, of_features),
+        ):
+            if not difference <= tolerance:  # also if it is NaN
                 raise UserError(
                     f"The {one.title} file differs from the checkpoint: its {what} by {difference:.2g} on "
-                    f"{self.images} images, more than {one.tolerance:g}; nothing was written. Choose another --format."
+                    f"{self.images} images, more than {tolerance:g}; nothing was written. Choose another --format."
                 )
         if self.as_predicted < AGREEMENT * self.images:
             pairs = [f"{name} ({theirs}, {ours})" for name, theirs, ours in self.others]
@@ -186,6 +195,7 @@ class Check:
             end_to_end=_largest(found, self._predicted),
             as_predicted=len(self._names) - len(others_named),
             others=tuple(others_named),
+            from_pixels=self._model.takes == "pixels",
         )
 
     def _expected(self, inputs: list[np.ndarray]) -> tuple[Tensor, Tensor | None]:

@@ -13,7 +13,7 @@ from inceptionnext_lit.export.checking import Checked
 from inceptionnext_lit.export.formats import FORMATS
 from tests.export.conftest import Export
 
-GOOD = Checked(64, "photos", 1e-6, 64, 1e-6, 1e-4, 64, ())
+GOOD = Checked(64, "photos", 1e-6, 64, 1e-6, 1e-4, 64, (), from_pixels=True)
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,8 @@ GOOD = Checked(64, "photos", 1e-6, 64, 1e-6, 1e-4, 64, ())
         ({"difference": 2e-4}, "its probabilities by 0.0002 on 64 images, more than 0.0001; nothing was written."),
         ({"difference": nan}, "its probabilities by nan on 64 images"),
         ({"features": nan}, "its features by nan on 64 images"),
-        ({"features": 0.5}, "its features by 0.5 on 64 images"),
+        ({"features": 0.002}, "its features by 0.002 on 64 images, more than 0.001; nothing"),
+        ({"features": 2e-4, "from_pixels": False}, "its features by 0.0002 on 64 images, more than 0.0001; nothing"),
         (
             {"as_predicted": 63, "others": (("a.png", "cat", "dog"),)},
             "The ONNX file gives 63 of 64 images the label that predict gives; nothing was written. Others (predict's "
@@ -33,6 +34,7 @@ GOOD = Checked(64, "photos", 1e-6, 64, 1e-6, 1e-4, 64, ())
 def test_refusals(changes: dict[str, object], message: str) -> None:
     GOOD.refuse(FORMATS["onnx"])
     replace(GOOD, features=None, as_predicted=64).refuse(FORMATS["onnx"])
+    replace(GOOD, features=9e-4).refuse(FORMATS["onnx"])
     with pytest.raises(UserError) as refused:
         replace(GOOD, **changes).refuse(FORMATS["onnx"])  # type: ignore[arg-type]
     assert message in str(refused.value)
