@@ -225,13 +225,32 @@ def resample_grid(grid: Tensor, height: int, width: int, mode: str = "bicubic") 
     """Resample a position embedding ``(1, C, h, w)`` to ``(1, C, height, width)``.
 
     The mode is ``"bicubic"``, with antialiasing, or ``"bilinear"``, without. A model exported for any size always
-    resamples, since comparing a symbolic size would make it constant.
+    resamples, since comparing a symbolic size would make it constant, and does so by matrix products, since not all
+    formats have the antialiased resize.
     """
     is_symbolic = False
     if not torch.jit.is_scripting():
         sizes: tuple[Any, ...] = (height, width)
         is_symbolic = any(isinstance(size, torch.SymInt) for size in sizes)
+        if is_symbolic and mode == "bicubic":
+            down, across = _cubic_weights(grid, grid.shape[-2], height), _cubic_weights(grid, grid.shape[-1], width)
+            return (down @ grid.float() @ across.T).to(grid.dtype)
     if not is_symbolic and height == grid.shape[-2] and width == grid.shape[-1]:
         return grid
     resampled = functional.interpolate(grid.float(), size=[height, width], mode=mode, antialias=mode == "bicubic")
     return resampled.to(grid.dtype)
+
+
+def _cubic_weights(grid: Tensor, side: int, new_side: int) -> Tensor:
+    """Return the weights of torch's antialiased bicubic resize of one axis, shape (new_side, side).
+
+    The filter is Keys's with a = -0.5, stretched where the axis shrinks, and cut off at the ends.
+    """
+    pixel, place = torch.arange(side, device=grid.device), torch.arange(new_side, device=grid.device)
+    length = place[-1:] + 1  # new_side as a tensor
+    distance = (2 * pixel + 1).unsqueeze(0) * length - (2 * place + 1).unsqueeze(1) * side
+    x = (distance.float() / (2 * torch.clamp(length, min=side)).float()).abs()
+    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    weights = torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+    normalized: Tensor = weights / weights.sum(dim=1, keepdim=True)
+    return normalized

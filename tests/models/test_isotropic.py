@@ -2,6 +2,7 @@ import pytest
 import timm
 import torch
 from timm.layers import resample_abs_pos_embed
+from torch import Tensor, nn
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models import IsotropicMetaNeXt, MetaNeXt
@@ -65,3 +66,20 @@ def test_a_smaller_output_stride_takes_smaller_images(output_stride: int) -> Non
     assert model.forward_features(torch.zeros(1, 3, output_stride, output_stride)).shape == (1, 8, 1, 1)
     with pytest.raises(UserError, match=f"needs at least {output_stride}×{output_stride}"):
         model(torch.zeros(1, 3, output_stride - 1, output_stride))
+
+
+@pytest.mark.parametrize("size", [(14, 9), (7, 5), (20, 31), (3, 40)])
+def test_position_embeddings_of_an_exported_model_are_resampled_by_products(size: tuple[int, int]) -> None:
+    """Of any size, without torch's antialiased resize, which not all formats have."""
+
+    class Resampled(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + resample_grid(grid, x.shape[-2], x.shape[-1])
+
+    grid = torch.randn(1, 3, 14, 9, generator=torch.Generator().manual_seed(0))
+    height, width = (torch.export.Dim(name, min=2, max=64) for name in ("height", "width"))
+    program = torch.export.export(Resampled(), (torch.zeros(1, 3, 8, 8),), dynamic_shapes={"x": {2: height, 3: width}})
+    assert not any("upsample" in str(node.target) for node in program.graph.nodes)
+    found = program.module()(torch.zeros(1, 3, *size))
+    expected = nn.functional.interpolate(grid, size=size, mode="bicubic", antialias=True)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-5)
