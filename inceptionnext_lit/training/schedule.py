@@ -4,7 +4,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.training.class_paths import import_subclass
 from inceptionnext_lit.training.poly import Poly
-from inceptionnext_lit.wording import did_you_mean
+from inceptionnext_lit.wording import count, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -190,6 +190,9 @@ class Schedule:
         """Return the learning rate as a function of the step and the peak, with warnings about the peaks."""
         if (poly := self.poly) is not None:
             _warn_above_peak("min_lr", self.min_lr, peaks)
+            if poly.warmup_steps >= max(total, 1):
+                _warn_too_short_for_poly(total, poly)
+                poly = replace(poly, warmup_steps=total // 2)
             return lambda step, peak: poly.rate(step, total, peak, min(self.min_lr, peak))
         phases = self._phases(total, steps_per_epoch)
         if phases.warmup:
@@ -248,6 +251,16 @@ def _warn_too_short(total: int, steps_per_epoch: float, schedule: Schedule, shar
         f"A run of {epochs:.3g} epoch{'' if epochs == 1 else 's'} is too short for model.schedule.warmup_epochs "
         f"{warmup:g} and cooldown_epochs {cooldown:g}; they are shortened to {share * warmup:.3g} and "
         f"{share * cooldown:.3g}.",
+        stacklevel=1,
+    )
+
+
+@rank_zero_only
+def _warn_too_short_for_poly(total: int, poly: Poly) -> None:
+    """Warn that a run is too short for the warmup of its polynomial decay."""
+    warnings.warn(
+        f"A run of {count(total, 'step')} is too short for model.schedule.poly.warmup_steps {poly.warmup_steps}; they "
+        f"are shortened to {total // 2}.",
         stacklevel=1,
     )
 

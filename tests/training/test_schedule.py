@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.training.poly import Poly
 from inceptionnext_lit.training.schedule import Schedule
 
 pytestmark = [
@@ -61,6 +62,17 @@ def test_a_run_as_long_as_its_warmup_has_room_for_none() -> None:
     with pytest.warns(UserWarning, match="too short"):
         rates = [row[0] for row in learning_rates(Schedule(warmup_epochs=1, warmup_lr=0), [1.0], total=4, per_epoch=4)]
     assert rates[:3] == pytest.approx([0, 0.5, 1.0])
+
+
+def test_a_run_too_short_for_the_warmup_of_its_polynomial_decay() -> None:
+    """Half of its steps are left for it."""
+    schedule = Schedule(min_lr=0.0, poly=Poly(warmup_steps=50, warmup_ratio=0.5))
+    with pytest.warns(UserWarning, match=r"^A run of 8 steps is too short for .*poly.warmup_steps 50; .* to 4\.$"):
+        rates = [row[0] for row in learning_rates(schedule, [1.0], total=8, per_epoch=4)]
+    expected = [(1 - step / 8) * min(1, 0.5 + 0.5 * step / 4) for step in range(8)]
+    assert rates[:8] == pytest.approx(expected)
+    with pytest.warns(UserWarning, match=r"A run of 1 step .* shortened to 0\.$"):
+        assert learning_rates(schedule, [1.0], total=1, per_epoch=1)[0] == [pytest.approx(1.0)]
 
 
 def test_negative_values_are_refused() -> None:
