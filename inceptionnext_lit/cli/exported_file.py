@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
+from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.formats import FORMATS
 
 _KEY = "--ckpt_path"
@@ -24,8 +26,14 @@ def exported_file(words: Sequence[str]) -> Path | None:
 
     Args:
         words: Arguments after ``predict``.
+
+    Raises:
+        UserError: If one is named among the images.
     """
     named = list(words[:1])
+    for word in takewhile(lambda word: not word.startswith("-"), words):
+        if word.lower().endswith(_SUFFIXES) and word not in named:
+            raise UserError(f"{word} is named like an exported file; give it before the images: predict {word} IMAGES.")
     for place, word in enumerate(words):
         key, _, value = word.partition("=")
         if key == _KEY:

@@ -151,6 +151,10 @@ def test_predict_continues(place: Path, photos: list[str], cli: Cli, capsys: pyt
         (["gone.onnx", "photos"], "gone.onnx does not exist; give a file that export has written."),
         (["best.onnx"], "No images were named; give them after best.onnx, or a folder with --data.root."),
         (["best.onnx", "photos", "--data.root", "photos"], "Images are given twice"),
+        (
+            ["photos", "best.onnx"],
+            "best.onnx is named like an exported file; give it before the images: predict best.onnx",
+        ),
         (["text.onnx", "photos"], "text.onnx cannot be loaded by ONNX Runtime: "),
         (["plain.onnx", "photos"], "plain.onnx does not say which classes and images it is for; use a file that"),
         (["later.onnx", "photos"], "later.onnx was written by a later version of this package"),

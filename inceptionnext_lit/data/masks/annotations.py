@@ -207,6 +207,11 @@ def _json(path: str | Path) -> Any:
 def _labelme(path: str) -> Mapping[str, Any]:
     content = _json(path)
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
+        if isinstance(content, dict) and isinstance(content.get("objects"), list):  # as Supervisely writes them
+            raise UserError(
+                f"{path} has a list of objects, as in Supervisely's format, which is not read; export the project as "
+                "COCO, or its masks as PNG files."
+            )
         raise UserError(f"{path} is not a labelme file: it has no list of shapes.")
     return content
 

@@ -1,5 +1,6 @@
 """Masks as various tools write them are read as the same class indices."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image
 from inceptionnext_lit.data.masks.class_table import colormap, read_table, write_table
 from inceptionnext_lit.data.masks.options import MaskOptions
 from inceptionnext_lit.data.masks.source import MaskSource
+from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.machine import CACHE_VARIABLE
 from tests.scenes import (
     COLORS,
@@ -178,6 +180,16 @@ def test_coco(tmp_path: Path) -> None:
 def test_labelme(tmp_path: Path) -> None:
     source = check(tmp_path, write_labelme(tmp_path))
     assert (source.scheme.kind, source.classes()) == ("labelme", NAMES)
+
+
+def test_supervisely_is_named(tmp_path: Path) -> None:
+    write_labelme(tmp_path)
+    for path in tmp_path.glob("*.json"):
+        path.write_text(json.dumps({"size": {"height": 24, "width": 32}, "objects": [{"classTitle": "cat"}]}))
+    with pytest.raises(
+        UserError, match=r"\.json has a list of objects, as in Supervisely's format, which is not read; "
+    ):
+        MaskSource(tmp_path).classes()
 
 
 def test_yolo(tmp_path: Path) -> None:
