@@ -66,7 +66,7 @@ def test_a_file_without_words_is_continued_without_them(
     output = tmp_path / f"labels{suffix}"
     words = ["--ckpt_path", tmp_path / "best.ckpt", "--output", output]
     with monkeypatch.context() as patch:
-        patch.setattr("inceptionnext_lit.predict.writer.class_words", lambda name: None)
+        patch.setattr("inceptionnext_lit.predict.output.class_words", lambda name: None)
         cli("predict", images / "val" / CLASSES[0], *words)
     assert len(rows_of(output)) == 3
     cli("predict", images / "val", *words, "--resume")
