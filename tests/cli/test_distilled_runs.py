@@ -56,7 +56,7 @@ def test_a_distilled_run_from_a_recipe(cli: Cli, words: list[object], capsys: py
     with (folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert any(float(row["train/distill_loss"]) > 0 for row in rows if row["train/distill_loss"])
-    distill = {"teacher": "teacher.ckpt", "kind": "logits", "weight": 0.25, "temperature": 2.0}
+    distill = {"teacher": "teacher.ckpt", "kind": "logits", "weight": 0.25, "temperature": 2.0, "name": None}
     assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["init_args"]["distill"] == distill
     content = torch.load(LAST, weights_only=True)
     assert content["hyper_parameters"]["distill"] == distill
