@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from inceptionnext_lit.models.cost import Cost, Count, count_model
+from inceptionnext_lit.reports.budget.inception import module_costs
 from inceptionnext_lit.reports.budget.paper import TABLES, PaperRow, PaperTable
 from inceptionnext_lit.reports.budget.rendering import render_report
 from inceptionnext_lit.reports.budget.report import (
@@ -338,10 +339,11 @@ def test_no_row_of_the_whole_report_fails_and_no_note_is_stale(whole: list[Budge
     assert [(row.model, row.verdict) for row in whole if row.failed or row.verdict.startswith("off")] == []
     assert len(whole) == sum(len(table.rows) for table in TABLES)
     noted = [row for row in whole if row.model and row.paper and row.paper.note]
-    assert len(noted) == 10
+    assert len(noted) == 11
     assert {row.verdict.partition(":")[0] for row in noted} == {"known difference", "no paper figure"}
     assert {(row.label, row.model) for row in whole if row.verdict == "ok (rounded twice)"} == {
         ("InceptionNeXt-A", "inceptionnext_atto"),
+        ("T2T-ViT-14", "t2t_vit_14"),
         ("band kernel 9", "inceptionnext_tiny_band9"),
         ("ConvNeXt-S", "convnext_small + UperNet"),
     }
@@ -353,5 +355,5 @@ def test_the_readme_shows_the_whole_report(
 ) -> None:
     done = shell("budget", "--format", "markdown")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == render_report(whole, "markdown")
+    assert done.stdout == render_report(whole, "markdown", module_costs())
     assert done.stdout in PAGE
