@@ -19,11 +19,13 @@ from inceptionnext_lit.predict.images import as_picture, batches, image_name
 from inceptionnext_lit.predict.prediction import Prediction, as_predictions
 from inceptionnext_lit.predict.resizing import resize_and_crop, resized_size
 from inceptionnext_lit.predictions import Predictions, rank_arrays
-from inceptionnext_lit.preprocessing import Preprocessing
+from inceptionnext_lit.preprocessing import Preprocessing, height_and_width
 
 if TYPE_CHECKING:
     from inceptionnext_lit.predict.images import ImageLike
 
+
+_OBLONG = 3  # largest ratio of a side of a picture at scale and that of the model's input
 
 Opened = tuple[Session, Metadata]
 """An exported file, ready to run, and what it says about itself."""
@@ -146,14 +148,21 @@ class ExportedClassifier:
     def pixels_at_scale(self, picture: Image.Image) -> NDArray[np.uint8]:
         """Return a picture at the scale at which the model sees it, uint8 (H, W, C).
 
-        It is the whole picture if the file crops it, and otherwise the part that the model sees.
+        It is the whole picture if the file crops it, or the central part of an oblong one, and otherwise what the model
+        sees.
 
         Args:
             picture: As :meth:`load` returns it.
         """
         if not self._resizes:
             return resize_and_crop(picture, self.preprocessing)
-        return np.asarray(picture.resize(resized_size(picture, self.preprocessing), Image.Resampling.BICUBIC))
+        whole = resized_size(picture, self.preprocessing)
+        most = (_OBLONG * side for side in reversed(height_and_width(self.preprocessing)))
+        width, height = (min(pair) for pair in zip(whole, most, strict=True))
+        kept = [length * part / all_ for length, part, all_ in zip(picture.size, (width, height), whole, strict=True)]
+        left, top = ((length - part) / 2 for length, part in zip(picture.size, kept, strict=True))
+        box = (left, top, left + kept[0], top + kept[1])
+        return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC, box=box))
 
     def from_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
         """Return pixels as the file takes them; see :meth:`prepare`.

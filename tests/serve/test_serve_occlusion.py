@@ -81,6 +81,21 @@ def test_the_loss_is_of_log_odds() -> None:
     assert not other.any()  # nothing speaks for the other class
 
 
+@pytest.mark.parametrize(("size", "shape"), [((4000, 3), (32, 96)), ((5, 3000), (96, 32)), ((60, 30), (32, 64))])
+def test_of_an_oblong_picture_it_is_the_central_part(size: tuple[int, int], shape: tuple[int, int]) -> None:
+    image = Image.new("RGB", size, "blue")
+    middle = [side // 2 for side in size]
+    half = min(size) / 2
+    image.paste(
+        "red", (round(middle[0] - half), round(middle[1] - half), round(middle[0] + half), round(middle[1] + half))
+    )
+    pixels, heat = occlusion(classifier("pixels", "batch size"), image, 0)
+    assert pixels.shape == (*shape, 3)
+    corner = [(side - 32) // 2 for side in shape]
+    assert heat[corner[0] + 4 : corner[0] + 12, corner[1] + 4 : corner[1] + 12].min() > 0.4
+    assert pixels[shape[0] // 2, shape[1] // 2, 0] > 200
+
+
 def test_outputs_that_are_not_finite() -> None:
     with pytest.raises(UserError, match=r"^The model's outputs are NaN or infinite; check the pixel values"):
         occlusion(classifier("tensor", fails=True), Image.new("RGB", (32, 32), "red"), None)
