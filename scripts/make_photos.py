@@ -5,7 +5,7 @@
 
 Each photograph of birds, fish, flowers, fruit, insects, mammals, vegetables or vehicles is pasted, mirrored or not, on
 parts of the two photographs that scikit-learn ships. Every fourth cut-out of a class is only in val/, so that what is
-measured there was not seen in training.
+measured there was not seen in training; with --held-out 0, val/ shows the cut-outs of train/ in other places.
 """
 
 import argparse
@@ -27,7 +27,6 @@ CLASSES = {
 }
 SIDE = 256
 SHARE = (0.5, 0.9)  # of the side, that the cut-out's longer side has
-HELD_OUT = 4  # every fourth cut-out
 
 
 def cut_outs(folder: Path) -> list[Image.Image]:
@@ -66,13 +65,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--train", type=int, default=150, help="training images per class")
     parser.add_argument("--val", type=int, default=75, help="validation images per class")
+    parser.add_argument("--held-out", type=int, default=4, help="every which cut-out is only in val/; 0 for none")
     options = parser.parse_args()
     backgrounds = [Image.fromarray(pixels) for pixels in load_sample_images().images]
     draw = np.random.default_rng(0)
     for name, place in CLASSES.items():
         stamps = cut_outs(options.stamps / place)
-        held_out = stamps[::HELD_OUT]
-        training = [stamp for number, stamp in enumerate(stamps) if number % HELD_OUT]
+        every = options.held_out
+        training = [stamp for number, stamp in enumerate(stamps) if not every or number % every]
+        held_out = stamps[::every] if every else training
         if not training:
             parser.error(f"{options.stamps / place} has no photographs; give the folder of the package's stamps.")
         for split, chosen, images in (("train", training, options.train), ("val", held_out, options.val)):

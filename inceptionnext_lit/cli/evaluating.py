@@ -91,7 +91,8 @@ def evaluate_models(options: argparse.Namespace, command: str) -> list[Evaluated
     Raises:
         UserError: If no model is named, one cannot be loaded or evaluated, or they have other classes or images.
     """
-    candidates = load_candidates(options.checkpoints, options.model_name, options.model_pretrained, options.max_pixels)
+    weights = (options.model_name, options.model_pretrained, options.class_names)
+    candidates = load_candidates(options.checkpoints, *weights, max_pixels=options.max_pixels)
     if not candidates:
         raise UserError("Name what to evaluate: a checkpoint of fit, --model.name NAME, or --predictions TABLE.")
     evaluated: list[Evaluated] = []

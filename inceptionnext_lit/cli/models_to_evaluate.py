@@ -53,7 +53,11 @@ class Candidate:
 
 
 def load_candidates(
-    checkpoints: Sequence[str], name: str | None, pretrained: str | None, max_pixels: int = MAX_PIXELS
+    checkpoints: Sequence[str],
+    name: str | None = None,
+    pretrained: str | None = None,
+    class_names: Sequence[str] | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> list[Candidate]:
     """Load the classifiers to evaluate.
 
@@ -61,6 +65,7 @@ def load_candidates(
         checkpoints: Checkpoints of ``fit``, or exported files.
         name: A model name, if published weights are evaluated.
         pretrained: ``true`` or a file of weights, for that model.
+        class_names: The names of its classes; None for those that the weights have.
         max_pixels: Maximum number of pixels of an image of an exported file.
 
     Raises:
@@ -71,7 +76,7 @@ def load_candidates(
         chosen: str | bool = True if pretrained in (None, "true", "True") else str(pretrained)
         path = Path(chosen).expanduser() if isinstance(chosen, str) else None
         source = name if path is None else f"{name} with {chosen}"
-        candidates.append(Candidate(source, load_published(name, chosen), path))
+        candidates.append(Candidate(source, load_published(name, chosen, class_names), path))
     elif pretrained is not None:
         raise UserError("--model.pretrained needs the model's name as well: --model.name NAME.")
     return candidates

@@ -119,21 +119,28 @@ class Model:
             raise UserError(f"{self.title}: {error}{advice}") from error
 
 
-def load_models(models: Sequence[ModelArgument], seed: int, device: str | None) -> list[Model]:
+def load_models(
+    models: Sequence[ModelArgument], seed: int, device: str | None, class_names: Sequence[str] | None = None
+) -> list[Model]:
     """Load the models to explain.
 
     Args:
         models: The models.
         seed: Seed of random weights.
         device: Where they are computed; None for a GPU if there is one.
+        class_names: The names of the classes of models with published weights or ``NAME=FILE``; None for those that
+            the weights have.
 
     Raises:
-        UserError: If one cannot be loaded, does not say how images are prepared, or the device cannot be used.
+        UserError: If names are given but have no use, one cannot be loaded, does not say how images are prepared, or
+            the device cannot be used.
     """
     place = _usable(device)
     loaded = []
+    if class_names is not None and not any(model.name and model.weights for model in models):
+        raise UserError("--data.class_names is for weights without names, as NAME=FILE or NAME=true; leave it out.")
     for model in models:
-        one = _load(model, seed)
+        one = _load(model, seed, class_names)
         if one.task.preprocessing is None:
             raise UserError(f"{one.title} does not say how its images were prepared; use a checkpoint written by fit.")
         one.task.eval().requires_grad_(False).to(place)
@@ -150,22 +157,22 @@ def _usable(name: str | None) -> torch.device:
     return device
 
 
-def _load(model: ModelArgument, seed: int) -> Model:
+def _load(model: ModelArgument, seed: int, class_names: Sequence[str] | None) -> Model:
     name = model.name
     if isinstance(model.weights, Path):
-        return _from_file(model, model.weights) if not name else _with_weights(model, model.weights)
+        return _from_file(model, model.weights) if not name else _with_weights(model, model.weights, class_names)
     if not model.weights:
         return Model(f"{name} (random weights)", load_random(name, seed))
     try:
-        return Model(name, load_published(name, True))
+        return Model(name, load_published(name, True, class_names))
     except NoWeightsError as error:
         raise UserError(
             f"{error.problem}; give the file of its weights as {name}=FILE, or {name} alone for random weights."
         ) from error
 
 
-def _with_weights(model: ModelArgument, path: Path) -> Model:
-    task = load_published(model.name, str(path))
+def _with_weights(model: ModelArgument, path: Path, class_names: Sequence[str] | None) -> Model:
+    task = load_published(model.name, str(path), class_names)
     if (own := str(task.hparams["name"])) != model.name:
         raise UserError(f"{path} is a checkpoint of {own}, not of {model.name}; give it without {model.name}=.")
     return Model(f"{model.name} ({model.end})", task)

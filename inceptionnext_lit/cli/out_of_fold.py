@@ -46,7 +46,7 @@ def write_out_of_fold(runs: Sequence[Path], folder: Path) -> Path:
 
 
 def _of_fold(run: Path, fold: int) -> PredictionTable:
-    [candidate] = load_candidates([str(run / "checkpoints/best.ckpt")], None, None)
+    [candidate] = load_candidates([str(run / "checkpoints/best.ckpt")])
     task = candidate.task
     assert not isinstance(task, ExportedTask)  # a checkpoint's
     settings, spec = candidate.run.settings, task.data_spec

@@ -87,5 +87,7 @@ def silence_library_chatter() -> None:
     logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)
     # what it does not find off a Mac, and the release of torch that it was tested with; exported files are checked
     logging.getLogger("coremltools").addFilter(lambda record: record.levelno >= logging.ERROR)
+    # inequalities of an image's sides that torch.export cannot simplify, and keeps as they are
+    logging.getLogger("torch.fx.experimental.symbolic_shapes").setLevel(logging.ERROR)
     # enums that torchao registers needlessly for newer releases of torch
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+import yaml
+
 from inceptionnext_lit.printing import print_error
 from inceptionnext_lit.program import as_called, usage_name
 from inceptionnext_lit.wording import did_you_mean
@@ -68,6 +70,19 @@ def sentence(meaning: str) -> str:
 def file_path(text: str) -> Path:
     """Convert an argument to a path, with ``~`` expanded."""
     return Path(text).expanduser()
+
+
+def class_names(text: str) -> list[str]:
+    """Convert an argument ``[NAME, …]`` to names."""
+    try:
+        names = yaml.load(text, yaml.BaseLoader)  # reads yes and 1 as text
+    except yaml.YAMLError:
+        names = None
+    if not isinstance(names, list) or not names or not all(name and isinstance(name, str) for name in names):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of names; give '[NAME, …]'")
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise argparse.ArgumentTypeError(f"it has {repeated!r} twice; give the name of each class")
+    return names
 
 
 def positive(text: str) -> int:

@@ -1,6 +1,6 @@
 """Label images in Python, with a trained checkpoint or with published weights."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -112,6 +112,7 @@ def load_trained(
     compiles: bool = False,
     max_pixels: int = MAX_PIXELS,
     pretrained: bool | str | Path | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> Classifier:
     """Load a checkpoint or published weights; see :func:`inceptionnext_lit.predict.loading.load_classifier`.
 
@@ -121,6 +122,7 @@ def load_trained(
         compiles: Whether to compile the model.
         max_pixels: Maximum number of pixels of an image.
         pretrained: For the name of a model: True, or a file of weights.
+        class_names: The names of the outputs of weights that do not have them.
 
     Raises:
         UserError: If it cannot be loaded, or the device cannot be used.
@@ -130,6 +132,8 @@ def load_trained(
     if pretrained is None and (file.exists() or not is_model(str(path))):
         if not file.exists() and (near := get_close_matches(str(path), timm.list_models(), n=3, cutoff=_ALIKE)):
             raise UserError(f"There is neither a file nor a model {str(path)!r}; did you mean {' or '.join(near)}?")
+        if class_names is not None:
+            raise UserError(f"{path} has the names of its classes; leave out class_names.")
         return Classifier(load_task(file)[0], chosen, compiles, max_pixels)
     if pretrained is False:
         raise UserError(f"Random weights label nothing; leave out pretrained=False to load {path}'s published weights.")
@@ -138,4 +142,4 @@ def load_trained(
             f"{path} is a file; give the name of the model as well, load_classifier(NAME, pretrained=FILE)."
         )
     weights = True if pretrained in (None, True) else str(pretrained)
-    return Classifier(load_published(str(path), weights, names_needed=True), chosen, compiles, max_pixels)
+    return Classifier(load_published(str(path), weights, class_names, names_needed=True), chosen, compiles, max_pixels)

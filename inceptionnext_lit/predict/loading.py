@@ -1,5 +1,6 @@
 """Load a model from a checkpoint, an exported file, or with published weights. Imports torch only if needed."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ def load_classifier(
     compiles: bool = False,
     max_pixels: int = MAX_PIXELS,
     pretrained: bool | str | Path | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> "Classifier | ExportedClassifier":
     """Load a checkpoint of ``fit``, a file of ``export``, or a model with published weights, to label images.
 
@@ -38,6 +40,7 @@ def load_classifier(
             ten seconds to minutes, and needs a C++ compiler.
         max_pixels: Maximum number of pixels of an image, like ``data.bad_images.max_pixels`` on the command line.
         pretrained: For the name of a model: True, the default, to download its published weights, or a file of weights.
+        class_names: The names of the outputs of weights that do not have them.
 
     Raises:
         UserError: If the file is neither a checkpoint of ``fit`` nor a file of ``export``, the model is unknown or has
@@ -49,10 +52,12 @@ def load_classifier(
             raise UserError(
                 f"{path} is an exported file, which runs on the CPU as it is; leave out device and compiles."
             )
+        if class_names is not None:
+            raise UserError(f"{path} has the names of its classes; leave out class_names.")
         return ExportedClassifier(file, max_pixels)
     from inceptionnext_lit.predict.classifier import load_trained
 
-    return load_trained(path, device, compiles, max_pixels, pretrained)
+    return load_trained(path, device, compiles, max_pixels, pretrained, class_names)
 
 
 def load_segmenter(

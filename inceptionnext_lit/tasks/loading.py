@@ -117,6 +117,8 @@ def load_published(
             are needed are unknown.
     """
     if isinstance(pretrained, str) and is_checkpoint(pretrained):
+        if class_names is not None:
+            raise UserError(f"{pretrained} is a checkpoint, which has the names of its classes; leave them out.")
         return load_task(Path(pretrained).expanduser())[0]
     published = describe_published(name, pretrained, class_names)
     if names_needed:

@@ -21,7 +21,7 @@ from inceptionnext_lit.tasks.classification.calibration import KEY as CALIBRATIO
 from inceptionnext_lit.tasks.classification.calibration import StoredCalibration, read_calibration
 from inceptionnext_lit.wording import count, listed
 
-_NAMES = "--data.class_names '[NAME, …]'"
+_NAMES = "--data.class_names '[NAME, …]' (class_names in Python)"
 
 
 @dataclass(frozen=True)

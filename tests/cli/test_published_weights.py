@@ -76,10 +76,10 @@ def accuracies(logits: Tensor, labels: list[int]) -> tuple[float, float]:
     return top[:, 0].float().mean().item(), top.any(dim=1).float().mean().item()
 
 
-def refused(cli: Cli, capsys: pytest.CaptureFixture[str], *words: object) -> str:
+def refused(cli: Cli, capsys: pytest.CaptureFixture[str], *words: object, code: int = 1) -> str:
     with pytest.raises(SystemExit) as caught:
         cli(*words)
-    assert caught.value.code == 1
+    assert caught.value.code == code
     return capsys.readouterr().err.splitlines()[-1].removeprefix("error: ")
 
 
@@ -346,12 +346,42 @@ def test_classes_that_are_not_imagenets(cli: Cli, place: Path, capsys: pytest.Ca
     message = refused(cli, capsys, *words)
     assert message == (
         f"three.pth has a classifier of 3 classes for {MICRO}, not of 1,000; name its classes in their order with "
-        "--data.class_names '[NAME, …]'."
+        "--data.class_names '[NAME, …]' (class_names in Python)."
     )
     cli(*words, "--data.class_names", "[cat, cow, dog]")
     [row] = csv.DictReader((place / "predictions.csv").open(newline="", encoding="utf-8"))
     assert row["label"] in ("cat", "cow", "dog")
     assert "words" not in row
+
+
+def test_names_for_export_evaluate_and_explain(cli: Cli, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(timm.create_model(MICRO, num_classes=3).state_dict(), place / "three.pth")
+    for label in ("yes", "1", "dog"):
+        photo(place / "new" / label / "a.jpg", len(label))
+    names = ["--data.class_names", "[yes, 1, dog]"]
+    model = ["--model.name", MICRO, "--model.pretrained", "three.pth"]
+    cli("export", *model, *names, "--format", "pt2", "--output", "three.pt2")
+    assert json.loads((place / "three.pt2.json").read_text(encoding="utf-8"))["class_names"] == ["yes", "1", "dog"]
+    cli("evaluate", *model, *names, "--data.root", "new", "--output", "report", "--data.num_workers", "0")
+    rows = list(csv.reader((place / "report/confusion.csv").open(newline="", encoding="utf-8")))
+    assert rows[0][1:] == ["yes", "1", "dog"]
+    cli("explain", f"{MICRO}=three.pth", "photo.jpg", *names, "--class", "dog", "--output", "map.png")
+    assert (place / "map.png").is_file()
+    classifier = load_classifier(MICRO, "cpu", pretrained="three.pth", class_names=["yes", "1", "dog"])
+    assert classifier.class_names == ["yes", "1", "dog"]
+    export = ["export", *model, "--format", "pt2", "--output", "x.pt2", "--data.class_names"]
+    message = refused(cli, capsys, *export, "yes", code=2)
+    assert message == "--data.class_names: 'yes' is not a list of names; give '[NAME, …]'."
+    message = refused(cli, capsys, *export, "[a, a, b]", code=2)
+    assert message == "--data.class_names: it has 'a' twice; give the name of each class."
+    message = refused(cli, capsys, "evaluate", "best.ckpt", *names, "--data.root", "new", code=2)
+    assert message == "--data.class_names: it is for --model.name; checkpoints and tables have their own names."
+    message = refused(cli, capsys, "export", "best.ckpt", *names, "--format", "pt2", "--output", "x.pt2", code=2)
+    assert message == "--data.class_names: CKPT has the names of its classes; leave them out."
+    message = refused(cli, capsys, "explain", MICRO, "photo.jpg", *names, "--output", "x.png")
+    assert message == "--data.class_names is for weights without names, as NAME=FILE or NAME=true; leave it out."
+    with pytest.raises(UserError, match=r"^three\.pt2 has the names of its classes; leave out class_names\.$"):
+        load_classifier("three.pt2", class_names=["a"])
 
 
 def test_weights_without_known_classes_or_classifier() -> None:

@@ -60,7 +60,13 @@ STAGES = (4, 8, 16, 32)
 SEVERAL = ((64, 96), (65, 140))  # sizes for graphs that need several positions in the last map
 WIDTHS = Widths(6, 4, 10, 3, 5, 3)
 CASES: dict[type[nn.Module], Case] = {
-    PVT: Case(dict(depths=(1, 1, 2, 1), dims=(8, 16, 24, 32), num_heads=(1, 2, 3, 4)), STAGES, 5, "token"),
+    PVT: Case(
+        dict(depths=(1, 1, 2, 1), dims=(8, 16, 24, 32), num_heads=(1, 2, 3, 4)),
+        STAGES,
+        5,
+        "token",
+        exported=((64, 96), (96, 64), (65, 140), (224, 224)),  # keys of several positions, as for SEVERAL
+    ),
     T2TViT: Case(dict(depth=3, dim=48, num_heads=4, token_dim=16), (16, 16, 16), 3, "token", least=16),
     IFormer: Case(
         dict(depths=(1, 1, 2, 1), dims=(16, 24, 32, 40), attention_heads=(1, 1, 2, 2, 4), head_dim=8, img_size=64),

@@ -8,7 +8,7 @@ from typing import Any
 
 from inceptionnext_lit.allocator import keep_memory
 from inceptionnext_lit.cli import TOOLS, import_heavy
-from inceptionnext_lit.cli.tools import ToolParser, file_path, positive, sentence, whole_number
+from inceptionnext_lit.cli.tools import ToolParser, class_names, file_path, positive, sentence, whole_number
 from inceptionnext_lit.machine import usable_cores
 from inceptionnext_lit.printing import print_error
 from inceptionnext_lit.program import usage_name
@@ -113,6 +113,13 @@ def _parse(words: list[str]) -> argparse.Namespace:
     add("--overwrite", action="store_true", help="replace a report in the folder")
     add("--model.name", dest="model_name", metavar="NAME", help="evaluate published weights instead of a checkpoint")
     add("--model.pretrained", dest="model_pretrained", metavar="true|FILE", help="which weights (default: true)")
+    add(
+        "--data.class_names",
+        dest="class_names",
+        type=class_names,
+        metavar="[NAME, …]",
+        help="names of the outputs of weights that do not have them",
+    )
     add("--predictions", type=file_path, metavar="TABLE", help="evaluate a table of predictions instead of a model")
     add("--common_classes", action="store_true", help="evaluate only the classes that images and model both have")
     add("--allow_unreadable", action="store_true", help="exit with code 0 although images could not be read")
@@ -162,7 +169,10 @@ def _parse(words: list[str]) -> argparse.Namespace:
         )
     _add_mask_options(add)
     add("--device", metavar="NAME", help="such as cpu or cuda:1 (default: a GPU if there is one)")
-    return parser.parse_intermixed_args(words)
+    options = parser.parse_intermixed_args(words)
+    if options.class_names is not None and options.model_name is None:
+        parser.error("argument --data.class_names: it is for --model.name; checkpoints and tables have their own names")
+    return options
 
 
 def _add_mask_options(add: Any) -> None:

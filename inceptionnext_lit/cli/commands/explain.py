@@ -42,7 +42,8 @@ def run(words: list[str]) -> int:
 
         silence_library_chatter()
         draw = explaining.draw_spectrum if options.spectrum else explaining.draw_maps
-        unreadable = draw(options, load_models(models, options.seed, options.device), images, files, written)
+        loaded = load_models(models, options.seed, options.device, options.class_names)
+        unreadable = draw(options, loaded, images, files, written)
     except KeyboardInterrupt:
         done = f"written: {listed([str(file) for file in written])}" if written else "nothing was written"
         print(f"Interrupted; {done}.", file=sys.stderr)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inceptionnext_lit.cli import TOOLS, import_heavy
-from inceptionnext_lit.cli.tools import ToolParser, file_path, sentence
+from inceptionnext_lit.cli.tools import ToolParser, class_names, file_path, sentence
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.formats import BOTH, FORMATS, Dimension
 from inceptionnext_lit.program import exact_name
@@ -120,7 +120,7 @@ def _load(options: argparse.Namespace) -> "ClassificationTask":
         task = load_task(options.ckpt)[0]
     else:
         pretrained = True if options.model_pretrained in _TRUE else options.model_pretrained
-        task = load_published(options.model_name, pretrained)
+        task = load_published(options.model_name, pretrained, options.class_names)
     return task.eval().requires_grad_(False)
 
 
@@ -193,6 +193,13 @@ def _parse(words: list[str]) -> argparse.Namespace:
     add("--license", metavar="LINE", help="license of the weights, for the metadata")
     add("--model.name", dest="model_name", metavar="NAME", help="instead of CKPT: a model of this toolkit or timm")
     add("--model.pretrained", dest="model_pretrained", metavar="true|FILE", help="its weights: published, or a file's")
+    add(
+        "--data.class_names",
+        dest="class_names",
+        type=class_names,
+        metavar="[NAME, …]",
+        help="names of the outputs of weights that do not have them",
+    )
     source.required = False
     options = parser.parse_args(words)
     named = options.model_name is not None
@@ -202,6 +209,8 @@ def _parse(words: list[str]) -> argparse.Namespace:
         parser.error("argument --model.pretrained: give true for published weights, or a file of weights")
     if not named and options.model_pretrained is not None:
         parser.error("argument --model.name: give the name of the model of --model.pretrained")
+    if options.ckpt is not None and options.class_names is not None:
+        parser.error("argument --data.class_names: CKPT has the names of its classes; leave them out")
     for key in ("max_drop", "calibration_images"):
         if getattr(options, key) is not None and options.int8 is None:
             parser.error(f"argument --{key}: it is for --int8; give a folder of images with --int8")
