@@ -182,7 +182,7 @@ def test_weights_without_a_network(
         "random weights.\n"
     )
 
-    def offline(name: str, pretrained: bool) -> None:
+    def offline(name: str, pretrained: bool, class_names: None) -> None:
         raise describe_offline(name, timm.get_pretrained_cfg(name), "no network")
 
     monkeypatch.setattr(models_to_explain, "load_published", offline)

@@ -64,7 +64,7 @@ def test_metadata(quantized: Path) -> None:
     int8 = found["int8"]
     assert int8["layers"] == 7
     assert int8["calibration"] == {"source": "images", "images": 40}
-    assert int8["max_drop"] == 5
+    assert (int8["max_drop"], int8["min_agreement"]) == (5, None)
     check = int8["check"]
     assert (check["images"], check["metric"], check["judged_by"]) == (210, "top-1", "measured")
     assert check["drop"] == pytest.approx(check["before"] - check["after"], abs=1e-3)
@@ -111,6 +111,7 @@ def test_evaluate_and_predict(quantized: Path, cli: Cli, tmp_path: Path) -> None
         (["--format", "safetensors"], "--int8 does not apply to --format safetensors"),
         (["--max_drop", "0"], "'0' is not a number of percentage points above 0 and up to 100"),
         (["--max_drop", "nan"], "'nan' is not a number of percentage points"),
+        (["--min_agreement", "101"], "'101' is not a share in percent above 0 and up to 100"),
         (["--calibration_images", "0"], "'0' is not a number of images"),
         (["--int8", "nowhere"], "nowhere does not exist."),
         (["--int8", "images/val/bag/*.jpg"], "No images that match images/val/bag/*.jpg."),
@@ -130,7 +131,7 @@ def test_refusals(
 
 
 def test_options_of_int8_alone(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
-    for key in ("--max_drop", "--calibration_images"):
+    for key in ("--max_drop", "--min_agreement", "--calibration_images"):
         with pytest.raises(SystemExit):
             cli("export", "best.ckpt", "--format", "onnx", "--output", "x.onnx", key, "1")
         assert f"error: {key}: it is for --int8; give a folder of images with --int8" in capsys.readouterr().err

@@ -1,13 +1,14 @@
 """Layers that int8 hurts are found and left in floats."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.export.int8.accuracy import Judge, Truth
+from inceptionnext_lit.export.int8.accuracy import Judge, Limits, Truth
 from inceptionnext_lit.export.int8.search import Search, Sensitivity, steps, table_lines
 
 LABELS = np.arange(300) % 3
@@ -80,7 +81,7 @@ def search(said: list[str], max_drop: float, smoothed: Quantizer | None = None) 
 
 def test_all_layers_if_the_drop_is_accepted(tmp_path: Path) -> None:
     said: list[str] = []
-    found = search(said, 40).run(tmp_path / "x", 40)
+    found = search(said, 40).run(tmp_path / "x", Limits(40))
     assert (found.floats, found.table, said) == ((), (), [])
     assert found.drop.judged == pytest.approx(100 * 94 / 300)
     assert (tmp_path / "x").read_text() == "stem a b c head"
@@ -89,7 +90,7 @@ def test_all_layers_if_the_drop_is_accepted(tmp_path: Path) -> None:
 
 def test_the_layers_that_hurt_stay_in_floats(tmp_path: Path) -> None:
     said: list[str] = []
-    found = search(said, 2).run(tmp_path / "x", 2)
+    found = search(said, 2).run(tmp_path / "x", Limits(2))
     assert found.floats == ("head", "a")
     assert (tmp_path / "x").read_text() == "stem b c"
     assert found.drop.judged == pytest.approx(100 * 4 / 300)
@@ -97,8 +98,8 @@ def test_the_layers_that_hurt_stay_in_floats(tmp_path: Path) -> None:
     assert [one.labels for one in found.table] == [60, 30, 3, 1, 0]
     assert said[0].startswith("With all 5 layers in int8: top-1 on 300 images: 100.00% in float, 68.67% in int8")
     assert said[-2:] == [
-        "1 of 5 layers in floats: a drop of 11.33 points",
-        "2 of 5 layers in floats: a drop of 1.33 points",
+        "1 of 5 layers in floats: a drop of 11.33 points, 88.7% of the labels agreeing",
+        "2 of 5 layers in floats: a drop of 1.33 points, 98.7% of the labels agreeing",
     ]
     record = found.record()
     assert record["float_layers"] == ["head", "a"]
@@ -106,13 +107,36 @@ def test_the_layers_that_hurt_stay_in_floats(tmp_path: Path) -> None:
     assert record["sensitivity"][4] == {"layer": "b", "logits_error": 0.0, "labels_changed": 0}
 
 
+def test_layers_stay_in_floats_until_the_labels_agree(tmp_path: Path) -> None:
+    said: list[str] = []
+    found = search(said, 40).run(tmp_path / "x", Limits(40, 95))  # the drop alone would be accepted
+    assert found.floats == ("head", "a")
+    assert found.drop.agreement == pytest.approx(100 * 296 / 300)
+    assert said[-2] == "1 of 5 layers in floats: a drop of 11.33 points, 88.7% of the labels agreeing"
+    smoothed = search(said, 40, Smoothed(2)).run(tmp_path / "x", Limits(40, 88))
+    assert (smoothed.quantizer.method, smoothed.floats) == ("smoothed", ())
+    with pytest.raises(
+        UserError, match=r"is not within --max_drop 40 and --min_agreement 99\.5 with half of the layers"
+    ):
+        search(said, 40).run(tmp_path / "x", Limits(40, 99.5))
+    assert not (tmp_path / "x").exists()
+
+
+def test_limits_are_reached_at_their_own_value(tmp_path: Path) -> None:
+    drop = search([], 40).run(tmp_path / "x", Limits(40)).drop
+    assert Limits(drop.judged, drop.agreement).accepts(drop)
+    assert not Limits(drop.judged, drop.agreement + 1e-6).accepts(drop)
+    assert not Limits(drop.judged - 1e-6, drop.agreement).accepts(drop)
+    assert not Limits(40, 1).accepts(replace(drop, judged=np.nan))
+
+
 def test_nothing_is_left_if_the_drop_stays(tmp_path: Path) -> None:
     said: list[str] = []
     with pytest.raises(UserError) as refused:
-        search(said, 0.5).run(tmp_path / "x", 0.5)
+        search(said, 0.5).run(tmp_path / "x", Limits(0.5))
     assert str(refused.value).startswith(
-        "int8 loses 31.33 points (measured), and with half of the layers in floats still more than --max_drop 0.5; "
-        "nothing was written."
+        "int8 has a drop of 31.33 points, 68.7% of the labels agreeing, and is not within --max_drop 0.5 with half of "
+        "the layers in floats either; nothing was written."
     )
     assert "The most sensitive layers: head (" in str(refused.value)
     assert not (tmp_path / "x").exists()
@@ -122,7 +146,7 @@ def test_nothing_is_left_if_the_drop_stays(tmp_path: Path) -> None:
 def test_a_smoothed_file_is_accepted_before_layers_stay_in_floats(tmp_path: Path) -> None:
     said: list[str] = []
     smoothed = Smoothed(2)
-    found = search(said, 12, smoothed).run(tmp_path / "x", 12)
+    found = search(said, 12, smoothed).run(tmp_path / "x", Limits(12))
     assert (found.quantizer, found.floats, found.table) == (smoothed, (), ())
     assert found.drop.judged == found.first.judged == pytest.approx(100 * 36 / 300)
     assert (tmp_path / "x").read_text() == "stem a b c head smoothed:2"
@@ -138,7 +162,7 @@ def test_a_smoothed_file_is_accepted_before_layers_stay_in_floats(tmp_path: Path
 def test_the_search_starts_with_the_smoothed_file_if_it_is_better(tmp_path: Path) -> None:
     said: list[str] = []
     smoothed = Smoothed(5)
-    found = search(said, 4, smoothed).run(tmp_path / "x", 4)
+    found = search(said, 4, smoothed).run(tmp_path / "x", Limits(4))
     assert (found.quantizer, found.floats) == (smoothed, ("a",))
     assert found.drop.judged == pytest.approx(100 * 9 / 300)
     assert (tmp_path / "x").read_text() == "stem b c head smoothed:5"
@@ -152,7 +176,7 @@ def test_the_search_starts_with_the_smoothed_file_if_it_is_better(tmp_path: Path
 @pytest.mark.parametrize("wrong", [60, 90])
 def test_a_smoothed_file_that_is_not_better_is_not_used(tmp_path: Path, wrong: int) -> None:
     said: list[str] = []
-    found = search(said, 2, Smoothed(wrong)).run(tmp_path / "x", 2)
+    found = search(said, 2, Smoothed(wrong)).run(tmp_path / "x", Limits(2))
     assert (found.quantizer.method, found.floats) == ("none", ("head", "a"))
     assert (tmp_path / "x").read_text() == "stem b c"
     assert said[1].endswith("agree: not better, so it is not used")
@@ -162,7 +186,7 @@ def test_a_smoothed_file_that_is_not_better_is_not_used(tmp_path: Path, wrong: i
 
 def test_a_model_that_cannot_be_smoothed(tmp_path: Path) -> None:
     said: list[str] = []
-    found = search(said, 2, Unsmoothable(0)).run(tmp_path / "x", 2)
+    found = search(said, 2, Unsmoothable(0)).run(tmp_path / "x", Limits(2))
     assert (found.quantizer.method, found.floats) == ("none", ("head", "a"))
     assert (tmp_path / "x").read_text() == "stem b c"
     assert said[1] == "SmoothQuant is not used: NNCF cannot smooth the graph of this model: no."
@@ -171,22 +195,22 @@ def test_a_model_that_cannot_be_smoothed(tmp_path: Path) -> None:
 
 def test_smoothing_is_not_tried_if_the_drop_is_accepted(tmp_path: Path) -> None:
     said: list[str] = []
-    found = search(said, 40, Unsmoothable(0)).run(tmp_path / "x", 40)
+    found = search(said, 40, Unsmoothable(0)).run(tmp_path / "x", Limits(40))
     assert (found.quantizer.method, found.smoothing, said) == ("none", None, [])
     assert "smoothing" not in found.record()
 
 
 def test_a_compiled_file_is_measured_too(tmp_path: Path) -> None:
     one = search([], 2)
-    found = one.run(tmp_path / "x", 2)
-    confirmed = one.confirm(found, "c", 2)  # type: ignore[arg-type]
+    found = one.run(tmp_path / "x", Limits(2))
+    confirmed = one.confirm(found, "c", Limits(2))  # type: ignore[arg-type]
     assert (confirmed.floats, confirmed.first) == (found.floats, found.first)
     assert confirmed.drop.judged == pytest.approx(100 / 300)
     with pytest.raises(UserError) as refused:
-        one.confirm(found, "a", 2)  # type: ignore[arg-type]
+        one.confirm(found, "a", Limits(2))  # type: ignore[arg-type]
     assert str(refused.value).startswith(
-        "The compiled file loses 10.00 points (measured), more than --max_drop 2, and its graph 1.33; nothing was "
-        "written."
+        "The compiled file has a drop of 10.00 points, 90.0% of the labels agreeing, not within --max_drop 2, and its "
+        "graph a drop of 1.33 points, 98.7% of the labels agreeing; nothing was written."
     )
 
 

@@ -90,7 +90,11 @@ def run(words: list[str]) -> None:
 def _int8(options: argparse.Namespace) -> "Int8Options":
     from inceptionnext_lit.export.int8.quantizing import Int8Options
 
-    given = {"images": options.calibration_images, "max_drop": options.max_drop}
+    given = {
+        "images": options.calibration_images,
+        "max_drop": options.max_drop,
+        "min_agreement": options.min_agreement,
+    }
     return Int8Options(
         options.int8,
         check=options.check,
@@ -185,6 +189,13 @@ def _parse(words: list[str]) -> argparse.Namespace:
         "reached",
     )
     add(
+        "--min_agreement",
+        type=_share,
+        metavar="PERCENT",
+        help="smallest share of labels of --int8 that agree with the file in floats; reached as --max_drop is "
+        "(default: any)",
+    )
+    add(
         "--calibration_images",
         type=_positive,
         metavar="NUMBER",
@@ -211,7 +222,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
         parser.error("argument --model.name: give the name of the model of --model.pretrained")
     if options.ckpt is not None and options.class_names is not None:
         parser.error("argument --data.class_names: CKPT has the names of its classes; leave them out")
-    for key in ("max_drop", "calibration_images"):
+    for key in ("max_drop", "min_agreement", "calibration_images"):
         if getattr(options, key) is not None and options.int8 is None:
             parser.error(f"argument --{key}: it is for --int8; give a folder of images with --int8")
     needed = {"CKPT": options.ckpt or options.model_name, "--format": options.format, "--output": options.output}
@@ -228,12 +239,20 @@ def _dimensions(text: str) -> frozenset[Dimension]:
 
 
 def _points(text: str) -> float:
+    return _up_to_100(text, "a number of percentage points")
+
+
+def _share(text: str) -> float:
+    return _up_to_100(text, "a share in percent")
+
+
+def _up_to_100(text: str, meaning: str) -> float:
     try:
         number = float(text)
     except ValueError:
         number = nan
     if not 0 < number <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of percentage points above 0 and up to 100")
+        raise argparse.ArgumentTypeError(f"{text!r} is not {meaning} above 0 and up to 100")
     return number
 
 

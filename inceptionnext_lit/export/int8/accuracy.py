@@ -75,6 +75,41 @@ class Drop:
         return [first] if self.basis == MEASURED else [first, f"Drop that counts: {self.judged:.2f}, {self.basis}"]
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What an int8 file must keep.
+
+    Attributes:
+        max_drop: The largest drop that is accepted, in points.
+        min_agreement: The smallest share of labels that agree, in percent; None for any.
+    """
+
+    max_drop: float
+    min_agreement: float | None = None
+
+    def excess(self, drop: Drop) -> float:
+        """Return by how many points a file is beyond the limits; 0 or less if it is accepted, NaN if that is unknown.
+
+        Args:
+            drop: What it loses.
+        """
+        over = drop.judged - self.max_drop
+        return over if self.min_agreement is None else max(over, self.min_agreement - drop.agreement)
+
+    def accepts(self, drop: Drop) -> bool:
+        """Return whether a file is within the limits.
+
+        Args:
+            drop: What it loses.
+        """
+        return self.excess(drop) <= 0
+
+    def __str__(self) -> str:
+        """Name them as on the command line."""
+        others = "" if self.min_agreement is None else f" and --min_agreement {self.min_agreement:g}"
+        return f"--max_drop {self.max_drop:g}{others}"
+
+
 MEASURED = "measured"
 _EXPECTED = "expected from the float file's probabilities"
 _DECISIONS = "of decisions, since no image has a label"

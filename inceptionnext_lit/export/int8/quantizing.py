@@ -10,7 +10,7 @@ import numpy as np
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.formats import FORMATS, Format
 from inceptionnext_lit.export.graph import Graph
-from inceptionnext_lit.export.int8.accuracy import Judge
+from inceptionnext_lit.export.int8.accuracy import Judge, Limits
 from inceptionnext_lit.export.int8.choosing import Chosen, choose
 from inceptionnext_lit.export.int8.quantizer import Quantizer
 from inceptionnext_lit.export.int8.scores import BATCH, Scorer, speeds
@@ -28,6 +28,7 @@ class Int8Options:
         calibration: Images to calibrate on.
         images: How many of them, at most.
         max_drop: The largest drop of the accuracy that is accepted, in percentage points.
+        min_agreement: The smallest share of labels that agree with the float file, in percent; None for any.
         check: Images of the accuracy check; None for others of the calibration folder.
         say: Called with lines on the progress.
     """
@@ -35,6 +36,7 @@ class Int8Options:
     calibration: str
     images: int = 300
     max_drop: float = 0.5
+    min_agreement: float | None = None
     check: str | None = None
     say: Callable[[str], object] = print
 
@@ -68,6 +70,7 @@ class Int8Report:
             "layers": self.layers,
             "calibration": {"source": self.options.calibration, "images": len(self.chosen.calibration)},
             "max_drop": self.options.max_drop,
+            "min_agreement": self.options.min_agreement,
             "check": self.found.record(),
             "notes": list(self.chosen.notes),
             "file_bytes": {"float": self.sizes[0], "int8": self.sizes[1]},
@@ -109,7 +112,7 @@ def quantize(
         options: How it is quantized.
 
     Raises:
-        UserError: If images are missing, nothing can be quantized, or the accepted drop cannot be reached.
+        UserError: If images are missing, nothing can be quantized, or the limits cannot be kept.
     """
     model, dynamic = cast(ExportedModel, graph.model), graph.dynamic
     batch = BATCH if "batch" in dynamic else 1
@@ -139,12 +142,13 @@ def quantize(
         multi_label=multi_label,
         say=options.say,
     )
-    found = search.run(file, options.max_drop)
+    limits = Limits(options.max_drop, options.min_agreement)
+    found = search.run(file, limits)
     if tried is not one:
         options.say(f"Compiling the {one.title} file in int8, which takes minutes")
         compiling: Quantizer = one.int8_module.compiling(quantizer)
         compiling.write(file, [layer for layer in quantizer.layers if layer not in found.floats])
-        found = search.confirm(found, one.open_session(file), options.max_drop)
+        found = search.confirm(found, one.open_session(file), limits)
     _, example = next(iter(chosen.check.batches(1)))
     rates = speeds({"float": float_session, "int8": one.open_session(file)}, np.concatenate([example] * batch))
     return Int8Report(

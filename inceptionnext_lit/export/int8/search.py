@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.formats import Session
-from inceptionnext_lit.export.int8.accuracy import Drop, Judge
+from inceptionnext_lit.export.int8.accuracy import MEASURED, Drop, Judge, Limits
 from inceptionnext_lit.export.int8.images import FileImages
 from inceptionnext_lit.export.int8.quantizer import Quantizer
 from inceptionnext_lit.export.int8.scores import Scorer, relative_error
@@ -122,26 +122,26 @@ class Search:
         self._probed, self._multi_label, self._say = probed.first(_PROBED), multi_label, say
         self._float_session = float_session
 
-    def run(self, file: Path, max_drop: float) -> Found:
-        """Write an int8 file whose drop is accepted.
+    def run(self, file: Path, limits: Limits) -> Found:
+        """Write an int8 file that is within the limits.
 
         Args:
             file: The file.
-            max_drop: The largest drop, in points.
+            limits: What it must keep.
 
         Raises:
             UserError: If half of the layers had to stay in floats; the message has the table.
         """
         quantizer, layers = self._quantizer, list(self._quantizer.layers)
         first, smoothing = self._measured(file, quantizer, layers), None
-        if first.judged <= max_drop:
+        if limits.accepts(first):
             return Found(quantizer, first, first)
         self._say(f"With all {len(layers)} layers in int8: {'; '.join(first.lines())}")
         if (smoothed := quantizer.smoothed) is not None:
-            smoothing = self._smooth(file, smoothed, first, max_drop)
+            smoothing = self._smooth(file, smoothed, first, limits)
             if smoothing.is_used and smoothing.drop is not None:
                 quantizer, first = smoothed, smoothing.drop
-        if first.judged <= max_drop:
+        if limits.accepts(first):
             return Found(quantizer, first, first, smoothing)
         table = self._sensitivities(file, quantizer)
         for line in table_lines(table, len(self._probed)):
@@ -149,50 +149,51 @@ class Search:
         for number in steps(int(len(layers) * _MOST_FLOATS)):
             floats = tuple(one.layer for one in table[:number])
             drop = self._measured(file, quantizer, [layer for layer in layers if layer not in floats])
-            self._say(f"{number} of {len(layers)} layers in floats: a drop of {drop.judged:.2f} points")
-            if drop.judged <= max_drop:
+            self._say(f"{number} of {len(layers)} layers in floats: {in_short(drop)}")
+            if limits.accepts(drop):
                 return Found(quantizer, drop, first, smoothing, floats, table, len(self._probed))
         file.unlink()
         raise UserError(
-            f"int8 loses {first.judged:.2f} points ({first.basis}), and with half of the layers in floats still more "
-            f"than --max_drop {max_drop:g}; nothing was written. Give more calibration images, or a larger --max_drop. "
-            "The most sensitive layers: " + ", ".join(f"{one.layer} ({one.error:.3f})" for one in table[:5]) + "."
+            f"int8 has {in_short(first)}, and is not within {limits} with half of the layers in floats either; nothing "
+            "was written. Give more calibration images, or other limits. The most sensitive layers: "
+            + ", ".join(f"{one.layer} ({one.error:.3f})" for one in table[:5])
+            + "."
         )
 
-    def confirm(self, found: Found, session: Session, max_drop: float) -> Found:
+    def confirm(self, found: Found, session: Session, limits: Limits) -> Found:
         """Measure the file of another format that has the same layers in int8.
 
         Args:
             found: The file that was accepted.
             session: The other one.
-            max_drop: The largest drop, in points.
+            limits: What it must keep.
 
         Raises:
             UserError: If it loses more.
         """
         drop = self._judge.drop(self._scorer.scores(session, self._check))
-        if not drop.judged <= max_drop:
+        if not limits.accepts(drop):
             raise UserError(
-                f"The compiled file loses {drop.judged:.2f} points ({drop.basis}), more than --max_drop {max_drop:g}, "
-                f"and its graph {found.drop.judged:.2f}; nothing was written. Give a larger --max_drop, or another "
-                "--format."
+                f"The compiled file has {in_short(drop)}, not within {limits}, and its graph {in_short(found.drop)}; "
+                "nothing was written. Give other limits, or another --format."
             )
         return replace(found, drop=drop)
 
-    def _smooth(self, file: Path, smoothed: Quantizer, without: Drop, max_drop: float) -> Smoothing:
+    def _smooth(self, file: Path, smoothed: Quantizer, without: Drop, limits: Limits) -> Smoothing:
         try:
             drop = self._measured(file, smoothed, smoothed.layers)
         except UserError as error:
             self._say(f"SmoothQuant is not used: {error}")
             return Smoothing(without, None, is_used=False)
-        if drop.judged <= max_drop:
+        is_better = limits.excess(drop) < limits.excess(without)
+        if limits.accepts(drop):
             result = "accepted"
-        elif drop.judged < without.judged:
+        elif is_better:
             result = "better, so the search for sensitive layers starts with it"
         else:
             result = "not better, so it is not used"
         self._say(f"With SmoothQuant: {'; '.join(drop.lines())}: {result}")
-        return Smoothing(without, drop, is_used=drop.judged < without.judged)
+        return Smoothing(without, drop, is_used=is_better)
 
     def _measured(self, file: Path, quantizer: Quantizer, layers: Collection[str]) -> Drop:
         quantizer.write(file, layers)
@@ -212,6 +213,16 @@ class Search:
         if self._multi_label:
             return int(((scores >= 0.5) != (expected >= 0.5)).any(axis=1).sum())
         return int((scores.argmax(axis=1) != expected.argmax(axis=1)).sum())
+
+
+def in_short(drop: Drop) -> str:
+    """Return a drop and the agreement as a part of a sentence.
+
+    Args:
+        drop: What a file loses.
+    """
+    how = "" if drop.basis == MEASURED else f" ({drop.basis})"
+    return f"a drop of {drop.judged:.2f} points{how}, {drop.agreement:.1f}% of the labels agreeing"
 
 
 def steps(most: int) -> list[int]:
