@@ -3,7 +3,8 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -13,6 +14,9 @@ from inceptionnext_lit import load_classifier
 from inceptionnext_lit.cli import main
 from inceptionnext_lit.export import formats
 from inceptionnext_lit.export.int8 import scores
+from inceptionnext_lit.export.int8.accuracy import Drop
+from inceptionnext_lit.export.int8.quantizer import Quantizer
+from inceptionnext_lit.export.int8.search import Search
 from inceptionnext_lit.serve.labeling import Labeler
 from tests.small_checkpoint import save_checkpoint
 
@@ -81,6 +85,38 @@ def test_the_probabilities_are_close_to_the_checkpoint(quantized: Path) -> None:
     differences = [abs(one.probability - other.top5[one.label]) for one, other in zip(found, expected, strict=True)]
     assert 0 < max(differences) < 0.1
     assert sum(one.label == other.label for one, other in zip(found, expected, strict=True)) >= 0.9 * len(paths)
+
+
+def test_smoothing_is_tried_for_the_labels_that_change(
+    quantized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(quantized)
+    monkeypatch.setattr(scores, "_SECONDS", 0.0)
+    drop, output = Search._measured, tmp_path / "smoothed.onnx"
+
+    def first_is_bad(self: Search, file: Path, quantizer: Quantizer, layers: Collection[str]) -> Drop:
+        found = drop(self, file, quantizer, layers)
+        return found if "SmoothQuant" in quantizer.method else replace(found, agreement=50.0)
+
+    monkeypatch.setattr(Search, "_measured", first_is_bad)
+    words = ["--int8", "images", "--calibration_images", "40", "--max_drop", "5", "--min_agreement", "85"]
+    main(["export", "best.ckpt", "--format", "onnx", "--output", str(output), *words])
+    said = capsys.readouterr().out
+    assert ": accepted" in said
+    assert "int8: 7 layers, smoothed by SmoothQuant; calibrated on 40 images of images" in said
+    found = json.loads(Path(f"{output}.json").read_text())["int8"]
+    assert (found["min_agreement"], found["check"]["float_layers"]) == (85, [])
+    assert found["method"].endswith("; SmoothQuant with alpha 0.15")
+    smoothing = found["check"]["smoothing"]
+    assert (smoothing["used"], smoothing["without"]["agreement"]) == (True, 50.0)
+    assert smoothing["with"]["agreement"] == found["check"]["agreement"] >= 85
+    nodes = [node.op_type for node in onnx.load(output).graph.node]
+    plain = [node.op_type for node in onnx.load("small.onnx").graph.node]
+    assert nodes.count("Mul") == plain.count("Mul") + 4  # stem, fc1, fc2 and the head
+    assert nodes.count("Conv") == plain.count("Conv")
+    paths = [str(path) for path in sorted(Path("images/val").rglob("*.png"))[::7]]
+    ours, theirs = load_classifier(output).predict(paths), load_classifier("best.ckpt", device="cpu").predict(paths)
+    assert sum(one.label == other.label for one, other in zip(ours, theirs, strict=True)) >= 0.9 * len(paths)
 
 
 def test_it_runs_without_torch(quantized: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Collection, Iterator
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from inceptionnext_lit.export.int8.images import FileImages
 from inceptionnext_lit.export.int8.ranges import Histogram, bounds
+from inceptionnext_lit.export.int8.smoothing import ALPHA, input_peaks, products, smooth
 
 if TYPE_CHECKING:
     from inceptionnext_lit.export.graph import Graph
@@ -31,7 +33,6 @@ class OnnxQuantizer:
         batch: Images that the file takes at once.
     """
 
-    smoothed = None
     method = (
         "weights in int8, symmetric, per output channel; activations in uint8, static, ranges of least squared error"
     )
@@ -47,7 +48,22 @@ class OnnxQuantizer:
         _separate_biases(self._model)
         self._nodes = _layers(self._model)
         self.layers = list(self._nodes)
-        self._ranges = self._calibrate(images, min(batch, _BATCH))
+        self._images, self._batch = images, min(batch, _BATCH)
+        self._ranges = self._calibrate()
+
+    @property
+    def smoothed(self) -> "OnnxQuantizer | None":
+        """The same with SmoothQuant; None if there is no layer for it."""
+        found = copy(self)
+        found._model = _copied(self._model)
+        groups = products(found._model, self._names())
+        if not groups:
+            return None
+        activations = _Activations(self._model, sorted(groups), self._images, self._batch)
+        smooth(found._model, groups, input_peaks(groups, activations()))
+        found._ranges = found._calibrate()
+        found.method = f"{self.method}; SmoothQuant with alpha {ALPHA:g}"
+        return found
 
     def write(self, file: Path, layers: Collection[str]) -> None:
         """Write the classifier with some layers in int8.
@@ -60,11 +76,9 @@ class OnnxQuantizer:
         from onnxruntime.quantization import QDQQuantizer, QuantType
         from onnxruntime.quantization.calibrate import TensorData
 
-        model = onnx.ModelProto()
-        model.CopyFrom(self._model)
         as_float = np.float32
         quantizer = QDQQuantizer(
-            model,
+            _copied(self._model),
             per_channel=True,
             reduce_range=False,
             weight_qType=QuantType.QInt8,
@@ -82,15 +96,19 @@ class OnnxQuantizer:
         quantizer.quantize_model()
         onnx.save(quantizer.model.model, file)
 
-    def _calibrate(self, images: FileImages, batch: int) -> dict[str, tuple[float, float]]:
-        nodes = {name for names in self._nodes.values() for name in names}
+    def _names(self) -> set[str]:
+        """Return the names of the nodes of all layers."""
+        return {name for names in self._nodes.values() for name in names}
+
+    def _calibrate(self) -> dict[str, tuple[float, float]]:
+        nodes = self._names()
         tensors = {
             tensor
             for node in self._model.graph.node
             if node.name in nodes
             for tensor in (node.input[0], *(node.output if node.op_type == "Conv" else ()))
         }
-        activations = _Activations(self._model, sorted(tensors), images, batch)
+        activations = _Activations(self._model, sorted(tensors), self._images, self._batch)
         found = {name: Histogram(*ends) for name, ends in bounds(activations()).items()}
         for values in activations():
             for name, histogram in found.items():
@@ -124,8 +142,7 @@ class _Activations:
         import onnx
         import onnxruntime
 
-        opened = onnx.ModelProto()
-        opened.CopyFrom(model)
+        opened = _copied(model)
         own = {output.name for output in opened.graph.output}
         opened.graph.output.extend(
             onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names if name not in own
@@ -141,6 +158,14 @@ class _Activations:
         for _, batch in self._images.batches(self._batch):
             found = self._session.run(self._names, {self._input: batch})
             yield dict(zip(self._names, found, strict=True))
+
+
+def _copied(model: Any) -> Any:
+    import onnx
+
+    found = onnx.ModelProto()
+    found.CopyFrom(model)
+    return found
 
 
 def _layers(model: Any) -> dict[str, list[str]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.int8.images import FileImages
 from inceptionnext_lit.export.int8.layers import layers_of
+from inceptionnext_lit.export.int8.smoothing import ALPHA
 
 if TYPE_CHECKING:
     from inceptionnext_lit.export.graph import Graph
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 _KINDS = {"Convolution": "convolution", "GroupConvolution": "convolution", "MatMul": "linear"}
 _PASSED = ("Convert", "Reshape", "Transpose", "Unsqueeze")  # between a constant and its layer
 _PROBED = 32  # calibration images if one layer alone is quantized, to see how sensitive it is
-_ALPHA = 0.15  # of SmoothQuant; the largest inputs of a channel count less than its weights
 _NO_OPERATION = ("Parameter", "Constant", "Result")
 
 
@@ -60,7 +60,7 @@ class OpenVinoQuantizer:
             return None
         found = copy(self)
         found._is_smoothed = True
-        found.method = f"{self.method}; SmoothQuant with alpha {_ALPHA:g}"
+        found.method = f"{self.method}; SmoothQuant with alpha {ALPHA:g}"
         return found
 
     def write(self, file: Path, layers: Collection[str]) -> None:
@@ -81,7 +81,7 @@ class OpenVinoQuantizer:
         nncf.set_log_level(40)  # errors
         options: dict[str, Any] = {}
         if self._is_smoothed:
-            options["smooth_quant_alphas"] = nncf.AdvancedSmoothQuantParameters(convolution=_ALPHA, matmul=_ALPHA)
+            options["smooth_quant_alphas"] = nncf.AdvancedSmoothQuantParameters(convolution=ALPHA, matmul=ALPHA)
         floats = [name for layer, name in self._nodes.items() if layer not in layers]
         images = self._images if len(layers) > 1 else self._images.first(_PROBED)
         inputs = [batch for _, batch in images.batches(1)]
