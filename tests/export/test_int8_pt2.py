@@ -1,6 +1,7 @@
 """``export --int8`` to graphs of torch.export and to AOTInductor, which needs torchao."""
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -16,6 +17,9 @@ from inceptionnext_lit.export.archive import has_int8, has_machine_code
 from inceptionnext_lit.export.int8 import scores
 from tests.small_checkpoint import save_checkpoint
 
+pytest.importorskip(
+    "torchao.quantization.pt2e.quantize_pt2e", reason="this torchao needs a newer torch", exc_type=ImportError
+)
 MakeFolder = Callable[..., Path]
 LABELS = ["bag", "coat", "sandal"]
 WORDS = ["--int8", "images", "--calibration_images", "40", "--max_drop", "5", "--dynamic", "batch"]
@@ -142,6 +146,21 @@ def test_compiled(quantized: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
         assert one.top5[other.label] == pytest.approx(other.probability, abs=0.01)
     with zipfile.ZipFile("fast.pt2") as archive:
         assert any(b"qconv" in archive.read(name) for name in archive.namelist())
+
+
+def test_torchao_for_another_torch(
+    quantized: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(quantized)
+    monkeypatch.setitem(sys.modules, "torchao.quantization.pt2e.quantize_pt2e", None)
+    with pytest.raises(SystemExit):
+        main(["export", "best.ckpt", "--format", "pt2", "--output", "x.pt2", "--int8", "images"])
+    message = capsys.readouterr().err
+    assert re.search(
+        r"^error: torchao [\d.]+\S* cannot be imported with torch [\d.]+\S* \(.+\); ", message, re.MULTILINE
+    )
+    assert message.endswith("install a newer torch, or the release of torchao for this one.\n")
+    assert not Path("x.pt2").exists()
 
 
 def test_torchao_is_missing(

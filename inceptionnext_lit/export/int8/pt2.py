@@ -1,6 +1,8 @@
 """Graphs of ``torch.export`` in int8, by torchao's PT2E quantization."""
 
 from collections.abc import Collection, Iterator
+from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +11,11 @@ from numpy.typing import NDArray
 from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule, Interpreter
 
+from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.int8.images import FileImages
 from inceptionnext_lit.export.int8.layers import kind_of, module_of
 from inceptionnext_lit.export.int8.ranges import Histogram, bounds
+from inceptionnext_lit.wording import first_line
 
 if TYPE_CHECKING:
     from inceptionnext_lit.export.graph import Graph
@@ -104,7 +108,17 @@ def quantizer(graph: "Graph", file: Path, images: FileImages, batch: int) -> Pt2
         file: Its file.
         images: Images to calibrate on.
         batch: Images that the file takes at once.
+
+    Raises:
+        UserError: If torchao does not work with this release of torch.
     """
+    try:
+        import_module("torchao.quantization.pt2e.quantize_pt2e")
+    except ImportError as error:
+        raise UserError(
+            f"torchao {version('torchao')} cannot be imported with torch {torch.__version__} ({first_line(error)}); "
+            "install a newer torch, or the release of torchao for this one."
+        ) from error
     return Pt2Quantizer(graph, images, batch)
 
 
