@@ -1,5 +1,6 @@
 """Packages of AOTInductor: the classifier as machine code for this kind of machine, which torch loads."""
 
+import io
 import os
 import warnings
 from pathlib import Path
@@ -40,18 +41,21 @@ def compile_program(program: "ExportedProgram", file: Path) -> None:
 
     Raises:
         UserError: If it cannot be compiled.
+        OSError: If the file cannot be written.
     """
     import torch
 
+    packed = io.BytesIO()  # torch's own writer ends the process if the disk is full
     try:
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "To copy construct from a tensor")  # Inductor, of its own tensors
-            torch._inductor.aoti_compile_and_package(program, package_path=os.fspath(file))
+            torch._inductor.aoti_compile_and_package(program, package_path=packed)
     except Exception as error:  # any type, from torch or the compiler
         raise UserError(
             f"The model cannot be compiled: {first_line(error)}. Check that a C++ compiler is installed, or choose "
             "another --format."
         ) from error
+    file.write_bytes(packed.getbuffer())
 
 
 def open_session(file: Path, threads: int | None = None) -> ModuleSession:

@@ -1,5 +1,6 @@
 """OpenVINO files: FILE.xml with the graph, and FILE.bin with the weights."""
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,29 @@ def write(graph: "Graph", file: Path) -> None:
     model.inputs[0].tensor.set_names({INPUT})
     for output, name in zip(model.outputs, graph.model.outputs, strict=True):
         output.tensor.set_names({name})
-    openvino.save_model(model, file, compress_to_fp16=False)
+    save_model(model, file)
+
+
+def save_model(model: Any, file: Path) -> None:
+    """Write a graph of OpenVINO, with its weights in single precision.
+
+    Args:
+        model: The graph.
+        file: The file, ``.xml``.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    import openvino
+
+    try:
+        openvino.save_model(model, file, compress_to_fp16=False)
+    except RuntimeError as error:  # its messages name neither the file nor the reason
+        free = shutil.disk_usage(file.parent).free
+        raise UserError(
+            f"OpenVINO could not write {file.name}: {first_line(error)}. {free:,} bytes are free on its disk; "
+            "free some space, then try again."
+        ) from error
 
 
 def _compares_sizes(graph: "Graph") -> bool:
@@ -66,7 +89,7 @@ def stamp(file: Path, text: str) -> None:
     model = openvino.Core().read_model(file)
     model.set_rt_info(text, KEY)
     stamped = file.with_stem(f"{file.stem}.stamped")
-    openvino.save_model(model, stamped, compress_to_fp16=False)
+    save_model(model, stamped)
     del model  # it has the weights' file open
     for suffix in (".bin", ".xml"):
         stamped.with_suffix(suffix).replace(file.with_suffix(suffix))

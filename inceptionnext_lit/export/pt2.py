@@ -1,6 +1,7 @@
 """Graphs of ``torch.export``, which torch runs without this package and the model's code."""
 
 import contextlib
+import io
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,11 @@ from inceptionnext_lit.wording import first_line
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch.export import ExportedProgram
 
     from inceptionnext_lit.export.graph import Graph
 
-__all__ = ["open_session", "stamp", "write"]
+__all__ = ["open_session", "save_program", "stamp", "write"]
 
 
 def write(graph: "Graph", file: Path) -> None:
@@ -25,10 +27,24 @@ def write(graph: "Graph", file: Path) -> None:
         graph: The classifier.
         file: The file.
     """
+    save_program(graph.program, file)
+
+
+def save_program(program: "ExportedProgram", file: Path) -> None:
+    """Write a graph of torch.
+
+    Args:
+        program: The graph.
+        file: The file.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
     import torch
 
-    with file.open("wb") as target:
-        torch.export.save(graph.program, target)
+    packed = io.BytesIO()  # torch's own writer ends the process if the disk is full
+    torch.export.save(program, packed)
+    file.write_bytes(packed.getbuffer())
 
 
 class ModuleSession:

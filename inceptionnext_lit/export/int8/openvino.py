@@ -13,6 +13,7 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.int8.images import FileImages
 from inceptionnext_lit.export.int8.layers import layers_of
 from inceptionnext_lit.export.int8.smoothing import ALPHA
+from inceptionnext_lit.export.openvino import save_model
 
 if TYPE_CHECKING:
     from inceptionnext_lit.export.graph import Graph
@@ -105,7 +106,7 @@ class OpenVinoQuantizer:
             if not self._is_smoothed:
                 raise
             raise UserError(f"NNCF cannot smooth the graph of this model: {error}") from error
-        openvino.save_model(quantized, file, compress_to_fp16=False)
+        save_model(quantized, file)
 
 
 def quantizer(graph: "Graph", file: Path, images: FileImages, batch: int) -> OpenVinoQuantizer:

@@ -15,6 +15,7 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.int8.images import FileImages
 from inceptionnext_lit.export.int8.layers import kind_of, module_of
 from inceptionnext_lit.export.int8.ranges import Histogram, bounds
+from inceptionnext_lit.export.pt2 import save_program
 from inceptionnext_lit.wording import first_line
 
 if TYPE_CHECKING:
@@ -62,8 +63,7 @@ class Pt2Quantizer:
             file: The file.
             layers: These layers.
         """
-        with file.open("wb") as target:
-            torch.export.save(self.program(layers), target)
+        save_program(self.program(layers), file)
 
     def program(self, layers: Collection[str]) -> ExportedProgram:
         """Return the graph with some layers in int8.
