@@ -14,7 +14,7 @@ from PIL import Image
 
 from inceptionnext_lit.cli import main
 from inceptionnext_lit.tasks.loading import load_task
-from tests.export.conftest import CLASSES
+from tests.export.conftest import CLASSES, Export
 from tests.small_checkpoint import INPUT
 
 Cli = Callable[..., None]
@@ -119,3 +119,8 @@ def test_pictures_of_the_embedded_set_get_their_labels(place: Path, sample: Path
             images = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None] / 255
             expected = task.eval().model((images - 0.5) / 0.25).softmax(1)
         np.testing.assert_allclose(session.run(None, {"images": pixels[None]})[0], expected, atol=1e-5)
+
+
+def test_the_next_command_can_be_pasted(export: Export, capsys: pytest.CaptureFixture[str]) -> None:
+    export("my ünï.onnx", "--format", "onnx")
+    assert "predict 'my ünï.onnx' PHOTOS_OR_FOLDERS" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """``export``: save a model in a format that other programs run."""
 
 import argparse
+import shlex
 from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from inceptionnext_lit.cli.tools import ToolParser, class_names, file_path, sent
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.formats import BOTH, FORMATS, Dimension
 from inceptionnext_lit.program import exact_name
-from inceptionnext_lit.wording import printable_lines
+from inceptionnext_lit.wording import printable, printable_lines
 
 if TYPE_CHECKING:
     from inceptionnext_lit.export.int8.quantizing import Int8Options
@@ -84,7 +85,7 @@ def run(words: list[str]) -> None:
         report = export_task(_load(options), weights, options.output, one, wanted)
     print(printable_lines("\n".join(report.lines())))
     if one.runs_here and (not segments or (report.takes == "pixels" and "size" in report.dynamic)):
-        print(f"Next: {exact_name()} predict {options.output} PHOTOS_OR_FOLDERS")
+        print(f"Next: {exact_name()} predict {printable(shlex.quote(str(options.output)))} PHOTOS_OR_FOLDERS")
 
 
 def _int8(options: argparse.Namespace) -> "Int8Options":
