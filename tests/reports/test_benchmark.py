@@ -228,6 +228,11 @@ def test_growth_is_drawn(
         ([MICRO, "--allocator", "jemalloc"], 2, "'jemalloc' is not a known allocator; choose from keep, as_it_comes"),
         ([MICRO, "--output", "x.pdf"], 1, "--output is x.pdf; it must end in .json or .txt."),
         ([MICRO, "--output", "none/x.json"], 1, "in a folder that does not exist"),
+        (
+            [MICRO, "--output", f"{'x' * 300}.json"],
+            1,
+            "x.json cannot be written: File name too long; give another one.",
+        ),
         ([MICRO, "--batch_size", "1,2", "--scaling", "image_size"], 1, "--scaling has sizes of its own"),
         (["best.onnx"], 1, "There is no file 'best.onnx'; give a checkpoint, a file of export, or the name of a model"),
         ([MICRO, "--batch_size", "0"], 2, "--batch_size: '0' is not a number of 1 or more"),

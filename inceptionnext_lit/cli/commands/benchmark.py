@@ -1,6 +1,7 @@
 """``benchmark``: compare the speed of models."""
 
 import argparse
+import os
 import sys
 from dataclasses import replace
 from functools import partial
@@ -13,7 +14,7 @@ from inceptionnext_lit.cli.tools import ToolParser, positive, sentence
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.machine import usable_cores
 from inceptionnext_lit.reports.benchmark.case import TORCH_VARIANTS, TRAINED_VARIANTS, VARIANTS, Case
-from inceptionnext_lit.safe_save import replacing
+from inceptionnext_lit.safe_save import obstacle, replacing
 
 if TYPE_CHECKING:
     from inceptionnext_lit.reports.benchmark.measure import Measurement
@@ -147,6 +148,8 @@ def _check_output(options: argparse.Namespace) -> None:
         raise UserError(f"--output is {output}; it must end in {' or '.join(allowed)}.")
     if not output.absolute().parent.is_dir():
         raise UserError(f"--output is {output}, in a folder that does not exist; create it, or choose another.")
+    if (code := obstacle(output)) is not None:
+        raise UserError(f"--output {output} cannot be written: {os.strerror(code)}; give another one.")
 
 
 def _measure(options: argparse.Namespace, tick: Any) -> "list[Measurement]":
