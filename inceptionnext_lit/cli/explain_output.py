@@ -82,11 +82,11 @@ def check_files(files: Sequence[Path], inputs: Sequence[str] = (), *, overwrite:
     """
     images = {os.path.realpath(path) for path in inputs}
     for file in files:
-        if file.exists() and os.path.realpath(file) in images:
+        if os.path.exists(file) and os.path.realpath(file) in images:
             raise UserError(f"{file} is one of the images, which are not replaced; give another --output.")
-        if file.is_dir():
+        if os.path.isdir(file):
             raise UserError(f"{file} is a folder, where a figure would be written; give another --output.")
-        if file.exists() and not overwrite:
+        if os.path.exists(file) and not overwrite:
             raise UserError(f"{file} already exists; add --overwrite to replace it, or give another --output.")
     if (code := obstacle(files[0])) is not None:
         raise UserError(f"{files[0]} cannot be written: {os.strerror(code)}; give another --output.")

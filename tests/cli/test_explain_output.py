@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from inceptionnext_lit.cli import explain_output, explaining
-from inceptionnext_lit.cli.explain_output import saving
+from inceptionnext_lit.cli.explain_output import check_files, saving
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports.explain.attribution import explain
 from inceptionnext_lit.reports.explain.measure import read_image
@@ -144,3 +144,8 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error, saving(Path("maps/1.png")):
         raise OSError(28, "No space left on device")
     assert str(error.value) == "maps/1.png cannot be written: No space left on device; give another --output."
+
+
+def test_a_name_that_is_too_long(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"x\.png cannot be written: File name too long; give another --output\.$"):
+        check_files([tmp_path / f"{'x' * 300}.png"], overwrite=False)
