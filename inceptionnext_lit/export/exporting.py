@@ -143,7 +143,7 @@ def export_task(
     arguments = {"resizes": "size" in dynamic, "with_features": options.features}
     model = ExportedModel(task, takes, **arguments)
     check = Check(task, ExportedModel(task, takes, **arguments, deployed=False), options.check, sizes="size" in dynamic)
-    with staging(output) as staged:
+    with staging(output, overwrite=options.overwrite) as staged:
         graph = capture(model, dynamic)
         quantized: Int8Report | None = None
         if options.int8 is None:

@@ -39,13 +39,13 @@ def check_output(output: Path, one: Format, sources: Sequence[Path], *, overwrit
             raise UserError(f"--output would replace {file}, which it is made from; give another name.")
         if os.path.lexists(file) and not overwrite:
             raise UserError(f"{file} already exists; add --overwrite to replace it, or give another --output.")
-        target = file.with_name(f".{file.name}") if file.is_dir() and one.is_own_folder(file) else file
+        target = file.with_name(f".{file.name}") if os.path.isdir(file) and one.is_own_folder(file) else file
         if (code := obstacle(target)) is not None:
             raise UserError(f"--output {file} cannot be written: {os.strerror(code)}; give another one.")
 
 
 @contextmanager
-def staging(output: Path) -> Iterator[Path]:
+def staging(output: Path, *, overwrite: bool) -> Iterator[Path]:
     """Yield a path of the same name in a temporary folder, whose content is moved next to the output at the end.
 
     The output itself is moved last. After an error, or a kill, nothing new is in its place. A folder is replaced as a
@@ -53,8 +53,10 @@ def staging(output: Path) -> Iterator[Path]:
 
     Args:
         output: The file to write.
+        overwrite: Whether files that another program has written there in the meantime are replaced.
 
     Raises:
+        UserError: If there are such files, and they are not.
         SystemExit: After SIGTERM, so that the temporary folder is removed.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -65,6 +67,12 @@ def staging(output: Path) -> Iterator[Path]:
         others = sorted(path for path in Path(folder).iterdir() if path != staged)
         for path in (*others, staged):
             _flush(path)
+        targets = [output.with_name(path.name) for path in (*others, staged)]
+        if not overwrite and (found := next((path for path in targets if os.path.lexists(path)), None)):
+            raise UserError(
+                f"{found} was written by another program during the export, and is kept; add --overwrite to replace "
+                "it, or give another --output."
+            )
         if staged.is_dir() and os.path.lexists(output):
             os.replace(output, Path(folder) / "replaced")
         elif others and output.is_file():

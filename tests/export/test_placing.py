@@ -35,7 +35,7 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     check_output(old, COREML, [], overwrite=True)
     with pytest.raises(UserError, match=r"x\.mlpackage already exists; add --overwrite to replace it"):
         check_output(old, COREML, [], overwrite=False)
-    with staging(old) as staged:
+    with staging(old, overwrite=True) as staged:
         make_package(staged, b"new")
         assert (old / "Data/old").is_file()
     assert content(old) == {MODEL: b"new", "Manifest.json": b"{}"}
@@ -47,7 +47,7 @@ def test_after_an_error_the_old_folder_is_there(tmp_path: Path) -> None:
     before = content(old)
 
     def fail() -> None:
-        with staging(old) as staged:
+        with staging(old, overwrite=True) as staged:
             make_package(staged, b"new")
             raise RuntimeError
 
@@ -125,7 +125,7 @@ def test_a_package_runs_on_a_mac_only(tmp_path: Path) -> None:
 
 def test_sigterm_removes_what_was_begun(tmp_path: Path) -> None:
     def export() -> None:
-        with staging(tmp_path / "model.onnx") as staged:
+        with staging(tmp_path / "model.onnx", overwrite=False) as staged:
             staged.write_bytes(b"half")
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -134,3 +134,23 @@ def test_sigterm_removes_what_was_begun(tmp_path: Path) -> None:
     assert ended.value.code == 143
     assert list(tmp_path.iterdir()) == []
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("name", ["model.xml", "model.bin", "model.xml.json"])
+def test_what_another_program_wrote_in_the_meantime_is_kept(tmp_path: Path, name: str) -> None:
+    def export(*, overwrite: bool) -> None:
+        with staging(tmp_path / "model.xml", overwrite=overwrite) as staged:
+            for path in (staged, staged.with_suffix(".bin"), staged.with_name("model.xml.json")):
+                path.write_bytes(b"ours")
+            (tmp_path / name).write_bytes(b"theirs")
+
+    with pytest.raises(UserError, match=rf"{name} was written by another program during the export, and is kept; add"):
+        export(overwrite=False)
+    assert content(tmp_path) == {name: b"theirs"}
+    export(overwrite=True)
+    assert content(tmp_path) == dict.fromkeys(("model.xml", "model.bin", "model.xml.json"), b"ours")
+
+
+def test_a_name_that_is_too_long(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"x\.onnx cannot be written: File name too long; give another one\.$"):
+        check_output(tmp_path / f"{'x' * 300}.onnx", ONNX, [], overwrite=False)

@@ -71,7 +71,7 @@ def export_segmenter(
     given = {"resizes": resizes, "with_probabilities": with_probabilities}
     graph = SegmenterGraph(task, takes, **given)
     check = SceneCheck(task, SegmenterGraph(task, takes, **given, deployed=False), options.check, sizes=resizes)
-    with staging(output) as staged:
+    with staging(output, overwrite=options.overwrite) as staged:
         checked = write_checked(capture(graph, dynamic), staged, one, check)
         content = describe(
             task,
