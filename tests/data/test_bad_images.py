@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -121,3 +122,23 @@ def test_only_bad_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     data.setup("fit")
     with pytest.warns(UserWarning, match="Skipped"), pytest.raises(UserError, match="None of the training images"):
         list(data.train_dataloader())
+
+
+def test_an_image_that_two_processes_find_at_once_is_listed_once(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    ours = BadImages(10)
+    ours.begin(tmp_path)
+    assert ours.path is not None
+    with ours.path.open("a") as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        waiting = Thread(target=ours.note, args=("a.jpg", OSError("broken")))
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive()
+        theirs.write("path,reason\na.jpg,broken\n")
+    waiting.join(10)
+    assert ours.path.read_text() == "path,reason\na.jpg,broken\n"
+    with pytest.warns(UserWarning, match=r"^Skipped in training: empty$"):
+        BadImages(10, ours.path).note("b.jpg", OSError("empty"))
+    assert ours.read() == ["a.jpg", "b.jpg"]
+    assert ours.path.read_text().splitlines() == ["path,reason", "a.jpg,broken", "b.jpg,empty"]

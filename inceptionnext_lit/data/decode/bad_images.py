@@ -1,6 +1,7 @@
 """Images that cannot be read: report them early, or skip them in training with a warning."""
 
 import csv
+import os
 import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 
@@ -81,14 +82,12 @@ class BadImages:
         """
         if path in self._noted:
             return
-        known = self.read()
-        self._noted.update(known)
-        if path in self._noted:
-            return
+        if self.path is not None:
+            self._noted.update(self._append(path, str(reason)))
+            if path in self._noted:
+                return
         self._noted.add(path)
         warnings.warn(f"Skipped in training: {reason}", stacklevel=2)
-        if self.path is not None:
-            self._append(path, str(reason))
         if len(self._noted) > self.most:
             where = "" if self.path is None else f"; they are listed in {self.path}"
             most = count(self.most, "training image")
@@ -102,17 +101,39 @@ class BadImages:
         if self.path is None or not self.path.is_file():
             return []
         with self.path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            return [row["path"] for row in csv.DictReader(file) if row.get("path")]
+            return _paths(file)
 
-    def _append(self, path: str, reason: str) -> None:
+    def _append(self, path: str, reason: str) -> list[str]:
+        """Add an image unless another process has; return those that were there before."""
         assert self.path is not None
         try:
-            with suppress(FileExistsError), self.path.open("x") as file:  # only the first process creates it
-                file.write("path,reason\n")
-            with self.path.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file:
-                csv.writer(file).writerow([path, reason])
+            with self.path.open("a+", newline="", encoding="utf-8", errors="surrogateescape") as file:
+                _lock(file)
+                file.seek(0)
+                known = _paths(file)
+                if path not in known:
+                    if os.fstat(file.fileno()).st_size == 0:
+                        file.write("path,reason\n")
+                    csv.writer(file).writerow([path, reason])
+                return known
         except OSError as error:
             raise UserError(f"The list of skipped images {self.path} cannot be written: {error.strerror}.") from error
+
+
+def _paths(file: Iterable[str]) -> list[str]:
+    """Return the images in a list of skipped images, each once."""
+    return list(dict.fromkeys(row["path"] for row in csv.DictReader(file) if row.get("path")))
+
+
+def _lock(file: IO[str]) -> None:
+    """Wait until no other process writes to a file; it is free when this one closes it.
+
+    On Windows and on file systems without locks, nothing is waited for.
+    """
+    with suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def check_headers(paths: PackedStrings, max_pixels: int) -> None:
