@@ -65,6 +65,11 @@ def maps_by_hand(model: nn.Module, images: Tensor, name: str, target: int) -> tu
     return to_map(kept[0]).detach(), to_map(gradient)
 
 
+def test_the_default_layer_of_a_block_with_named_parts() -> None:
+    model = timm.create_model("replknet_31b", depths=(1, 1, 1, 1), num_classes=2).eval()
+    assert default_layer(model, torch.zeros(1, 3, SIDE, SIDE)) == "stages.3.blocks.0.ffn"
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_grad_cam_equals_the_formula(name: str) -> None:
     model, images = network(name), torch.randn(1, 3, SIDE, SIDE)

@@ -175,7 +175,8 @@ def _last_child(name: str, module: nn.Module) -> str | None:
     blocks = getattr(module, "blocks", None)
     if isinstance(blocks, nn.Sequential | nn.ModuleList) and len(blocks):
         return f"{name}.blocks.{len(blocks) - 1}"
-    return f"{name}.{len(module) - 1}" if isinstance(module, nn.Sequential) and len(module) else None
+    names = [child for child, _ in module.named_children()] if isinstance(module, nn.Sequential) else []
+    return f"{name}.{names[-1]}" if names else None
 
 
 def _last_map(model: nn.Module, images: Tensor) -> str:
