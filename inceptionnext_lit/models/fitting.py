@@ -56,7 +56,7 @@ def fit(tensors: Mapping[str, Tensor], model: nn.Module) -> Fit:
         model: The model; it is not changed.
     """
     own = model.state_dict()
-    tensors = _adapt_stem(fit_shapes(tensors, own), own, _layers(model, "first_conv"))
+    tensors = _adapt_stem(fit_shapes(tensors, own), own, stem_weights(model))
     classifier = _layers(model, "classifier")
     ours, theirs = ([name for name in names if _inside(name, classifier)] for names in (own, tensors))
     fresh = bool(ours) and _has_other_classes(tensors, own, ours, theirs)
@@ -83,6 +83,11 @@ def classifier_tensors(model: nn.Module) -> set[str]:
     """Return the names of the tensors of a model's classifier."""
     layers = _layers(model, "classifier")
     return {name for name in model.state_dict() if _inside(name, layers)}
+
+
+def stem_weights(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of a model's weights that depend on the number of the image's channels, if they are known."""
+    return tuple(f"{layer}.weight" for layer in _layers(model, "first_conv"))
 
 
 def suggest(tensors: Mapping[str, Tensor], asked: str, written_for: str | None) -> str:
@@ -150,9 +155,9 @@ def _inside(name: str, layers: tuple[str, ...]) -> bool:
     return any(name.startswith(f"{layer}.") for layer in layers)
 
 
-def _adapt_stem(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], stems: tuple[str, ...]) -> dict[str, Tensor]:
+def _adapt_stem(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], names: tuple[str, ...]) -> dict[str, Tensor]:
     adapted = dict(tensors)
-    for name in (f"{stem}.weight" for stem in stems):
+    for name in names:
         if name not in tensors or name not in own:
             continue
         theirs, ours = tensors[name].shape, own[name].shape

@@ -459,6 +459,33 @@ def test_teachers_that_are_refused(
     assert message in str(error.value)
 
 
+def test_a_state_dict_of_other_channels_is_a_teacher_for_images_of_these(tmp_path: Path) -> None:
+    path = str(tmp_path / "gray.pth")
+    model = timm.create_model("resnet10t", num_classes=3, in_chans=1).eval()
+    torch.save(model.state_dict(), path)
+    gray = DataSpec(CLASSES, 3, preprocessing=INPUT | {"mean": [0.4], "std": [0.2]})
+    teacher = load_teacher(path, gray, "resnet10t", as_features=False)
+    pixels = torch.rand(2, 1, 28, 28)
+    with torch.no_grad():
+        expected = model((pixels - (0.485 + 0.456 + 0.406) / 3) / ((0.229 + 0.224 + 0.225) / 3))
+    torch.testing.assert_close(teacher((pixels - 0.4) / 0.2), expected, rtol=1e-3, atol=1e-4)
+    for as_features in (False, True):  # its stem is not adapted to them without a word
+        with pytest.raises(
+            UserError, match=r"gray\.pth does not take images of 3 channels, as the student's are; give"
+        ):
+            load_teacher(path, SPEC, "resnet10t", as_features=as_features)
+
+
+def test_a_state_dict_is_a_teacher_of_several_labels(tmp_path: Path, images: Tensor) -> None:
+    path = str(tmp_path / "weights.pth")
+    model = timm.create_model(MICRO, num_classes=3).eval()
+    torch.save(model.state_dict(), path)
+    imagenet = INPUT | {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    teacher = load_teacher(path, DataSpec(CLASSES, 3, True, imagenet), MICRO, as_features=False)
+    with torch.no_grad():
+        torch.testing.assert_close(teacher(images), model(images))
+
+
 def test_a_state_dict_with_its_name_is_a_teacher(tmp_path: Path, images: Tensor) -> None:
     torch.manual_seed(0)
     model = timm.create_model("resnet10t", num_classes=3).eval()

@@ -1,7 +1,7 @@
 """Teachers for distillation: frozen classifiers with published weights, or from a file."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,13 +12,15 @@ from torch import Tensor, nn
 from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models import check_model_name
+from inceptionnext_lit.models.fitting import stem_weights
 from inceptionnext_lit.models.hub import NoWeightsError
 from inceptionnext_lit.models.pre_logits import PreLogits
+from inceptionnext_lit.models.pretrained_input import pretrained_input
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.safe_load import load_plain, read_metadata
 from inceptionnext_lit.tasks.backbone import WEIGHT_SOURCES, create_backbone
 from inceptionnext_lit.tasks.described import model_arguments
-from inceptionnext_lit.tasks.published import describe_published
+from inceptionnext_lit.tasks.published import Published, describe_published
 from inceptionnext_lit.wording import count, printable
 
 _FILES = (".ckpt", ".safetensors", ".pth", ".pt", ".bin")
@@ -138,7 +140,7 @@ def load_teacher(given: str, student: DataSpec, name: str | None = None, *, as_f
     if images is None:
         raise UserError("model.distill needs model.data_spec.preprocessing, to normalize the images for the teacher.")
     try:
-        source = _find(given, name, None if as_features else student.names)
+        source = _find(given, name, student, needs_classes=not as_features)
         own = source.spec.preprocessing
         if own is None:
             raise UserError(f"{given} does not say how its images were prepared; use another checkpoint of fit.")
@@ -157,6 +159,11 @@ def load_teacher(given: str, student: DataSpec, name: str | None = None, *, as_f
         ) from error
     except UserError as error:
         raise UserError(f"The teacher of model.distill cannot be used: {error}") from error
+    if report is not None and not set(report.adapted).isdisjoint(stem_weights(model)):
+        raise UserError(
+            f"The teacher of model.distill cannot be used: {given} does not take images of "
+            f"{count(len(images['mean']), 'channel')}, as the student's are; give a teacher for the same images."
+        )
     if report is not None and report.reinitialized and not as_features:
         found = "no classifier" if report.classes is None else count(report.classes, "class", "classes")
         raise UserError(
@@ -167,9 +174,8 @@ def load_teacher(given: str, student: DataSpec, name: str | None = None, *, as_f
     return Teacher(given, model, own, images, as_features=as_features)
 
 
-def _find(given: str, name: str | None, classes_needed: list[str] | None) -> _Source:
+def _find(given: str, name: str | None, student: DataSpec, *, needs_classes: bool) -> _Source:
     path = Path(given).expanduser()
-    needs_classes = classes_needed is not None
     if not path.exists() and path.name == given and path.suffix not in _FILES:
         _refuse_name(given, name)
         check_model_name(given)
@@ -195,12 +201,27 @@ def _find(given: str, name: str | None, classes_needed: list[str] | None) -> _So
                 f"{path} does not name its model; give it with model.distill.name, or a checkpoint of fit, or what "
                 "convert writes from one."
             )
-        published = describe_published(name, str(path), classes_needed, classifier_needed=needs_classes)
-        return _Source(name, str(path), {}, published.spec, has_names=False)
+        published = describe_published(
+            name, str(path), student.names if needs_classes else None, classifier_needed=needs_classes
+        )
+        return _Source(name, str(path), {}, _like(student, published), has_names=False)
     _refuse_name(given, name)
     published = describe_published(metadata["model"], str(path), classifier_needed=needs_classes)
     has_names = metadata.get("class_names", "null") != "null"
     return _Source(metadata["model"], str(path), published.kwargs or {}, published.spec, has_names)
+
+
+def _like(student: DataSpec, published: Published) -> DataSpec:
+    """Return the description of a file that says nothing but its weights: as many labels and channels as the student's.
+
+    Its weights tell whether it has these channels.
+    """
+    own, images = published.spec.preprocessing, student.preprocessing
+    found = pretrained_input(published.name, published.pretrained, for_testing=True)
+    if own is not None and images is not None and found is not None:
+        found = found.for_channels(len(images["mean"]))
+        own = cast(Preprocessing, {**own, "mean": found.mean, "std": found.std})
+    return replace(published.spec, multi_label=student.multi_label, preprocessing=own)
 
 
 def _refuse_name(given: str, name: str | None) -> None:
