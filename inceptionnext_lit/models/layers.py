@@ -21,6 +21,20 @@ POOLS = ("avg", "max", "avgmax", "")  # the last one disables pooling
 FeatureInfo = list[dict[str, int | str]]  # per level: num_chs, reduction (stride in pixels), module
 
 
+def check_heads(dim: int, num_heads: int) -> None:
+    """Refuse attention heads of different widths.
+
+    Args:
+        dim: Channels.
+        num_heads: Number of attention heads.
+
+    Raises:
+        ValueError: If ``num_heads`` does not divide ``dim``.
+    """
+    if dim % num_heads:
+        raise ValueError(f"{num_heads} heads do not divide {dim} channels")
+
+
 class Gelu2d(nn.GELU):
     """GELU of feature maps, ``(N, C, H, W)`` to ``(N, C, H, W)``.
 

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from inceptionnext_lit.models.convolutions import HorizontalConv2d, autocast
 from inceptionnext_lit.models.kernels.operators import can_run, depthwise, depthwise_with_moments, is_supported
+from inceptionnext_lit.models.layers import check_heads
 
 Branch = Literal["square", "horizontal", "vertical"]
 _BRANCHES: tuple[Branch, ...] = get_args(Branch)
@@ -194,8 +195,7 @@ class SelfAttention2d(nn.Module):
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
-        if dim % num_heads:
-            raise ValueError(f"{num_heads} heads do not divide {dim} channels")
+        check_heads(dim, num_heads)
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)

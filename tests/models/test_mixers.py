@@ -1,6 +1,7 @@
 import math
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -129,6 +130,9 @@ def test_attention_equals_a_softmax_written_by_hand() -> None:
         (lambda: DepthwiseConv2d(8, conv_ratio=0.1), "convolves 0 of 8 channels"),
         (lambda: DepthwiseConv2d(8, conv_ratio=1.5), "convolves 12 of 8 channels"),
         (lambda: SelfAttention2d(8, num_heads=3), "3 heads do not divide 8 channels"),
+        (lambda: timm.create_model("pvt_tiny", dims=(16, 32, 64, 64)), "5 heads do not divide 64 channels"),
+        (lambda: timm.create_model("t2t_vit_14", dim=64), "6 heads do not divide 64 channels"),
+        (lambda: timm.create_model("focal_tiny", dims=(16, 32, 64, 64)), "3 heads do not divide 16 channels"),
     ],
 )
 def test_impossible_arguments_are_refused(build: object, message: str) -> None:

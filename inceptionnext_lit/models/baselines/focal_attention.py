@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from inceptionnext_lit.models.layers import check_heads
+
 _OUTSIDE = -100.0  # bias of what lies outside the map, as in the authors' code
 
 
@@ -18,17 +20,21 @@ class FocalAttention(nn.Module):
 
     Args:
         dim: Channels C.
-        num_heads: Number of heads.
+        num_heads: Number of heads; divides C.
         window_size: Side of a window in positions.
         expand_size: Positions on each side of a window that also belong to level 0; 0 for none.
         focal_window: Side of the region of summarized windows around a window, odd.
 
     Shape:
         ``(N, H, W, C)`` to ``(N, H, W, C)``.
+
+    Raises:
+        ValueError: If ``num_heads`` does not divide ``dim``.
     """
 
     def __init__(self, dim: int, num_heads: int, window_size: int, expand_size: int, focal_window: int) -> None:
         super().__init__()
+        check_heads(dim, num_heads)
         self.num_heads = num_heads
         self.window_size = window_size
         self.expand_size = expand_size

@@ -20,7 +20,7 @@ from inceptionnext_lit.models.baselines.tokens import (
 from inceptionnext_lit.models.convolutions import PatchConv2d
 from inceptionnext_lit.models.features import Indices
 from inceptionnext_lit.models.isotropic import resample_grid
-from inceptionnext_lit.models.layers import linear_rates
+from inceptionnext_lit.models.layers import check_heads, linear_rates
 from inceptionnext_lit.models.registry import Variant
 
 _TRAINED = 224  # side in pixels of the images for which the position embeddings are stored
@@ -36,10 +36,14 @@ class ReducedAttention(nn.Module):
 
     Shape:
         ``(N, L, C)`` to ``(N, L, C)``; L is H * W, or one more with a class token and a reduction of 1.
+
+    Raises:
+        ValueError: If ``num_heads`` does not divide ``dim``.
     """
 
     def __init__(self, dim: int, num_heads: int, reduction: int) -> None:
         super().__init__()
+        check_heads(dim, num_heads)
         self.num_heads = num_heads
         self.q = nn.Linear(dim, dim)
         self.kv = nn.Linear(dim, 2 * dim)

@@ -20,7 +20,7 @@ from inceptionnext_lit.models.baselines.tokens import (
 )
 from inceptionnext_lit.models.baselines.tokens_to_token import STRIDE, TokensToToken
 from inceptionnext_lit.models.features import Indices, intermediates, take_levels
-from inceptionnext_lit.models.layers import FeatureInfo, checkpoint_block, linear_rates, make_classifier
+from inceptionnext_lit.models.layers import FeatureInfo, check_heads, checkpoint_block, linear_rates, make_classifier
 from inceptionnext_lit.models.positions import sinusoid
 from inceptionnext_lit.models.registry import Variant
 
@@ -31,10 +31,14 @@ class SelfAttention(nn.Module):
     Args:
         dim: Channels C.
         num_heads: Number of heads; divides C.
+
+    Raises:
+        ValueError: If ``num_heads`` does not divide ``dim``.
     """
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
+        check_heads(dim, num_heads)
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.proj = nn.Linear(dim, dim)
