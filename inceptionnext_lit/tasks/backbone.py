@@ -59,6 +59,8 @@ def create_backbone(
     try:
         model = _fetch(name, config, arguments) if pretrained is True else timm.create_model(name, **arguments)
     except TypeError as error:
+        if "'drop_path_rate'" in str(error):
+            raise UserError(f"The model {name!r} has no stochastic depth; set --model.drop_path to 0.") from error
         raise UserError(f"The model {name!r} does not take these arguments: {error}. Check model.kwargs.") from error
     except (AssertionError, RuntimeError, ValueError) as error:
         raise UserError(

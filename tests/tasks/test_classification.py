@@ -236,6 +236,7 @@ def test_gradients_of_the_task_are_those_of_the_bare_model() -> None:
         ({"lr": 0.0}, "model.lr is 0.0"),
         ({"weight_decay": -1.0}, "model.weight_decay is -1.0"),
         ({"drop_path": 1.0}, "model.drop_path is 1.0"),
+        ({"name": "googlenet", "drop_path": 0.1}, "'googlenet' has no stochastic depth; set --model.drop_path to 0"),
         ({"name": "inceptionnext_iso_mikro"}, "inceptionnext_iso_micro"),
     ],
 )
