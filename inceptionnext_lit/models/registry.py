@@ -115,7 +115,7 @@ def check_model_name(name: str) -> None:
         near = get_close_matches(architecture, ours, n=3) + get_close_matches(architecture, others, n=3)
         nearest = ", ".join(starting_with(architecture, [*ours, *others]) or near)
         hint = f"The nearest names are: {nearest}." if nearest else "timm.list_models() lists all names."
-        raise UserError(f"Unknown model {architecture!r}. {hint}")
+        raise UserError(f"Unknown model {name!r}. {hint}")
     tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
         known = f"it has {', '.join(tags)}" if tags else "it has none"
