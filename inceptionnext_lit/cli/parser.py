@@ -207,6 +207,9 @@ def explain(message: str, ex: BaseException | None, known: list[str]) -> str:
         inside = [key for key in known if key.startswith(f"{place}.")]
         group = f"{place} is {found[1]!r}, but it is a group of options: {' or '.join(inside[:3])}."
         return explain_renamed(place) or group
+    if place and isinstance(leaf, UnicodeDecodeError):
+        inside = [key for key in known if key.startswith(f"{place}.")]
+        return f"{place} is a file that is not text, but it is a group of options: {' or '.join(inside[:3])}."
     if place in DEFAULT_CLASSES and (found := re.search(r"dot import path string: (\S+)", message)):
         return f"{place} is {found[1]!r}, which is not a known class; use {DEFAULT_CLASSES[place].__name__}."
     if place:

@@ -69,6 +69,14 @@ def test_keys_within_a_group(said: Callable[..., str], tmp_path: Path) -> None:
     )
 
 
+def test_a_file_of_weights_in_the_place_of_a_group(said: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "teacher.pth").write_bytes(b"PK\x03\x04\x80\x02")
+    assert said("--model.distill", tmp_path / "teacher.pth") == (
+        "error: model.distill is a file that is not text, but it is a group of options: model.distill.kind or "
+        "model.distill.name or model.distill.teacher.\n"
+    )
+
+
 def test_current_keys_are_not_renamed(cli: Cli) -> None:
     from jsonargparse import ArgumentParser
 
