@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inceptionnext_lit.cli import TOOLS
-from inceptionnext_lit.cli.tools import ToolParser, class_names, positive, sentence
+from inceptionnext_lit.cli.tools import ToolParser, add_class_names, positive, sentence
 
 EXAMPLES = """\
 Draws heat maps of what speaks for a class over images, as a grid of images and models; into a folder, also one file per
@@ -85,13 +85,7 @@ def _add_options(parser: ToolParser) -> None:
     add(
         "--model.pretrained", dest="model_pretrained", metavar="true|FILE", help="weights of the names without =WEIGHTS"
     )
-    add(
-        "--data.class_names",
-        dest="class_names",
-        type=class_names,
-        metavar="[NAME, …]",
-        help="names of the outputs of weights that do not have them",
-    )
+    add_class_names(parser)
     add("--seed", type=int, default=0, metavar="N", help="seed of random weights (default: 0)")
     add("--device", metavar="NAME", help="such as cpu or cuda:1 (default: a GPU if there is one)")
     add("--spectrum", action="store_true", help="spectra by depth and effective receptive fields instead of heat maps")

@@ -72,17 +72,19 @@ def file_path(text: str) -> Path:
     return Path(text).expanduser()
 
 
-def class_names(text: str) -> list[str]:
-    """Convert an argument ``[NAME, …]`` to names."""
-    try:
-        names = yaml.load(text, yaml.BaseLoader)  # reads yes and 1 as text
-    except yaml.YAMLError:
-        names = None
-    if not isinstance(names, list) or not names or not all(name and isinstance(name, str) for name in names):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of names; give '[NAME, …]'")
-    if repeated := next((name for name in names if names.count(name) > 1), None):
-        raise argparse.ArgumentTypeError(f"it has {repeated!r} twice; give the name of each class")
-    return names
+def add_class_names(parser: ToolParser) -> None:
+    """Add the option ``--data.class_names`` of commands that take weights of other programs.
+
+    Args:
+        parser: The command's parser.
+    """
+    parser.add_argument(
+        "--data.class_names",
+        dest="class_names",
+        type=_class_names,
+        metavar="[NAME, …]",
+        help="names of the outputs of weights that do not have them",
+    )
 
 
 def positive(text: str) -> int:
@@ -97,3 +99,16 @@ def whole_number(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
     return int(text)
+
+
+def _class_names(text: str) -> list[str]:
+    """Convert an argument ``[NAME, …]`` to names."""
+    try:
+        names = yaml.load(text, yaml.BaseLoader)  # reads yes and 1 as text
+    except yaml.YAMLError:
+        names = None
+    if not isinstance(names, list) or not names or not all(name and isinstance(name, str) for name in names):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of names; give '[NAME, …]'")
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise argparse.ArgumentTypeError(f"it has {repeated!r} twice; give the name of each class")
+    return names

@@ -8,7 +8,7 @@ from typing import Any
 
 from inceptionnext_lit.allocator import keep_memory
 from inceptionnext_lit.cli import TOOLS, import_heavy
-from inceptionnext_lit.cli.tools import ToolParser, class_names, file_path, positive, sentence, whole_number
+from inceptionnext_lit.cli.tools import ToolParser, add_class_names, file_path, positive, sentence, whole_number
 from inceptionnext_lit.machine import usable_cores
 from inceptionnext_lit.printing import print_error
 from inceptionnext_lit.program import usage_name
@@ -113,13 +113,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     add("--overwrite", action="store_true", help="replace a report in the folder")
     add("--model.name", dest="model_name", metavar="NAME", help="evaluate published weights instead of a checkpoint")
     add("--model.pretrained", dest="model_pretrained", metavar="true|FILE", help="which weights (default: true)")
-    add(
-        "--data.class_names",
-        dest="class_names",
-        type=class_names,
-        metavar="[NAME, …]",
-        help="names of the outputs of weights that do not have them",
-    )
+    add_class_names(parser)
     add("--predictions", type=file_path, metavar="TABLE", help="evaluate a table of predictions instead of a model")
     add("--common_classes", action="store_true", help="evaluate only the classes that images and model both have")
     add("--allow_unreadable", action="store_true", help="exit with code 0 although images could not be read")

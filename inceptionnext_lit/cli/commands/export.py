@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inceptionnext_lit.cli import TOOLS, import_heavy
-from inceptionnext_lit.cli.tools import ToolParser, class_names, file_path, sentence
+from inceptionnext_lit.cli.tools import ToolParser, add_class_names, file_path, sentence
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.formats import BOTH, FORMATS, Dimension
 from inceptionnext_lit.program import exact_name
@@ -205,13 +205,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     add("--license", metavar="LINE", help="license of the weights, for the metadata")
     add("--model.name", dest="model_name", metavar="NAME", help="instead of CKPT: a model of this toolkit or timm")
     add("--model.pretrained", dest="model_pretrained", metavar="true|FILE", help="its weights: published, or a file's")
-    add(
-        "--data.class_names",
-        dest="class_names",
-        type=class_names,
-        metavar="[NAME, …]",
-        help="names of the outputs of weights that do not have them",
-    )
+    add_class_names(parser)
     source.required = False
     options = parser.parse_args(words)
     named = options.model_name is not None
