@@ -39,6 +39,7 @@ class Case:
         least: Sides of the smallest image.
         has_depth: Whether it has stochastic depth, and a norm of the last map.
         exported: Sizes of images for a graph of any size, the first one to capture it.
+        refused: Sizes that this graph refuses, since torch.export takes a map's single row or column for a constant.
     """
 
     args: dict[str, Any]
@@ -49,6 +50,7 @@ class Case:
     least: int = 32
     has_depth: bool = True
     exported: tuple[tuple[int, int], ...] = ((64, 96), (32, 48), (96, 64))
+    refused: tuple[tuple[int, int], ...] = ()
 
     def grid(self, stride: int) -> tuple[int, int]:
         """Height and width of a level's map of IMAGE."""
@@ -58,6 +60,7 @@ class Case:
 
 STAGES = (4, 8, 16, 32)
 SEVERAL = ((64, 96), (65, 140))  # sizes for graphs that need several positions in the last map
+ONE = ((32, 48), (32, 32))  # sizes with one position in the last map, or one row
 WIDTHS = Widths(6, 4, 10, 3, 5, 3)
 CASES: dict[type[nn.Module], Case] = {
     PVT: Case(
@@ -65,7 +68,8 @@ CASES: dict[type[nn.Module], Case] = {
         STAGES,
         5,
         "token",
-        exported=((64, 96), (96, 64), (65, 140), (224, 224)),  # keys of several positions, as for SEVERAL
+        exported=((64, 96), (96, 64), (65, 140), (224, 224)),
+        refused=ONE,
     ),
     T2TViT: Case(dict(depth=3, dim=48, num_heads=4, token_dim=16), (16, 16, 16), 3, "token", least=16),
     IFormer: Case(
@@ -74,6 +78,7 @@ CASES: dict[type[nn.Module], Case] = {
         5,
         rounds_up=True,
         exported=SEVERAL,
+        refused=ONE,
     ),
     GoogLeNet: Case(
         dict(stem_dims=(8, 12), modules=[[WIDTHS], [WIDTHS] * 2, [WIDTHS]]),
@@ -83,6 +88,7 @@ CASES: dict[type[nn.Module], Case] = {
         least=15,
         has_depth=False,
         exported=SEVERAL,
+        refused=ONE,
     ),
     FocalTransformer: Case(
         dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32), num_heads=(1, 2, 3, 4)),
@@ -96,6 +102,7 @@ CASES: dict[type[nn.Module], Case] = {
         5,
         rounds_up=True,
         exported=SEVERAL,
+        refused=ONE,
     ),
 }
 FIRST = {row.form: row for row in reversed(BASELINES)}  # of each class
@@ -393,3 +400,8 @@ def test_the_exported_graph_takes_other_sizes(shrunk: Build, randomise: Randomis
         images = torch.randn(count, 3, *size)
         expected: Tensor = model(images)
         torch.testing.assert_close(program(images), expected, rtol=1e-4, atol=1e-5)
+    for size in case.refused:
+        images = torch.randn(1, 3, *size)
+        assert model(images).isfinite().all()
+        with pytest.raises(AssertionError, match=r"^Guard failed: "):
+            program(images)
