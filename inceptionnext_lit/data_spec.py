@@ -43,6 +43,11 @@ class ClassNames(Sequence[str]):
         return self
 
 
+def are_names(names: Sequence[Any]) -> bool:
+    """Return whether values can name classes: text that is not empty, each once."""
+    return all(isinstance(name, str) and name.strip() for name in names) and len(set(names)) == len(names)
+
+
 @dataclass(frozen=True)
 class DataSpec:
     """Classes and input of a data set.

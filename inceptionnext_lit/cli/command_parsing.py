@@ -18,6 +18,7 @@ from inceptionnext_lit.cli.preflight import (
     check_prediction,
 )
 from inceptionnext_lit.cli.published_weights import asked_weights, describe, names_checkpoint, published_defaults
+from inceptionnext_lit.cli.recipe_yaml import names_as_text
 from inceptionnext_lit.cli.run_folder import RunFolder
 from inceptionnext_lit.cli.stored_arguments import LINKED, checkpoint_defaults
 from inceptionnext_lit.errors import UserError
@@ -77,7 +78,8 @@ class CommandLineParsing(OpenLightningCLI):
         self._opened: OpenCheckpoint | None = None
         self._published: Published | None = None
         inputs, args = take_inputs(args)
-        words = [word for word in cast(list[str], args) if not word.startswith("--print_config")]  # which would exit
+        args = names_as_text(cast(list[str], args))
+        words = [word for word in args if not word.startswith("--print_config")]  # which would exit
         self.set_command_defaults(words[0], named_classes(words))
         super().parse_arguments(parser, words)
         command = self.config["subcommand"]

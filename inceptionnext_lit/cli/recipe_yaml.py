@@ -1,6 +1,8 @@
 """YAML loader for recipes: no duplicate keys, names stay strings, and a leading zero does not mean octal."""
 
+import json
 import re
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import yaml
@@ -93,6 +95,36 @@ def load_recipe(text: str, path: str = "") -> Any:
         return _unfolded(value) if path and isinstance(value, dict) else value
     except UserError as error:
         raise UserError(f"{path or text}: {error}.") from error
+
+
+def names_as_text(words: Sequence[str]) -> list[str]:
+    """Quote the names in lists of names on a command line, as a recipe need not do.
+
+    Args:
+        words: The command line.
+
+    Returns:
+        The command line, with such lists in JSON; what is not a list of plain values stays as it is.
+    """
+    quoted = list(words)
+    for index, word in enumerate(words):
+        key, equals, value = str(word).partition("=")
+        if not key.startswith("--") or key.rpartition(".")[2] not in _LISTS_OF_NAMES:
+            continue
+        if equals:
+            quoted[index] = f"{key}={_quoted(value)}"
+        elif index + 1 < len(words):
+            quoted[index + 1] = _quoted(words[index + 1])
+    return quoted
+
+
+def _quoted(text: str) -> str:
+    try:
+        names = yaml.load(text, Loader=yaml.BaseLoader)  # reads yes and 1 as text
+    except yaml.YAMLError:  # the parser says what is wrong with it
+        return text
+    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return json.dumps(names, ensure_ascii=False) if is_list else text
 
 
 def _unfolded(recipe: dict[Any, Any]) -> dict[Any, Any]:

@@ -3,6 +3,7 @@
 import argparse
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -107,8 +108,8 @@ def _class_names(text: str) -> list[str]:
         names = yaml.load(text, yaml.BaseLoader)  # reads yes and 1 as text
     except yaml.YAMLError:
         names = None
-    if not isinstance(names, list) or not names or not all(name and isinstance(name, str) for name in names):
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name.strip() for name in names):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of names; give '[NAME, …]'")
-    if repeated := next((name for name in names if names.count(name) > 1), None):
+    if repeated := next((name for name, times in Counter(names).items() if times > 1), None):
         raise argparse.ArgumentTypeError(f"it has {repeated!r} twice; give the name of each class")
     return names

@@ -28,7 +28,7 @@ from inceptionnext_lit.data.splitting.run_images import rules_of_run
 from inceptionnext_lit.data.splitting.selection import Split
 from inceptionnext_lit.data.transforms.augmentation import LEVELS, Augmentation, Level
 from inceptionnext_lit.data.transforms.pipeline import Transform, eval_transform, reader, train_transform
-from inceptionnext_lit.data_spec import ClassNames, DataSpec
+from inceptionnext_lit.data_spec import ClassNames, DataSpec, are_names
 from inceptionnext_lit.seeding import run_seed
 
 _BATCH_SIZE = 64  # for batch_size auto outside training
@@ -113,8 +113,8 @@ class ImageFolderDataModule(DeviceInput):
         known_level = isinstance(augmentation, Augmentation) or augmentation in LEVELS
         check("augmentation", augmentation, known_level, f"one of {', '.join(LEVELS)}, or an Augmentation")
         names = None if class_names is None else list(class_names)
-        is_mapping = names is None or 0 < len(names) == len(set(names))
-        check("class_names", names, is_mapping, "one name per class, each once")
+        is_mapping = names is None or (len(names) > 0 and are_names(names))
+        check("class_names", names, is_mapping, "one name per class, each once, and none empty")
         split.warn_of_unused()
         balance.warn_of_both()
 

@@ -29,7 +29,7 @@ from inceptionnext_lit.data.transforms.segmentation import (
     TrainingCrop,
     augmentation_of,
 )
-from inceptionnext_lit.data_spec import ClassNames, DataSpec
+from inceptionnext_lit.data_spec import ClassNames, DataSpec, are_names
 
 _BATCH_SIZE = 16  # for batch_size auto outside training
 _LARGEST_AUTO = 16
@@ -93,8 +93,8 @@ class SegmentationDataModule(SceneLoaders):
         super().__init__(preprocessing, size, global_batch_size, num_workers, bad_images)
         self.augmentation = augmentation_of(augmentation)
         names = None if class_names is None else list(class_names)
-        is_mapping = names is None or 1 < len(names) == len(set(names))
-        check("class_names", names, is_mapping, "two names or more, each once")
+        is_mapping = names is None or (len(names) > 1 and are_names(names))
+        check("class_names", names, is_mapping, "two names or more, each once, and none empty")
         split.warn_of_unused()
         self.images = SceneRoot(
             root,

@@ -10,7 +10,7 @@ import timm
 from timm.data import ImageNetInfo
 from timm.data.imagenet_info import infer_imagenet_subset
 
-from inceptionnext_lit.data_spec import DataSpec
+from inceptionnext_lit.data_spec import DataSpec, are_names
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models import check_model_name
 from inceptionnext_lit.models.pretrained_input import pretrained_input
@@ -97,10 +97,14 @@ def describe_published(
             output.
 
     Raises:
-        UserError: If the model is unknown, the file cannot be read, there is no classifier, or nothing says how images
-            are prepared.
+        UserError: If the model is unknown, the names are not one per class, the file cannot be read, there is no
+            classifier, or nothing says how images are prepared.
     """
     check_model_name(name)
+    if class_names is not None and not (class_names and are_names(class_names)):
+        raise UserError(
+            f"data.class_names is {list(class_names)}, but must be one name per class, each once, and none empty."
+        )
     stored = {} if pretrained is True else read_metadata(Path(str(pretrained)).expanduser())
     found = pretrained_input(name, pretrained, for_testing=True)
     config = timm.get_pretrained_cfg(name)

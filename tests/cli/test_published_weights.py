@@ -348,10 +348,12 @@ def test_classes_that_are_not_imagenets(cli: Cli, place: Path, capsys: pytest.Ca
         f"three.pth has a classifier of 3 classes for {MICRO}, not of 1,000; name its classes in their order with "
         "--data.class_names '[NAME, …]' (class_names in Python)."
     )
-    cli(*words, "--data.class_names", "[cat, cow, dog]")
+    cli(*words, "--data.class_names", "[yes, 1, dog]")
     [row] = csv.DictReader((place / "predictions.csv").open(newline="", encoding="utf-8"))
-    assert row["label"] in ("cat", "cow", "dog")
+    assert row["label"] in ("yes", "1", "dog")
     assert "words" not in row
+    message = refused(cli, capsys, *words, "--output", "two.csv", "--data.class_names", "[]")
+    assert message == "data.class_names is [], but must be one name per class, each once, and none empty."
 
 
 def test_names_for_export_evaluate_and_explain(cli: Cli, place: Path, capsys: pytest.CaptureFixture[str]) -> None:

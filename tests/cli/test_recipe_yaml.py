@@ -99,7 +99,12 @@ def test_names_on_the_command_line(
     printed = yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]
     assert printed["class_names"] == ["no", "0010"]
     assert printed["balance"]["class_weights"] == {"0010": 10.0, "yes": 2.0}
-    with pytest.raises(SystemExit) as exit_:
-        cli(*words, "--data.class_names", "[no, yes]")
-    assert exit_.value.code == 2
-    assert capsys.readouterr().err.endswith("; quote strings that YAML reads as a number or a boolean, such as 'no'\n")
+    for names in (["--data.class_names", "[no, 1]"], ["--data.init_args.class_names=[no, '1']"]):
+        with pytest.raises(SystemExit):
+            cli(*words, *names, "--print_config")
+        assert yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]["class_names"] == ["no", "1"]
+    for names in ("[no, {yes: 1}]", "no", "[no"):
+        with pytest.raises(SystemExit) as exit_:
+            cli(*words, "--data.class_names", names)
+        assert exit_.value.code == 2
+        assert capsys.readouterr().err.startswith("error: data.class_names: ")

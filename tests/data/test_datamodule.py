@@ -208,7 +208,14 @@ def test_preprocessing(splits: Path) -> None:
             "data.input.std is [1, 0, 1], but must be 3 numbers above 0, one per channel.",
         ),
         ({"input": InputOptions(crop_pct=1.5)}, "data.input.crop_pct is 1.5, but must be above 0 and at most 1."),
-        ({"class_names": ["a", "a"]}, "data.class_names is ['a', 'a'], but must be one name per class, each once."),
+        (
+            {"class_names": ["a", "a"]},
+            "data.class_names is ['a', 'a'], but must be one name per class, each once, and none empty.",
+        ),
+        (
+            {"class_names": ["a", " "]},
+            "data.class_names is ['a', ' '], but must be one name per class, each once, and none empty.",
+        ),
         (
             {"augmentation": "heavy"},
             "data.augmentation is heavy, but must be one of none, light, medium, strong, or an Augmentation.",
