@@ -23,7 +23,7 @@ from inceptionnext_lit.predict.prediction import Prediction, as_predictions
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
 from inceptionnext_lit.tasks.classification.predictions import rank
-from inceptionnext_lit.tasks.loading import load_published, load_task
+from inceptionnext_lit.tasks.loading import is_checkpoint, load_published, load_task
 
 _ALIKE = 0.8  # of a misspelled model name
 
@@ -134,6 +134,11 @@ def load_trained(
             raise UserError(f"There is neither a file nor a model {str(path)!r}; did you mean {' or '.join(near)}?")
         if class_names is not None:
             raise UserError(f"{path} has the names of its classes; leave out class_names.")
+        if file.exists() and not is_checkpoint(file):
+            raise UserError(
+                f"{path} is a file of weights, not a checkpoint of fit; give the name of its model as well: "
+                f'load_classifier(NAME, pretrained="{path}").'
+            )
         return Classifier(load_task(file)[0], chosen, compiles, max_pixels)
     if pretrained is False:
         raise UserError(f"Random weights label nothing; leave out pretrained=False to load {path}'s published weights.")

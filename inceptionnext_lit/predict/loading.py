@@ -108,8 +108,13 @@ def load_model(
     if format_of(file) is not None:
         is_mask = open_exported(file)[1].task == "segmentation"
     else:
-        from inceptionnext_lit.tasks.loading import is_segmentation
+        from inceptionnext_lit.tasks.loading import is_checkpoint, is_segmentation
 
+        if not is_checkpoint(file):
+            raise UserError(
+                f"{path} is a file of weights, not a checkpoint of fit; export it with its model first: "
+                f"export --model.name NAME --model.pretrained {path} --format onnx --output FILE."
+            )
         is_mask = is_segmentation(file)
     if is_mask:
         return load_segmenter(path, device, max_pixels)

@@ -416,7 +416,7 @@ def test_load_classifier_tells_names_from_files(place: Path, monkeypatch: pytest
         ((MICRO, "cpu", False, 1000, False), r"^Random weights label nothing; "),
         (("w.pth", "cpu", False, 1000, True), r"^w\.pth is a file; give the name of the model as well, "),
         ((MICRO,), rf"^No public weights of '{MICRO}'"),
-        (("w.pth",), r"give it with its model: --model\.name NAME --model\.pretrained w\.pth\.$"),
+        (("w.pth",), r'give the name of its model as well: load_classifier\(NAME, pretrained="w\.pth"\)\.$'),
         (("best.ckpt",), r"^No checkpoint at best\.ckpt; check the path\.$"),
     ):
         with pytest.raises(UserError, match=message):

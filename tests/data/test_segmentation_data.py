@@ -367,7 +367,10 @@ def test_batch_sizes_from_the_data(tmp_path: Path) -> None:
 def test_mistakes_in_the_options(tmp_path: Path) -> None:
     for options, text in [
         ({"augmentation": "heavy"}, r"^data\.augmentation is heavy, but must be one of none, light, strong, mmseg"),
-        ({"class_names": ["a"]}, r"^data\.class_names is \['a'\], but must be two names or more, each once, and none empty\.$"),
+        (
+            {"class_names": ["a"]},
+            r"^data\.class_names is \['a'\], but must be two names or more, each once, and none empty\.$",
+        ),
         ({"class_names": ["a", ""]}, r"^data\.class_names is \['a', ''\], but must be two names .*, and none empty\.$"),
         ({"crop_size": 0}, r"^data\.crop_size is 0, but must be 1 pixel or more, or a height and a width\.$"),
         ({"scale": [0, 4]}, r"^data\.scale is \[0, 4\]"),

@@ -151,6 +151,30 @@ def test_what_is_refused(place: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         measure([case(variant="openvino-bf16", precision="bf16")], rounds=1, seconds=0.01)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--mode", "train"], "{} is an exported file, which cannot be trained; leave it out, or --mode train."),
+        *(
+            (
+                [f"--{key}", value],
+                f"--{key} is for models by name and checkpoints, and {{}} is an exported file, which has its own; "
+                "leave it out.",
+            )
+            for key, value in (("variants", "eager"), ("precision", "bf16"), ("layout", "contiguous"))
+        ),
+    ],
+)
+def test_options_that_a_file_does_not_have(
+    place: Path, cli: Callable[..., None], words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(place / "best.onnx")
+    with pytest.raises(SystemExit) as exit_:
+        cli("benchmark", file, *words)
+    assert exit_.value.code == 1
+    assert capsys.readouterr().err.endswith(f"error: {message.format(file)}\n")
+
+
 def test_models_are_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     told: list[str] = []

@@ -1,5 +1,6 @@
 """The benchmark: what it measures, how results follow from rounds, and what is refused."""
 
+import errno
 import json
 import os
 import signal
@@ -247,6 +248,36 @@ def test_refused(
         cli("benchmark", *words)
     assert exit_.value.code == code
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", ["classify", "segment"])
+def test_a_file_of_weights_is_refused(
+    cli: Callable[..., None], tmp_path: Path, task: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"stem.weight": torch.zeros(1)}, tmp_path / "w.pth")
+    with pytest.raises(SystemExit) as exit_:
+        cli("benchmark", "w.pth", "--task", task)
+    assert exit_.value.code == 1
+    assert capsys.readouterr().err == (
+        "error: w.pth is a file of weights, not a checkpoint of fit; the speed does not depend on weights, so give the "
+        "name of its model instead.\n"
+    )
+
+
+def test_what_was_measured_is_printed_if_it_cannot_be_written(
+    cli: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(benchmark, "replacing", full)
+    with pytest.raises(SystemExit) as exit_:
+        cli("benchmark", MICRO, *QUICK, "--output", "speed.json")
+    assert exit_.value.code == 1
+    printed = capsys.readouterr()
+    assert [row["model"] for row in json.loads(printed.out)] == [MICRO]
+    assert "No space left on device" in printed.err
+    assert not (tmp_path / "speed.json").exists()
 
 
 def test_tf32_is_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

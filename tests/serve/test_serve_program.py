@@ -16,6 +16,7 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+import torch
 from PIL import Image
 
 from inceptionnext_lit import load_segmenter
@@ -116,10 +117,12 @@ def test_the_model_s_process_ends_with_the_server(trained: Path, tmp_path: Path)
 @pytest.mark.slow
 def test_models_that_cannot_be_served(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "text.ckpt").write_text("not a checkpoint")
+    torch.save({"stem.weight": torch.zeros(1)}, tmp_path / "w.pth")
     for model, message in (
         ("missing.ckpt", "missing.ckpt"),
         ("text.ckpt", "text.ckpt"),
         ("inceptionnext_tinny", "did you mean inceptionnext_tiny"),
+        ("w.pth", "export it with its model first: export --model.name NAME --model.pretrained w.pth --format onnx"),
     ):
         done = shell("serve", model, "--port", 0)
         assert done.returncode == 1

@@ -41,6 +41,7 @@ examples:
 """
 _SIZES = {"image_size": (128, 192, 256, 320, 384, 448, 512), "batch_size": (1, 2, 4, 8, 16, 32)}
 _BATCH_SIZE = 16
+_VARIANTS = ["eager"]
 _ALLOCATORS = ("keep", "as_it_comes")
 
 
@@ -69,14 +70,18 @@ def run(words: list[str]) -> int:
         measurements = _measure(options, lambda what: status.update(what))
     style: Format = "json" if options.output is not None and options.output.suffix == ".json" else options.format
     text = render(measurements, style)
-    if options.output is None:
+    is_drawing = options.output is not None and options.output.suffix in (".svg", ".png")
+    if options.output is None or is_drawing:
         print(text, end="")
-    elif options.output.suffix in (".svg", ".png"):
+    if is_drawing:
         draw_scaling(measurements, options.scaling, options.output)
-        print(text, end="")
-    else:
-        with replacing(options.output) as partial:
-            partial.write_text(text, encoding="utf-8")
+    elif options.output is not None:
+        try:
+            with replacing(options.output) as partial:
+                partial.write_text(text, encoding="utf-8")
+        except OSError:  # such as a full disk; what was measured is not lost
+            print(text, end="")
+            raise
     if options.output is not None:
         print(f"Written to {options.output}", file=sys.stderr)
     return 0
@@ -95,7 +100,9 @@ def _parse(words: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--mode", choices=("infer", "train"), default="infer", help="(default: infer)")
     parser.add_argument(
-        "--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="tf32: on a GPU (default: fp32)"
+        "--precision",
+        choices=("fp32", "tf32", "bf16"),
+        help="of torch; tf32: on a GPU (default: fp32)",
     )
     parser.add_argument(
         "--batch_size",
@@ -112,12 +119,11 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--variants",
         type=partial(_names, allowed=VARIANTS, what="variant"),
-        default=["eager"],
         metavar="NAME,…",
         help=f"any of {', '.join(VARIANTS)} (default: eager); an exported file is one of its own",
     )
     parser.add_argument(
-        "--layout", choices=("best", "channels_last", "contiguous"), default="best", help="best tries both"
+        "--layout", choices=("best", "channels_last", "contiguous"), help="of torch; best tries both (default: best)"
     )
     parser.add_argument("--threads", type=positive, default=usable_cores(), metavar="N", help="(default: %(default)s)")
     parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="(default: 5)")
@@ -163,8 +169,8 @@ def _measure(options: argparse.Namespace, tick: Any) -> "list[Measurement]":
         model="",
         variant="eager",
         mode=options.mode,
-        precision=options.precision,
-        layout=options.layout,
+        precision=options.precision or "fp32",
+        layout=options.layout or "best",
         batch_size=max(batch_sizes),
         image_size=0,
         threads=options.threads,
@@ -200,14 +206,24 @@ def _classifiers(options: argparse.Namespace, template: Case) -> list[Case]:
         raise UserError(f"--image_size is {height},{width}; only square images are measured, except in --task segment.")
     most = max(_SIZES["batch_size"]) if options.scaling == "batch_size" else template.batch_size
     subjects = [find_subject(model, height, most) for model in options.models]
-    return [case for subject in subjects for case in subject.cases(options.variants, template)]
+    files = [subject.model for subject in subjects if subject.form is not None]
+    if files and options.mode == "train":
+        raise UserError(f"{files[0]} is an exported file, which cannot be trained; leave it out, or --mode train.")
+    given = [key for key in ("variants", "precision", "layout") if getattr(options, key) is not None]
+    if given and len(files) == len(subjects):
+        raise UserError(
+            f"--{given[0]} is for models by name and checkpoints, and {files[0]} is an exported file, which has its "
+            "own; leave it out."
+        )
+    return [case for subject in subjects for case in subject.cases(options.variants or _VARIANTS, template)]
 
 
 def _segmenters(options: argparse.Namespace, template: Case) -> list[list[Case]]:
     """Return the cases of segmentation models at each image size."""
     from inceptionnext_lit.reports.benchmark.segmenters import SIZES, check_segmenter
 
-    if others := [name for name in options.variants if name not in TORCH_VARIANTS]:
+    variants = options.variants or _VARIANTS
+    if others := [name for name in variants if name not in TORCH_VARIANTS]:
         raise UserError(f"The variant {others[0]} is for classifiers; leave it out with --task segment.")
     checked = [check_segmenter(model, options.decoder) for model in options.models]
     sizes = [options.image_size] if options.image_size else SIZES[:1] if options.scaling else SIZES
@@ -222,7 +238,7 @@ def _segmenters(options: argparse.Namespace, template: Case) -> list[list[Case]]
                 width=None if height == width else width,
             )
             for model, decoder in checked
-            for variant in options.variants
+            for variant in variants
         ]
         for height, width in sizes
     ]

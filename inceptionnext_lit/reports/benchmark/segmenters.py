@@ -15,7 +15,7 @@ from inceptionnext_lit.models.pyramid import feature_maps
 from inceptionnext_lit.models.segmenter import DecoderName, Segmenter, resized
 from inceptionnext_lit.preprocessing import Size
 from inceptionnext_lit.reports.benchmark.case import OWN, Case
-from inceptionnext_lit.reports.benchmark.subjects import CHECKPOINTS
+from inceptionnext_lit.reports.benchmark.subjects import CHECKPOINTS, check_checkpoint
 from inceptionnext_lit.reports.budget.report import PAPER_DECODERS, SEGMENTED
 from inceptionnext_lit.tasks.loading import load_segmentation_task
 
@@ -49,6 +49,7 @@ def check_segmenter(model: str, decoder: str | None) -> tuple[str, str]:
         return model, decoder or "upernet"
     if decoder is not None:
         raise UserError(f"--decoder is for models by name, and {model} has one of its own; measure it without the key.")
+    check_checkpoint(path)
     load_segmentation_task(path)
     return str(path), OWN
 

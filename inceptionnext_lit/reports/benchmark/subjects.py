@@ -14,7 +14,7 @@ from inceptionnext_lit.models import check_model_name
 from inceptionnext_lit.models.kernels.choice import why_not
 from inceptionnext_lit.preprocessing import height_and_width, size_text
 from inceptionnext_lit.reports.benchmark.case import FORMS, Case, Precision
-from inceptionnext_lit.tasks.loading import load_task
+from inceptionnext_lit.tasks.loading import is_checkpoint, load_task
 
 IMAGE_SIZE = 224  # of models by name
 CHECKPOINTS = (".ckpt", ".pt", ".pth", ".safetensors")
@@ -73,9 +73,26 @@ def find_subject(model: str, image_size: int | None, batch_size: int) -> Subject
         raise UserError(f"There is no file {model!r}; give a checkpoint, a file of export, or the name of a model.")
     if one is not None:
         return _exported(path, one, image_size, batch_size)
+    check_checkpoint(path)
     preprocessing = load_task(path)[0].preprocessing
     height, width = (IMAGE_SIZE, IMAGE_SIZE) if preprocessing is None else height_and_width(preprocessing)
     return Subject(str(path), image_size or _side(path, height, width))
+
+
+def check_checkpoint(path: Path) -> None:
+    """Refuse a file of weights, which does not name its model.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: If it is not a checkpoint of ``fit``, or cannot be read.
+    """
+    if not is_checkpoint(path):
+        raise UserError(
+            f"{path} is a file of weights, not a checkpoint of fit; the speed does not depend on weights, so give the "
+            "name of its model instead."
+        )
 
 
 def _exported(path: Path, one: Format, image_size: int | None, batch_size: int) -> Subject:
