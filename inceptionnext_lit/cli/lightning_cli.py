@@ -176,7 +176,8 @@ class CommandLine(CommandLineParsing):
         self.datamodule.prepare_data()
         self.datamodule.setup("fit")
         announce(self.datamodule, "fit")
-        warn_of_shared_images(self._pretrained, self.datamodule)
+        distill = getattr(self.model, "distill", None)
+        warn_of_shared_images(self._pretrained, None if distill is None else distill.teacher, self.datamodule)
         derived = derive(self.config["fit"], self.model, self.datamodule, self.trainer)
         if self.parsed("find_lr"):
             derived += take_found_lr(self.config["fit"], self.model, self.datamodule, self.trainer, self._stored)

@@ -1,11 +1,13 @@
 """Preprocessing that follows the pretrained weights if a recipe does not set it."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
 from lightning.pytorch.utilities import rank_zero_warn
 
+from inceptionnext_lit.data.sources.fingerprint import together
 from inceptionnext_lit.models.pretrained_input import pretrained_input
 from inceptionnext_lit.preprocessing import Preprocessing, size_text
 from inceptionnext_lit.safe_load import load_plain
@@ -45,24 +47,35 @@ def settle_input(model: Any, data: Any) -> str:
     return f"{', '.join(taken)} from {found.origin}{averaged}" if taken else ""
 
 
-def warn_of_shared_images(pretrained: bool | str | None, data: Any) -> None:
-    """Warn if the weights were trained on some of the validation images, by a run with another split of the same data.
+def warn_of_shared_images(pretrained: bool | str | None, teacher: str | None, data: Any) -> None:
+    """Warn if weights or a teacher were trained on some of the validation images, by a run with another split.
 
     Args:
         pretrained: Source of the weights.
+        teacher: The teacher, if there is one.
         data: The data module, set up for training.
     """
-    if not isinstance(pretrained, str) or not getattr(data, "holds_back", False):
+    if not getattr(data, "holds_back", False):
         return
-    path = Path(pretrained).expanduser()
+    for source, text in ((pretrained, f"The weights in {pretrained} were"), (teacher, f"The teacher {teacher} was")):
+        if isinstance(source, str) and _has_seen_held_back(source, data):
+            rank_zero_warn(
+                f"{text} trained on some of the validation images, so validation metrics will be too high. Use the "
+                "same val_fraction, seed, num_folds and fold (data.split) as that run."
+            )
+
+
+def _has_seen_held_back(source: str, data: Any) -> bool:
+    """Return whether a checkpoint's run has split the same data differently."""
+    path = Path(source).expanduser()
     content = load_plain(path, mmap=True) if path.suffix == ".ckpt" else {}
-    held_back = content.get(DATA, {}).get("val")
-    is_same = content.get(RUN, {}).get("data.root") == data.settings["root"]
-    if held_back is not None and is_same and held_back != data.fingerprint()["val"]:
-        rank_zero_warn(
-            f"The weights in {pretrained} were trained on some of the validation images, so validation metrics will be "
-            "too high. Use the same val_fraction, seed, num_folds and fold (data.split) as their run."
-        )
+    splits, root = content.get(DATA, {}), content.get(RUN, {}).get("data.root")
+    if "val" not in splits:
+        return False
+    here = data.fingerprint()
+    is_place = isinstance(root, str) and os.path.realpath(root) == os.path.realpath(data.settings["root"])
+    is_same = is_place or together(splits.values()) == together(here.values())
+    return is_same and bool(splits["val"] != here["val"])
 
 
 def describe_input(preprocessing: Preprocessing, taken: str) -> str:

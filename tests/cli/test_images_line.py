@@ -1,13 +1,19 @@
 """The line about the images that a command prints first, and which images an evaluation uses."""
 
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
-from inceptionnext_lit.cli.pretrained import describe_input
+from inceptionnext_lit.cli.pretrained import describe_input, warn_of_shared_images
 from inceptionnext_lit.preprocessing import Preprocessing
+from inceptionnext_lit.training.callbacks.same_data import KEY as DATA
+from inceptionnext_lit.training.callbacks.settings import KEY as RUN
 from tests.recipes import SMALL
 
 Cli = Callable[..., None]
@@ -104,6 +110,45 @@ def test_weights_trained_on_the_validation_images(
         UserWarning, match=r"were trained on some of the validation images, so validation metrics will be too high"
     ):
         said(*words, "--data.split.seed", 1)
+    teach = ["--model.distill.teacher", BEST, "--model.pretrained", "false", "--data.split.seed", 1]
+    with pytest.warns(UserWarning, match=rf"^The teacher {BEST} was trained on some of the validation images, so"):
+        said(*words, *teach)
+
+
+@pytest.mark.parametrize(
+    ("root", "seen", "warns"),
+    [
+        ("photos", {"train": {"a": (3, 7)}, "val": {"a": (1, 5)}}, False),  # the same split
+        ("photos", {"train": {"a": (3, 9)}, "val": {"a": (1, 3)}}, True),
+        ("link", {"train": {"a": (3, 9)}, "val": {"a": (1, 4)}}, True),  # few-shot, in the same place
+        ("elsewhere", {"train": {"a": (3, 9)}, "val": {"a": (1, 3)}}, True),  # the same images
+        ("elsewhere", {"train": {"a": (3, 9)}, "val": {"a": (1, 4)}}, False),
+        ("photos", {"train": {"a": (3, 9)}}, False),
+        ("photos", {}, False),
+    ],
+)
+@pytest.mark.parametrize("is_teacher", [False, True])
+def test_weights_and_teachers_of_other_splits(
+    root: str, seen: dict[str, Any], warns: bool, is_teacher: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    path = str(tmp_path / "other.ckpt")
+    torch.save({"state_dict": {}, DATA: seen, RUN: {"data.root": str(tmp_path / root)}}, path)
+    now = {"train": {"a": (3, 7)}, "val": {"a": (1, 5)}}
+    data = SimpleNamespace(holds_back=True, settings={"root": str(tmp_path / "photos")}, fingerprint=lambda: now)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        warn_of_shared_images(*((None, path) if is_teacher else (path, None)), data)
+        warn_of_shared_images(True, "resnet18", data)
+    source = f"The teacher {path} was" if is_teacher else f"The weights in {path} were"
+    message = (
+        f"{source} trained on some of the validation images, so validation metrics will be too high. Use the same "
+        "val_fraction, seed, num_folds and fold (data.split) as that run."
+    )
+    assert [str(one.message) for one in said] == [message] * warns
+    data.holds_back = False
+    warn_of_shared_images(path, path, data)
 
 
 def test_an_ignored_orientation_is_printed() -> None:

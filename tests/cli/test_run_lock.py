@@ -17,6 +17,7 @@ import pytest
 from inceptionnext_lit.cli import run_lock
 from inceptionnext_lit.cli.run_lock import RunLock, _this_process, read_locks
 from inceptionnext_lit.errors import UserError
+from tests.processes import wait_until
 
 
 @pytest.fixture
@@ -123,8 +124,7 @@ def test_the_holder_touches_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     lock.acquire()
     path = tmp_path / ".lock.0"
     os.utime(path, (1, 1))
-    while path.stat().st_mtime == 1:
-        time.sleep(0.01)
+    wait_until(lambda: path.stat().st_mtime > time.time() - 60)
     lock.release()
 
 
