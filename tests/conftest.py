@@ -1,5 +1,6 @@
-import fcntl
-import os
+import contextlib
+import io
+import logging
 import shutil
 import signal
 import subprocess
@@ -14,16 +15,19 @@ from inceptionnext_lit.cli import main
 from inceptionnext_lit.data.sources.embedded import unpack_sample
 from tests.forked import run_cli
 from tests.recipes import SMALL
+from tests.shared import made_once
 
 _SLOW_TEST_SECONDS = 3600
 
 
 def pytest_configure() -> None:
-    """Give child processes the signals' defaults.
+    """Give child processes the signals' defaults, and keep pytest from recording torch's trace.
 
     A shell starts background jobs with SIGINT ignored, and nohup ignores SIGHUP; children inherit what is ignored, but
-    not what is handled.
+    not what is handled. pytest 9.2 adds a handler to each logger that does not propagate; torch takes one on its
+    trace's logger as the request to write it, which slows exports down and floods the report of a test that fails.
     """
+    logging.getLogger("torch.__trace").propagate = True
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
@@ -93,19 +97,39 @@ def shell(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run: two epochs of 40 steps of a tiny model on the embedded images.
+    """The folder of a finished run: two epochs of 40 steps of a tiny model on the embedded images."""
 
-    The processes among which the tests are divided share it: the first that needs it trains, and others wait.
+    def train(folder: Path) -> None:
+        words = ["fit", *SMALL, "--trainer.max_epochs", "2", "--trainer.limit_train_batches", "40"]
+        words += ["--trainer.default_root_dir", str(folder), "--model.ema_decay", "0.9"]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["cli.py"])
+            main(words)
+
+    return made_once(tmp_path_factory, "trained", train) / "quickstart/version_0"
+
+
+@pytest.fixture(scope="session")
+def segmenter_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a segmentation model, segmenter.ckpt, exported by the guide's command, and what that printed.
+
+    segmenter.onnx gives classes, scores.onnx probabilities; photos/ has the images of --check, of which one is too
+    small for the model.
     """
-    place = tmp_path_factory.getbasetemp()
-    place = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
-    run = place / "trained" / "quickstart" / "version_0"
-    with (place / "trained.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (place / "trained").exists():
-            words = ["fit", *SMALL, "--trainer.max_epochs", "2", "--trainer.limit_train_batches", "40"]
-            words += ["--trainer.default_root_dir", str(place / "trained"), "--model.ema_decay", "0.9"]
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(sys, "argv", ["cli.py"])
-                main(words)
-    return run
+    from tests.pages import DOCS, commands
+    from tests.small_segmenter import save_segmenter, write_photos
+
+    def export(folder: Path) -> None:
+        save_segmenter(folder / "segmenter.ckpt", ema_decay=0.9)
+        write_photos(folder / "photos")
+        [words] = [words for words in commands(DOCS / "guides/export.md") if words[2:4] == ["export", "segmenter.ckpt"]]
+        with pytest.MonkeyPatch.context() as patch, io.StringIO() as printed:
+            patch.setattr(sys, "argv", ["cli.py"])
+            patch.chdir(folder)
+            with contextlib.redirect_stdout(printed):
+                main([*words[2:], "--check", "photos"])
+            (folder / "printed.txt").write_text(printed.getvalue(), encoding="utf-8")
+            scores = ["--format", "onnx", "--output", "scores.onnx", "--probabilities", "--check", "photos"]
+            main(["export", "segmenter.ckpt", *scores])
+
+    return made_once(tmp_path_factory, "segmenter", export)

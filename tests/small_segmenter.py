@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from lightning.pytorch import Trainer
+from PIL import Image
 
 from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.preprocessing import Preprocessing
@@ -55,3 +57,18 @@ def save_segmenter(
     run.strategy.connect(task)
     run.save_checkpoint(path)
     return load_segmentation_task(path)[0].eval()
+
+
+def picture(height: int, width: int, seed: int = 0) -> Image.Image:
+    """A picture of colored spots."""
+    noise = np.random.default_rng(seed).integers(0, 255, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def write_photos(folder: Path) -> Path:
+    """Write three pictures of other sizes, and one of a single pixel, into a new folder; return it."""
+    folder.mkdir()
+    for place, (height, width) in enumerate([(64, 64), (50, 90), (200, 150)]):
+        picture(height, width, place).save(folder / f"{place}.png")
+    picture(1, 1).save(folder / "tiny.png")
+    return folder

@@ -20,7 +20,7 @@ from inceptionnext_lit.tasks.segmentation.inference import InferenceOptions
 from inceptionnext_lit.tasks.segmentation.options import SegmentationOptions
 from tests.scenes import NAMES, write_classes, write_pairs, write_palette
 from tests.small_checkpoint import save_checkpoint
-from tests.small_segmenter import save_segmenter
+from tests.small_segmenter import CLASSES, save_segmenter
 
 Cli = Callable[..., None]
 FAST = ["--data.num_workers", "0", "--resamples", "100", "--device", "cpu"]
@@ -236,14 +236,12 @@ def test_what_is_refused(
 
 
 def test_exported_files_are_compared_with_their_checkpoint(
-    cli: Cli, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cli: Cli, segmenter_files: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save_segmenter(tmp_path / "a.ckpt", classes=NAMES)
-    for name, words in (("classes", []), ("scores", ["--probabilities"])):
-        cli("export", "a.ckpt", "--format", "onnx", "--output", f"{name}.onnx", *words)
-    capsys.readouterr()
-    cli("evaluate", "a.ckpt", "classes.onnx", "scores.onnx", "--data.root", "data", "--split", "val", *FAST)
-    assert re.search(r"^classes\.onnx: mIoU 0\.\d{4} ", capsys.readouterr().out, re.MULTILINE)
+    write_classes(data / "classes.csv", CLASSES)
+    files = [segmenter_files / name for name in ("segmenter.ckpt", "segmenter.onnx", "scores.onnx")]
+    cli("evaluate", *files, "--data.root", "data", "--split", "val", *FAST)
+    assert re.search(r"^\S+/segmenter\.onnx: mIoU 0\.\d{4} ", capsys.readouterr().out, re.MULTILINE)
     found = report(tmp_path / "report")
     labeled = np.array(found["confusion"]["matrix"]).sum()
     for one in found["comparisons"]:
@@ -254,14 +252,12 @@ def test_exported_files_are_compared_with_their_checkpoint(
     classes, scores = found["comparisons"]
     assert classes["metrics"]["loss"]["value"] is None
     assert scores["metrics"]["loss"]["value"] == pytest.approx(found["metrics"]["loss"]["value"], rel=1e-3)
-    cli("evaluate", "classes.onnx", "--data.root", "data", "--split", "val", "--output", "alone", *FAST)
+    cli("evaluate", files[1], "--data.root", "data", "--split", "val", "--output", "alone", *FAST)
     assert re.search("^loss +undefined$", capsys.readouterr().out, re.MULTILINE)
     alone = report(tmp_path / "alone")
     assert alone["metrics"]["aAcc"]["value"] == pytest.approx(classes["metrics"]["aAcc"]["value"], abs=1e-12)
     assert Path("alone/index.html").read_text().count("<img") >= 3 * len(alone["worst"][:1])
-    assert "is a segmentation model; leave it out" in refused(
-        cli, capsys, "classes.onnx", "--explain", "2", "--output", "c"
-    )
+    assert "is a segmentation model; leave it out" in refused(cli, capsys, files[1], "--explain", "2", "--output", "c")
 
 
 @pytest.mark.slow

@@ -22,24 +22,15 @@ from inceptionnext_lit.export.segmentation.resizing import AnyAdaptivePool, FitT
 from inceptionnext_lit.tasks.segmentation.inference import InferenceOptions
 from inceptionnext_lit.tasks.segmentation.options import SegmentationOptions
 from tests.pages import DOCS, commands
-from tests.small_checkpoint import save_checkpoint
-from tests.small_segmenter import CLASSES, PALETTE, save_segmenter
+from tests.small_segmenter import CLASSES, PALETTE, picture, save_segmenter, write_photos
 
 Cli = Callable[..., None]
 UPERNET = SegmentationOptions(decoder="upernet", decoder_kwargs={"width": 16, "aux_width": 8})
 
 
-def picture(height: int, width: int, seed: int = 0) -> Image.Image:
-    noise = np.random.default_rng(seed).integers(0, 255, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
-    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
-
-
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    (tmp_path / "photos").mkdir()
-    for place, (height, width) in enumerate([(64, 64), (50, 90), (200, 150)]):
-        picture(height, width, place).save(tmp_path / "photos" / f"{place}.png")
-    return tmp_path / "photos"
+    return write_photos(tmp_path / "photos")
 
 
 @pytest.mark.parametrize("size", [(45, 67), (300, 200), (1100, 700), (64, 64), (7, 500), (128, 64)])
@@ -60,7 +51,6 @@ def test_pooling_in_the_graph(bins: int) -> None:
 
 
 CASES = [
-    pytest.param("onnx", "inceptionnext_iso_micro", None, {}),
     pytest.param("openvino", "inceptionnext_iso_micro", None, {}),
     pytest.param("onnx", "inceptionnext_atto", UPERNET, {"scale": [128, 64]}, marks=pytest.mark.slow),
     pytest.param("openvino", "inceptionnext_atto", UPERNET, {"scale": [128, 64]}, marks=pytest.mark.slow),
@@ -84,13 +74,28 @@ def test_files_give_the_masks_of_the_checkpoint(
     save_segmenter(tmp_path / "s.ckpt", name=name, options=options, preprocessing=preprocessing, ema_decay=0.9)
     file = tmp_path / f"s{SUFFIX[form]}"
     cli("export", tmp_path / "s.ckpt", "--format", form, "--output", file, "--check", photos)
-    assert "pixels to classes and confidence; may vary: batch and size" in capsys.readouterr().out
-    content = json.loads((tmp_path / f"{file.name}.json").read_text())
+    check_file(tmp_path / "s.ckpt", file, photos, capsys.readouterr().out)
+
+
+def test_the_guide_s_commands(cli: Cli, segmenter_files: Path, tmp_path: Path) -> None:
+    file, photos = segmenter_files / "segmenter.onnx", segmenter_files / "photos"
+    check_file(segmenter_files / "segmenter.ckpt", file, photos, (segmenter_files / "printed.txt").read_text())
+    [predict] = [words for words in commands(DOCS / "guides/export.md") if words[2:4] == ["predict", "segmenter.onnx"]]
+    cli(*({"PHOTOS": photos, "segmenter.onnx": file}.get(word, word) for word in predict[2:]))
+    assert len(list((tmp_path / "segmented/masks").iterdir())) == 3
+
+
+def check_file(checkpoint: Path, file: Path, photos: Path, printed: str) -> None:
+    """Check that an exported file gives the masks of its checkpoint, and what export has printed and written."""
+    assert "pixels to classes and confidence; may vary: batch and size" in printed
+    assert "Checked on 3 images" in printed
+    content = json.loads((file.parent / f"{file.name}.json").read_text())
     assert (content["task"], content["class_names"], content["palette"]) == ("segmentation", CLASSES, PALETTE)
     assert content["check"]["images"] == 3
     assert content["check"]["max_probability_difference"] < 1e-5
-    expected = load_segmenter(tmp_path / "s.ckpt").predict(sorted(photos.iterdir()))
-    found = load_segmenter(file).predict(sorted(photos.iterdir()))
+    images = [photos / f"{place}.png" for place in range(3)]
+    expected = load_segmenter(checkpoint).predict(images)
+    found = load_segmenter(file).predict(images)
     for one, other in zip(expected, found, strict=True):
         assert one.mask.shape == other.mask.shape
         assert (one.mask == other.mask).mean() > 0.995
@@ -98,37 +103,30 @@ def test_files_give_the_masks_of_the_checkpoint(
     assert len({value for one in found for value in np.unique(one.mask).tolist()}) > 1
 
 
-def test_the_guide_s_commands(cli: Cli, photos: Path, tmp_path: Path) -> None:
-    save_segmenter(tmp_path / "segmenter.ckpt")
-    export, predict = [words for words in commands(DOCS / "guides/export.md") if "segmenter" in " ".join(words)]
-    cli(*export[2:], "--check", photos)
-    cli(*(photos if word == "PHOTOS" else word for word in predict[2:]))
-    assert len(list((tmp_path / "segmented/masks").iterdir())) == 3
-
-
-def test_the_command_predict(cli: Cli, photos: Path, tmp_path: Path) -> None:
-    save_segmenter(tmp_path / "s.ckpt")
-    cli("export", tmp_path / "s.ckpt", "--format", "onnx", "--output", "s.onnx", "--check", photos)
-    cli("predict", photos, "--ckpt_path", tmp_path / "s.ckpt", "--output", "a.csv", "--data.num_workers", 0)
-    cli("predict", "s.onnx", photos, "--output", "b.csv", "--polygons", "--overlays", "false")
+def test_the_command_predict(cli: Cli, segmenter_files: Path, tmp_path: Path) -> None:
+    photos = segmenter_files / "photos"
+    checkpoint, file = segmenter_files / "segmenter.ckpt", segmenter_files / "segmenter.onnx"
+    cli("predict", photos, "--ckpt_path", checkpoint, "--output", "a.csv", "--data.num_workers", 0)
+    cli("predict", file, photos, "--output", "b.csv", "--polygons", "--overlays", "false")
     assert (tmp_path / "b/polygons.json").is_file()
     assert not (tmp_path / "b/overlays").exists()
-    for mask in sorted((tmp_path / "a/masks").iterdir()):
+    masks = sorted((tmp_path / "b/masks").iterdir())
+    assert len(masks) == 3
+    for mask in masks:
         one, other = (np.asarray(Image.open(tmp_path / run / "masks" / mask.name)) for run in ("a", "b"))
         assert (one == other).mean() > 0.999
-        assert Image.open(tmp_path / "b/masks" / mask.name).getpalette() == Image.open(mask).getpalette()
+        assert Image.open(tmp_path / "a/masks" / mask.name).getpalette() == Image.open(mask).getpalette()
 
 
-def test_probabilities_and_tensors(cli: Cli, photos: Path, tmp_path: Path) -> None:
-    save_segmenter(tmp_path / "s.ckpt")
-    cli("export", "s.ckpt", "--format", "onnx", "--output", "p.onnx", "--probabilities", "--check", photos)
-    cli("export", "s.ckpt", "--format", "onnx", "--output", "t.onnx", "--input", "tensor", "--check", photos)
+def test_probabilities_and_tensors(cli: Cli, segmenter_files: Path, photos: Path) -> None:
+    checkpoint, file = segmenter_files / "segmenter.ckpt", segmenter_files / "scores.onnx"
+    cli("export", checkpoint, "--format", "onnx", "--output", "t.onnx", "--input", "tensor", "--check", photos)
     import onnxruntime
 
     pixels = np.asarray(picture(64, 64))
-    segmenter = load_segmenter(tmp_path / "s.ckpt")
+    segmenter = load_segmenter(checkpoint)
     expected = segmenter.probabilities(Image.fromarray(pixels))
-    [found] = onnxruntime.InferenceSession("p.onnx").run(None, {"images": pixels[None]})
+    [found] = onnxruntime.InferenceSession(file).run(None, {"images": pixels[None]})
     assert found.shape == (1, 3, 64, 64)
     assert np.abs(found[0] - expected).max() < 1e-5
     normalized = ((pixels / 255 - 0.5) / 0.25).astype(np.float32).transpose(2, 0, 1)[None]
@@ -136,18 +134,16 @@ def test_probabilities_and_tensors(cli: Cli, photos: Path, tmp_path: Path) -> No
     assert np.abs(torch.from_numpy(logits).softmax(dim=1)[0].numpy() - expected).max() < 1e-5
     with pytest.raises(UserError, match=r"t\.onnx takes normalized images only"):
         load_segmenter("t.onnx")
-    assert np.array_equal(load_segmenter("p.onnx").predict(pixels)[0].mask, expected.argmax(axis=0))
+    assert np.array_equal(load_segmenter(file).predict(pixels)[0].mask, expected.argmax(axis=0))
 
 
-def test_an_onnx_file_needs_no_torch(cli: Cli, photos: Path, tmp_path: Path) -> None:
-    save_segmenter(tmp_path / "s.ckpt")
-    cli("export", tmp_path / "s.ckpt", "--format", "onnx", "--output", "s.onnx", "--check", photos)
+def test_an_onnx_file_needs_no_torch(segmenter_files: Path) -> None:
     code = (
         "import sys; from inceptionnext_lit import load_segmenter; "
-        f"found = load_segmenter('s.onnx').predict({str(photos / '1.png')!r})[0]; print(found.mask.shape); "
+        "found = load_segmenter('segmenter.onnx').predict('photos/1.png')[0]; print(found.mask.shape); "
         "print(sorted({'torch', 'timm', 'lightning', 'torchvision'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=segmenter_files, capture_output=True, text=True, check=True)
     assert done.stdout == "(50, 90)\n[]\n"
 
 
@@ -160,7 +156,7 @@ def test_windows_are_not_in_the_file_and_this_is_said(
         inference=InferenceOptions(mode="slide", window=[32, 32], stride=[16, 16], multiple=32),
     )
     save_segmenter(tmp_path / "s.ckpt", options=options)
-    cli("export", tmp_path / "s.ckpt", "--format", "onnx", "--output", "s.onnx", "--check", photos)
+    cli("export", "s.ckpt", "--format", "onnx", "--output", "s.onnx", "--check", photos)
     out = capsys.readouterr().out
     assert "the file segments each image once, as a whole, and was compared with that" in out
     assert "As predict prepares the images: 100.000% of the pixels" in out
@@ -188,20 +184,22 @@ def test_what_is_refused(
     assert not list(tmp_path.glob("x.*"))
 
 
-def test_files_of_the_other_kind(cli: Cli, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save_checkpoint(tmp_path / "c.ckpt", ["cat", "dog"])
-    save_segmenter(tmp_path / "s.ckpt")
-    cli("export", "c.ckpt", "--format", "onnx", "--output", "c.onnx")
-    cli("export", "s.ckpt", "--format", "onnx", "--output", "s.onnx", "--check", photos)
-    with pytest.raises(UserError, match=r"c\.onnx is a classifier; load it with load_classifier"):
-        load_segmenter("c.onnx")
-    with pytest.raises(UserError, match=r"s\.onnx is a segmentation model; load it with load_segmenter"):
-        load_classifier("s.onnx")
+def test_files_of_the_other_kind(
+    cli: Cli, segmenter_files: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    segmenter, classifier = segmenter_files / "segmenter.onnx", place / "best.onnx"
+    with pytest.raises(UserError, match=r"best\.onnx is a classifier; load it with load_classifier"):
+        load_segmenter(classifier)
+    with pytest.raises(UserError, match=r"segmenter\.onnx is a segmentation model; load it with load_segmenter"):
+        load_classifier(segmenter)
     capsys.readouterr()
-    for words in (("s.onnx", photos, "--probabilities", "all"), ("c.onnx", photos, "--polygons")):
+    for file, words, message in (
+        (segmenter, ("--probabilities", "all"), "--probabilities is for classifiers"),
+        (classifier, ("--polygons",), "leave it out"),
+    ):
         with pytest.raises(SystemExit):
-            cli("predict", *words)
-        assert "leave it out" in (message := capsys.readouterr().err) or "is for classifiers" in message
+            cli("predict", file, segmenter_files / "photos", *words)
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -221,34 +219,38 @@ def test_files_that_differ_are_refused(changes: dict[str, Any], message: str) ->
 
 
 def test_a_graph_that_resizes_otherwise_leaves_no_file(
-    cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    cli: Cli, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_segmenter(tmp_path / "s.ckpt", preprocessing={"scale": [96, 64]})
+    (photos / "tiny.png").unlink()
     monkeypatch.setattr(FitToScale, "forward", lambda self, pixels: pixels.flip(-1))
     with pytest.raises(SystemExit):
-        cli("export", "s.ckpt", "--format", "onnx", "--output", "x.onnx")
+        cli("export", "s.ckpt", "--format", "onnx", "--output", "x.onnx", "--check", photos)
     assert "of the pixels the class that predict gives; nothing was written" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["s.ckpt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "s.ckpt"]
 
 
 @pytest.mark.parametrize("form", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_images_that_are_too_small(
-    cli: Cli, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
+    cli: Cli, segmenter_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
 ) -> None:
-    save_segmenter(tmp_path / "s.ckpt")
-    picture(1, 1).save(photos / "tiny.png")
-    file = f"s{SUFFIX[form]}"
-    cli("export", "s.ckpt", "--format", form, "--output", file, "--check", photos)
-    assert "Checked on 3 images" in capsys.readouterr().out
+    checkpoint, file = segmenter_files / "segmenter.ckpt", segmenter_files / "segmenter.onnx"
+    photos = segmenter_files / "photos"
+    if form == "openvino":
+        file = tmp_path / "s.xml"
+        cli("export", checkpoint, "--format", form, "--output", file, "--check", photos)
+        assert "Checked on 3 images" in capsys.readouterr().out
     cli("predict", file, photos, "--output", "o.csv")
     assert "3 predictions written to o.csv" in capsys.readouterr().out
     listed = (tmp_path / "o.unreadable.csv").read_text()
     assert 'tiny.png,"The file cannot segment an image of 1×1 pixels, which may be too small' in listed
     with pytest.raises(UserError, match="The file cannot segment an image of 1×1 pixels"):
         load_segmenter(file).predict(photos / "tiny.png")
+    output = tmp_path / f"x{SUFFIX[form]}"
     with pytest.raises(SystemExit):
-        cli("export", "s.ckpt", "--format", form, "--output", f"x{SUFFIX[form]}", "--check", photos / "tiny.png")
+        cli("export", checkpoint, "--format", form, "--output", output, "--check", photos / "tiny.png")
     assert "None of 1 image of --check can be used. An image of 1×1 pixels is too small" in capsys.readouterr().err
+    assert not output.exists()
 
 
 def test_a_file_that_predict_does_not_run_suggests_no_predict(
