@@ -15,6 +15,7 @@ from inceptionnext_lit.cli.predict_options import add_arguments, add_switch, tak
 from inceptionnext_lit.cli.preflight import (
     check_continuation,
     check_images,
+    check_nulls,
     check_prediction,
 )
 from inceptionnext_lit.cli.published_weights import asked_weights, describe, names_checkpoint, published_defaults
@@ -88,6 +89,7 @@ class CommandLineParsing(OpenLightningCLI):
         self.set_command_defaults(command, others)
         if others or words != args:
             super().parse_arguments(parser, args)
+        check_nulls(self.config[command])
         self._take_optimizers(command)
         if command == "fit":
             check_images(self.config.fit)

@@ -205,7 +205,8 @@ def explain(message: str, ex: BaseException | None, known: list[str]) -> str:
         )
     if place and (found := re.search(r"Unable to load config ['\"](.*?)['\"]$", message, re.MULTILINE)):
         inside = [key for key in known if key.startswith(f"{place}.")]
-        group = f"{place} is {found[1]!r}, but it is a group of options: {' or '.join(inside[:3])}."
+        given = "null" if found[1] in ("null", "None") else repr(found[1])  # null in a nested group becomes None
+        group = f"{place} is {given}, but it is a group of options: {' or '.join(inside[:3])}."
         return explain_renamed(place) or group
     if place and isinstance(leaf, UnicodeDecodeError):
         inside = [key for key in known if key.startswith(f"{place}.")]

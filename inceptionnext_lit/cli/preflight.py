@@ -1,9 +1,10 @@
 """Checks before a command starts, so that a mistake fails within seconds and leaves no files."""
 
+import inspect
 import pkgutil
 import re
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule
@@ -15,6 +16,7 @@ from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.lightning_compat import start_method
+from inceptionnext_lit.tasks.self_contained import nested_options
 
 
 def check_continuation(checkpoint: dict[str, Any], config: Any, *, is_training: bool) -> None:
@@ -34,6 +36,47 @@ def check_continuation(checkpoint: dict[str, Any], config: Any, *, is_training: 
         raise UserError(f"The checkpoint is of the model {stored!r}, not {wanted!r}; give --model.name {stored}.")
     if is_training and (done := is_finished(checkpoint, config.trainer, config.checkpoint)):
         raise UserError(f"The checkpoint {done}.")
+
+
+def check_nulls(config: Any) -> None:
+    """Reject options of the data and the model that are null and need a value.
+
+    jsonargparse takes null for any option, as in a recipe whose key has nothing after it.
+
+    Args:
+        config: A command's parsed arguments.
+
+    Raises:
+        UserError: If there is one.
+    """
+    for part in ("data", "model"):
+        _check_nulls(part, pkgutil.resolve_name(config[part].class_path), config[part].get("init_args"))
+
+
+def _check_nulls(key: str, cls: type, given: Any) -> None:
+    if not isinstance(given, Namespace):
+        return
+    groups = nested_options(cls)
+    for name, parameter in inspect.signature(cls).parameters.items():
+        value = given.get(name, parameter.default)
+        if name in groups:
+            _check_nulls(f"{key}.{name}", groups[name], value)
+        if value is not None or not _needs_value(parameter):
+            continue
+        hint = f"leave it out for the default, {parameter.default}."
+        if name in groups:
+            keys = list(inspect.signature(groups[name]).parameters)
+            shown = ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")
+            hint = f"set one of its keys ({shown}), or leave it out."
+        elif parameter.default is parameter.empty:
+            hint = "give one."
+        raise UserError(f"{key}.{name} is null, but it needs a value; {hint}")
+
+
+def _needs_value(parameter: inspect.Parameter) -> bool:
+    hint = parameter.annotation
+    takes_null = hint in (None, Any, inspect.Parameter.empty) or type(None) in get_args(hint)
+    return parameter.default is not None and not takes_null and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
 
 
 def check_images(config: Any) -> None:

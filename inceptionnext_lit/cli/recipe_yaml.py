@@ -76,6 +76,16 @@ RecipeLoader.add_implicit_resolver(_INT, _WHOLE_NUMBER, list("-+0123456789"))
 RecipeLoader.add_constructor(_INT, _construct_int)
 
 
+class _ValueLoader(RecipeLoader):
+    """The loader of values on the command line, where ``None`` is null.
+
+    jsonargparse converts the values of nested options to text by Python's rules, and reads them again.
+    """
+
+
+_ValueLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("None$"), ["N"])
+
+
 def load_recipe(text: str, path: str = "") -> Any:
     """Load a recipe or a command-line value.
 
@@ -89,9 +99,9 @@ def load_recipe(text: str, path: str = "") -> Any:
     """
     value = yaml_load(text)
     if not isinstance(value, dict | list):  # the parser keeps the text of plain values for string options
-        return value
+        return None if value == "None" and not path else value
     try:
-        value = yaml.load(text, Loader=RecipeLoader)
+        value = yaml.load(text, Loader=RecipeLoader if path else _ValueLoader)
         return _unfolded(value) if path and isinstance(value, dict) else value
     except UserError as error:
         raise UserError(f"{path or text}: {error}.") from error
