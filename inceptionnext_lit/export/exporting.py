@@ -9,7 +9,7 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.checking import Check
 from inceptionnext_lit.export.formats import Dimension, Format, Session
 from inceptionnext_lit.export.graph import Graph, capture
-from inceptionnext_lit.export.int8.quantizing import Int8Options, Int8Report, quantize
+from inceptionnext_lit.export.int8.quantizing import Int8Options, Int8Report, plan, quantize
 from inceptionnext_lit.export.metadata import as_text, describe, source_of
 from inceptionnext_lit.export.placing import check_output, floats, metadata_file, staging
 from inceptionnext_lit.export.wrapper import ExportedModel, Input
@@ -143,15 +143,16 @@ def export_task(
     arguments = {"resizes": "size" in dynamic, "with_features": options.features}
     model = ExportedModel(task, takes, **arguments)
     check = Check(task, ExportedModel(task, takes, **arguments, deployed=False), options.check, sizes="size" in dynamic)
+    planned = None if options.int8 is None else plan(task, model, options.int8, sizes="size" in dynamic)
     with staging(output, overwrite=options.overwrite) as staged:
         graph = capture(model, dynamic)
         quantized: Int8Report | None = None
-        if options.int8 is None:
+        if planned is None:
             checked = write_checked(graph, staged, one, check)
         else:
             with floats(staged) as file:
                 checked = write_checked(graph, file, one, check)
-                quantized = quantize(task, graph, file, staged, one, options.int8)
+                quantized = quantize(task, graph, file, staged, one, planned)
         content = describe(
             task,
             source_of(weights),

@@ -42,6 +42,19 @@ class Int8Options:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """How a classifier is quantized, and on which images; made before anything is exported, since it may be refused.
+
+    Attributes:
+        options: How it is quantized.
+        chosen: The images.
+    """
+
+    options: Int8Options
+    chosen: Chosen
+
+
+@dataclass(frozen=True)
 class Int8Report:
     """An int8 file, and what it was made from.
 
@@ -98,8 +111,23 @@ class Int8Report:
         ]
 
 
+def plan(task: ClassificationTask, model: ExportedModel, options: Int8Options, *, sizes: bool) -> Plan:
+    """Choose the images.
+
+    Args:
+        task: The classifier.
+        model: The exported module.
+        options: How it is quantized.
+        sizes: Whether the file takes images of any size.
+
+    Raises:
+        UserError: If there are none, or none can be read.
+    """
+    return Plan(options, choose(task, model, options.calibration, options.images, options.check, sizes=sizes))
+
+
 def quantize(
-    task: ClassificationTask, graph: Graph, float_file: Path, file: Path, one: Format, options: Int8Options
+    task: ClassificationTask, graph: Graph, float_file: Path, file: Path, one: Format, planned: Plan
 ) -> Int8Report:
     """Write the int8 file.
 
@@ -109,14 +137,13 @@ def quantize(
         float_file: The file in floats, which has been checked.
         file: The file to write.
         one: The format.
-        options: How it is quantized.
+        planned: How it is quantized, and on which images.
 
     Raises:
-        UserError: If images are missing, nothing can be quantized, or the limits cannot be kept.
+        UserError: If nothing can be quantized, or the limits cannot be kept.
     """
-    model, dynamic = cast(ExportedModel, graph.model), graph.dynamic
-    batch = BATCH if "batch" in dynamic else 1
-    chosen = choose(task, model, options.calibration, options.images, options.check, sizes="size" in dynamic)
+    model, options, chosen = cast(ExportedModel, graph.model), planned.options, planned.chosen
+    batch = BATCH if "batch" in graph.dynamic else 1
     scorer = Scorer(task, is_tensor=model.takes == "tensor", batch=batch)
     float_session = one.open_session(float_file)
     multi_label = task.data_spec.multi_label
