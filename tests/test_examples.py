@@ -30,6 +30,7 @@ def test_timm_model(tmp_path: Path) -> None:
     assert "stride 32 features (1, 768, 7, 7)" in output
 
 
+@pytest.mark.slow
 def test_finetune_folder_then_predict_from_checkpoint(tmp_path: Path, sample: Path) -> None:
     output = run("finetune_folder.py", sample / "val", "--epochs", 8, cwd=tmp_path)
     found = re.search(r"best val/acc1 (\S+) in (\S+best\.ckpt)", output)

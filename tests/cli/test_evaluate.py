@@ -205,6 +205,7 @@ def test_a_manifest_with_groups_and_other_columns(
     assert sum(images for (column, _), images in slices.items() if column == "age") == 24
 
 
+@pytest.mark.slow
 def test_temperature_is_stored_and_used(
     cli: Cli, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -229,6 +230,7 @@ def test_temperature_is_stored_and_used(
     assert message.startswith("--save_thresholds needs a model whose images may have several labels")
 
 
+@pytest.mark.slow
 def test_several_labels_from_training_to_thresholds(
     cli: Cli, tmp_path: Path, sample: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -51,7 +51,7 @@ def test_pooling_in_the_graph(bins: int) -> None:
 
 
 CASES = [
-    pytest.param("openvino", "inceptionnext_iso_micro", None, {}),
+    pytest.param("openvino", "inceptionnext_iso_micro", None, {}, marks=pytest.mark.slow),
     pytest.param("onnx", "inceptionnext_atto", UPERNET, {"scale": [128, 64]}, marks=pytest.mark.slow),
     pytest.param("openvino", "inceptionnext_atto", UPERNET, {"scale": [128, 64]}, marks=pytest.mark.slow),
     pytest.param("onnx", "inceptionnext_atto", UPERNET, {}, marks=pytest.mark.slow),
@@ -147,6 +147,7 @@ def test_an_onnx_file_needs_no_torch(segmenter_files: Path) -> None:
     assert done.stdout == "(50, 90)\n[]\n"
 
 
+@pytest.mark.slow
 def test_windows_are_not_in_the_file_and_this_is_said(
     cli: Cli, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -218,6 +219,7 @@ def test_files_that_differ_are_refused(changes: dict[str, Any], message: str) ->
         replace(good, **changes).refuse(FORMATS["onnx"])
 
 
+@pytest.mark.slow
 def test_a_graph_that_resizes_otherwise_leaves_no_file(
     cli: Cli, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,6 +255,7 @@ def test_images_that_are_too_small(
     assert not output.exists()
 
 
+@pytest.mark.slow
 def test_a_file_that_predict_does_not_run_suggests_no_predict(
     cli: Cli, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

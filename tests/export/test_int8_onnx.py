@@ -87,6 +87,7 @@ def test_the_probabilities_are_close_to_the_checkpoint(quantized: Path) -> None:
     assert sum(one.label == other.label for one, other in zip(found, expected, strict=True)) >= 0.9 * len(paths)
 
 
+@pytest.mark.slow
 def test_smoothing_is_tried_for_the_labels_that_change(
     quantized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

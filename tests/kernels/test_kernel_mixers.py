@@ -123,7 +123,7 @@ def test_evaluation_and_the_inference_form(tiny: Callable[..., nn.Module]) -> No
 
 @pytest.mark.usefixtures("interpreter")
 @pytest.mark.parametrize("name", ["inceptionnext_tiny", "inceptionnext_tiny_sequential", "convnext_tiny_k3_par1_2"])
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("checkpointing", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_training_step(tiny: Callable[..., nn.Module], name: str, checkpointing: bool) -> None:
     model = tiny(name, head_ratio=3, drop_path_rate=0.3)
     model.set_grad_checkpointing(checkpointing)
@@ -161,6 +161,7 @@ def _recompiled() -> Iterator[None]:
     torch.compiler.reset()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("interpreter", "_recompiled")
 @pytest.mark.parametrize("checkpointing", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)])

@@ -38,6 +38,7 @@ def metrics(name: str, key: str) -> list[tuple[int, float]]:
         return [(int(row["epoch"]), float(row[key])) for row in csv.DictReader(file) if row[key]]
 
 
+@pytest.mark.slow
 def test_the_crop_and_class_weights_are_numbers_in_the_checkpoint(
     cli: Cli, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -174,6 +174,7 @@ def trained(cli: Callable[..., None], decoder: str, kwargs: Sequence[object] = (
     return torch.load(f"runs/{decoder}/version_0/checkpoints/last.ckpt", weights_only=True)
 
 
+@pytest.mark.slow
 def test_training_through_the_command_line(
     cli: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -177,7 +177,7 @@ def four_batches(make_folder: Callable[..., Path], tmp_path: Path) -> Path:
     return make_folder(tmp_path / "data", {"train": 4, "val": 2}, classes=("bag", "coat", "sandal"))
 
 
-SHORT = {"few steps", "a teacher's features", "images that grow", "part of the epoch"}
+SHORT = {"few steps", "part of the epoch"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in SHORT)) for name in RUNS])
