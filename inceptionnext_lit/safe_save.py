@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+_SHOWN = 40  # characters of a name; in UTF-8 these are up to 160 of the 255 bytes that a name may have
 _asking = threading.Lock()  # the mask can only be read by changing it
 
 
@@ -19,7 +20,7 @@ def replacing(target: Path) -> Iterator[Path]:
         target: The file to write; its folder is created if needed. An existing file stays until the replacement.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial")
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=partial_prefix(target), suffix=".partial")
     os.close(handle)
     try:
         yield Path(name)
@@ -34,6 +35,11 @@ def replacing(target: Path) -> Iterator[Path]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         raise
+
+
+def partial_prefix(target: Path) -> str:
+    """Return the start of the name of a target's temporary file; together with a suffix, it is not too long."""
+    return f".{target.name[:_SHOWN]}."
 
 
 def obstacle(target: Path) -> int | None:

@@ -11,7 +11,7 @@ from types import FrameType
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.formats import Format
-from inceptionnext_lit.safe_save import flush_folder, obstacle
+from inceptionnext_lit.safe_save import flush_folder, obstacle, partial_prefix
 
 
 def metadata_file(output: Path) -> Path:
@@ -60,7 +60,7 @@ def staging(output: Path, *, overwrite: bool) -> Iterator[Path]:
         SystemExit: After SIGTERM, so that the temporary folder is removed.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = tempfile.TemporaryDirectory(prefix=f".{output.name}.", suffix=".partial", dir=output.parent)
+    temporary = tempfile.TemporaryDirectory(prefix=partial_prefix(output), suffix=".partial", dir=output.parent)
     with _unwound_by_sigterm(), temporary as folder:
         staged = Path(folder) / output.name
         yield staged
