@@ -38,6 +38,11 @@ class Graph:
         """Names of the input's dimensions that may vary, by their position."""
         return _axes(self.model, self.dynamic)
 
+    @property
+    def compares_sizes(self) -> bool:
+        """Whether the graph computes a maximum or minimum of sizes."""
+        return any(node.target in (torch.sym_max, torch.sym_min) for node in self.program.graph.nodes)
+
 
 def capture(model: Exportable, dynamic: Collection[Dimension]) -> Graph:
     """Capture the graph of a model.
@@ -54,7 +59,7 @@ def capture(model: Exportable, dynamic: Collection[Dimension]) -> Graph:
     axes: dict[int, Any] = dict.fromkeys(_axes(model, dynamic), Dim.DYNAMIC)
     try:
         with torch.no_grad():
-            program = torch.export.export(model, (example,), dynamic_shapes=(axes or None,))
+            program = torch.export.export(model, (example,), dynamic_shapes=(axes or None,), strict=False)
     except Exception as error:  # any type, from any layer of a foreign model
         if "size" in dynamic and model.takes == "tensor":
             reason = "it takes images of one size only"

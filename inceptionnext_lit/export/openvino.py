@@ -26,7 +26,7 @@ def write(graph: "Graph", file: Path) -> None:
 
     from inceptionnext_lit.export.graph import INPUT
 
-    if _compares_sizes(graph):
+    if graph.compares_sizes:  # OpenVINO does not take that from torch
         model = _through_onnx(graph)
     else:
         shape = [-1 if axis in graph.axes else side for axis, side in enumerate(graph.example.shape)]
@@ -57,13 +57,6 @@ def save_model(model: Any, file: Path) -> None:
             f"OpenVINO could not write {file.name}: {first_line(error)}. {free:,} bytes are free on its disk; "
             "free some space, then try again."
         ) from error
-
-
-def _compares_sizes(graph: "Graph") -> bool:
-    """Return whether a graph has operations on sizes that OpenVINO does not take from torch."""
-    import torch
-
-    return any(node.target in (torch.sym_max, torch.sym_min) for node in graph.program.graph.nodes)
 
 
 def _through_onnx(graph: "Graph") -> Any:

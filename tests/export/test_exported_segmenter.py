@@ -30,7 +30,9 @@ UPERNET = SegmentationOptions(decoder="upernet", decoder_kwargs={"width": 16, "a
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    return write_photos(tmp_path / "photos")
+    folder = write_photos(tmp_path / "photos")
+    (folder / "tiny.png").unlink()
+    return folder
 
 
 @pytest.mark.parametrize("size", [(45, 67), (300, 200), (1100, 700), (64, 64), (7, 500), (128, 64)])
@@ -219,12 +221,27 @@ def test_files_that_differ_are_refused(changes: dict[str, Any], message: str) ->
         replace(good, **changes).refuse(FORMATS["onnx"])
 
 
+def test_a_graph_of_one_orientation_is_refused(
+    cli: Cli, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torch 2.7 captures it, which makes a constant of comparisons of sizes."""
+    save_segmenter(tmp_path / "s.ckpt", preprocessing={"scale": [96, 64]})
+    monkeypatch.setattr(torch, "sym_max", max)
+    monkeypatch.setattr(torch, "sym_min", min)
+    with pytest.raises(SystemExit):
+        cli("export", "s.ckpt", "--format", "onnx", "--output", "x.onnx", "--check", photos)
+    message = (
+        "makes a constant of whether an image is upright, so the file would resize the others wrongly; update torch"
+    )
+    assert message in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "s.ckpt"]
+
+
 @pytest.mark.slow
 def test_a_graph_that_resizes_otherwise_leaves_no_file(
     cli: Cli, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_segmenter(tmp_path / "s.ckpt", preprocessing={"scale": [96, 64]})
-    (photos / "tiny.png").unlink()
     monkeypatch.setattr(FitToScale, "forward", lambda self, pixels: pixels.flip(-1))
     with pytest.raises(SystemExit):
         cli("export", "s.ckpt", "--format", "onnx", "--output", "x.onnx", "--check", photos)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import torch
+
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.exporting import ExportReport, Options, resolve, stamp_file, write_checked
 from inceptionnext_lit.export.formats import FORMATS, Format
@@ -9,6 +11,7 @@ from inceptionnext_lit.export.graph import capture
 from inceptionnext_lit.export.metadata import describe, source_of
 from inceptionnext_lit.export.placing import check_output, staging
 from inceptionnext_lit.export.segmentation.checking import SceneCheck
+from inceptionnext_lit.export.segmentation.resizing import FitToScale
 from inceptionnext_lit.export.segmentation.wrapper import SegmenterGraph
 from inceptionnext_lit.tasks import SegmentationTask
 
@@ -71,8 +74,14 @@ def export_segmenter(
     given = {"resizes": resizes, "with_probabilities": with_probabilities}
     graph = SegmenterGraph(task, takes, **given)
     check = SceneCheck(task, SegmenterGraph(task, takes, **given, deployed=False), options.check, sizes=resizes)
+    captured = capture(graph, dynamic)
+    if isinstance(graph.resize, FitToScale) and not captured.compares_sizes:
+        raise UserError(
+            f"torch {torch.__version__} makes a constant of whether an image is upright, so the file would resize the "
+            "others wrongly; update torch, or export with --input tensor, or with --dynamic batch."
+        )
     with staging(output, overwrite=options.overwrite) as staged:
-        checked = write_checked(capture(graph, dynamic), staged, one, check)
+        checked = write_checked(captured, staged, one, check)
         content = describe(
             task,
             source_of(weights),
