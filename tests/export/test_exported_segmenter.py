@@ -242,7 +242,8 @@ def test_a_graph_that_resizes_otherwise_leaves_no_file(
     cli: Cli, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_segmenter(tmp_path / "s.ckpt", preprocessing={"scale": [96, 64]})
-    monkeypatch.setattr(FitToScale, "forward", lambda self, pixels: pixels.flip(-1))
+    resize = FitToScale.forward
+    monkeypatch.setattr(FitToScale, "forward", lambda self, pixels: resize(self, pixels).flip(-1))
     with pytest.raises(SystemExit):
         cli("export", "s.ckpt", "--format", "onnx", "--output", "x.onnx", "--check", photos)
     assert "of the pixels the class that predict gives; nothing was written" in capsys.readouterr().err
