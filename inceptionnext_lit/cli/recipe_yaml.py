@@ -99,6 +99,8 @@ def load_recipe(text: str, path: str = "") -> Any:
     """
     value = yaml_load(text)
     if not isinstance(value, dict | list):  # the parser keeps the text of plain values for string options
+        if not path and text.lstrip().startswith("#"):  # a name such as #1, which YAML would ignore
+            return text
         return None if value == "None" and not path else value
     try:
         value = yaml.load(text, Loader=RecipeLoader if path else _ValueLoader)
@@ -138,12 +140,19 @@ def _quoted(text: str) -> str:
 
 
 def _unfolded(recipe: dict[Any, Any]) -> dict[Any, Any]:
-    """Move ``data.root: X`` into ``data`` if a recipe has both, since the parser would use only one of them."""
-    unfolded = {key: value for key, value in recipe.items() if "." not in key}
-    for key, value in recipe.items():
-        first, *names = key.split(".")
-        if names and not (isinstance(unfolded.get(first), dict) and _put(unfolded[first], names, value)):
-            unfolded[key] = value
+    """Move ``data.root: X`` into ``data`` if a group has both, since the parser would use only one of them.
+
+    Raises:
+        UserError: If both give the same key.
+    """
+    unfolded = {key: _unfolded(value) if isinstance(value, dict) else value for key, value in recipe.items()}
+    for key in sorted(key for key in recipe if "." in key):  # a group comes before its keys
+        names = key.split(".")
+        for length in range(len(names) - 1, 0, -1):
+            group = unfolded.get(".".join(names[:length]))
+            if isinstance(group, dict) and _put(group, names[length:], unfolded[key]):
+                del unfolded[key]
+                break
     return unfolded
 
 
@@ -151,6 +160,8 @@ def _put(group: dict[Any, Any], names: list[str], value: Any) -> bool:
     """Set a value in nested groups, for classes in their ``init_args``; return whether that was possible."""
     inside = group if names[0] in ("class_path", "init_args") else group.get("init_args", group)
     if len(names) == 1:
+        if names[0] in inside:
+            raise UserError(f"the key {names[0]!r} of a group is given twice, with a dot and without; remove one")
         inside[names[0]] = value
         return True
     within = inside.setdefault(names[0], {})

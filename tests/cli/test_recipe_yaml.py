@@ -25,6 +25,7 @@ from tests.recipes import SMALL
         ("base: &b {x: 1, y: 2}\nown: {<<: *b, y: 3}", {"base": {"x": 1, "y": 2}, "own": {"x": 1, "y": 3}}),
         ("class_names:\nx: 1", {"class_names": None, "x": 1}),
         ("a.b", "a.b"),
+        ("#1", "#1"),
         ("a: {c: 1}\na.b: 2", {"a": {"c": 1}, "a.b": 2}),
     ],
 )  # fmt: skip
@@ -39,6 +40,12 @@ def test_values(text: str, value: Any) -> None:
         ("a.b.d: 2\na: {b: {c: 1}}\nx.y: 3", {"a": {"b": {"c": 1, "d": 2}}, "x.y": 3}),
         ("a.b.d: 2\na: {class_path: X, init_args: {c: 1}}",
          {"a": {"class_path": "X", "init_args": {"c": 1, "b": {"d": 2}}}}),
+        ("a: {b: {c: 1}, b.d.e: 2}", {"a": {"b": {"c": 1, "d": {"e": 2}}}}),
+        ("a: {b.d.e: 2, b: {c: 1}}", {"a": {"b": {"c": 1, "d": {"e": 2}}}}),
+        ("a: {o.k.x: 1, o.k: {y: 2}}", {"a": {"o.k": {"y": 2, "x": 1}}}),
+        ("a: {class_path: X, init_args.b: 2, init_args: {c: 1}}",
+         {"a": {"class_path": "X", "init_args": {"c": 1, "b": 2}}}),
+        ("class_weights: {v1: 2, v1.0: 3}", {"class_weights": {"v1": 2, "v1.0": 3}}),
         ("a: {b: light}\na.b.c: 2", {"a": {"b": "light"}, "a.b.c": 2}),
         ("a: X\na.b: 2", {"a": "X", "a.b": 2}),
     ],
@@ -60,6 +67,10 @@ def test_both_forms_of_a_key_in_one_recipe(text: str, value: Any) -> None:
         (
             "model:\n  loss:\n    mix: {mixup: 1}\nmodel.loss.mix.mixup: 2\n",
             r"'model\.loss\.mix\.mixup' is given twice, in lines 3 and 4",
+        ),
+        (
+            "model: {o.k.x: 1, o.k: {x: 2}}",
+            r"the key 'x' of a group is given twice, with a dot and without",
         ),
     ],
 )
