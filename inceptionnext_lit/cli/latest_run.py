@@ -40,14 +40,17 @@ class Continuation:
 def run_name(config: Any) -> str:
     """Return the folder name of a recipe's runs: ``run_name``, or else the recipe's file name, or the model's name.
 
+    A model without a ``name`` has that of its class.
+
     Args:
         config: The parsed arguments of a command.
 
     Raises:
         UserError: If the name is not a folder name.
     """
-    files = config.get("config") or []
-    name = config.get("run_name") or (Path(str(files[0])).stem if files else config.model.init_args.name)
+    files = [file for file in config.get("config") or [] if file is not None]  # None: a recipe's text
+    model = (config.model.get("init_args") or {}).get("name") or config.model.class_path.rpartition(".")[2]
+    name = config.get("run_name") or (Path(str(files[0])).stem if files else model)
     if Path(name).name != name:
         raise UserError(f"run_name is {name!r}; it must be the name of one folder, without slashes.")
     return str(name)

@@ -3,6 +3,8 @@
 import difflib
 from pathlib import Path
 
+import yaml
+
 import inceptionnext_lit
 from inceptionnext_lit.errors import UsageError
 from inceptionnext_lit.program import usage_name
@@ -11,6 +13,7 @@ _PACKAGE = Path(inceptionnext_lit.__file__).parent
 _INSTALLED = _PACKAGE / "configs"
 FOLDER = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "configs"  # the latter in a clone
 _SUFFIX = ".yaml"
+_NULL = "tag:yaml.org,2002:null"
 
 
 def names() -> list[str]:
@@ -26,7 +29,7 @@ def first_line(name: str) -> str:
 
 
 def resolve_configs(words: list[str]) -> list[str]:
-    """Replace the names of recipes on a command line by their files.
+    """Replace the names of recipes on a command line by their files, and put recipes before the keys, which win.
 
     Args:
         words: Arguments after the program's name.
@@ -35,18 +38,23 @@ def resolve_configs(words: list[str]) -> list[str]:
         The arguments, with a path after each ``--config``.
 
     Raises:
-        UsageError: If neither a file nor a recipe has the given name.
+        UsageError: If neither a file nor a recipe has the given name, or it is not a recipe.
     """
-    resolved = list(words)
-    for index, word in enumerate(words):
+    recipes: list[str] = []
+    others: list[str] = []
+    rest = iter(words)
+    for word in rest:
         key, equals, value = word.partition("=")
         if key != "--config":
-            continue
-        if equals:
-            resolved[index] = f"{key}={find_config(value)}"
-        elif index + 1 < len(words):
-            resolved[index + 1] = find_config(words[index + 1])
-    return resolved
+            others.append(word)
+        elif equals:
+            recipes.append(f"{key}={find_config(value)}")
+        elif (following := next(rest, None)) is not None:
+            recipes += [key, find_config(following)]
+        else:  # the parser says that the value is missing
+            others.append(word)
+    first = next((index for index, word in enumerate(others) if word.startswith("-")), len(others))
+    return [*others[:first], *recipes, *others[first:]]  # the parser reads from left to right
 
 
 def find_config(value: str) -> str:
@@ -56,21 +64,65 @@ def find_config(value: str) -> str:
         value: A path, a path without its suffix, the name of a shipped recipe, or a whole config as YAML text.
 
     Returns:
-        The path, or the text unchanged.
+        The path, or the text unchanged; the text of a pipe, such as ``<(…)``, which can be read once.
 
     Raises:
-        UsageError: If nothing has that name; the message gives the nearest names.
+        UsageError: If nothing has that name, with the nearest names, or if the file is not a recipe.
     """
     if "{" in value or "\n" in value or value.endswith(":") or ": " in value:  # YAML text
         return value
     path = Path(value).expanduser()
     for own in (path, path.with_name(f"{path.name}{_SUFFIX}") if path.name else path):
-        if own.is_file() or own.is_fifo():
+        if own.is_file():
+            _check(own)
             return str(own)
+        if own.is_fifo():
+            return _text(own)
     name = value.removesuffix(_SUFFIX).removeprefix("configs/")
     if name in names():
         return str(FOLDER / f"{name}{_SUFFIX}")
     raise UsageError(_not_found(value, name))
+
+
+def recipe_text(value: str) -> str:
+    """Return the text of a recipe that :func:`find_config` found."""
+    return _text(Path(value)) if "\n" not in value and Path(value).is_file() else value
+
+
+def _text(path: Path) -> str:
+    """Read a recipe.
+
+    Raises:
+        UsageError: If it is not UTF-8.
+    """
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+        raise UsageError(
+            f"--config {path} is {'UTF-16, which older PowerShells write with >' if is_utf16 else 'not UTF-8'}; "
+            "save it as UTF-8."
+        ) from None
+
+
+def _check(path: Path) -> None:
+    """Reject a file that is not YAML with keys, naming the file and the line, which the parser does not."""
+    from inceptionnext_lit.cli.recipe_yaml import RecipeLoader  # imports the parser
+
+    try:
+        root = yaml.compose(_text(path), Loader=RecipeLoader)
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        mark = getattr(error, "problem_mark", None)
+        line = "" if mark is None else f", line {mark.line + 1}"
+        raise UsageError(f"--config {path}{line}: not valid YAML ({problem}).") from error
+    if root is None:
+        raise UsageError(f"--config {path} is empty; give keys such as model.lr, or leave it out.")
+    if not isinstance(root, yaml.MappingNode):
+        raise UsageError(f"--config {path} is not a recipe, which has keys such as data and model.")
+    if not any(value.tag != _NULL for _, value in root.value):
+        raise UsageError(f"--config {path} sets nothing; give keys such as model.lr, or leave it out.")
 
 
 def _not_found(value: str, name: str) -> str:

@@ -51,9 +51,9 @@ def test_recipes_are_found_by_name_from_any_folder(
 def test_a_file_in_the_current_folder_takes_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("finetune").mkdir()
-    Path("finetune/folder.yaml").touch()
+    Path("finetune/folder.yaml").write_text("model: {}")
     assert recipes.find_config("finetune/folder") == "finetune/folder.yaml"
-    Path("finetune/folder").touch()
+    Path("finetune/folder").write_text("model: {}")
     assert recipes.find_config("finetune/folder") == "finetune/folder"
     assert recipes.find_config("{trainer: {max_epochs: 3}}") == "{trainer: {max_epochs: 3}}"
     (tmp_path / "tiny").mkdir()  # a folder is not a recipe
