@@ -14,6 +14,7 @@ from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, named_classes, other_c
 from inceptionnext_lit.cli.predict_options import add_arguments, add_switch, take_inputs
 from inceptionnext_lit.cli.preflight import (
     check_continuation,
+    check_groups,
     check_images,
     check_nulls,
     check_prediction,
@@ -84,6 +85,7 @@ class CommandLineParsing(OpenLightningCLI):
         self.set_command_defaults(words[0], named_classes(words))
         super().parse_arguments(parser, words)
         command = self.config["subcommand"]
+        check_groups(self.config[command])
         others = other_classes(self.config[command])
         # jsonargparse gives other classes the default classes' values for arguments that they share
         self.set_command_defaults(command, others)
@@ -131,9 +133,10 @@ class CommandLineParsing(OpenLightningCLI):
             # training may use a data set as it is stored, but new photos are rotated upright
             defaults["data"]["init_args"].get("input", {}).pop("exif", None)
         self.set_command_defaults(command, defaults)
+        stored = defaults.get("data", {}).get("init_args", {})
         super().parse_arguments(parser, args)
         self._take_optimizers(command)
-        stored_crop = defaults.get("data", {}).get("init_args", {}).get("crop_size")
+        stored_crop = stored.get("crop_size")
         if stored_crop is not None and self.config[command].data.init_args.get("crop_size") == "auto":
             self.config[command].data.init_args.crop_size = stored_crop  # a recipe's auto was derived by the run
         self.config[command].ckpt_path = path

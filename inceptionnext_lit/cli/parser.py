@@ -22,7 +22,7 @@ from inceptionnext_lit.cli.recipe_yaml import install, load_recipe
 from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.data_spec import ClassNames
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.lightning_compat import command_parsers, options, set_type, type_of
+from inceptionnext_lit.lightning_compat import YamlLoader, command_parsers, options, set_type, type_of
 from inceptionnext_lit.printing import print_error
 from inceptionnext_lit.renamed import explain_renamed
 from inceptionnext_lit.tasks import ClassificationTask
@@ -44,6 +44,10 @@ def _as_yaml(dumper: yaml.SafeDumper, names: ClassNames) -> yaml.Node:
 
 register_type(ClassNames, serializer=_as_it_is, deserializer=_as_it_is)
 yaml.SafeDumper.add_representer(ClassNames, _as_yaml)
+for _first, _resolvers in YamlLoader.yaml_implicit_resolvers.items():
+    for _tag, _pattern in _resolvers:
+        if _tag.endswith(":float"):  # quotes names such as 1e3, which are numbers to the loader, not to YAML 1.1
+            yaml.SafeDumper.add_implicit_resolver(_tag, _pattern, [_first])
 
 DEFAULT_CLASSES: dict[str, type] = {"data": ImageFolderDataModule, "model": ClassificationTask}
 

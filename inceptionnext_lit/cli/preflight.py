@@ -38,6 +38,24 @@ def check_continuation(checkpoint: dict[str, Any], config: Any, *, is_training: 
         raise UserError(f"The checkpoint {done}.")
 
 
+def check_groups(config: Any) -> None:
+    """Reject a value, or null, for a whole group of options.
+
+    jsonargparse takes any value for these, as in a recipe whose group has only comments in it.
+
+    Args:
+        config: A command's parsed arguments.
+
+    Raises:
+        UserError: If there is one.
+    """
+    for group in ("trainer", "data", "model", "checkpoint"):
+        value = config[group]
+        if not isinstance(value, Namespace):
+            given = "null" if value is None else repr(value)
+            raise UserError(f"{group} is {given}, but it is a group of options; give keys of it, or leave it out.")
+
+
 def check_nulls(config: Any) -> None:
     """Reject options of the data and the model that are null and need a value.
 

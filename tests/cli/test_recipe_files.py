@@ -12,7 +12,8 @@ from jsonargparse import Namespace
 
 from inceptionnext_lit.cli import recipes
 from inceptionnext_lit.cli.latest_run import run_name
-from inceptionnext_lit.errors import UsageError
+from inceptionnext_lit.data.sources.embedded import data_folder
+from inceptionnext_lit.errors import UsageError, UserError
 from tests.recipes import SMALL
 
 Cli = Callable[..., None]
@@ -71,9 +72,46 @@ def test_keys_before_a_recipe_win_over_it(cli: Cli, capsys: pytest.CaptureFixtur
     assert (resolved["model"]["init_args"]["lr"], resolved["run_name"]) == (0.5, "1")
 
 
+@pytest.mark.parametrize("trainer", ["null", "3", "[{max_epochs: 3}]"])
+def test_a_value_for_a_group(trainer: str, cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "r.yaml").write_text(f"trainer: {trainer}\nmodel: {{lr: 0.1}}\n")
+    with pytest.raises(SystemExit) as exit_:
+        cli("fit", *SMALL, "--config", "r.yaml")
+    assert exit_.value.code == 1
+    given = trainer.replace("max_epochs", "'max_epochs'")
+    sentence = f"trainer is {given}, but it is a group of options; give keys of it, or leave it out."
+    assert capsys.readouterr().err == f"error: {sentence}\n"
+
+
+def test_strings_that_look_like_numbers_are_read_back(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["--run_name", "1e3", "--data.manifest.label_column", "#", "--data.root=2E5"]
+    with pytest.raises(SystemExit):
+        cli("fit", *SMALL, *names, "--print_config")
+    text = capsys.readouterr().out
+    Path("r.yaml").write_text(text)
+    with pytest.raises(SystemExit):
+        cli("fit", "--config", "r.yaml", "--print_config")
+    assert capsys.readouterr().out == text
+    resolved = yaml.safe_load(text)
+    assert (resolved["run_name"], resolved["data"]["init_args"]["root"]) == ("1e3", "2E5")
+    assert resolved["data"]["init_args"]["manifest"]["label_column"] == "#"
+
+
 def test_names_of_runs() -> None:
     model = Namespace(class_path="own.Net", init_args=Namespace(width=1))
     assert run_name(Namespace(model=model, config=None)) == "Net"
     assert run_name(Namespace(model=model, config=[None, "a/b.yaml"])) == "b"
     model.init_args.name = "tiny"
     assert run_name(Namespace(model=model, config=[None])) == "tiny"  # a recipe's text
+
+
+def test_an_empty_name_of_images() -> None:
+    with pytest.raises(UserError, match=r"^The name of the images is empty; give a folder or a file, or \. for the"):
+        data_folder("")
+
+
+def test_cross_validate_prints_no_config(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli("cross_validate", *SMALL, "--print_config")
+    assert exit_.value.code == 1
+    assert "error: cross_validate does not take --print_config; " in capsys.readouterr().err

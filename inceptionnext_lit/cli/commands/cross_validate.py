@@ -72,6 +72,8 @@ def run(words: list[str]) -> int:
         return 0
     if any(re.match(r"--data\.split\.fold(=|$)", word) for word in words):
         raise UserError("cross_validate runs all folds; leave out --data.split.fold, or train one fold with fit.")
+    if any(word.startswith("--print_config") for word in words):
+        raise UserError("cross_validate does not take --print_config; fit prints the recipe that each fold has.")
     [_, *words], recipe = add_default_recipe(["fit", *words])
     if recipe is not None:
         say_recipe(recipe, words)

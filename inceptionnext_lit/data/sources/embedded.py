@@ -27,8 +27,10 @@ def data_folder(name: str) -> Path:
         name: A path; write ``./sample`` for a folder called sample.
 
     Raises:
-        UserError: If they cannot be unpacked.
+        UserError: If the name is empty, or the embedded images cannot be unpacked.
     """
+    if not name:  # Path("") is the current folder
+        raise UserError("The name of the images is empty; give a folder or a file, or . for the current folder.")
     return unpack_sample() if name == SAMPLE else prepared_root(Path(name).expanduser())
 
 

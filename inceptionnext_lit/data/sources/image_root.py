@@ -113,6 +113,6 @@ class ImageRoot:
             UserError: If a name does not match any image.
         """
         inputs = self.named if isinstance(self.named, list) else [str(self.folder)]
-        named = [str(unpack_sample()) if name == SAMPLE else str(prepared_root(Path(name))) for name in inputs]
+        named = [str(data_folder(name)) if name in ("", SAMPLE) else str(prepared_root(Path(name))) for name in inputs]
         suffixes = image_suffixes(self.in_chans)
         return resolve_inputs(named, suffixes, self.columns, note=rank_zero_info, ignored=self.ignored)
