@@ -1,5 +1,6 @@
 """Command-line parsing, with defaults from a checkpoint and the choice of the run to continue."""
 
+import pkgutil
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -7,6 +8,7 @@ from typing import Any, cast
 from jsonargparse.typing import PositiveFloat
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+from inceptionnext_lit.cli.augmentation_levels import spell_out_levels
 from inceptionnext_lit.cli.latest_run import LAST, find_continuation, is_finished, run_name, say
 from inceptionnext_lit.cli.metrics_file import SPLITS, add_metrics_file
 from inceptionnext_lit.cli.optimizers import add_optimizers, is_left_to_lightning, take_optimizers
@@ -89,6 +91,7 @@ class CommandLineParsing(OpenLightningCLI):
         others = other_classes(self.config[command])
         # jsonargparse gives other classes the default classes' values for arguments that they share
         self.set_command_defaults(command, others)
+        args = self._spelled_out(args, command)
         if others or words != args:
             super().parse_arguments(parser, args)
         check_nulls(self.config[command])
@@ -105,6 +108,10 @@ class CommandLineParsing(OpenLightningCLI):
             self.config[command].data.init_args.root = inputs
         if self.config[command].seed_everything is True:  # Lightning would take 0
             self.config[command].seed_everything = run_seed()
+
+    def _spelled_out(self, args: ArgsType, command: str, stored: Any = None) -> list[str]:
+        cls = pkgutil.resolve_name(self.config[command].data.class_path)  # the parser has imported it
+        return spell_out_levels(cast(list[str], args), cls, stored)
 
     def _take_weights(self, command: str, words: list[str], parser: LightningArgumentParser, args: ArgsType) -> None:
         """Open the checkpoint, or describe the published weights, and parse again with what follows from them."""
@@ -134,7 +141,7 @@ class CommandLineParsing(OpenLightningCLI):
             defaults["data"]["init_args"].get("input", {}).pop("exif", None)
         self.set_command_defaults(command, defaults)
         stored = defaults.get("data", {}).get("init_args", {})
-        super().parse_arguments(parser, args)
+        super().parse_arguments(parser, self._spelled_out(args, command, stored.get("augmentation")))
         self._take_optimizers(command)
         stored_crop = stored.get("crop_size")
         if stored_crop is not None and self.config[command].data.init_args.get("crop_size") == "auto":

@@ -11,7 +11,9 @@ import yaml
 from jsonargparse import Namespace
 
 from inceptionnext_lit.cli import recipes
+from inceptionnext_lit.cli.augmentation_levels import spell_out_levels
 from inceptionnext_lit.cli.latest_run import run_name
+from inceptionnext_lit.data import ImageFolderDataModule, SegmentationDataModule
 from inceptionnext_lit.data.sources.embedded import data_folder
 from inceptionnext_lit.errors import UsageError, UserError
 from tests.recipes import SMALL
@@ -70,6 +72,57 @@ def test_keys_before_a_recipe_win_over_it(cli: Cli, capsys: pytest.CaptureFixtur
     assert resolved["data"]["init_args"]["root"] == "MINE"  # the recipe has the embedded images
     assert (resolved["trainer"]["max_epochs"], resolved["ckpt_path"]) == (2, "x.ckpt")
     assert (resolved["model"]["init_args"]["lr"], resolved["run_name"]) == (0.5, "1")
+
+
+LIGHT = (
+    '--data.augmentation={"scale": [0.5, 1], "ratio": [0.75, 1.3333333333333333], "pad_crop": 0, "hflip": 0.5, '
+    '"color_jitter": 0, "rand_augment_magnitude": null, "rand_augment_std": 0.5, "rand_augment_num_ops": 2, '
+    '"rand_augment_increasing": true, "erasing": 0, "interpolation": "random", "repeats": 1}'
+)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--config", "light.yaml", "+", "--data.augmentation.hflip", "0", "--data.augmentation.erasing=1"],
+        ["--config=light.yaml", "+", "--config=keys.yaml"],
+        ["--data.augmentation", "light", "+", "--data.init_args.augmentation.hflip=0"],
+        ["--data.augmentation=light", "+", "--data.augmentation={hflip: 0}"],
+        ["--data", "{augmentation: light}", "+", "--data", "{init_args: {augmentation: {hflip: 0}}}"],
+        ["--config", "{data.augmentation: light}", "+", "--config", "{data.augmentation.hflip: 0}"],
+        ["--config", "keys.yaml", "--config", "light.yaml"],
+        ["--data.augmentation.hflip", "0", "--data.augmentation", "light"],
+        ["--config", "keys.yaml", "--data.augmentation.erasing", "0", "--data.root", "light"],
+        ["--config", "light.yaml", "--config", "missing.yaml", "--data.augmentation", "{"],
+    ],
+)
+def test_single_keys_change_the_level_before_them(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("light.yaml").write_text("data:\n  init_args:\n    augmentation: light\n")
+    Path("keys.yaml").write_text("data:\n  augmentation:\n    hflip: 0\n")
+    given = [word for word in words if word != "+"]
+    assert spell_out_levels(given, ImageFolderDataModule) == [LIGHT if word == "+" else word for word in words]
+    assert spell_out_levels(given, object) == given  # a class of the user's
+
+
+def test_levels_of_a_checkpoint_and_of_segmentation() -> None:
+    words = ["--data.augmentation.vflip", "0.5"]
+    values = (
+        '{"ratio": [0.5, 2.0], "cat_max_ratio": 0.75, "hflip": 0.5, "vflip": 0.0, "rotation": 15, "distortion": true}'
+    )
+    spelled = [f"--data.augmentation={values}", *words]
+    assert spell_out_levels(words, SegmentationDataModule, "strong") == spelled
+    for stored in ({"hflip": 0}, None, "other"):
+        assert spell_out_levels(words, SegmentationDataModule, stored) == words
+
+
+def test_a_level_with_a_single_key(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--config", "finetune/folder", "--data.root", "x", "--data.augmentation.hflip", 0.25]
+    augmentation = printed(cli, capsys, *words)["data"]["init_args"]["augmentation"]
+    assert (augmentation["hflip"], augmentation["scale"], augmentation["erasing"]) == (0.25, [0.5, 1.0], 0)
+    assert augmentation["rand_augment_magnitude"] is None
 
 
 @pytest.mark.parametrize("trainer", ["null", "3", "[{max_epochs: 3}]"])
