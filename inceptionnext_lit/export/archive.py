@@ -4,6 +4,7 @@ Archives of torch 2.8 and later have all entries in a folder. Graphs of torch 2.
 """
 
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -28,18 +29,20 @@ def stamp(file: Path, text: str) -> None:
 
 
 def check_archive(file: Path) -> None:
-    """Refuse a file that is not such an archive, on which torch prints its own tracebacks.
+    """Refuse a file that is not such an archive, on which torch prints its own tracebacks, or has damaged entries.
+
+    Torch does not compare entries with their checksums, and would compute with damaged weights.
 
     Args:
         file: The file.
 
     Raises:
-        UserError: If it is another file, or cut off.
+        UserError: If it is another file, cut off, or damaged.
     """
     try:
         with zipfile.ZipFile(file) as archive:
-            is_one = _is_graph(archive.namelist())
-    except (OSError, zipfile.BadZipFile):
+            is_one = _is_graph(archive.namelist()) and archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, zlib.error):
         is_one = False
     if not is_one:
         raise UserError(f"{file} is damaged, or not a file of torch.export; export it again.")

@@ -1,7 +1,12 @@
 """OpenVINO files: FILE.xml with the graph, and FILE.bin with the weights."""
 
+import hashlib
+import os
+import re
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +18,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from inceptionnext_lit.export.graph import Graph
+
+_WEIGHTS = f"{KEY}_weights"  # where FILE.xml has the digest of FILE.bin
+_STORED_DIGEST = re.compile(rf'<{_WEIGHTS} value="([0-9a-f]{{64}})"')
 
 
 def write(graph: "Graph", file: Path) -> None:
@@ -30,7 +38,10 @@ def write(graph: "Graph", file: Path) -> None:
         model = _through_onnx(graph)
     else:
         shape = [-1 if axis in graph.axes else side for axis, side in enumerate(graph.example.shape)]
-        model = openvino.convert_model(graph.program, example_input=graph.example, input=[openvino.PartialShape(shape)])
+        with without_telemetry():
+            model = openvino.convert_model(
+                graph.program, example_input=graph.example, input=[openvino.PartialShape(shape)]
+            )
     model.inputs[0].tensor.set_names({INPUT})
     for output, name in zip(model.outputs, graph.model.outputs, strict=True):
         output.tensor.set_names({name})
@@ -67,11 +78,26 @@ def _through_onnx(graph: "Graph") -> Any:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         FORMATS["onnx"].module.write(graph, file)
-        return openvino.convert_model(file)
+        with without_telemetry():
+            return openvino.convert_model(file)
+
+
+@contextmanager
+def without_telemetry() -> Iterator[None]:
+    """Keep OpenVINO's converter from reporting its use over the network, as it never does in continuous integration."""
+    before = os.environ.get("CI")
+    os.environ["CI"] = "true"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["CI"]
+        else:
+            os.environ["CI"] = before
 
 
 def stamp(file: Path, text: str) -> None:
-    """Store metadata in the file's runtime information, ``rt_info``.
+    """Store metadata, and the digest of the weights, in the file's runtime information, ``rt_info``.
 
     Args:
         file: The file, which is rewritten.
@@ -83,9 +109,28 @@ def stamp(file: Path, text: str) -> None:
     model.set_rt_info(text, KEY)
     stamped = file.with_stem(f"{file.stem}.stamped")
     save_model(model, stamped)
+    model.set_rt_info(_digest(stamped), _WEIGHTS)
+    save_model(model, stamped)  # the same weights
     del model  # it has the weights' file open
     for suffix in (".bin", ".xml"):
         stamped.with_suffix(suffix).replace(file.with_suffix(suffix))
+
+
+def _digest(file: Path) -> str:
+    with file.with_suffix(".bin").open("rb") as weights:
+        return hashlib.file_digest(weights, "sha256").hexdigest()
+
+
+def _check_weights(file: Path) -> None:
+    """Refuse weights of another file, which OpenVINO would take if they have as many bytes."""
+    if not file.with_suffix(".bin").is_file():
+        raise UserError(f"{file} has no weights: {file.with_suffix('.bin').name} is missing next to it.")
+    stored = _STORED_DIGEST.search(file.read_text(encoding="utf-8", errors="replace"))
+    if stored is not None and stored[1] != _digest(file):
+        raise UserError(
+            f"{file.with_suffix('.bin')} does not have the weights that {file.name} was exported with: it is damaged, "
+            "or another file's. Copy both again, or export again."
+        )
 
 
 class OpenVinoSession:
@@ -123,10 +168,9 @@ def open_session(file: Path, threads: int | None = None, precision: str = "f32")
         precision: What floats are computed in: ``f32`` or ``bf16``.
 
     Raises:
-        UserError: If it is damaged, its weights are missing, or it is not an OpenVINO file.
+        UserError: If it is damaged, its weights are missing or another file's, or it is not an OpenVINO file.
     """
-    if not file.with_suffix(".bin").is_file():
-        raise UserError(f"{file} has no weights: {file.with_suffix('.bin').name} is missing next to it.")
+    _check_weights(file)
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision}
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads

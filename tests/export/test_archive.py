@@ -56,6 +56,17 @@ def test_torch_finds_the_metadata(tmp_path: Path) -> None:
     assert session.run(torch.tensor([-1.0, 2.0]).numpy())[0].tolist() == [0.0, 2.0]
 
 
+def test_damaged_weights_are_refused(tmp_path: Path) -> None:
+    """Torch computes with them."""
+    file, layer = tmp_path / "x.pt2", torch.nn.Linear(64, 64)
+    torch.export.save(torch.export.export(layer, (torch.zeros(1, 64),)), file)
+    content, weights = file.read_bytes(), layer.weight.detach().numpy().tobytes()
+    assert content.count(weights) == 1
+    file.write_bytes(content.replace(weights, bytes(len(weights))))
+    with pytest.raises(UserError, match=r"x\.pt2 is damaged, or not a file of torch\.export; export it again\.$"):
+        open_session(file)
+
+
 def test_a_damaged_old_archive(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Torch's log of its tries is not shown."""
     file = archive(tmp_path / "x.pt2", OLD)
