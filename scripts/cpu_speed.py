@@ -18,7 +18,8 @@ from dataclasses import replace
 from inceptionnext_lit.machine import usable_cores
 from inceptionnext_lit.reports.benchmark.case import VARIANTS, Case, Precision
 from inceptionnext_lit.reports.benchmark.exporting import exported
-from inceptionnext_lit.reports.benchmark.measure import Measurement, measure
+from inceptionnext_lit.reports.benchmark.measure import measure
+from inceptionnext_lit.reports.benchmark.measurement import Measurement
 
 MODELS = "inceptionnext_tiny,convnext_tiny,inceptionnext_iso_small,deit_small_patch16_224"
 TIMMS = {"inceptionnext_tiny": "inception_next_tiny"}  # whose eager form is timm's

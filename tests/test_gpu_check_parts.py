@@ -23,7 +23,7 @@ from torch import nn
 
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.reports.benchmark.case import Case
-from inceptionnext_lit.reports.benchmark.measure import Measurement
+from inceptionnext_lit.reports.benchmark.measurement import Measurement
 from tests.recipes import REPO
 
 

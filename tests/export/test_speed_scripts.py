@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from inceptionnext_lit.reports.benchmark import measure as measuring
-from inceptionnext_lit.reports.benchmark.measure import Measurement
+from inceptionnext_lit.reports.benchmark.measurement import Measurement
 from tests.forked import forking
 from tests.recipes import REPO
 

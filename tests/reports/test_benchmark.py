@@ -21,7 +21,8 @@ from inceptionnext_lit.models.cost import count_model
 from inceptionnext_lit.models.mixers import InceptionDWConv2d
 from inceptionnext_lit.reports.benchmark import measure as measuring
 from inceptionnext_lit.reports.benchmark.case import PRODUCTS, Case
-from inceptionnext_lit.reports.benchmark.measure import Measurement, measure
+from inceptionnext_lit.reports.benchmark.measure import measure
+from inceptionnext_lit.reports.benchmark.measurement import Measurement, MeasurementInterrupt
 from inceptionnext_lit.reports.benchmark.rendering import render
 from inceptionnext_lit.reports.benchmark.torch_bench import Bench
 from tests.forked import as_script, forked, forking
@@ -210,7 +211,7 @@ def test_growth_is_drawn(
     cli: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(benchmark._SIZES, "image_size", (28, 32))
-    cli("benchmark", MICRO, *QUICK, "--scaling", "image_size", "--output", "growth.svg")
+    cli("benchmark", MICRO, *QUICK[2:], "--scaling", "image_size", "--output", "growth.svg")
     assert "<svg" in (tmp_path / "growth.svg").read_text()
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(MICRO)]
     assert [line.split()[5] for line in lines] == ["28", "32"]
@@ -233,6 +234,16 @@ def test_growth_is_drawn(
             [MICRO, "--output", f"{'x' * 300}.json"],
             1,
             "x.json cannot be written: File name too long; give another one.",
+        ),
+        (
+            [MICRO, "--image_size", "64", "--scaling", "image_size"],
+            1,
+            "--scaling image_size has sizes of its own; leave out --image_size.",
+        ),
+        (
+            [MICRO, "--batch_size", "4", "--scaling", "batch_size"],
+            1,
+            "--scaling batch_size has sizes of its own; leave out --batch_size.",
         ),
         ([MICRO, "--batch_size", "1,2", "--scaling", "image_size"], 1, "--scaling has sizes of its own"),
         (["best.onnx"], 1, "There is no file 'best.onnx'; give a checkpoint, a file of export, or the name of a model"),
@@ -300,8 +311,64 @@ def test_interrupted_it_ends_at_once(tmp_path: Path, moment: str) -> None:
         time.sleep(2 if moment == "measuring" else 0)
         os.killpg(run.pid, signal.SIGINT)  # as a terminal does
         done = run.wait(30)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted.\n")
+    assert (done.returncode, done.stderr) == (130, "Interrupted.\n")
+    assert done.stdout == "" or (moment == "measuring" and MICRO in done.stdout)  # a round may be complete
     wait_until(lambda: not [pid for pid in found if Path(f"/proc/{pid}").exists()], seconds=10)  # the system clears up
+
+
+def interrupt_round(monkeypatch: pytest.MonkeyPatch, number: int, model: str = NANO) -> None:
+    """Press Ctrl-C in a round of a model."""
+    ask = measuring._Worker.ask
+
+    def ask_or_stop(worker: measuring._Worker, name: str, *arguments: object) -> object:
+        if (worker.case.model, name, len(worker.rates)) == (model, "images_per_s", number - 1):
+            raise KeyboardInterrupt
+        return ask(worker, name, *arguments)
+
+    monkeypatch.setattr(measuring._Worker, "ask", ask_or_stop)
+
+
+def test_interrupted_it_keeps_complete_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt_round(monkeypatch, 3)
+    with pytest.raises(MeasurementInterrupt) as stopped:
+        measure([case(), case(model=NANO)], rounds=5, seconds=0.01)
+    first, second = stopped.value.measured
+    assert [len(one.rates) for one in (first, second)] == [2, 2]
+    assert second.ratios == [b / a for a, b in zip(first.rates, second.rates, strict=True)]
+    assert first.matmul is not None
+    assert len(first.matmul) == 2
+
+
+def test_interrupted_in_the_first_round_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt_round(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        measure([case(model=NANO)], rounds=2, seconds=0.01)
+    assert not isinstance(stopped.value, MeasurementInterrupt)
+
+
+def test_interrupted_the_command_prints_what_it_has(
+    cli: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupt_round(monkeypatch, 2)
+    with pytest.raises(SystemExit) as exit_:
+        cli("benchmark", MICRO, NANO, *QUICK, "--output", "speed.json")
+    assert exit_.value.code == 130
+    printed = capsys.readouterr()
+    assert [(row["model"], row["rounds"]) for row in json.loads(printed.out)] == [(MICRO, 1), (NANO, 1)]
+    assert "Interrupted." in printed.err
+    assert not (tmp_path / "speed.json").exists()
+
+
+def test_an_error_at_a_later_size_keeps_the_earlier_ones(
+    cli: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(benchmark._SIZES, "image_size", (28, 2))
+    with pytest.raises(SystemExit) as exit_:
+        cli("benchmark", MICRO, *QUICK[2:], "--scaling", "image_size")
+    assert exit_.value.code == 1
+    printed = capsys.readouterr()
+    assert [line.split()[5] for line in printed.out.splitlines() if line.startswith(MICRO)] == ["28"]
+    assert "cannot be measured: An image of 2×2 pixels" in printed.err
 
 
 def long_benchmark() -> None:

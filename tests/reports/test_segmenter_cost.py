@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from inceptionnext_lit.cli.commands import benchmark
 from inceptionnext_lit.models.cost import count, count_segmenter
 from inceptionnext_lit.models.pyramid import feature_maps
 from inceptionnext_lit.models.segmenter import Segmenter
@@ -132,10 +133,21 @@ def test_the_command_benchmark(cli: Cli, tmp_path: Path, monkeypatch: pytest.Mon
     assert "32×64" in capsys.readouterr().out
 
 
+def test_a_decoder_is_for_the_models_by_name(tmp_path: Path) -> None:
+    """A checkpoint next to them keeps its own."""
+    save_segmenter(tmp_path / "a.ckpt", classes=["a", "b"])
+    options = benchmark._parse(["--task", "segment", str(tmp_path / "a.ckpt"), MICRO, "--decoder", "semantic_fpn"])
+    first, second = benchmark._segmenters(options, case())
+    assert [one.decoder for one in first] == [one.decoder for one in second] == [OWN, "semantic_fpn"]
+
+
 def test_what_the_benchmark_refuses(cli: Cli, tmp_path: Path, capsys: Captured) -> None:
     save_segmenter(tmp_path / "a.ckpt", classes=["a", "b"])
+    (tmp_path / "a.onnx").touch()
     for words, message in (
-        (["a.ckpt"], "a.ckpt is a checkpoint of a segmentation model, and this needs one of a classifier."),
+        (["a.ckpt"], "a.ckpt is a checkpoint of a segmentation model; add --task segment."),
+        (["--task", "segment", "a.onnx"],
+         "a.onnx is an exported file, which is measured as it is; leave out --task segment."),
         ([MICRO, "--image_size", "28,56"],
          "--image_size is 28,56; only square images are measured, except in --task segment."),
         ([MICRO, "--decoder", "upernet"], "--decoder is for segmentation models; add --task segment, or leave it out."),
@@ -144,6 +156,6 @@ def test_what_the_benchmark_refuses(cli: Cli, tmp_path: Path, capsys: Captured) 
         (["--task", "segment", "b.ckpt"],
          "There is no file 'b.ckpt'; give a checkpoint of a segmentation model, or a model's name."),
         (["--task", "segment", "a.ckpt", "--decoder", "upernet"],
-         "--decoder is for models by name, and a.ckpt has one of its own; measure it without the key."),
+         "--decoder is for models by name, and a.ckpt has one of its own; leave it out."),
     ):  # fmt: skip
         assert refused(cli, capsys, "benchmark", *words, *QUICK) == message

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,11 +14,11 @@ from inceptionnext_lit.cli.commands.budget import DECODERS, parse_size
 from inceptionnext_lit.cli.tools import ToolParser, positive, sentence
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.machine import usable_cores
-from inceptionnext_lit.reports.benchmark.case import TORCH_VARIANTS, TRAINED_VARIANTS, VARIANTS, Case
+from inceptionnext_lit.reports.benchmark.case import OWN, TORCH_VARIANTS, TRAINED_VARIANTS, VARIANTS, Case
 from inceptionnext_lit.safe_save import obstacle, replacing
 
 if TYPE_CHECKING:
-    from inceptionnext_lit.reports.benchmark.measure import Measurement
+    from inceptionnext_lit.reports.benchmark.measurement import Measurement
 
 EXAMPLES = """\
 Each model and variant runs in its own process. They take turns for several rounds; the results are medians over the
@@ -63,12 +64,21 @@ def run(words: list[str]) -> int:
     import_heavy("inceptionnext_lit.reports.benchmark.rendering")
     from rich.console import Console
 
+    from inceptionnext_lit.reports.benchmark.measurement import Measurement, MeasurementInterrupt
     from inceptionnext_lit.reports.benchmark.rendering import Format, draw_scaling, render
 
     console = Console(stderr=True)
-    with console.status("measuring") as status:
-        measurements = _measure(options, lambda what: status.update(what))
     style: Format = "json" if options.output is not None and options.output.suffix == ".json" else options.format
+    measurements: list[Measurement] = []
+    try:
+        with console.status("measuring") as status:
+            for some in _measure(options, lambda what: status.update(what)):
+                measurements += some
+    except (KeyboardInterrupt, UserError) as error:
+        measurements += error.measured if isinstance(error, MeasurementInterrupt) else []
+        if measurements:  # they are not lost, but no file takes them for all that was asked
+            print(render(measurements, style), end="")
+        raise
     text = render(measurements, style)
     is_drawing = options.output is not None and options.output.suffix in (".svg", ".png")
     if options.output is None or is_drawing:
@@ -158,11 +168,14 @@ def _check_output(options: argparse.Namespace) -> None:
         raise UserError(f"--output {output} cannot be written: {os.strerror(code)}; give another one.")
 
 
-def _measure(options: argparse.Namespace, tick: Any) -> "list[Measurement]":
+def _measure(options: argparse.Namespace, tick: Any) -> "Iterator[list[Measurement]]":
+    """Yield the measurements of each size."""
     from inceptionnext_lit.reports.benchmark.measure import measure
 
     is_segment = options.task == "segment"
     batch_sizes = options.batch_size or [_BATCH_SIZE if not is_segment else 2 if options.mode == "train" else 1]
+    if options.scaling is not None and getattr(options, options.scaling) is not None:
+        raise UserError(f"--scaling {options.scaling} has sizes of its own; leave out --{options.scaling}.")
     if options.scaling is not None and len(batch_sizes) > 1:
         raise UserError("--scaling has sizes of its own; give one --batch_size.")
     template = Case(
@@ -189,10 +202,8 @@ def _measure(options: argparse.Namespace, tick: Any) -> "list[Measurement]":
     if options.mode == "train" and any(case.variant not in TRAINED_VARIANTS for case in cases[0]):
         trained = f"{', '.join(TRAINED_VARIANTS[:-1])} and {TRAINED_VARIANTS[-1]}"
         raise UserError(f"Only the variants {trained} can be trained; leave the others out, or --mode train.")
-    measurements = []
     for sized in (one for group in cases for one in _sizes(group, options.scaling)):
-        measurements += measure(sized, options.rounds, options.seconds, tick)
-    return measurements
+        yield measure(sized, options.rounds, options.seconds, tick)
 
 
 def _classifiers(options: argparse.Namespace, template: Case) -> list[Case]:
@@ -226,6 +237,8 @@ def _segmenters(options: argparse.Namespace, template: Case) -> list[list[Case]]
     if others := [name for name in variants if name not in TORCH_VARIANTS]:
         raise UserError(f"The variant {others[0]} is for classifiers; leave it out with --task segment.")
     checked = [check_segmenter(model, options.decoder) for model in options.models]
+    if options.decoder is not None and all(decoder == OWN for _, decoder in checked):
+        raise UserError(f"--decoder is for models by name, and {checked[0][0]} has one of its own; leave it out.")
     sizes = [options.image_size] if options.image_size else SIZES[:1] if options.scaling else SIZES
     return [
         [

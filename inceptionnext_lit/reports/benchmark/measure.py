@@ -2,11 +2,9 @@
 
 import multiprocessing
 import signal
-import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -16,6 +14,7 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models import check_model_name
 from inceptionnext_lit.reports.benchmark.case import PRODUCTS, Case, Precision, Product
 from inceptionnext_lit.reports.benchmark.exporting import exported
+from inceptionnext_lit.reports.benchmark.measurement import Measurement, MeasurementInterrupt
 from inceptionnext_lit.reports.benchmark.operations import gflop_per_image
 from inceptionnext_lit.reports.benchmark.subjects import check_libraries
 from inceptionnext_lit.reports.benchmark.worker import serve
@@ -23,66 +22,6 @@ from inceptionnext_lit.wording import first_line
 
 _GRACE = 2  # seconds for a process to exit by itself
 _DEAD = "its process has died, most often for lack of memory"
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """The measurements of a case.
-
-    Attributes:
-        case: What was measured.
-        layout: The memory layout used; None if the runtime chooses it.
-        device: The device used.
-        rates: Images per second in each round.
-        ratios: The same relative to the first case, in each round.
-        matmul: Speed of matrix products in this precision in GFLOP/s, in each round: the best of all cases on this
-            device. None if no case can measure it.
-        warm_up_s: Seconds until it was ready, including compilation.
-        peak_memory_mib: Peak memory while it ran; None if the system does not provide it.
-        gflop_per_image: Operations per image, two per multiply-add; None if they cannot be counted.
-    """
-
-    case: Case
-    layout: str | None
-    device: str
-    rates: list[float]
-    ratios: list[float]
-    matmul: list[float] | None
-    warm_up_s: float
-    peak_memory_mib: float | None
-    gflop_per_image: float | None
-
-    def record(self) -> dict[str, Any]:
-        """Return the measurements as plain values under stable names, as medians over the rounds."""
-        rate = statistics.median(self.rates)
-        matmul = None if self.matmul is None else statistics.median(self.matmul)
-        per_image = self.gflop_per_image
-        gflop = None if per_image is None else rate * per_image
-        return {
-            "model": self.case.title,
-            "variant": self.case.variant,
-            "mode": self.case.mode,
-            "precision": self.case.precision,
-            "layout": self.layout,
-            "batch_size": self.case.batch_size,
-            "image_size": self.case.image_size if self.case.width is None else list(self.case.size),
-            "threads": self.case.threads,
-            "keeps_memory": self.case.keeps_memory,
-            "device": self.device,
-            "rounds": len(self.rates),
-            "images_per_s": rate,
-            "images_per_s_min": min(self.rates),
-            "images_per_s_max": max(self.rates),
-            "ratio": statistics.median(self.ratios),
-            "ratio_min": min(self.ratios),
-            "ratio_max": max(self.ratios),
-            "peak_memory_mib": self.peak_memory_mib,
-            "gflop_per_s": gflop,
-            "matmul_gflop_per_s": matmul,
-            "share_of_matmul": None if gflop is None or matmul is None else gflop / matmul,
-            "images_per_s_bound": None if per_image is None or matmul is None else matmul / per_image,
-            "warm_up_s": self.warm_up_s,
-        }
 
 
 def measure(
@@ -109,6 +48,7 @@ def measure(
 
     Raises:
         UserError: If a model is unknown, or a case cannot be run and there is no ``leave_out``.
+        MeasurementInterrupt: After Ctrl-C, if a round is complete.
     """
     tell = tick or (lambda _: None)
     check_libraries([case.variant for case in cases])
@@ -139,14 +79,15 @@ def _in_turn(
             for worker in workers[-len(together) :]:
                 with _leaving_out(worker, workers, leave_out):
                     worker.get_ready()
-        for number in range(rounds):
-            for worker in tuple(workers):
-                tell(f"round {number + 1} of {rounds}: {worker.case.title} {worker.case.variant}")
-                with _leaving_out(worker, workers, leave_out):
-                    worker.measure(seconds)
-                    if len(matmul[worker.kind]) == number:  # the first of its kind
-                        matmul[worker.kind].append(worker.matmul(products))
-        return _measurements(workers, _bounds({kind: rates for kind, rates in matmul.items() if len(rates) == rounds}))
+        complete = 0
+        try:
+            for complete in _rounds(workers, matmul, rounds, seconds, tell, products, leave_out):  # noqa: B007
+                pass
+        except KeyboardInterrupt as stopped:
+            if not complete:
+                raise
+            raise MeasurementInterrupt(_measurements(workers, matmul, complete)) from stopped
+        return _measurements(workers, matmul, complete)
     finally:
         for worker in workers:
             worker.dismiss()
@@ -154,16 +95,39 @@ def _in_turn(
             worker.end()
 
 
+def _rounds(
+    workers: "list[_Worker]",
+    matmul: "dict[_Kind, list[float | None]]",
+    rounds: int,
+    seconds: float,
+    tell: Callable[[str], None],
+    products: Sequence[Product],
+    leave_out: Callable[[Case, UserError], None] | None,
+) -> Iterator[int]:
+    """Measure in rounds, and yield how many are complete after each of them."""
+    for number in range(rounds):
+        for worker in tuple(workers):
+            tell(f"round {number + 1} of {rounds}: {worker.case.title} {worker.case.variant}")
+            with _leaving_out(worker, workers, leave_out):
+                worker.measure(seconds)
+                if len(matmul[worker.kind]) == number:  # the first of its kind
+                    matmul[worker.kind].append(worker.matmul(products))
+        yield number + 1
+
+
 def _measurements(
-    workers: "Sequence[_Worker]", bounds: Mapping[tuple[str, Precision], list[float]]
+    workers: "Sequence[_Worker]", matmul: "Mapping[_Kind, list[float | None]]", rounds: int
 ) -> list[Measurement]:
+    """Return what a number of complete rounds have shown."""
+    bounds = _bounds({kind: rates[:rounds] for kind, rates in matmul.items() if len(rates) >= rounds})
+    first = workers[0].rates[:rounds]
     return [
         Measurement(
             case=worker.case,
             layout=worker.ready["layout"],
             device=worker.ready["device"],
-            rates=worker.rates,
-            ratios=[one / first for one, first in zip(worker.rates, workers[0].rates, strict=True)],
+            rates=worker.rates[:rounds],
+            ratios=[one / reference for one, reference in zip(worker.rates[:rounds], first, strict=True)],
             matmul=bounds.get(worker.kind[:2]),
             warm_up_s=worker.ready["warm_up_s"],
             peak_memory_mib=worker.peak,

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from inceptionnext_lit.reports.benchmark.measure import Measurement
+from inceptionnext_lit.reports.benchmark.measurement import Measurement
 from inceptionnext_lit.reports.tables import render_records, render_table
+from inceptionnext_lit.wording import count
 
 Format = Literal["table", "json"]
 Axis = Literal["image_size", "batch_size"]
@@ -30,8 +31,10 @@ def _table(records: Sequence[dict[str, Any]]) -> str:
     for record in records:
         if record["matmul_gflop_per_s"] is not None:
             products.setdefault(record["precision"], []).append(record["matmul_gflop_per_s"])
+    rounds = [record["rounds"] for record in records]  # of several sizes, the last may be interrupted
+    counted = count(max(rounds), "round") if min(rounds) == max(rounds) else f"{_range(rounds)} rounds"
     devices = " and ".join(dict.fromkeys(record["device"] for record in records))
-    title = f"{first['mode']} on {devices}, {first['threads']} threads, {first['rounds']} rounds"
+    title = f"{first['mode']} on {devices}, {count(first['threads'], 'thread')}, {counted}"
     if products:
         reached = (f"{_range(speeds)} GFLOP/s in {precision}" for precision, speeds in products.items())
         title += f"; matrix products reach {', '.join(reached)}"

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.export.formats import format_of
 from inceptionnext_lit.models import check_model_name
 from inceptionnext_lit.models.cost import count_segmenter, image_macs
 from inceptionnext_lit.models.pyramid import feature_maps
@@ -31,7 +32,7 @@ def check_segmenter(model: str, decoder: str | None) -> tuple[str, str]:
 
     Args:
         model: A timm model name, or a checkpoint of a segmentation model.
-        decoder: The decoder, if it was given.
+        decoder: The decoder of a model by name, if it was given.
 
     Returns:
         The model and its decoder, which is ``own`` for a checkpoint.
@@ -47,8 +48,8 @@ def check_segmenter(model: str, decoder: str | None) -> tuple[str, str]:
             )
         check_model_name(model)
         return model, decoder or "upernet"
-    if decoder is not None:
-        raise UserError(f"--decoder is for models by name, and {model} has one of its own; measure it without the key.")
+    if format_of(path) is not None:
+        raise UserError(f"{model} is an exported file, which is measured as it is; leave out --task segment.")
     check_checkpoint(path)
     load_segmentation_task(path)
     return str(path), OWN

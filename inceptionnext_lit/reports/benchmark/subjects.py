@@ -14,7 +14,7 @@ from inceptionnext_lit.models import check_model_name
 from inceptionnext_lit.models.kernels.choice import why_not
 from inceptionnext_lit.preprocessing import height_and_width, size_text
 from inceptionnext_lit.reports.benchmark.case import FORMS, Case, Precision
-from inceptionnext_lit.tasks.loading import is_checkpoint, load_task
+from inceptionnext_lit.tasks.loading import is_checkpoint, is_segmentation, load_task
 
 IMAGE_SIZE = 224  # of models by name
 CHECKPOINTS = (".ckpt", ".pt", ".pth", ".safetensors")
@@ -74,6 +74,8 @@ def find_subject(model: str, image_size: int | None, batch_size: int) -> Subject
     if one is not None:
         return _exported(path, one, image_size, batch_size)
     check_checkpoint(path)
+    if is_segmentation(path):
+        raise UserError(f"{path} is a checkpoint of a segmentation model; add --task segment.")
     preprocessing = load_task(path)[0].preprocessing
     height, width = (IMAGE_SIZE, IMAGE_SIZE) if preprocessing is None else height_and_width(preprocessing)
     return Subject(str(path), image_size or _side(path, height, width))
