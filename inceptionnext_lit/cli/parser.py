@@ -60,6 +60,12 @@ class CommandParser(LightningArgumentParser):
         kwargs["allow_abbrev"] = False  # also for the parsers that jsonargparse creates for classes
         super().__init__(*args, **kwargs)
 
+    def parse_args(self, args: Any = None, *further: Any, **named: Any) -> Any:
+        """Parse; jsonargparse passes the null of a nested option to the parser of its class as the text ``None``."""
+        if isinstance(args, list) and len(args) == 1 and re.fullmatch(r"--[\w.]+=None", str(args[0])):
+            args = [f"{args[0].removesuffix('None')}null"]
+        return super().parse_args(args, *further, **named)
+
     def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
         """Return a command's help text; the program's overview is printed without this parser.
 

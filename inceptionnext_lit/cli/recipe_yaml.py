@@ -101,9 +101,10 @@ def load_recipe(text: str, path: str = "") -> Any:
     if not isinstance(value, dict | list):  # the parser keeps the text of plain values for string options
         if not path and text.lstrip().startswith("#"):  # a name such as #1, which YAML would ignore
             return text
-        return None if value == "None" and not path else value
+        return value
     try:
-        value = yaml.load(text, Loader=RecipeLoader if path else _ValueLoader)
+        is_value = not path and text.startswith(("{", "["))  # the parser also reads what it has written as a recipe
+        value = yaml.load(text, Loader=_ValueLoader if is_value else RecipeLoader)
         return _unfolded(value) if path and isinstance(value, dict) else value
     except UserError as error:
         raise UserError(f"{path or text}: {error}.") from error

@@ -46,13 +46,14 @@ def test_null_on_the_command_line(cli: Cli, tmp_path: Path, capsys: pytest.Captu
     """Also inside nested options, whose values jsonargparse reads twice."""
     (tmp_path / "r.yaml").write_text(
         "data:\n  split: {num_folds: 3}\n  input: {mean: [0.4], std: [0.2]}\n  class_names: [None, b]\n"
-        "  manifest: {label_column: label}\nmodel:\n  ema_decay: 0.9\n"
+        "  manifest: {label_column: None}\nmodel:\n  ema_decay: 0.9\n"
     )
     words = ["fit", *SMALL, "--config", "r.yaml", "--print_config"]
     with pytest.raises(SystemExit):
         cli(*words)
     given = yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]
     assert (given["class_names"], given["split"]["num_folds"]) == (["None", "b"], 3)
+    assert given["manifest"]["label_column"] == "None"  # a name, as in any recipe
     nulls = ["--data.split.num_folds", "null", "--data.input.mean", "null", "--model.ema_decay=null"]
     nulls += ["--model.optimizer.kwargs", "{fused: null, foreach: true, betas: [0.9, 0.99]}"]
     nulls += ["--data.manifest.label_column", "None", "--data.class_names", "[None, null]"]
