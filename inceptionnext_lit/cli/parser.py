@@ -1,7 +1,6 @@
 """Command-line parser whose errors are one sentence with the nearest valid key."""
 
 import argparse
-import difflib
 import functools
 import inspect
 import operator
@@ -17,6 +16,7 @@ from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
 from inceptionnext_lit.cli.help import command_page
+from inceptionnext_lit.cli.key_hints import nearest_keys
 from inceptionnext_lit.cli.optimizers import explain_class
 from inceptionnext_lit.cli.recipe_yaml import install, load_recipe
 from inceptionnext_lit.data import ImageFolderDataModule
@@ -253,18 +253,6 @@ def _reason(message: str, parent: BaseException | None, leaf: BaseException | No
     return reason
 
 
-def nearest_keys(key: str, known: list[str]) -> list[str]:
-    """Return up to three known keys similar to a wrong one: of its group if that exists, or else the nearest group."""
-    groups = {name.partition(".")[0] for name in known}
-    group = key.partition(".")[0]
-    if group not in groups:
-        return difflib.get_close_matches(group, sorted(groups), n=3)
-    siblings = {name for name in known if name.count(".") >= key.count(".") and name.startswith(f"{group}.")}
-    longer = sorted(name for name in siblings if name.startswith(key))  # the key was abbreviated
-    alike = difflib.get_close_matches(key, sorted(siblings - set(longer)), n=3, cutoff=0.7)
-    return [*longer, *alike][:3]
-
-
 def _place(message: str) -> str:
     """Return the full key that a message is about, such as ``model.loss.name``; empty if it has none."""
     keys = re.findall(r'Parser key "([\w.]+)"', message)
@@ -291,7 +279,7 @@ def _unknown_key(message: str) -> str | None:
     for pattern in (
         r"Option '([\w.]+)' is not accepted",
         r"does not accept option '([\w.]+)'",
-        r"unrecognized arguments: (?:--?)([\w.]+)",
+        r"unrecognized arguments: (?:--?)([\w.-]+)",
     ):
         if found := re.search(pattern, message):
             return found[1]

@@ -1,16 +1,18 @@
 """Preprocessing that follows the pretrained weights if a recipe does not set it."""
 
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
 from lightning.pytorch.utilities import rank_zero_warn
 
-from inceptionnext_lit.data.sources.fingerprint import together
+from inceptionnext_lit.data.sources.fingerprint import Fingerprint, total
 from inceptionnext_lit.models.pretrained_input import pretrained_input
 from inceptionnext_lit.preprocessing import Preprocessing, size_text
-from inceptionnext_lit.safe_load import load_plain
+from inceptionnext_lit.safe_load import load_plain, read_metadata
 from inceptionnext_lit.training.callbacks.same_data import KEY as DATA
 from inceptionnext_lit.training.callbacks.settings import KEY as RUN
 
@@ -66,16 +68,33 @@ def warn_of_shared_images(pretrained: bool | str | None, teacher: str | None, da
 
 
 def _has_seen_held_back(source: str, data: Any) -> bool:
-    """Return whether a checkpoint's run has split the same data differently."""
+    """Return whether a checkpoint's run, or that of a converted one, has split the same data differently."""
     path = Path(source).expanduser()
-    content = load_plain(path, mmap=True) if path.suffix == ".ckpt" else {}
-    splits, root = content.get(DATA, {}), content.get(RUN, {}).get("data.root")
-    if "val" not in splits:
+    is_place = False
+    if path.suffix == ".ckpt":
+        content = load_plain(path, mmap=True)
+        splits, root = content.get(DATA, {}), content.get(RUN, {}).get("data.root")
+        is_place = isinstance(root, str) and os.path.realpath(root) == os.path.realpath(data.settings["root"])
+        seen = _totals(splits)
+    else:
+        seen = _converted(path) if path.suffix == ".safetensors" else {}
+    if not {"all", "val"} <= seen.keys():
         return False
-    here = data.fingerprint()
-    is_place = isinstance(root, str) and os.path.realpath(root) == os.path.realpath(data.settings["root"])
-    is_same = is_place or together(splits.values()) == together(here.values())
-    return is_same and bool(splits["val"] != here["val"])
+    here = _totals(data.fingerprint())
+    return (is_place or seen["all"] == here["all"]) and seen["val"] != here["val"]
+
+
+def _converted(path: Path) -> dict[str, Any]:
+    """Return what ``convert`` has written about the images of a run; empty for files of other programs."""
+    try:
+        found = json.loads(read_metadata(path).get(DATA, "{}"))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _totals(splits: Mapping[str, Fingerprint]) -> dict[str, list[int]]:
+    return {"all": total(splits.values()), "val": total([splits["val"]])} if "val" in splits else {}
 
 
 def describe_input(preprocessing: Preprocessing, taken: str) -> str:

@@ -11,6 +11,7 @@ from jsonargparse import set_loader
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.lightning_compat import YamlLoader, yaml_load
 
+_FLOAT = "tag:yaml.org,2002:float"
 _INT = "tag:yaml.org,2002:int"
 _MERGE = "tag:yaml.org,2002:merge"
 _LISTS_OF_NAMES = ("class_names",)
@@ -71,9 +72,15 @@ def _construct_int(loader: Any, node: Any) -> int:
     return int(text, 0) if re.match(r"[-+]?0[xb]", text) else int(text)
 
 
+def _construct_float(loader: Any, node: Any) -> float | str:
+    text: str = loader.construct_scalar(node)
+    return text if ":" in text else float(loader.construct_yaml_float(node))  # 1:30.5 is 90.5 in YAML 1.1
+
+
 _WHOLE_NUMBER = re.compile(r"[-+]?(?:[0-9][0-9_]*|0x[0-9a-fA-F_]+|0b[01_]+)$")
 RecipeLoader.add_implicit_resolver(_INT, _WHOLE_NUMBER, list("-+0123456789"))
 RecipeLoader.add_constructor(_INT, _construct_int)
+RecipeLoader.add_constructor(_FLOAT, _construct_float)
 
 
 class _ValueLoader(RecipeLoader):
@@ -101,7 +108,7 @@ def load_recipe(text: str, path: str = "") -> Any:
     if not isinstance(value, dict | list):  # the parser keeps the text of plain values for string options
         if not path and text.lstrip().startswith("#"):  # a name such as #1, which YAML would ignore
             return text
-        return value
+        return yaml.load(text, Loader=RecipeLoader) if isinstance(value, int | float) else value
     try:
         is_value = not path and text.startswith(("{", "["))  # the parser also reads what it has written as a recipe
         value = yaml.load(text, Loader=_ValueLoader if is_value else RecipeLoader)
@@ -170,5 +177,8 @@ def _put(group: dict[Any, Any], names: list[str], value: Any) -> bool:
 
 
 def install() -> None:
-    """Make all parsers read YAML with this loader."""
+    """Make all parsers read YAML with this loader, and single numbers by its rules."""
     set_loader("yaml", load_recipe, exceptions=(yaml.YAMLError,))
+    YamlLoader.yaml_implicit_resolvers = RecipeLoader.yaml_implicit_resolvers
+    YamlLoader.add_constructor(_INT, _construct_int)
+    YamlLoader.add_constructor(_FLOAT, _construct_float)

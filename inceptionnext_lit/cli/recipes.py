@@ -14,6 +14,10 @@ _INSTALLED = _PACKAGE / "configs"
 FOLDER = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "configs"  # the latter in a clone
 _SUFFIX = ".yaml"
 _NULL = "tag:yaml.org,2002:null"
+_NOT_IN_RECIPES = {
+    "config": "a recipe cannot include another one; give both, --config BASE --config THIS, of which the last one wins",
+    "print_config": "give --print_config on the command line, not in a recipe",
+}
 
 
 def names() -> list[str]:
@@ -123,6 +127,9 @@ def _check(path: Path) -> None:
         raise UsageError(f"--config {path} is not a recipe, which has keys such as data and model.")
     if not any(value.tag != _NULL for _, value in root.value):
         raise UsageError(f"--config {path} sets nothing; give keys such as model.lr, or leave it out.")
+    for key, value in root.value:
+        if key.value in _NOT_IN_RECIPES and value.tag != _NULL:
+            raise UsageError(f"--config {path}, line {key.start_mark.line + 1}: {_NOT_IN_RECIPES[key.value]}.")
 
 
 def _not_found(value: str, name: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from inceptionnext_lit.data.sources.fingerprint import total
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.fitting import listed
 from inceptionnext_lit.models.formats import Unwrapped, WeightSet, unwrap
@@ -20,6 +21,7 @@ from inceptionnext_lit.tasks.backbone import WEIGHT_SOURCES, create_backbone
 from inceptionnext_lit.tasks.classification.calibration import KEY as CALIBRATION
 from inceptionnext_lit.tasks.classification.calibration import read_calibration
 from inceptionnext_lit.tasks.described import model_arguments
+from inceptionnext_lit.training.callbacks.same_data import KEY as DATA
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ def convert_checkpoint(path: str | Path, output: str | Path, weights: WeightSet 
     The file's metadata has ``model`` (timm's name), ``num_classes``, ``class_names``, ``preprocessing`` and ``kwargs``
     (the model's own arguments) as JSON, and ``weights`` (``ema`` or ``raw``); that of a multi-label model has
     ``multi_label``, true. A ``calibration`` of the checkpoint is stored too, as JSON, with the weights that it was
-    fitted to, which are those that ``predict`` uses.
+    fitted to, which are those that ``predict`` uses. ``data_fingerprint``, as JSON too, has the numbers and hashes of
+    the run's images and of its validation images (``all`` and ``val``), if the checkpoint has them: ``fit`` warns if it
+    would validate on images that the weights were trained on.
 
     Args:
         path: A checkpoint of ``fit``.
@@ -100,6 +104,8 @@ def convert_checkpoint(path: str | Path, output: str | Path, weights: WeightSet 
         plain["multi_label"] = True
     metadata = {"model": name, "num_classes": str(num_classes), "weights": chosen}
     calibration = read_calibration(content, num_classes, str(path))
+    if "val" in (splits := content.get(DATA, {})):
+        plain[DATA] = {"all": total(splits.values()), "val": total([splits["val"]])}
     used_by_predict = found.averaged == unwrap({"state_dict": content["state_dict"]}).averaged
     if used_by_predict and not calibration.is_neutral:
         plain[CALIBRATION] = calibration.record()

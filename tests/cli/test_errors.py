@@ -156,7 +156,10 @@ def test_model_arguments_that_the_model_does_not_take(refused: Callable[..., str
         (["--model.loss.mix.mixupp", 1], "model.loss.mix.mixupp", "model.loss.mix.mixup"),
         (["--model.schedule.warmup_epoch", 1], "model.schedule.warmup_epoch", "model.schedule.warmup_epochs"),
         (["--data.augmentation.hflp", 1], "data.augmentation.hflp", "data.augmentation.hflip"),
-        (["--modl.lr", 1], "modl.lr", "model"),
+        (["--modl.lr", 1], "modl.lr", "model.lr"),
+        (["--modl.lrr", 1], "modl.lrr", "model"),
+        (["--max_epochs", 3], "max_epochs", "trainer.max_epochs"),
+        (["--trainer.max-epochs=3"], "trainer.max-epochs", "trainer.max_epochs"),
         (["--ckpt_pth", "x"], "ckpt_pth", "ckpt_path"),
     ],
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from inceptionnext_lit.cli.pretrained import describe_input, warn_of_shared_images
 from inceptionnext_lit.preprocessing import Preprocessing
@@ -113,6 +114,13 @@ def test_weights_trained_on_the_validation_images(
     teach = ["--model.distill.teacher", BEST, "--model.pretrained", "false", "--data.split.seed", 1]
     with pytest.warns(UserWarning, match=rf"^The teacher {BEST} was trained on some of the validation images, so"):
         said(*words, *teach)
+    said("convert", BEST, "--output", "best.safetensors")
+    options[1] = "best.safetensors"
+    root.rename(moved := tmp_path / "moved")
+    words = ["fit", *SMALL, *TRAIN, "--data.root", moved, *options]
+    said(*words)
+    with pytest.warns(UserWarning, match=r"^The weights in best\.safetensors were trained on some of the validation"):
+        said(*words, "--data.split.seed", 1)
 
 
 @pytest.mark.parametrize(
@@ -149,6 +157,29 @@ def test_weights_and_teachers_of_other_splits(
     assert [str(one.message) for one in said] == [message] * warns
     data.holds_back = False
     warn_of_shared_images(path, path, data)
+
+
+@pytest.mark.parametrize(
+    ("stored", "warns"),
+    [
+        ('{"all": [4, 12], "val": [1, 5]}', False),
+        ('{"all": [4, 12], "val": [1, 3]}', True),
+        ('{"all": [4, 13], "val": [1, 3]}', False),  # other images
+        ('{"val": [1, 3]}', False),
+        ("[1]", False),
+        ("sha256:1", False),  # another program's
+        (None, False),
+    ],
+)
+def test_converted_weights_of_other_splits(stored: str | None, warns: bool, tmp_path: Path) -> None:
+    path = str(tmp_path / "other.safetensors")
+    save_file({"w": torch.ones(1)}, path, None if stored is None else {DATA: stored})
+    now = {"train": {"a": (3, 7)}, "val": {"a": (1, 5)}}
+    data = SimpleNamespace(holds_back=True, settings={"root": "photos"}, fingerprint=lambda: now)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        warn_of_shared_images(path, None, data)
+    assert len(said) == warns
 
 
 def test_an_ignored_orientation_is_printed() -> None:

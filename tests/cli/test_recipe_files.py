@@ -31,6 +31,12 @@ Cli = Callable[..., None]
         (b"# lr\n", " is empty; give keys such as model.lr, or leave it out."),
         (b"- a\n", " is not a recipe, which has keys such as data and model."),
         (b"data:\n  # root: x\n", " sets nothing; give keys such as model.lr, or leave it out."),
+        (
+            b"model: {lr: 1}\nconfig: base.yaml\n",
+            ", line 2: a recipe cannot include another one; give both, "
+            "--config BASE --config THIS, of which the last one wins.",
+        ),
+        (b"print_config: true\n", ", line 1: give --print_config on the command line, not in a recipe."),
     ],
 )
 def test_files_that_are_no_recipes(content: bytes, message: str, tmp_path: Path) -> None:

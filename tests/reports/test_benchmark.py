@@ -23,7 +23,7 @@ from inceptionnext_lit.reports.benchmark import measure as measuring
 from inceptionnext_lit.reports.benchmark.case import PRODUCTS, Case
 from inceptionnext_lit.reports.benchmark.measure import measure
 from inceptionnext_lit.reports.benchmark.measurement import Measurement, MeasurementInterrupt
-from inceptionnext_lit.reports.benchmark.rendering import render
+from inceptionnext_lit.reports.benchmark.rendering import describe_unsteady, render
 from inceptionnext_lit.reports.benchmark.torch_bench import Bench
 from tests.forked import as_script, forked, forking
 from tests.processes import wait_until
@@ -64,6 +64,23 @@ def test_results_follow_from_the_rounds() -> None:
     assert (record["images_per_s"], record["images_per_s_min"], record["images_per_s_max"]) == (20, 10, 30)
     assert (record["ratio"], record["gflop_per_s"], record["share_of_matmul"]) == (1.5, 10, 0.2)
     assert (record["images_per_s_bound"], record["peak_memory_mib"]) == (100, 7)
+
+
+@pytest.mark.parametrize(
+    ("rates", "sentence"),
+    [
+        ([[10.0, 14.9], [5.0]], ""),
+        ([[10.0, 15.0, 12.0], [500.0, 2000.0]],
+         f"The speed of {MICRO} (deploy) varied from 500 to 2000 images per second between rounds, so other programs "
+         "may be using this machine; repeat the benchmark when it is idle."),
+    ],
+)  # fmt: skip
+def test_rounds_that_differ_too_much_are_named(rates: list[list[float]], sentence: str) -> None:
+    measured = [
+        Measurement(case(variant=variant), None, "cpu", some, [1.0], None, 1.0, None, None)
+        for variant, some in zip(("eager", "deploy"), rates, strict=True)
+    ]
+    assert describe_unsteady(measured) == sentence
 
 
 def test_a_table_has_three_digits_of_any_rate() -> None:

@@ -65,7 +65,7 @@ def run(words: list[str]) -> int:
     from rich.console import Console
 
     from inceptionnext_lit.reports.benchmark.measurement import Measurement, MeasurementInterrupt
-    from inceptionnext_lit.reports.benchmark.rendering import Format, draw_scaling, render
+    from inceptionnext_lit.reports.benchmark.rendering import Format, describe_unsteady, draw_scaling, render
 
     console = Console(stderr=True)
     style: Format = "json" if options.output is not None and options.output.suffix == ".json" else options.format
@@ -79,6 +79,8 @@ def run(words: list[str]) -> int:
         if measurements:  # they are not lost, but no file takes them for all that was asked
             print(render(measurements, style), end="")
         raise
+    if unsteady := describe_unsteady(measurements):
+        print(unsteady, file=sys.stderr)
     text = render(measurements, style)
     is_drawing = options.output is not None and options.output.suffix in (".svg", ".png")
     if options.output is None or is_drawing:

@@ -49,6 +49,12 @@ def together(splits: Iterable[Fingerprint]) -> Fingerprint:
     return whole
 
 
+def total(splits: Iterable[Fingerprint]) -> list[int]:
+    """Return the number of images of disjoint splits, counted once per label, and the sum of their hashes."""
+    classes = together(splits).values()
+    return [sum(count for count, _ in classes), sum(mark for _, mark in classes) % 2**63]
+
+
 def _mark(sample: Sample, prefix: str) -> tuple[tuple[int, ...], int]:
     try:
         size = os.stat(sample.path).st_size

@@ -12,6 +12,7 @@ Format = Literal["table", "json"]
 Axis = Literal["image_size", "batch_size"]
 _SETTINGS = ("model", "variant", "precision", "layout", "memory", "pixels", "batch")
 _COLUMNS = ("img/s", "min–max", "ratio", "min–max", "GFLOP/s", "of matmul", "bound img/s", "MiB", "ready in s")
+_UNSTEADY = 1.5  # ratio of the fastest round to the slowest
 
 
 def render(measurements: Sequence[Measurement], style: Format) -> str:
@@ -75,6 +76,18 @@ def _rate(value: float | None) -> str:
 
 def _number(value: float | None, style: str) -> str:
     return "–" if value is None else format(value, style)
+
+
+def describe_unsteady(measurements: Sequence[Measurement]) -> str:
+    """Return a sentence about the case whose speed varied the most between rounds, if by half or more; else nothing."""
+    worst = max(measurements, key=lambda one: max(one.rates) / min(one.rates))
+    low, high = min(worst.rates), max(worst.rates)
+    if high / low < _UNSTEADY:
+        return ""
+    return (
+        f"The speed of {worst.case.title} ({worst.case.variant}) varied from {_rate(low)} to {_rate(high)} images per "
+        "second between rounds, so other programs may be using this machine; repeat the benchmark when it is idle."
+    )
 
 
 def draw_scaling(measurements: Sequence[Measurement], axis: Axis, path: Path) -> None:
