@@ -33,6 +33,8 @@ from inceptionnext_lit.training.callbacks.checkpoints import Checkpoints
 from inceptionnext_lit.training.callbacks.peers import TIMEOUT_HELP, TIMEOUT_S
 from inceptionnext_lit.training.checkpoint_io import OpenCheckpoint, open_checkpoint
 
+_OF_WEIGHTS = (".ckpt", ".safetensors", ".pth", ".pt", ".bin")
+
 
 class CommandLineParsing(OpenLightningCLI):
     """LightningCLI that parses the commands ``fit``, ``validate``, ``test`` and ``predict``.
@@ -101,7 +103,7 @@ class CommandLineParsing(OpenLightningCLI):
         seed = self.config[command].seed_everything
         if not 0 <= seed < 2**32:  # includes true and false
             raise UserError(f"seed_everything is {seed}; it must be 0 to {2**32 - 1}, or true for a random one.")
-        self._take_weights(command, words, parser, args)
+        self._take_weights(command, words, inputs, parser, args)
         if command == "predict":
             check_prediction(self.config.predict.model.class_path)
         if inputs:
@@ -113,7 +115,9 @@ class CommandLineParsing(OpenLightningCLI):
         cls = pkgutil.resolve_name(self.config[command].data.class_path)  # the parser has imported it
         return spell_out_levels(cast(list[str], args), cls, stored)
 
-    def _take_weights(self, command: str, words: list[str], parser: LightningArgumentParser, args: ArgsType) -> None:
+    def _take_weights(
+        self, command: str, words: list[str], inputs: list[str], parser: LightningArgumentParser, args: ArgsType
+    ) -> None:
         """Open the checkpoint, or describe the published weights, and parse again with what follows from them."""
         weights = None if command == "fit" else asked_weights(words, self.config[command])
         if weights is not None and names_checkpoint(weights):
@@ -126,9 +130,11 @@ class CommandLineParsing(OpenLightningCLI):
         elif weights is not None:
             self._parse_with_defaults_of_weights(weights, command, parser, args)
         elif command != "fit":
+            files = [name for name in inputs if Path(name).suffix in _OF_WEIGHTS]
+            taken = f"; {files[0]} was taken for an image" if files else ""
             raise UserError(
                 f"{command} needs a checkpoint, --ckpt_path runs/…/checkpoints/best.ckpt, or published weights, "
-                "--model.name NAME --model.pretrained true."
+                f"--model.name NAME --model.pretrained true{taken}."
             )
 
     def _parse_with_defaults_of(

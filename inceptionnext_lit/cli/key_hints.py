@@ -41,8 +41,9 @@ def nearest_keys(key: str, known: list[str]) -> list[str]:
         return [name for name in whole if name in known] or near
     siblings = {name for name in known if name.count(".") >= key.count(".") and name.startswith(f"{group}.")}
     longer = sorted(name for name in siblings if name.startswith(key))  # the key was abbreviated
-    alike = difflib.get_close_matches(key, sorted(siblings - set(longer)), n=3, cutoff=0.7)
-    return [*longer, *alike][:3]
+    alike = difflib.get_close_matches(key, sorted(siblings), n=3, cutoff=0.7)
+    same_words = _with_words(key.rpartition(".")[2], sorted(siblings))
+    return list(dict.fromkeys([*longer, *same_words, *alike]))[:3]
 
 
 def _keys_named(name: str, known: list[str]) -> list[str]:
@@ -50,12 +51,20 @@ def _keys_named(name: str, known: list[str]) -> list[str]:
     if _MEANT.get(name) in known:
         return [_MEANT[name]]
     nested = sorted((key for key in known if "." in key), key=lambda key: (key.count("."), key))
-    words = {key: key.rpartition(".")[2].split("_") for key in nested}
-    own = name.split("_")
-    if same := [key for key in nested if words[key] == own]:
+    if same := [key for key in nested if _leaf(key) == name]:
         return same[:3]
-    if longer := [key for key in nested if set(own) < set(words[key])]:
-        fewest = min(len(words[key]) for key in longer)
-        return [key for key in longer if len(words[key]) == fewest][:3]
-    near = difflib.get_close_matches(name, ["_".join(words[key]) for key in nested], n=1, cutoff=0.85)
-    return [key for key in nested if "_".join(words[key]) in near][:3]
+    if longer := _with_words(name, nested):
+        return longer[:3]
+    near = difflib.get_close_matches(name, [_leaf(key) for key in nested], n=1, cutoff=0.85)
+    return [key for key in nested if _leaf(key) in near][:3]
+
+
+def _with_words(name: str, keys: list[str]) -> list[str]:
+    """Return the keys that have a name's words and the fewest others, as ``max_epochs`` for ``epochs``."""
+    longer = [key for key in keys if set(name.split("_")) < set(_leaf(key).split("_"))]
+    fewest = min((_leaf(key).count("_") for key in longer), default=0)
+    return [key for key in longer if _leaf(key).count("_") == fewest]
+
+
+def _leaf(key: str) -> str:
+    return key.rpartition(".")[2]

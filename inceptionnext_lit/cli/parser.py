@@ -224,7 +224,10 @@ def explain(message: str, ex: BaseException | None, known: list[str]) -> str:
     if place in DEFAULT_CLASSES and (found := re.search(r"dot import path string: (\S+)", message)):
         return f"{place} is {found[1]!r}, which is not a known class; use {DEFAULT_CLASSES[place].__name__}."
     if place:
-        return f"{place}: {_plain_types(_reason(message, parent, leaf))}"
+        reason = _plain_types(_reason(message, parent, leaf))
+        if dotted := re.search(r"Expected dict.* Got value: Namespace\((\w+)=(.*)\)$", reason):
+            return f"{place} is a dictionary, whose keys have no dots in a recipe; give {{{dotted[1]}: {dotted[2]}}}."
+        return f"{place}: {reason}"
     return re.sub(r"\s*\n\s*", " ", message.strip())
 
 

@@ -41,6 +41,8 @@ def test_keys_without_their_group_and_those_of_other_tools(known: list[str]) -> 
         "resume": ["ckpt_path"],
         "trianer.max_epochs": ["trainer.max_epochs"],
         "trianer.x": ["trainer"],
+        "trainer.epochs": ["trainer.max_epochs", "trainer.min_epochs", "trainer.devices"],
+        "data.workers": ["data.num_workers"],
         "momentum": [],
     }
     assert {name: nearest_keys(name, known) for name in expected} == expected

@@ -326,6 +326,7 @@ def test_what_is_named_wrongly(cli: Cli, place: Path, trained: Path, capsys: pyt
         "--model.pretrained true."
     )
     checkpoint = trained / "checkpoints/best.ckpt"
+    assert sentence(checkpoint).endswith(f"--model.pretrained true; {checkpoint} was taken for an image.")
     both = sentence("--ckpt_path", checkpoint, *OURS)
     assert both == f"--ckpt_path {checkpoint} and --model.pretrained w.pth both name weights; leave one of them out."
     other = sentence("--model.name", "inceptionnext_iso_nano", "--model.pretrained", "w.pth")

@@ -164,6 +164,16 @@ def test_names_of_runs() -> None:
     assert run_name(Namespace(model=model, config=[None])) == "tiny"  # a recipe's text
 
 
+def test_a_dotted_key_of_a_dictionary(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("r.yaml").write_text("model: {optimizer: {kwargs.eps: 1e-3}}\n")
+    with pytest.raises(SystemExit) as exit_:
+        cli("fit", *SMALL, "--config", "r.yaml")
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: model.optimizer.kwargs is a dictionary, whose keys have no dots in a recipe; give {eps: 0.001}.\n"
+    )
+
+
 def test_an_empty_name_of_images() -> None:
     with pytest.raises(UserError, match=r"^The name of the images is empty; give a folder or a file, or \. for the"):
         data_folder("")
