@@ -9,7 +9,7 @@ import torch
 from inceptionnext_lit.models.kernels import operators
 
 KERNELS = "inceptionnext_lit.models.kernels."
-MODULES = (KERNELS + "depthwise", KERNELS + "moments", KERNELS + "weight_grads")
+MODULES = tuple(KERNELS + name for name in ("depthwise", "division", "moments", "weight_grads"))
 State = list[tuple[Any, dict[str, Any]]]
 
 

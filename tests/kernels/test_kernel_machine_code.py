@@ -52,7 +52,7 @@ def machine_code(launch: Launch, capability: int, folder: Path) -> tuple[str, in
     constants = {name: value for name, value in options.items() if name != "num_warps"}
     signature = {name: "constexpr" for name in constants}
     for name, value in zip(kernel.arg_names, values, strict=False):
-        signature[name] = TYPES[value.dtype] if isinstance(value, Tensor) else "i32"
+        signature[name] = TYPES[value.dtype] if isinstance(value, Tensor) else "i32" if value < 2**31 else "i64"
     signature = {name: signature[name] for name in kernel.arg_names}
     aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind.startswith("*")}
     source = ASTSource(kernel, signature, constants, aligned)
@@ -67,6 +67,16 @@ def machine_code(launch: Launch, capability: int, folder: Path) -> tuple[str, in
     assert registers is not None
     assert spilled is not None
     return code, int(registers[1]), int(spilled[1])
+
+
+def loops(code: str) -> list[str]:
+    """Return the bodies of the loops in PTX, from a label to the branch that goes back to it."""
+    found = []
+    for branch in re.finditer(r"\bbra(?:\.uni)?\s+(\$L__BB\w+);", code):
+        start = code.find(f"{branch[1]}:")
+        if 0 <= start < branch.start():
+            found.append(code[start : branch.start()])
+    return found
 
 
 def maps(channels: int, side: int, width: int, sizes: list[int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -96,11 +106,13 @@ def test_inception(
         code, registers, spilled = machine_code(launch, capability, tmp_path)
         assert spilled == 0
         assert registers <= 255
+        assert not re.search(r"\b(?:div|rem)\.[su]", code)  # of integers: thirty instructions each
         if stage[0] % 96 == 0 and launch[0].arg_names[0] == "x":  # channels that vectors divide
             # maps are read in vectors of 8 or 16 bytes, except small parts of the gradient
             wide = len(re.findall(r"ld\.global\S*\.v[24]\.b32", code))
             narrow = len(re.findall(r"ld\.global\S*\.b(?:16|32)", code)) - wide
             assert wide > 3 * narrow
+            assert not any("bar.sync" in body for body in loops(code))
 
 
 @pytest.mark.slow

@@ -7,7 +7,8 @@ A program works on a block of positions and a block of one branch's channels, so
 Blocks of positions follow the image such that the taps of neighbors are in the L1 cache: along rows for a horizontal
 band, down columns for a vertical one, and in strips of eight rows for a square. Sums are float32; float64 for float64.
 
-The block sizes follow from registers and spills of the machine code; they have not been timed on a GPU.
+The block sizes follow from the machine code: its registers, spills and number of instructions. They have not been timed
+on a GPU.
 """
 
 from contextlib import nullcontext
@@ -18,27 +19,33 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from inceptionnext_lit.models.kernels.division import divide, divider_of
 from inceptionnext_lit.models.kernels.precision import sum_dtype
 
+MAP = ("height", "width", "by_height", "by_width", "by_area", "by_strip", "by_last")
+STRIP = tl.constexpr(8)  # rows; the last strip of a map may be lower
 Sizes = list[int]  # height and width of each branch's kernel in pixels: [h, w, h, w, ...]
 
 
 @triton.jit
-def place(q, height, width, KH: tl.constexpr, KW: tl.constexpr):
-    """Return the row, the column and the position of the q-th in a branch's order, in strips over the height."""
+def place(
+    q, height, width, by_height, by_width, by_area, by_strip, by_last, KH: tl.constexpr, KW: tl.constexpr
+):  # fmt: skip
+    """Return the row, the column and the position of the q-th in a branch's order; see :func:`sides`."""
     if KH == 1:
-        return q * 0, q % width, q
-    strip = height
-    if KW > 1:
-        strip = tl.minimum(height, 8)
+        return q * 0, q - divide(q, by_width) * width, q
     area = height * width
-    image = q // area
+    image = divide(q, by_area)
     rest = q - image * area
-    above = rest // (strip * width) * strip
-    rest = rest - above * width
-    rows = tl.minimum(height - above, strip)  # the last strip may be lower
-    w = rest // rows
-    h = above + rest - w * rows
+    if KW == 1:
+        w = divide(rest, by_height)
+        h = rest - w * height
+    else:
+        strip = divide(rest, by_strip)
+        rest = rest - strip * STRIP * width
+        rows = tl.minimum(height - strip * STRIP, STRIP)
+        w = tl.where(rows == STRIP, rest // STRIP, divide(rest, by_last))
+        h = strip * STRIP + rest - w * rows
     return h, w, image * area + h * width + w
 
 
@@ -63,6 +70,7 @@ def _finish(
 @triton.jit
 def _convolve(
     x, taps, y, means, squares, tile, tiles, block, positions, height, width,
+    by_height, by_width, by_area, by_strip, by_last,
     FIRST: tl.constexpr, ROW: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr,
     CHANNELS: tl.constexpr, WIDTH: tl.constexpr, MIRROR: tl.constexpr, MOMENTS: tl.constexpr, SUM: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
@@ -70,7 +78,7 @@ def _convolve(
     """Convolve a block of the branch that begins with channel FIRST and with ROW of the taps."""
     q = tile * BLOCK_P + tl.arange(0, BLOCK_P)
     valid = q < positions
-    h, w, position = place(q, height, width, KH, KW)
+    h, w, position = place(q, height, width, by_height, by_width, by_area, by_strip, by_last, KH, KW)
     c = block * BLOCK_C + tl.arange(0, BLOCK_C)
     used = c < WIDTH
     at = position.to(tl.int64)[:, None] * CHANNELS + (FIRST + c)[None, :]
@@ -92,9 +100,9 @@ def _convolve(
     _finish(total, y, means, squares, tile, tiles, positions, at, FIRST + c, valid, used, MOMENTS, BLOCK_P)
 
 
-@triton.jit(do_not_specialize=["positions", "height", "width", "tiles"])
+@triton.jit(do_not_specialize=["positions", "tiles", *MAP])
 def _forward(
-    x, taps, y, means, squares, positions, height, width, tiles,
+    x, taps, y, means, squares, positions, tiles, height, width, by_height, by_width, by_area, by_strip, by_last,
     CHANNELS: tl.constexpr, WIDTH: tl.constexpr, BRANCHES: tl.constexpr,
     KH0: tl.constexpr, KW0: tl.constexpr, KH1: tl.constexpr, KW1: tl.constexpr, KH2: tl.constexpr, KW2: tl.constexpr,
     MIRROR: tl.constexpr, MOMENTS: tl.constexpr, SUM: tl.constexpr,
@@ -119,6 +127,7 @@ def _forward(
     elif branch == 0:
         _convolve(
             x, taps, y, means, squares, tile, tiles, block - COPIES, positions, height, width,
+            by_height, by_width, by_area, by_strip, by_last,
             IDENTITY, 0, KH0, KW0,
             CHANNELS, WIDTH, MIRROR, MOMENTS, SUM, BLOCK_P, BLOCK_C,
         )  # fmt: skip
@@ -126,6 +135,7 @@ def _forward(
         if branch == 1:
             _convolve(
                 x, taps, y, means, squares, tile, tiles, block - COPIES - BLOCKS, positions, height, width,
+                by_height, by_width, by_area, by_strip, by_last,
                 IDENTITY + WIDTH, KH0 * KW0 + 1, KH1, KW1,
                 CHANNELS, WIDTH, MIRROR, MOMENTS, SUM, BLOCK_P, BLOCK_C,
             )  # fmt: skip
@@ -133,6 +143,7 @@ def _forward(
         if branch == 2:
             _convolve(
                 x, taps, y, means, squares, tile, tiles, block - COPIES - 2 * BLOCKS, positions, height, width,
+                by_height, by_width, by_area, by_strip, by_last,
                 IDENTITY + 2 * WIDTH, KH0 * KW0 + KH1 * KW1 + 2, KH2, KW2,
                 CHANNELS, WIDTH, MIRROR, MOMENTS, SUM, BLOCK_P, BLOCK_C,
             )  # fmt: skip
@@ -158,16 +169,16 @@ def convolve_with_moments(x: Tensor, taps: Tensor, sizes: Sizes) -> tuple[Tensor
     They are those of the rounded outputs. A block has :func:`block_length` positions, the last one the rest.
     """
     y = torch.empty_like(x, memory_format=torch.channels_last)
-    blocks = triton.cdiv(count_positions(x), block_length(taps))
+    blocks = triton.cdiv(count_positions(x), block_length(x, taps, moments=True))
     means = taps.new_empty((x.shape[1], blocks), dtype=sum_dtype(x))
     squares = torch.empty_like(means)
     _launch(x, taps, y, means, squares, sizes, mirror=False, moments=True)
     return y, means, squares
 
 
-def block_length(taps: Tensor) -> int:
-    """Return the number of positions in a block."""
-    return 2048 // _branch_block(taps.shape[1])
+def block_length(x: Tensor, taps: Tensor, *, moments: bool) -> int:
+    """Return the number of positions in a block; larger ones have fewer moments, but float32 would not fit."""
+    return (4096 if moments and x.element_size() == 2 else 2048) // _branch_block(taps.shape[1])
 
 
 def _launch(
@@ -175,16 +186,24 @@ def _launch(
 ) -> None:
     width = taps.shape[1]
     identity = x.shape[1] - width * (len(sizes) // 2)
-    block_c, block_p = _branch_block(width), block_length(taps)
-    block_i = _widest(identity, 4096 // block_p)
+    block_c, block_p = _branch_block(width), block_length(x, taps, moments=moments)
+    block_i = _widest(identity, 2 * block_c)
     tiles = triton.cdiv(count_positions(x), block_p)
     blocks = triton.cdiv(identity, block_i) + len(sizes) // 2 * triton.cdiv(width, block_c)
     with on_device_of(x):
         _forward[(tiles * blocks,)](
-            x, taps, y, means, squares, count_positions(x), x.shape[2], x.shape[3], tiles,
+            x, taps, y, means, squares, count_positions(x), tiles, *sides(x),
             CHANNELS=x.shape[1], WIDTH=width, MIRROR=mirror, MOMENTS=moments, SUM=SUMS[sum_dtype(x)],
             BLOCK_P=block_p, BLOCK_C=block_c, BLOCK_I=block_i, num_warps=4, **kernel_arguments(sizes),
         )  # fmt: skip
+
+
+def sides(x: Tensor) -> tuple[int, ...]:
+    """Return the arguments of :data:`MAP`: the sides of a map, and what divides by them, by its area and by strips."""
+    height, width = x.shape[2:]
+    strip = min(height, STRIP.value)
+    last = (height - 1) % STRIP.value + 1
+    return height, width, *map(divider_of, (height, width, height * width, strip * width, last))
 
 
 SUMS = {torch.float32: tl.float32, torch.float64: tl.float64}

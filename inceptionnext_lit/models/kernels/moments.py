@@ -12,7 +12,7 @@ from inceptionnext_lit.models.kernels.depthwise import (
     on_device_of,
 )
 
-_BLOCK = 1024
+_BLOCK = 2048
 
 
 @triton.jit(do_not_specialize=["positions", "blocks"])
@@ -53,6 +53,6 @@ def convolve_and_measure(x: Tensor, taps: Tensor, sizes: Sizes) -> tuple[Tensor,
     with on_device_of(x):
         _join[(channels,)](
             means, squares, mean, variance, count_positions(x), blocks,
-            LENGTH=block_length(taps), BLOCK=min(_BLOCK, triton.next_power_of_2(blocks)), num_warps=4,
+            LENGTH=block_length(x, taps, moments=True), BLOCK=min(_BLOCK, triton.next_power_of_2(blocks)), num_warps=4,
         )  # fmt: skip
     return y, mean, variance

@@ -1,8 +1,9 @@
 """Triton kernel of the weight and bias gradients of depthwise convolutions in branches, on channels-last maps.
 
-The matrix of taps is described in ``depthwise``. A program sums one chunk of positions for 16 rows of a branch's matrix
-and a block of its channels. There are no atomic additions, and the chunks depend on nothing but the map's size, so that
-each run has the same result.
+The matrix of taps is described in ``depthwise``. A program sums one chunk of positions for four rows of a branch's
+matrix and a block of its channels. With these sizes, a thread has the same positions and channels of the gradient and
+of the map, so that the loop needs no barriers. There are no atomic additions, and the chunks depend on nothing but the
+shapes, so that each run has the same result.
 """
 
 import torch
@@ -11,22 +12,27 @@ import triton.language as tl
 from torch import Tensor
 
 from inceptionnext_lit.models.kernels.depthwise import (
+    MAP,
     SUMS,
     Sizes,
     count_positions,
     kernel_arguments,
     on_device_of,
     place,
+    sides,
 )
 from inceptionnext_lit.models.kernels.precision import sum_dtype
 
-_CHUNKS = 256  # at most
-_ROWS = 16
+_PROGRAMS = 1024  # about as many as a large GPU runs at the same time
+_ROWS = 4
+_POSITIONS = 64
+_CHANNELS = 16
 
 
 @triton.jit
 def _correlate(
     x, grad, partial, part, chunk, group, block, positions, height, width,
+    by_height, by_width, by_area, by_strip, by_last,
     FIRST: tl.constexpr, ROW: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr,
     CHANNELS: tl.constexpr, WIDTH: tl.constexpr, SUM: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
@@ -43,7 +49,7 @@ def _correlate(
     for start in range(part * chunk, tl.minimum((part + 1) * chunk, positions), BLOCK_P):
         q = start + tl.arange(0, BLOCK_P)
         valid = q < positions
-        h, w, position = place(q, height, width, KH, KW)
+        h, w, position = place(q, height, width, by_height, by_width, by_area, by_strip, by_last, KH, KW)
         at = position.to(tl.int64)[:, None] * CHANNELS + (FIRST + c)[None, :]
         slope = tl.load(grad + at, mask=valid[:, None] & used[None, :], other=0.0).to(SUM)
         row = h[None, :] + dh[:, None]
@@ -57,9 +63,9 @@ def _correlate(
     tl.store(partial + (ROW + r)[:, None] * WIDTH + c[None, :], tl.sum(total, axis=1), mask=mask)
 
 
-@triton.jit(do_not_specialize=["chunk", "positions", "height", "width"])
+@triton.jit(do_not_specialize=["chunk", "positions", *MAP])
 def _backward(
-    x, grad, partials, chunk, positions, height, width,
+    x, grad, partials, chunk, positions, height, width, by_height, by_width, by_area, by_strip, by_last,
     CHANNELS: tl.constexpr, WIDTH: tl.constexpr, BRANCHES: tl.constexpr,
     KH0: tl.constexpr, KW0: tl.constexpr, KH1: tl.constexpr, KW1: tl.constexpr, KH2: tl.constexpr, KW2: tl.constexpr,
     SUM: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
@@ -79,19 +85,22 @@ def _backward(
     partial = partials + part.to(tl.int64) * ROWS * WIDTH
     if group < GROUP1:
         _correlate(
-            x, grad, partial, part, chunk, group, block, positions, height, width, IDENTITY, 0, KH0, KW0,
-            CHANNELS, WIDTH, SUM, BLOCK_R, BLOCK_P, BLOCK_C,
+            x, grad, partial, part, chunk, group, block, positions, height, width,
+            by_height, by_width, by_area, by_strip, by_last,
+            IDENTITY, 0, KH0, KW0, CHANNELS, WIDTH, SUM, BLOCK_R, BLOCK_P, BLOCK_C,
         )  # fmt: skip
     if BRANCHES > 1:
         if (group >= GROUP1) & (group < GROUP2):
             _correlate(
                 x, grad, partial, part, chunk, group - GROUP1, block, positions, height, width,
+                by_height, by_width, by_area, by_strip, by_last,
                 IDENTITY + WIDTH, ROW1, KH1, KW1, CHANNELS, WIDTH, SUM, BLOCK_R, BLOCK_P, BLOCK_C,
             )  # fmt: skip
     if BRANCHES > 2:
         if group >= GROUP2:
             _correlate(
                 x, grad, partial, part, chunk, group - GROUP2, block, positions, height, width,
+                by_height, by_width, by_area, by_strip, by_last,
                 IDENTITY + 2 * WIDTH, ROW2, KH2, KW2, CHANNELS, WIDTH, SUM, BLOCK_R, BLOCK_P, BLOCK_C,
             )  # fmt: skip
 
@@ -107,18 +116,16 @@ def weight_grads(x: Tensor, grad: Tensor, width: int, sizes: Sizes) -> Tensor:
         width: Channels of each branch.
         sizes: Height and width of each branch's kernel.
     """
-    block_c = 16 if width <= 16 else 32
-    block_p = 8192 // (_ROWS * block_c)
     positions = count_positions(x)
-    chunk = triton.cdiv(max(triton.cdiv(positions, _CHUNKS), 64), block_p) * block_p
-    chunks = triton.cdiv(positions, chunk)
     areas = [h * w for h, w in zip(sizes[::2], sizes[1::2], strict=True)]
+    parts = sum(triton.cdiv(area + 1, _ROWS) for area in areas) * triton.cdiv(width, _CHANNELS)
+    chunk = triton.cdiv(triton.cdiv(positions, max(_PROGRAMS // parts, 1)), _POSITIONS) * _POSITIONS
+    chunks = triton.cdiv(positions, chunk)
     partials = torch.empty((chunks, sum(areas) + len(areas), width), dtype=sum_dtype(x), device=x.device)
-    groups = sum(triton.cdiv(area + 1, _ROWS) for area in areas)
     with on_device_of(x):
-        _backward[(chunks * groups * triton.cdiv(width, block_c),)](
-            x, grad, partials, chunk, positions, x.shape[2], x.shape[3],
+        _backward[(chunks * parts,)](
+            x, grad, partials, chunk, positions, *sides(x),
             CHANNELS=x.shape[1], WIDTH=width, SUM=SUMS[partials.dtype],
-            BLOCK_R=_ROWS, BLOCK_P=block_p, BLOCK_C=block_c, num_warps=8, **kernel_arguments(sizes),
+            BLOCK_R=_ROWS, BLOCK_P=_POSITIONS, BLOCK_C=_CHANNELS, num_warps=4, **kernel_arguments(sizes),
         )  # fmt: skip
     return partials.sum(0)
