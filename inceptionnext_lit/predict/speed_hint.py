@@ -48,12 +48,13 @@ def cpu_gain() -> Gain | None:
     return next((gain for gain in GAINS if gain.flag in flags), None)
 
 
-def speed_hint(model: nn.Module, checkpoint: str | Path) -> str | None:
+def speed_hint(model: nn.Module, checkpoint: str | Path, program: str | None = None) -> str | None:
     """Return a sentence with the command that makes a checkpoint faster; None if nothing is known to.
 
     Args:
         model: Its model.
         checkpoint: The checkpoint.
+        program: The command that starts the program (default: as this process was started).
     """
     gain = cpu_gain()
     if gain is None or not isinstance(model, (MetaNeXt, IsotropicMetaNeXt)):
@@ -62,5 +63,6 @@ def speed_hint(model: nn.Module, checkpoint: str | Path) -> str | None:
     words = ["export", str(checkpoint), "--format", "openvino", "--output", output, "--int8", "TRAINING_IMAGES"]
     return (
         f"Faster:     int8 in OpenVINO labels {gain.least:.1f} to {gain.most:.1f} times as many images per second on "
-        f"CPUs with {gain.name}, and its accuracy is checked against the floats: {exact_name()} {shlex.join(words)}"
+        f"CPUs with {gain.name}, and its accuracy is checked against the floats: {program or exact_name()} "
+        f"{shlex.join(words)}"
     )

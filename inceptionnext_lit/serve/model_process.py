@@ -15,6 +15,7 @@ from typing import Any, Literal
 import inceptionnext_lit
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.printing import print_error
+from inceptionnext_lit.program import exact_name
 from inceptionnext_lit.serve.frames import Frame, pack, receive_frame
 from inceptionnext_lit.serve.options import ServeOptions
 from inceptionnext_lit.wording import count
@@ -53,6 +54,7 @@ class ModelProcess:
         self.last_failure: str | None = None
         self._command = command
         self._options = {key: getattr(options, key) for key in ("model", "device", "max_pixels", "unsure_below")}
+        self._options["program"] = exact_name()  # for the sentences that the process writes
         self._timeout = options.timeout_s
         self._process: asyncio.subprocess.Process | None = None
         self._jobs: dict[int, asyncio.Future[Frame]] = {}

@@ -122,7 +122,8 @@ def hint(classifier: Any, options: Options) -> str | None:
         return None
     from inceptionnext_lit.predict.speed_hint import speed_hint
 
-    return speed_hint(classifier.task.model, checkpoint)
+    # this process was started as a module of its own, which is not the program
+    return speed_hint(classifier.task.model, checkpoint, options["program"])
 
 
 def try_out(labeler: Labeler) -> None:

@@ -1,5 +1,6 @@
 """What predict and serve say of faster forms on a CPU."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,8 @@ import timm
 from inceptionnext_lit.cli.predict_options import faster_form
 from inceptionnext_lit.predict import speed_hint as hints
 from inceptionnext_lit.predict.speed_hint import GAINS, cpu_gain, speed_hint
+from inceptionnext_lit.serve.model_process import ModelProcess
+from inceptionnext_lit.serve.options import ServeOptions
 from inceptionnext_lit.serve.worker import hint
 from tests.small_checkpoint import save_checkpoint
 
@@ -82,14 +85,17 @@ def test_when_predict_says_it(fake_cpu: Callable[[str], None], tmp_path: Path) -
     assert not said()
 
 
-def test_when_serve_says_it(fake_cpu: Callable[[str], None], tmp_path: Path) -> None:
+def test_when_serve_says_it(fake_cpu: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     fake_cpu(FLAGS["AMX"])
     checkpoint = tmp_path / "best.ckpt"
     task = save_checkpoint(checkpoint, ["ant", "bee"], kwargs={"depth": 1, "dim": 16})
     classifier = SimpleNamespace(task=task, device=SimpleNamespace(type="cpu"))
-    found = hint(classifier, {"model": str(checkpoint)})
+    monkeypatch.setattr(sys, "argv", ["/bin/inceptionnext-lit", "serve", "best.ckpt"])
+    options = ModelProcess(ServeOptions(str(checkpoint)))._options
+    monkeypatch.setattr(sys, "argv", ["/lib/inceptionnext_lit/serve/worker.py", "{}"])  # of the model's process
+    found = hint(classifier, options)
     assert found is not None
-    assert f"export {checkpoint} --format openvino" in found
+    assert f": inceptionnext-lit export {checkpoint} --format openvino" in found
     assert hint(classifier, {"model": "inceptionnext_tiny"}) is None
     assert hint(SimpleNamespace(), {"model": str(checkpoint)}) is None
     classifier.device.type = "cuda"
