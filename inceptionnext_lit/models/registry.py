@@ -1,5 +1,6 @@
 """The registry: the rows of all tables of models, each of which timm can build by its name."""
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -111,7 +112,11 @@ def check_model_name(name: str) -> None:
         UserError: If the model is unknown, with the nearest names, or it has no weights with that tag.
     """
     architecture, _, tag = name.partition(".")
-    if not is_model(architecture):
+    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
+    is_known = is_model(architecture)
+    if os.path.isfile(name) and not (is_known and tag in {"", *tags}):  # also resnet50.pth, whose tag is none
+        raise UserError(f"{name} is a file; give the name of its model instead, such as resnet50.")
+    if not is_known:
         ours, others = list(ROWS), sorted(set(timm.list_models()) - ROWS.keys())
         near = get_close_matches(architecture, ours, n=3) + get_close_matches(architecture, others, n=3)
         nearest = ", ".join(starting_with(architecture, [*ours, *others]) or near)
@@ -119,7 +124,6 @@ def check_model_name(name: str) -> None:
         if Path(name).is_file():
             hint = "It is a file; give the name of its model, such as inceptionnext_tiny."
         raise UserError(f"Unknown model {name!r}. {hint}")
-    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
         known = f"it has {', '.join(tags)}" if tags else "it has none"
         raise UserError(f"{architecture} has no weights tagged {tag!r}; {known}.")

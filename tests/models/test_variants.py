@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import timm
 import torch
@@ -94,4 +96,14 @@ def test_names_that_timm_can_build_pass(name: str) -> None:
 )  # fmt: skip
 def test_unknown_names_are_refused_with_the_nearest(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
+        check_model_name(name)
+
+
+@pytest.mark.parametrize("name", ["best.ckpt", "resnet50.safetensors", "convnext_tiny.pth.tar"])
+def test_files_are_not_taken_for_names(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).touch()
+    (tmp_path / "resnet50").touch()
+    check_model_name("resnet50")
+    with pytest.raises(UserError, match=rf"^{name} is a file; give the name of its model instead, such as resnet50\.$"):
         check_model_name(name)
