@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import timm
@@ -121,8 +120,6 @@ def check_model_name(name: str) -> None:
         near = get_close_matches(architecture, ours, n=3) + get_close_matches(architecture, others, n=3)
         nearest = ", ".join(starting_with(architecture, [*ours, *others]) or near)
         hint = f"The nearest names are: {nearest}." if nearest else "timm.list_models() lists all names."
-        if Path(name).is_file():
-            hint = "It is a file; give the name of its model, such as inceptionnext_tiny."
         raise UserError(f"Unknown model {name!r}. {hint}")
     if tag and tag not in tags:
         known = f"it has {', '.join(tags)}" if tags else "it has none"

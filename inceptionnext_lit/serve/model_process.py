@@ -18,7 +18,7 @@ from inceptionnext_lit.printing import print_error
 from inceptionnext_lit.program import exact_name
 from inceptionnext_lit.serve.frames import Frame, pack, receive_frame
 from inceptionnext_lit.serve.options import ServeOptions
-from inceptionnext_lit.wording import count
+from inceptionnext_lit.wording import count, printable
 
 WORKER = [sys.executable, "-P", "-m", "inceptionnext_lit.serve.worker"]
 _PAUSES = (0.0, 1.0, 2.0, 5.0, 15.0, 30.0)  # seconds before the tries to start again
@@ -205,7 +205,7 @@ class ModelProcess:
             changed = f"{self.metadata['model']} has changed since the server was started, and is served as it is now."
             self.last_failure = f"{self.last_failure} {changed}"
             message = f"{message} {changed}"
-        print_error(message)
+        print(printable(message), file=sys.stderr)
 
     def _file(self) -> tuple[int, ...] | None:
         """Return what tells versions of the model's file apart; None for a name."""

@@ -154,7 +154,7 @@ def test_what_is_refused(place: Path, tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--mode", "train"], "{} is an exported file, which cannot be trained; leave it out, or --mode train."),
+        (["--mode", "train"], "{} is an exported file, which cannot be trained; leave out the file or --mode train."),
         *(
             (
                 [f"--{key}", value],

@@ -64,7 +64,7 @@ def test_a_crash_is_answered_and_the_model_starts_again(
     run(scenario)
     error = capfd.readouterr().err
     assert f"error: {reason}" in error
-    assert "error: The model's process runs again.\n" in error
+    assert "\nThe model's process runs again.\n" in error
 
 
 @pytest.mark.slow
@@ -141,7 +141,7 @@ def test_a_model_of_another_file_is_not_started_silently(
             failure = (await server.client.get("/health")).json()["last_failure"]
             assert failure.endswith(f"). {changed}" if is_replaced else ").")
             error = capfd.readouterr().err
-            assert f"error: The model's process runs again.{f' {changed}' if is_replaced else ''}\n" in error
+            assert f"\nThe model's process runs again.{f' {changed}' if is_replaced else ''}\n" in error
 
     run(scenario)
 

@@ -147,7 +147,8 @@ def _parse(words: list[str]) -> argparse.Namespace:
         metavar="NAME,…",
         help="keep freed memory in the process (the default; glibc only), as_it_comes, or both in turn",
     )
-    parser.add_argument("--scaling", choices=tuple(_SIZES), help="measure at several sizes instead of one")
+    sizes = "; ".join(f"{name}: {', '.join(map(str, values))}" for name, values in _SIZES.items())
+    parser.add_argument("--scaling", choices=tuple(_SIZES), help=f"measure at several sizes ({sizes})")
     parser.add_argument("--format", choices=("table", "json"), default="table", help="(default: table)")
     parser.add_argument("--output", type=Path, metavar="FILE", help=".json or .txt; with --scaling also .svg or .png")
     models.required = False
@@ -221,7 +222,7 @@ def _classifiers(options: argparse.Namespace, template: Case) -> list[Case]:
     subjects = [find_subject(model, height, most) for model in options.models]
     files = [subject.model for subject in subjects if subject.form is not None]
     if files and options.mode == "train":
-        raise UserError(f"{files[0]} is an exported file, which cannot be trained; leave it out, or --mode train.")
+        raise UserError(f"{files[0]} is an exported file, which cannot be trained; leave out the file or --mode train.")
     given = [key for key in ("variants", "precision", "layout") if getattr(options, key) is not None]
     if given and len(files) == len(subjects):
         raise UserError(
