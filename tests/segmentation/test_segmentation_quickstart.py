@@ -44,6 +44,7 @@ class StopInTheSecondEpoch(Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_exactly(cli: Cli) -> None:
     words = ("fit", "--config", RECIPE, *SMALL, "--model.ema_decay", 0.9, "--trainer.max_epochs", 2)
     cli(*words, "--run_name", "whole")
