@@ -95,6 +95,16 @@ def test_there_are_no_import_cycles() -> None:
     assert "inceptionnext_lit.doctor.report" in imports(modules["inceptionnext_lit.doctor.writing"], modules)
 
 
+def test_what_a_command_imported_is_not_collected_at_its_end() -> None:
+    script = (
+        "import atexit, gc; from inceptionnext_lit.cli import import_heavy\n"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 1000, gc.isenabled()))\n"  # runs last
+        "import_heavy('xml.dom.minidom')"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout == "True True\n"
+
+
 def test_the_package_alone_imports_nothing_heavy() -> None:
     [loaded] = loaded_after("import inceptionnext_lit.cli")
     assert not {"torch", "timm", "lightning"} & loaded
