@@ -7,8 +7,6 @@ thirty others. The compiler does not know the sides, since each size of a map wo
 import triton
 import triton.language as tl
 
-_SHIFT_BITS = 5
-
 
 @triton.jit
 def divide(q, divider):
@@ -27,4 +25,4 @@ def divider_of(number: int) -> int:
         number: 1 or more, below 2^31.
     """
     shift = (number - 1).bit_length()
-    return (-(-(1 << (31 + shift)) // number) << _SHIFT_BITS) + shift
+    return (-(-(1 << (31 + shift)) // number) << 5) + shift
