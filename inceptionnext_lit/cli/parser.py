@@ -222,7 +222,8 @@ def explain(message: str, ex: BaseException | None, known: list[str]) -> str:
         inside = [key for key in known if key.startswith(f"{place}.")]
         return f"{place} is a file that is not text, but it is a group of options: {' or '.join(inside[:3])}."
     if place in DEFAULT_CLASSES and (found := re.search(r"dot import path string: (\S+)", message)):
-        return f"{place} is {found[1]!r}, which is not a known class; use {DEFAULT_CLASSES[place].__name__}."
+        meant = {"model": "the name of a model is model.name", "data": "a folder of images is data.root"}[place]
+        return f"{place} is {found[1]!r}, which is not a class; {meant}."
     if place:
         reason = _plain_types(_reason(message, parent, leaf))
         if dotted := re.search(r"Expected dict.* Got value: Namespace\((\w+)=(.*)\)$", reason):

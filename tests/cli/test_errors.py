@@ -190,6 +190,14 @@ def test_misspelled_keys_in_a_recipe(
     assert right in message
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "meant"),
+    [("model", "resnet18", "the name of a model is model.name"), ("data", "photos", "a folder of images is data.root")],
+)
+def test_a_value_instead_of_a_class(refused: Callable[..., str], key: str, value: str, meant: str) -> None:
+    assert refused("fit", *SMALL, f"--{key}", value, code=2) == f"{key} is {value!r}, which is not a class; {meant}."
+
+
 def test_values_of_the_wrong_type(refused: Callable[..., str]) -> None:
     assert refused("fit", "--model.lr", "fast", code=2) == "model.lr: Expected float or one of 'auto'. Got value: fast"
     message = refused("fit", "--data.augmentation", "srong", code=2)
