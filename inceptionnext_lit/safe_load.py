@@ -33,6 +33,7 @@ _PLAIN: list[Any] = [
     *((PurePosixPath, f"{module}.PosixPath") for module in ("pathlib", "pathlib._local")),
     *((PureWindowsPath, f"{module}.WindowsPath") for module in ("pathlib", "pathlib._local")),
 ]
+SUFFIXES = (".ckpt", ".safetensors", ".pth", ".pt", ".bin")  # of checkpoints and files of weights
 
 
 def load_plain(path: str | Path, *, mmap: bool = False) -> dict[str, Any]:

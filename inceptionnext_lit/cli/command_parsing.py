@@ -27,13 +27,12 @@ from inceptionnext_lit.cli.run_folder import RunFolder
 from inceptionnext_lit.cli.stored_arguments import LINKED, checkpoint_defaults
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.lightning_compat import OpenLightningCLI
+from inceptionnext_lit.safe_load import SUFFIXES
 from inceptionnext_lit.seeding import run_seed
 from inceptionnext_lit.tasks.published import Published
 from inceptionnext_lit.training.callbacks.checkpoints import Checkpoints
 from inceptionnext_lit.training.callbacks.peers import TIMEOUT_HELP, TIMEOUT_S
 from inceptionnext_lit.training.checkpoint_io import OpenCheckpoint, open_checkpoint
-
-_OF_WEIGHTS = (".ckpt", ".safetensors", ".pth", ".pt", ".bin")
 
 
 class CommandLineParsing(OpenLightningCLI):
@@ -130,7 +129,7 @@ class CommandLineParsing(OpenLightningCLI):
         elif weights is not None:
             self._parse_with_defaults_of_weights(weights, command, parser, args)
         elif command != "fit":
-            files = [name for name in inputs if Path(name).suffix in _OF_WEIGHTS]
+            files = [name for name in inputs if Path(name).suffix in SUFFIXES]
             taken = f"; {files[0]} was taken for an image" if files else ""
             raise UserError(
                 f"{command} needs a checkpoint, --ckpt_path runs/…/checkpoints/best.ckpt, or published weights, "

@@ -17,13 +17,11 @@ from inceptionnext_lit.models.hub import NoWeightsError
 from inceptionnext_lit.models.pre_logits import PreLogits
 from inceptionnext_lit.models.pretrained_input import pretrained_input
 from inceptionnext_lit.preprocessing import Preprocessing
-from inceptionnext_lit.safe_load import load_plain, read_metadata
+from inceptionnext_lit.safe_load import SUFFIXES, load_plain, read_metadata
 from inceptionnext_lit.tasks.backbone import WEIGHT_SOURCES, create_backbone
 from inceptionnext_lit.tasks.described import model_arguments
 from inceptionnext_lit.tasks.published import Published, describe_published
 from inceptionnext_lit.wording import count, printable
-
-_FILES = (".ckpt", ".safetensors", ".pth", ".pt", ".bin")
 
 
 class Teacher:
@@ -176,7 +174,7 @@ def load_teacher(given: str, student: DataSpec, name: str | None = None, *, as_f
 
 def _find(given: str, name: str | None, student: DataSpec, *, needs_classes: bool) -> _Source:
     path = Path(given).expanduser()
-    if not path.exists() and path.name == given and path.suffix not in _FILES:
+    if not path.exists() and path.name == given and path.suffix not in SUFFIXES:
         _refuse_name(given, name)
         check_model_name(given)
         if not timm.get_pretrained_cfg(given).has_weights:
