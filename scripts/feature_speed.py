@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from inceptionnext_lit.cli.transfer_data import open_all
-from inceptionnext_lit.cli.transfer_models import parse_models
+from inceptionnext_lit.cli.transfer.data import open_all
+from inceptionnext_lit.cli.transfer.models import parse_models
 from inceptionnext_lit.data.datasets import UnlabeledImages, collate_unlabeled
 from inceptionnext_lit.data.defaults import default_workers
 from inceptionnext_lit.data.loaders import build_loader

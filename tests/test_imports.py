@@ -64,6 +64,26 @@ def test_imports_have_one_direction(package: str) -> None:
             assert name in ALLOWED[package] | FREE | {package}, f"{path.name} imports {name}"
 
 
+# which folders of cli each of them may import; they also import its modules
+ALLOWED_IN_CLI = {
+    "runs": set(),
+    "recipes": {"runs"},
+    "parsing": {"recipes", "runs"},
+    "evaluate": {"runs"},
+    "explain": set(),
+    "transfer": {"runs"},
+}
+
+
+@pytest.mark.parametrize("package", ALLOWED_IN_CLI)
+def test_imports_within_the_command_line_have_one_direction(package: str) -> None:
+    folders = {path.parent.name for path in (REPO / "inceptionnext_lit/cli").glob("*/__init__.py")}
+    assert folders == {*ALLOWED_IN_CLI, "commands"}
+    for path in (REPO / "inceptionnext_lit/cli" / package).rglob("*.py"):
+        found = set(re.findall(r"^\s*(?:from|import) inceptionnext_lit\.cli\.(\w+)", path.read_text(), re.MULTILINE))
+        assert found & folders <= ALLOWED_IN_CLI[package] | {package}, path.name
+
+
 def test_every_package_ships() -> None:
     shipped = tomllib.loads((REPO / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     folders = {path.parent for path in (REPO / "inceptionnext_lit").rglob("__init__.py")}

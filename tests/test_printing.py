@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from inceptionnext_lit.cli import quiet
-from inceptionnext_lit.cli.latest_run import say
+from inceptionnext_lit.cli.runs.latest_run import say
 from inceptionnext_lit.console import LineConsole
 from inceptionnext_lit.printing import print_error
 from inceptionnext_lit.wording import count, listed, printable, printable_lines

@@ -20,8 +20,8 @@ from PIL import Image
 
 from inceptionnext_lit.cli import main
 from inceptionnext_lit.cli.commands import benchmark, transfer
-from inceptionnext_lit.cli.parser import known_keys
-from inceptionnext_lit.cli.transfer_models import parse_models
+from inceptionnext_lit.cli.parsing.parser import known_keys
+from inceptionnext_lit.cli.transfer.models import parse_models
 from inceptionnext_lit.data import MaskOptions, SegmentationAugmentation, SegmentationDataModule
 from inceptionnext_lit.models import BASELINES, VARIANTS, check_model_name
 from tests.forked import run_code, run_script

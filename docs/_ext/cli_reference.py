@@ -17,7 +17,7 @@ from sphinx.util.nodes import make_id
 from sphinx.util.typing import ExtensionMetadata, stringify_annotation
 
 from inceptionnext_lit.cli import COMMANDS, main
-from inceptionnext_lit.cli.parser import CommandParser
+from inceptionnext_lit.cli.parsing.parser import CommandParser
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,7 @@ def _answer(words: list[str], *, is_program: bool) -> int:
         print_error(f"Unknown command {words[0]!r}; {hint}")
         return 2
     if words[0] in COMMANDS and words[1:] in (["-h"], ["--help"]):
-        print(import_module(f"{__name__}.screens").first_screen(words[0]), end="")
+        print(import_module(f"{__name__}.parsing.screens").first_screen(words[0]), end="")
         return 0
     return _run_command(words, is_program=is_program)
 

@@ -8,12 +8,11 @@ from typing import Any, cast
 from jsonargparse.typing import PositiveFloat
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from inceptionnext_lit.cli.augmentation_levels import spell_out_levels
-from inceptionnext_lit.cli.latest_run import LAST, find_continuation, is_finished, run_name, say
 from inceptionnext_lit.cli.metrics_file import SPLITS, add_metrics_file
-from inceptionnext_lit.cli.optimizers import add_optimizers, is_left_to_lightning, take_optimizers
-from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, named_classes, other_classes, whole_numbers_first
-from inceptionnext_lit.cli.predict_options import add_arguments, add_switch, take_inputs
+from inceptionnext_lit.cli.parsing.optimizers import add_optimizers, is_left_to_lightning, take_optimizers
+from inceptionnext_lit.cli.parsing.parser import DEFAULT_CLASSES, named_classes, other_classes, whole_numbers_first
+from inceptionnext_lit.cli.parsing.predict_options import add_arguments, add_switch, take_inputs
+from inceptionnext_lit.cli.parsing.stored_arguments import LINKED, checkpoint_defaults
 from inceptionnext_lit.cli.preflight import (
     check_continuation,
     check_groups,
@@ -22,9 +21,10 @@ from inceptionnext_lit.cli.preflight import (
     check_prediction,
 )
 from inceptionnext_lit.cli.published_weights import asked_weights, describe, names_checkpoint, published_defaults
-from inceptionnext_lit.cli.recipe_yaml import names_as_text
-from inceptionnext_lit.cli.run_folder import RunFolder
-from inceptionnext_lit.cli.stored_arguments import LINKED, checkpoint_defaults
+from inceptionnext_lit.cli.recipes.augmentation_levels import spell_out_levels
+from inceptionnext_lit.cli.recipes.recipe_yaml import names_as_text
+from inceptionnext_lit.cli.runs.latest_run import LAST, find_continuation, is_finished, run_name, say
+from inceptionnext_lit.cli.runs.run_folder import RunFolder
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.lightning_compat import OpenLightningCLI
 from inceptionnext_lit.safe_load import SUFFIXES

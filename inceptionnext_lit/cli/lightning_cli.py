@@ -11,21 +11,21 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 
 from inceptionnext_lit.cli.auto_values import derive, resolve_checkpoints, take_found_lr
-from inceptionnext_lit.cli.changes import check_fit, leave_out_pretrained
 from inceptionnext_lit.cli.command_parsing import CommandLineParsing
 from inceptionnext_lit.cli.commands.evaluate import run as evaluate
 from inceptionnext_lit.cli.errors import explain_failure, user_error_behind
-from inceptionnext_lit.cli.evaluation import announce, begin_evaluation, print_metrics
-from inceptionnext_lit.cli.latest_run import remove_leftovers, run_name, say
-from inceptionnext_lit.cli.loggers import all_loggers, folder_loggers, give_defaults
 from inceptionnext_lit.cli.metrics_file import SPLITS, MetricsFile, describe_images, evaluated_images, only_defined
-from inceptionnext_lit.cli.optimizers import describe_schedule
-from inceptionnext_lit.cli.predict_options import faster_form, keep_palette, leave_out_done, writer_for
+from inceptionnext_lit.cli.parsing.optimizers import describe_schedule
+from inceptionnext_lit.cli.parsing.predict_options import faster_form, keep_palette, leave_out_done, writer_for
+from inceptionnext_lit.cli.parsing.stored_arguments import LINKED
 from inceptionnext_lit.cli.preflight import check_end, check_modes, check_start_method, check_told
 from inceptionnext_lit.cli.pretrained import describe_input, settle_input, warn_of_shared_images
 from inceptionnext_lit.cli.published_weights import apply_published, describe_weights
-from inceptionnext_lit.cli.run_folder import RunFolder
-from inceptionnext_lit.cli.stored_arguments import LINKED
+from inceptionnext_lit.cli.runs.changes import check_fit, leave_out_pretrained
+from inceptionnext_lit.cli.runs.latest_run import remove_leftovers, run_name, say
+from inceptionnext_lit.cli.runs.loggers import all_loggers, folder_loggers, give_defaults
+from inceptionnext_lit.cli.runs.run_folder import RunFolder
+from inceptionnext_lit.cli.validation import announce, begin_evaluation, print_metrics
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.lightning_compat import leave_batchnorm_alone
 from inceptionnext_lit.models.cost import image_macs

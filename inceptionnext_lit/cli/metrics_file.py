@@ -10,7 +10,7 @@ from typing import Any, cast
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
-from inceptionnext_lit.cli.predict_options import add_switch
+from inceptionnext_lit.cli.parsing.predict_options import add_switch
 from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.data.base import BaseDataModule
 from inceptionnext_lit.errors import UserError

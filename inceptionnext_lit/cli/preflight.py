@@ -10,8 +10,8 @@ from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
-from inceptionnext_lit.cli.latest_run import is_finished
-from inceptionnext_lit.cli.stored_arguments import LINKED
+from inceptionnext_lit.cli.parsing.stored_arguments import LINKED
+from inceptionnext_lit.cli.runs.latest_run import is_finished
 from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import UserError

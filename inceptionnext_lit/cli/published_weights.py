@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
-from inceptionnext_lit.cli.parser import DEFAULT_CLASSES
+from inceptionnext_lit.cli.parsing.parser import DEFAULT_CLASSES
 from inceptionnext_lit.cli.pretrained import describe_input
 from inceptionnext_lit.data_spec import ClassNames
 from inceptionnext_lit.errors import UserError

@@ -9,8 +9,8 @@ import pytest
 import torch
 import yaml
 
-from inceptionnext_lit.cli.commands.cross_validate import best_epoch
-from inceptionnext_lit.cli.latest_run import is_finished
+from inceptionnext_lit.cli.runs.best_epoch import best_epoch
+from inceptionnext_lit.cli.runs.latest_run import is_finished
 from tests.recipes import SMALL
 
 Cli = Callable[..., None]

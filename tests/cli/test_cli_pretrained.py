@@ -11,7 +11,7 @@ import yaml
 from jsonargparse import Namespace
 from timm.models import _registry
 
-from inceptionnext_lit.cli.stored_arguments import checkpoint_defaults
+from inceptionnext_lit.cli.parsing.stored_arguments import checkpoint_defaults
 from inceptionnext_lit.models.weights import save_weights
 from inceptionnext_lit.training.checkpoint_io import read_checkpoint
 from tests.recipes import REPO

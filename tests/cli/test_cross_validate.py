@@ -9,7 +9,8 @@ import psutil
 import pytest
 import torch
 
-from inceptionnext_lit.cli.commands.cross_validate import best_epoch, check_fold
+from inceptionnext_lit.cli.commands.cross_validate import check_fold
+from inceptionnext_lit.cli.runs.best_epoch import best_epoch
 from inceptionnext_lit.errors import UserError
 from tests.recipes import SMALL
 

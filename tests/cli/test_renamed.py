@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from inceptionnext_lit.cli.parser import DEFAULT_CLASSES, known_keys
+from inceptionnext_lit.cli.parsing.parser import DEFAULT_CLASSES, known_keys
 from inceptionnext_lit.data import BadImageOptions, BalanceOptions, ColumnNames, InputOptions, SplitRules
 from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.renamed import RENAMED, explain_renamed, new_key, update_checkpoint

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from inceptionnext_lit import load_classifier
-from inceptionnext_lit.cli.stored_arguments import checkpoint_defaults
+from inceptionnext_lit.cli.parsing.stored_arguments import checkpoint_defaults
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.export.safetensors import convert_checkpoint
 from tests.recipes import SMALL

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import timm
 
-from inceptionnext_lit.cli.predict_options import faster_form
+from inceptionnext_lit.cli.parsing.predict_options import faster_form
 from inceptionnext_lit.predict import speed_hint as hints
 from inceptionnext_lit.predict.speed_hint import GAINS, cpu_gain, speed_hint
 from inceptionnext_lit.serve.model_process import ModelProcess

@@ -1,7 +1,6 @@
 """``cross_validate``: train once per fold, and report the mean and spread of the metrics."""
 
 import contextlib
-import csv
 import io
 import json
 import math
@@ -21,9 +20,10 @@ from rich.table import Table
 from rich.text import Text
 
 from inceptionnext_lit.cli import TOOLS, import_heavy
-from inceptionnext_lit.cli.default_recipe import add_default_recipe, say_recipe
+from inceptionnext_lit.cli.recipes.default_recipe import add_default_recipe, say_recipe
 from inceptionnext_lit.cli.relay import Relay
-from inceptionnext_lit.cli.run_folder import TELL, versions
+from inceptionnext_lit.cli.runs.best_epoch import best_epoch
+from inceptionnext_lit.cli.runs.run_folder import TELL, versions
 from inceptionnext_lit.cli.tools import sentence
 from inceptionnext_lit.console import report_console
 from inceptionnext_lit.data.sources.embedded import SAMPLE
@@ -103,8 +103,8 @@ def run(words: list[str]) -> int:
 
 def _keep_predictions(runs: list[Path], folder: Path) -> None:
     """Write the predictions for the held-back images, and say how to evaluate them."""
-    import_heavy("inceptionnext_lit.cli.out_of_fold")
-    from inceptionnext_lit.cli.out_of_fold import write_out_of_fold
+    import_heavy("inceptionnext_lit.cli.evaluate.out_of_fold")
+    from inceptionnext_lit.cli.evaluate.out_of_fold import write_out_of_fold
 
     if not all((run / "checkpoints/best.ckpt").is_file() for run in runs):
         print("The predictions for the held-back images are not kept: a fold has no best.ckpt.")
@@ -189,30 +189,6 @@ def _train(words: list[str], name: str, folds: int) -> tuple[list[dict[str, Any]
                 return results, code
             results.append({"fold": fold} | best_epoch(Path(place.read_text(encoding="utf-8"))))
     return results, 0
-
-
-def best_epoch(run_folder: Path) -> dict[str, Any]:
-    """Return the metrics of a run's best epoch.
-
-    Args:
-        run_folder: Its folder, with ``config.yaml`` and ``metrics.csv``.
-
-    Returns:
-        ``run``, ``monitor``, and ``figures``: the metrics by name.
-
-    Raises:
-        UserError: If it has not been validated.
-    """
-    if not (run_folder / "config.yaml").is_file() or not (run_folder / "metrics.csv").is_file():
-        raise UserError(f"{run_folder} has no validation; train for at least one epoch.")
-    kept = yaml.safe_load((run_folder / "config.yaml").read_text(encoding="utf-8"))["checkpoint"]
-    with (run_folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row.get(kept["monitor"], "nan") not in ("", "nan")]
-    if not rows:
-        raise UserError(f"{run_folder} has no validation with {kept['monitor']}; train for at least one epoch.")
-    best = (max if kept["mode"] == "max" else min)(rows, key=lambda row: float(row[kept["monitor"]]))
-    metrics = {key: float(value) for key, value in best.items() if key.startswith("val") and value}
-    return {"run": str(run_folder), "monitor": kept["monitor"], "figures": metrics}
 
 
 def summarize(results: list[dict[str, Any]]) -> dict[str, Any]:

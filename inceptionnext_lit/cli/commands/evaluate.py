@@ -48,15 +48,15 @@ def run(words: list[str]) -> int:
         SystemExit: With code 2 if the command line cannot be parsed.
     """
     options = _parse(words)
-    import_heavy("inceptionnext_lit.cli.evaluating")
-    from inceptionnext_lit.cli.calibrated_copy import check_calibrated
-    from inceptionnext_lit.cli.evaluating import check_explainable, evaluate_models, evaluate_table, write
-    from inceptionnext_lit.cli.evaluating_scenes import (
+    import_heavy("inceptionnext_lit.cli.evaluate.classifiers")
+    from inceptionnext_lit.cli.evaluate.calibrated_copy import check_calibrated
+    from inceptionnext_lit.cli.evaluate.classifiers import check_explainable, evaluate_models, evaluate_table, write
+    from inceptionnext_lit.cli.evaluate.output_lock import holding
+    from inceptionnext_lit.cli.evaluate.segmentation import (
         evaluate_segmentation,
         evaluates_segmentation,
         write_segmentation,
     )
-    from inceptionnext_lit.cli.output_lock import holding
     from inceptionnext_lit.cli.quiet import silence_library_chatter
     from inceptionnext_lit.reports.evaluation.writing import check_folder
 

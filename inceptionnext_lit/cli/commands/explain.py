@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inceptionnext_lit.cli import INTERRUPTED, import_heavy
-from inceptionnext_lit.cli.explain_arguments import ModelArgument, evenly, find_images, parse_models, split_arguments
-from inceptionnext_lit.cli.explain_options import BY_LAYER, parse
-from inceptionnext_lit.cli.explain_output import check_files, grid_files, spectrum_files
+from inceptionnext_lit.cli.explain.arguments import ModelArgument, evenly, find_images, parse_models, split_arguments
+from inceptionnext_lit.cli.explain.options import BY_LAYER, parse
+from inceptionnext_lit.cli.explain.output import check_files, grid_files, spectrum_files
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.printing import print_error
 from inceptionnext_lit.reports.explain.libraries import check_captum, check_matplotlib
@@ -36,12 +36,12 @@ def run(words: list[str]) -> int:
     written: list[Path] = []
     try:
         # timm imports wandb for a logger
-        explaining = import_heavy("inceptionnext_lit.cli.explaining", without="wandb")
-        from inceptionnext_lit.cli.models_to_explain import load_models
+        drawing = import_heavy("inceptionnext_lit.cli.explain.drawing", without="wandb")
+        from inceptionnext_lit.cli.explain.models import load_models
         from inceptionnext_lit.cli.quiet import silence_library_chatter
 
         silence_library_chatter()
-        draw = explaining.draw_spectrum if options.spectrum else explaining.draw_maps
+        draw = drawing.draw_spectrum if options.spectrum else drawing.draw_maps
         loaded = load_models(models, options.seed, options.device, options.class_names)
         unreadable = draw(options, loaded, images, files, written)
     except KeyboardInterrupt:

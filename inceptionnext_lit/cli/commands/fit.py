@@ -9,13 +9,13 @@ from lightning.pytorch import LightningDataModule, LightningModule
 
 from inceptionnext_lit.allocator import keep_memory
 from inceptionnext_lit.cli import COMMANDS
-from inceptionnext_lit.cli.default_recipe import add_default_recipe, say_recipe
 from inceptionnext_lit.cli.errors import explain_setting
-from inceptionnext_lit.cli.latest_run import say
 from inceptionnext_lit.cli.lightning_cli import CommandLine
-from inceptionnext_lit.cli.parser import CommandParser
+from inceptionnext_lit.cli.parsing.parser import CommandParser
 from inceptionnext_lit.cli.quiet import silence_library_chatter
-from inceptionnext_lit.cli.recipes import resolve_configs
+from inceptionnext_lit.cli.recipes.default_recipe import add_default_recipe, say_recipe
+from inceptionnext_lit.cli.recipes.shipped import resolve_configs
+from inceptionnext_lit.cli.runs.latest_run import say
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.training.callbacks.signals import Interrupted
 from inceptionnext_lit.training.processes import terminate_with_parent

@@ -1,7 +1,7 @@
 """``recipes``: list the recipes that ship with the toolkit."""
 
 from inceptionnext_lit.cli import TOOLS
-from inceptionnext_lit.cli.recipes import FOLDER, first_line, names
+from inceptionnext_lit.cli.recipes.shipped import FOLDER, first_line, names
 from inceptionnext_lit.cli.tools import ToolParser, sentence
 from inceptionnext_lit.program import usage_name
 

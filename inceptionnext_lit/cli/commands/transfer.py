@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inceptionnext_lit.cli import TOOLS, import_heavy
-from inceptionnext_lit.cli.recipes import find_config
+from inceptionnext_lit.cli.recipes.shipped import find_config
 from inceptionnext_lit.cli.tools import ToolParser, file_path, positive, sentence, whole_number
 from inceptionnext_lit.errors import UserError
 
@@ -60,15 +60,15 @@ def run(words: list[str]) -> int:
     options, further = _parse(words)
     _check_libraries()
     _check_folder(options.output)
-    import_heavy("inceptionnext_lit.cli.transferring")
+    import_heavy("inceptionnext_lit.cli.transfer.cells")
     import torch
 
     from inceptionnext_lit.cli.quiet import silence_library_chatter
-    from inceptionnext_lit.cli.run_lock import RunLock
-    from inceptionnext_lit.cli.transfer_data import open_all
-    from inceptionnext_lit.cli.transfer_finetune import FitOptions, Stopped
-    from inceptionnext_lit.cli.transfer_models import parse_models
-    from inceptionnext_lit.cli.transferring import Transfer
+    from inceptionnext_lit.cli.runs.run_lock import RunLock
+    from inceptionnext_lit.cli.transfer.cells import Transfer
+    from inceptionnext_lit.cli.transfer.data import open_all
+    from inceptionnext_lit.cli.transfer.finetune import FitOptions, Stopped
+    from inceptionnext_lit.cli.transfer.models import parse_models
     from inceptionnext_lit.data.defaults import default_workers
     from inceptionnext_lit.reports.transfer.cells import FOLDER
     from inceptionnext_lit.reports.transfer.probing import ProbeOptions

@@ -1,0 +1,1 @@
+"""Recipes: the files, those that ship with the toolkit, and the default one."""
