@@ -8,18 +8,30 @@ epoch therefore draws what the uninterrupted run would have drawn, with any numb
 import hashlib
 import os
 import random
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 VARIABLE = "PL_GLOBAL_SEED"  # set by Lightning's seed_everything and inherited by other processes
 
 
+def given_seed() -> int | None:
+    """Return the seed that Lightning's ``seed_everything`` was called with in this process or its parent, or None."""
+    return int(os.environ[VARIABLE]) if VARIABLE in os.environ else None
+
+
+def random_seed() -> int:
+    """Return the seed that was given, or a new one from the system's source of randomness."""
+    seed = given_seed()
+    return int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+
+
 def run_seed() -> int:
-    """Return the run's seed: Lightning's ``seed_everything``, or a random one that is stored in its place."""
-    if VARIABLE not in os.environ:
-        os.environ[VARIABLE] = str(int(np.random.SeedSequence().generate_state(1)[0]))
-    return int(os.environ[VARIABLE])
+    """Return the run's seed: that of ``seed_everything``, or one drawn from torch's generator."""
+    seed = given_seed()
+    return int(torch.randint(2**32, ())) if seed is None else seed
 
 
 def derive(*parts: int | str) -> int:
@@ -33,6 +45,21 @@ def derive(*parts: int | str) -> int:
     """
     name = "\0".join(map(str, parts)).encode()
     return int.from_bytes(hashlib.blake2b(name, digest_size=4).digest(), "little")
+
+
+def generator_states() -> tuple[Any, Any, Tensor, list[Tensor]]:
+    """Return the states of Python's, NumPy's and torch's generators; of GPUs only if they are in use."""
+    on_gpus = torch.cuda.get_rng_state_all() if torch.cuda._initialized else []
+    return random.getstate(), np.random.get_state(), torch.get_rng_state(), on_gpus
+
+
+def restore_generators(states: tuple[Any, Any, Tensor, list[Tensor]]) -> None:
+    """Restore what :func:`generator_states` returned."""
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    torch.set_rng_state(states[2])
+    if states[3]:
+        torch.cuda.set_rng_state_all(states[3])
 
 
 def seed_generators(*parts: int | str) -> None:

@@ -28,7 +28,7 @@ from inceptionnext_lit.cli.runs.run_folder import RunFolder
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.lightning_compat import OpenLightningCLI
 from inceptionnext_lit.safe_load import SUFFIXES
-from inceptionnext_lit.seeding import run_seed
+from inceptionnext_lit.seeding import random_seed
 from inceptionnext_lit.tasks.published import Published
 from inceptionnext_lit.training.callbacks.checkpoints import Checkpoints
 from inceptionnext_lit.training.callbacks.peers import TIMEOUT_HELP, TIMEOUT_S
@@ -108,7 +108,7 @@ class CommandLineParsing(OpenLightningCLI):
         if inputs:
             self.config[command].data.init_args.root = inputs
         if self.config[command].seed_everything is True:  # Lightning would take 0
-            self.config[command].seed_everything = run_seed()
+            self.config[command].seed_everything = random_seed()
 
     def _spelled_out(self, args: ArgsType, command: str, stored: Any = None) -> list[str]:
         cls = pkgutil.resolve_name(self.config[command].data.class_path)  # the parser has imported it

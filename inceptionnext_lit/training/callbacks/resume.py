@@ -50,13 +50,14 @@ class ExactResume(Callback):
     """Store a run's position and partly accumulated gradients in its checkpoints, and resume there.
 
     The order of the images must come from a sampler with ``start(epoch, skipped)``, such as the data module's; with any
-    other loader, the epoch of the checkpoint starts again from its first images.
+    other loader, an epoch that was interrupted starts again from its first images.
     """
 
     def __init__(self) -> None:
         self._validated = False
         self._start: Position | None = None
         self._gradients: dict[str, Tensor] = {}
+        self._orders_anew = False
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Record that a validation from now on is a new one."""
@@ -103,10 +104,12 @@ class ExactResume(Callback):
             return
         if start.batches == 0:
             begin_whole_epoch(trainer)
-        for loader in training_loaders(trainer):
-            if hasattr(loader.sampler, "start"):
-                loader.sampler.start(start.epoch, start.batches * loader.batch_size)
-        fetch_again(trainer)
+        ours = [loader for loader in training_loaders(trainer) if hasattr(getattr(loader, "sampler", None), "start")]
+        for loader in ours:
+            loader.sampler.start(start.epoch, start.batches * loader.batch_size)
+        self._orders_anew = start.batches == 0 and not ours
+        if not self._orders_anew:
+            fetch_again(trainer)
         # Lightning increments the loggers' step after a validation, so a repeated validation would increment it again
         again = start.batches > 0 and not is_accumulating(trainer) and will_validate(trainer)
         set_logger_step(trainer, trainer.global_step - int(again))
@@ -114,6 +117,12 @@ class ExactResume(Callback):
             if name in self._gradients:
                 parameter.grad = torch.empty_like(parameter).copy_(self._gradients[name])
         self._gradients = {}
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let a loader that shuffles by torch's generator draw a whole epoch's order from the epoch's seed."""
+        if self._orders_anew:
+            self._orders_anew = False
+            fetch_again(trainer)
 
     def _position(self, trainer: Trainer, batches: int) -> Position:
         epochs = cast(Any, trainer.fit_loop.epoch_progress.current)
