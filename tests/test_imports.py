@@ -52,8 +52,8 @@ ALLOWED = {
 }
 # what every package may import
 FREE = {
-    *("allocator", "console", "data_spec", "errors", "lightning_compat", "machine", "predictions", "preprocessing"),
-    *("printing", "program", "renamed", "safe_load", "safe_save", "seeding", "wording"),
+    *("allocator", "choices", "console", "data_spec", "errors", "lightning_compat", "machine", "predictions"),
+    *("preprocessing", "printing", "program", "renamed", "safe_load", "safe_save", "seeding", "wording"),
 }
 
 

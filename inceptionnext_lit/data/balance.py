@@ -8,6 +8,7 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 
+from inceptionnext_lit.choices import check_choices
 from inceptionnext_lit.data.checks import enumerate_names
 from inceptionnext_lit.data.sources.sample_table import Sample, Samples
 from inceptionnext_lit.errors import UserError
@@ -27,6 +28,9 @@ class BalanceOptions:
 
     class_weights: ClassWeights | None = None
     sampler: Literal["shuffled", "balanced"] = "shuffled"
+
+    def __post_init__(self) -> None:
+        check_choices(self, "data.balance")
 
     def warn_of_both(self) -> None:
         """Warn if both options are on, since each compensates for rare classes by itself."""

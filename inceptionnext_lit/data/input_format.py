@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
+from inceptionnext_lit.choices import check_choices
 from inceptionnext_lit.data.checks import check
 from inceptionnext_lit.preprocessing import CropMode, Exif, Interpolation, Preprocessing
 
@@ -35,6 +36,9 @@ class InputOptions:
     crop_mode: CropMode | None = None
     nodata: float | None = None
     exif: Exif = "apply"
+
+    def __post_init__(self) -> None:
+        check_choices(self, "data.input")
 
     @property
     def has_statistics(self) -> bool:

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from inceptionnext_lit.choices import check_choices
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.training.batchnorm import DistBN
 
@@ -49,6 +50,7 @@ class Execution:
     test_time_flip: bool = False
 
     def __post_init__(self) -> None:
+        check_choices(self, "model.execution")
         if self.compile_mode != "default" and not self.compile:
             raise UserError(
                 f"model.execution.compile_mode is {self.compile_mode}, but the model is not compiled; add "

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from inceptionnext_lit.choices import check_choices
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.training.class_paths import import_subclass
 from inceptionnext_lit.training.poly import Poly
@@ -86,6 +87,7 @@ class Schedule:
     kwargs: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        check_choices(self, "model.schedule")
         for name in ("warmup_epochs", "warmup_lr", "min_lr", "cooldown_epochs", "lag_epochs"):
             if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise UserError(f"model.schedule.{name} is {value}; it must be 0 or more.")

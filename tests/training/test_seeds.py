@@ -1,6 +1,7 @@
 """The seeds of runs in Python, and of data loaders that shuffle by torch's generator."""
 
 import os
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def test_a_shuffled_loader_of_ones_own_is_resumed_exactly(tmp_path: Path) -> Non
     rest = Noted()
     fit(rest, 3, start=tmp_path / "first.ckpt")
     assert rest.seen == whole.seen[3:]
-    assert [sorted(sum(whole.seen[start : start + 3], [])) for start in (0, 3, 6)] == [list(range(IMAGES))] * 3
+    assert [sorted(chain(*whole.seen[start : start + 3])) for start in (0, 3, 6)] == [list(range(IMAGES))] * 3
     assert whole.seen[:3] != whole.seen[3:6] != whole.seen[6:]
     for name, value in whole.state_dict().items():
         assert torch.equal(rest.state_dict()[name], value), name

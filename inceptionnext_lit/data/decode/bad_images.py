@@ -13,6 +13,7 @@ from typing import IO, Literal
 
 import numpy as np
 
+from inceptionnext_lit.choices import check_choices
 from inceptionnext_lit.data.checks import check
 from inceptionnext_lit.data.decode.arrays import TENSOR_SUFFIXES
 from inceptionnext_lit.data.decode.image import reading
@@ -47,6 +48,7 @@ class BadImageOptions:
     max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
+        check_choices(self, "data.bad_images")
         check("bad_images.max_skipped", self.max_skipped, self.max_skipped >= 0, "0 or more")
         check("bad_images.max_pixels", self.max_pixels, self.max_pixels >= 1, "1 pixel or more")
 

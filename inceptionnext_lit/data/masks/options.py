@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from inceptionnext_lit.choices import check_choices
 from inceptionnext_lit.data.checks import check
 from inceptionnext_lit.preprocessing import IGNORED
 
@@ -36,6 +37,7 @@ class MaskOptions:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        check_choices(self, "data.masks")
         check("masks.ignore_index", self.ignore_index, 0 <= self.ignore_index <= 255, "from 0 to 255")
         is_index = self.kind in ("auto", "index", "palette")
         check("masks.reduce_zero_label", self.reduce_zero_label, is_index or not self.reduce_zero_label,

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from inceptionnext_lit.choices import check_choices
 from inceptionnext_lit.data.checks import check
 
 Level = Literal["none", "light", "medium", "strong"]
@@ -49,6 +50,7 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        check_choices(self, "data.augmentation")
         scale, magnitude = self.scale, self.rand_augment_magnitude
         probability = "a probability from 0 to 1"
         rules = {

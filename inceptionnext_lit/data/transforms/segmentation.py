@@ -16,6 +16,7 @@ from torchvision.transforms.v2 import functional as joint
 from torchvision.tv_tensors import Image as ImageTensor
 from torchvision.tv_tensors import Mask
 
+from inceptionnext_lit.choices import check_choices
 from inceptionnext_lit.data.checks import check
 from inceptionnext_lit.data.decode.jpeg import Jpeg, open_jpeg
 from inceptionnext_lit.data.decode.opening import MAX_PIXELS
@@ -57,6 +58,7 @@ class SegmentationAugmentation:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        check_choices(self, "data.augmentation")
         probability = "a probability from 0 to 1"
         rules = {
             "ratio": (self.ratio is None or 0 < self.ratio[0] <= self.ratio[1], "0 < low <= high, or null"),

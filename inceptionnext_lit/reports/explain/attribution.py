@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from inceptionnext_lit.choices import check_choice
 from inceptionnext_lit.data.device_batch import ToInput, stack_pixels
 from inceptionnext_lit.data.transforms.pipeline import eval_transform
 from inceptionnext_lit.errors import UserError
@@ -97,6 +98,7 @@ def explain(
         UserError: If captum is not installed, there is no such layer or class, or the logits are NaN or infinite.
     """
     check_captum()
+    check_choice("The method", method, METHODS)
     preprocessing = _preprocessing(task)
     if target is not None and not 0 <= target < task.num_classes:
         raise UserError(f"There is no class {target}; the model's classes are 0 to {task.num_classes - 1}.")

@@ -8,6 +8,7 @@ from timm.loss import BinaryCrossEntropy
 from torch import Tensor
 from torch.nn import functional as F
 
+from inceptionnext_lit.choices import check_choices
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks.classification.mixup import Mix
 
@@ -33,6 +34,7 @@ class LossOptions:
     mix: Mix = Mix()
 
     def __post_init__(self) -> None:
+        check_choices(self, "model.loss")
         if not 0 <= self.label_smoothing < 1:
             raise UserError(
                 f"model.loss.label_smoothing is {self.label_smoothing}; it must be at least 0 and less than 1."

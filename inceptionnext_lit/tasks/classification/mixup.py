@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
+from inceptionnext_lit.choices import check_choices
 from inceptionnext_lit.errors import UserError
 
 
@@ -39,6 +40,7 @@ class Mix:
     order: Literal["before_erasing", "after_erasing"] = "after_erasing"
 
     def __post_init__(self) -> None:
+        check_choices(self, "model.loss.mix")
         for name in ("mixup", "cutmix"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"model.loss.mix.{name} is {getattr(self, name)}; it must be 0 (off) or more.")

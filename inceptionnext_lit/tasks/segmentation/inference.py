@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from inceptionnext_lit.choices import check_choices
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.segmenter import resized
 from inceptionnext_lit.preprocessing import Size
@@ -58,6 +59,7 @@ class InferenceOptions:
     multiple: int = 1
 
     def __post_init__(self) -> None:
+        check_choices(self, "model.segmentation.inference")
         for name in ("window", "stride"):
             pair = getattr(self, name)
             if pair is not None and (len(pair) != 2 or min(pair) < 1):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from inceptionnext_lit.choices import check_choices
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import IGNORED
 
@@ -46,6 +47,7 @@ class PixelLossOptions:
     ohem_kept: int = 100_000
 
     def __post_init__(self) -> None:
+        check_choices(self, "model.segmentation.loss")
         for name, weight in self.parts.items():
             if not 0 < weight < math.inf:
                 raise UserError(f"model.segmentation.loss.weights.{name} is {weight}; it must be above 0.")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from inceptionnext_lit.choices import check_choices
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.pyramid import SimplePyramid, StageMaps
 from inceptionnext_lit.models.segmenter import DecoderName, LevelNorm, Segmenter
@@ -36,6 +37,7 @@ class SegmentationOptions:
     inference: InferenceOptions = field(default_factory=InferenceOptions)
 
     def __post_init__(self) -> None:
+        check_choices(self, "model.segmentation")
         if not 0 <= self.aux_weight <= 10:
             raise UserError(f"model.segmentation.aux_weight is {self.aux_weight}; it must be 0 to 10.")
 

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from inceptionnext_lit.choices import check_choices
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.lightning_compat import DeferrableStopping, SaveableCheckpoint
 from inceptionnext_lit.training.checkpoint_io import OpenCheckpoint, open_checkpoint
@@ -38,6 +39,7 @@ class Checkpoints:
     patience: int | None = None
 
     def __post_init__(self) -> None:
+        check_choices(self, "checkpoint")
         for name in ("every_n_steps", "patience"):
             value = getattr(self, name)
             if value is not None and value < 1:
