@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, overload
+from typing import Any, Self, cast, overload
 
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.preprocessing import Preprocessing
+from inceptionnext_lit.preprocessing import Preprocessing, check_preprocessing
+from inceptionnext_lit.wording import listed
 
 PROBABILITY_PREFIX = "prob_"  # of the columns with a class's probability in tables of predictions
 _IMAGENET_CLASSES = 1000
@@ -60,7 +61,8 @@ class DataSpec:
         palette: For segmentation, the color of each class: red, green and blue from 0 to 255; None if there are none.
 
     Raises:
-        UserError: If there are no classes, or the number of names or colors differs from the number of classes.
+        UserError: If there are no classes, the number of names or colors differs from the number of classes, a name is
+            empty or occurs twice, or the preprocessing is incomplete.
     """
 
     class_names: list[str] | None = None
@@ -70,11 +72,16 @@ class DataSpec:
     palette: list[list[int]] | None = None
 
     def __post_init__(self) -> None:
-        names, count = self.class_names, self.num_classes
+        names, count = cast(Any, self.class_names), self.num_classes
         if count is not None and count < 1:
             raise UserError(f"model.data_spec.num_classes is {count}; it must be 1 or more.")
+        if names is not None and (isinstance(names, str) or not names or not are_names(names)):
+            shown = names if isinstance(names, str) else listed([repr(name) for name in names])
+            raise UserError(f"The class names are {shown or 'none'}; give a list of texts, each once and none empty.")
         if names is not None and count not in (None, len(names)):
             raise UserError(f"{len(names)} class names were given for {count} classes.")
+        if self.preprocessing is not None:
+            check_preprocessing(self.preprocessing)
         if self.palette is not None and len(self.palette) != len(self.names):
             raise UserError(f"{len(self.palette)} colors were given for {len(self.names)} classes.")
 

@@ -1,6 +1,10 @@
 """How an image becomes a model's input, shared by the data and the model."""
 
-from typing import Final, Literal, NotRequired, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, NotRequired, TypedDict, get_args
+
+from inceptionnext_lit.choices import check_choice
+from inceptionnext_lit.errors import UserError
 
 NOT_COUNTED: Final = -1
 """Label of an image that pads a rank's share of an evaluation set; metrics ignore it."""
@@ -42,6 +46,36 @@ class Preprocessing(TypedDict):
     nodata: NotRequired[float]
     exif: NotRequired[Exif]
     scale: NotRequired[list[int]]
+
+
+def check_preprocessing(given: Mapping[str, Any]) -> None:
+    """Refuse a preprocessing that cannot be applied.
+
+    Raises:
+        UserError: If keys are missing or unknown, or a value is out of its range.
+    """
+    required = sorted(Preprocessing.__required_keys__)
+    if missing := [key for key in required if key not in given]:
+        raise UserError(f"The preprocessing has no {' and no '.join(missing)}; it needs {', '.join(required)}.")
+    known = sorted(Preprocessing.__annotations__)
+    if unknown := [key for key in given if key not in known]:
+        raise UserError(f"The preprocessing has {', '.join(unknown)}, which is none of {', '.join(known)}.")
+    for key, choices in (("interpolation", Interpolation), ("crop_mode", CropMode), ("exif", Exif)):
+        check_choice(f"The preprocessing's {key}", given.get(key), get_args(choices))
+    mean, std = given["mean"], given["std"]
+    if not 0 < given["crop_pct"] <= 1:
+        raise UserError(f"The preprocessing's crop_pct is {given['crop_pct']}; it must be above 0 and at most 1.")
+    if not len(mean) == len(std) > 0 or min(std) <= 0:
+        raise UserError(
+            f"The preprocessing's std is {std}; it must be one number above 0 per channel, as many as means."
+        )
+    if are_of_bytes(mean, std):
+        raise UserError(f"The preprocessing's mean is {mean} and its std {std}, but pixels are 0 to 1; divide by 255.")
+
+
+def are_of_bytes(mean: Sequence[float], std: Sequence[float]) -> bool:
+    """Return whether the statistics of three channels are those of pixels from 0 to 255, which become 0 to 1 here."""
+    return len(mean) == 3 and min(*mean, *std) > 1
 
 
 def height_and_width(preprocessing: Preprocessing) -> Size:

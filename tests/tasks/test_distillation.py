@@ -518,7 +518,7 @@ def test_a_name_is_for_files_without_one(teacher_file: Path, tmp_path: Path) -> 
 
 
 def test_features_need_neither_the_same_classes_nor_labels(teacher_file: Path) -> None:
-    spec = DataSpec(["x"] * 2, 2, preprocessing=INPUT)
+    spec = DataSpec(["x", "y"], 2, preprocessing=INPUT)
     assert load_teacher(str(teacher_file), spec, as_features=True)(torch.zeros(1, 3, 28, 28)).shape == (1, 48)
 
 

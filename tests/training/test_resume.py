@@ -117,7 +117,7 @@ def train(
         batch_size=batch_size,
         num_workers=workers,
         augmentation=AUGMENTATION,
-        input=InputOptions(crop_pct=1.0),
+        input=InputOptions(mean=INPUT["mean"], std=INPUT["std"], crop_pct=1.0),
         **(data or {}),
     )
     settings = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False, "logger": False}

@@ -21,6 +21,7 @@ from inceptionnext_lit.tasks.classification.distilled import DistilledTask
 from inceptionnext_lit.tasks.classification.losses import LossOptions, classification_loss
 from inceptionnext_lit.tasks.classification.metrics import ClassificationMetrics
 from inceptionnext_lit.tasks.classification.targets import MultiLabel, SingleLabel, Targets
+from inceptionnext_lit.tasks.matching import check_data
 from inceptionnext_lit.training.execution import Execution
 from inceptionnext_lit.training.finetuning import Finetuning
 from inceptionnext_lit.training.optim import OptimizerOptions
@@ -269,12 +270,17 @@ class ClassificationTask(DistilledTask):
         return images | {"input": given} | {key: spec[key] for key in ("class_names", "multi_label")}
 
     def setup(self, stage: str) -> None:
-        """Prepare the metrics for their device and the evaluated images, and tell the data module when to erase."""
+        """Compare the data module with the task, and prepare the metrics for their device and the evaluated images.
+
+        Raises:
+            UserError: If the data module has other classes, or in training another preprocessing.
+        """
         # in double precision, sums of single-precision losses are exact, in any order of the ranks
         dtype = exact_dtype(self.trainer.strategy.root_device)
         for metric in self.metrics.losses.values():
             cast(MeanLoss, metric).set_dtype(dtype)
         data = getattr(self.trainer, "datamodule", None)
+        check_data(self, data, stage)
         if stage == "fit" and hasattr(data, "erases_mixed"):
             cast(Any, data).erases_mixed = self.loss.mix.order == "before_erasing"
         evaluated = getattr(data, "evaluated", None) if stage in ("validate", "test") else None

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
@@ -18,6 +18,7 @@ from inceptionnext_lit.predictions import MaskPredictions
 from inceptionnext_lit.preprocessing import Size, height_and_width
 from inceptionnext_lit.tasks.backbone import create_backbone, has_weight_source
 from inceptionnext_lit.tasks.base import BaseTask, check_shares
+from inceptionnext_lit.tasks.matching import check_data
 from inceptionnext_lit.tasks.segmentation.inference import Inference, Segment
 from inceptionnext_lit.tasks.segmentation.losses import balanced_weights
 from inceptionnext_lit.tasks.segmentation.metrics import SegmentationMetrics
@@ -283,8 +284,14 @@ class SegmentationTask(BaseTask):
         return weights
 
     def setup(self, stage: str) -> None:
-        """Prepare the metrics for their device, and derive what depends on the training masks."""
+        """Compare the data module with the task, prepare the metrics, and derive what depends on the training masks.
+
+        Raises:
+            UserError: If the data module has other classes, or in training another preprocessing.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        check_data(self, data, stage, only_in_training={"image_size"})
         if stage == "fit":
-            self.derive_class_weights(cast(Any, self.trainer).datamodule)
+            self.derive_class_weights(data)
         self.metrics.use_exact_sums(self.trainer.strategy.root_device)
         super().setup(stage)
