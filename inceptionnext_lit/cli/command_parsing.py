@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
+from jsonargparse import Namespace
 from jsonargparse.typing import PositiveFloat
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
@@ -86,7 +87,7 @@ class CommandLineParsing(OpenLightningCLI):
         args = names_as_text(cast(list[str], args))
         words = [word for word in args if not word.startswith("--print_config")]  # which would exit
         self.set_command_defaults(words[0], named_classes(words))
-        super().parse_arguments(parser, words)
+        self._parse(parser, words)
         command = self.config["subcommand"]
         check_groups(self.config[command])
         others = other_classes(self.config[command])
@@ -94,7 +95,7 @@ class CommandLineParsing(OpenLightningCLI):
         self.set_command_defaults(command, others)
         args = self._spelled_out(args, command)
         if others or words != args:
-            super().parse_arguments(parser, args)
+            self._parse(parser, args)
         check_nulls(self.config[command])
         self._take_optimizers(command)
         if command == "fit":
@@ -109,6 +110,13 @@ class CommandLineParsing(OpenLightningCLI):
             self.config[command].data.init_args.root = inputs
         if self.config[command].seed_everything is True:  # Lightning would take 0
             self.config[command].seed_everything = random_seed()
+
+    def _parse(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        super().parse_arguments(parser, args)
+        config = self.config[self.config["subcommand"]]
+        for part in (config.data, config.model):
+            if isinstance(part, Namespace) and part.get("init_args") is None:
+                part.init_args = Namespace()  # type: ignore[no-untyped-call] # left out for a class without arguments
 
     def _spelled_out(self, args: ArgsType, command: str, stored: Any = None) -> list[str]:
         cls = pkgutil.resolve_name(self.config[command].data.class_path)  # the parser has imported it
@@ -146,7 +154,7 @@ class CommandLineParsing(OpenLightningCLI):
             defaults["data"]["init_args"].get("input", {}).pop("exif", None)
         self.set_command_defaults(command, defaults)
         stored = defaults.get("data", {}).get("init_args", {})
-        super().parse_arguments(parser, self._spelled_out(args, command, stored.get("augmentation")))
+        self._parse(parser, self._spelled_out(args, command, stored.get("augmentation")))
         self._take_optimizers(command)
         stored_crop = stored.get("crop_size")
         if stored_crop is not None and self.config[command].data.init_args.get("crop_size") == "auto":
@@ -169,7 +177,7 @@ class CommandLineParsing(OpenLightningCLI):
             self._published.check_names()
             defaults["data"]["init_args"]["input"].pop("exif", None)  # new photos are rotated upright
         self.set_command_defaults(command, defaults)
-        super().parse_arguments(parser, args)
+        self._parse(parser, args)
         self._take_optimizers(command)
 
     def _take_optimizers(self, command: str) -> None:

@@ -97,10 +97,11 @@ def describe(
 
 def _of_task(task: "ClassificationTask | SegmentationTask") -> dict[str, Any]:
     from inceptionnext_lit.data.class_words import class_words
+    from inceptionnext_lit.data.masks.class_table import colormap
     from inceptionnext_lit.tasks import SegmentationTask
 
     if isinstance(task, SegmentationTask):
-        return {"task": "segmentation", "palette": task.data_spec.palette}
+        return {"task": "segmentation", "palette": task.data_spec.palette or colormap(task.num_classes)}
     words = [class_words(name) or "" for name in task.class_names]
     return {
         **({"class_words": words} if any(words) else {}),

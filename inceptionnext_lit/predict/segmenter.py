@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from inceptionnext_lit.data.decode.opening import MAX_PIXELS
+from inceptionnext_lit.data.masks.class_table import colormap
 from inceptionnext_lit.data.scenes import SceneInput
 from inceptionnext_lit.data.transforms.resampling import size_of
 from inceptionnext_lit.data.transforms.segmentation import TestScale
@@ -41,10 +42,10 @@ class TrainedSegmenter:
     """
 
     def __init__(self, task: SegmentationTask, device: torch.device, max_pixels: int = MAX_PIXELS) -> None:
-        if task.preprocessing is None or task.data_spec.palette is None:
+        if task.preprocessing is None:
             raise UserError("The checkpoint does not say how its images were prepared; use one written by fit.")
         self.class_names: list[str] = list(task.class_names)
-        self.palette: list[list[int]] = task.data_spec.palette
+        self.palette: list[list[int]] = task.data_spec.palette or colormap(task.num_classes)
         self.preprocessing: Preprocessing = task.preprocessing.copy()
         self.device = device
         self._max_pixels = max_pixels

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from inceptionnext_lit.data.masks.class_table import colormap
 from inceptionnext_lit.data.transforms.pipeline import reader
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.predict.output import PredictionOutput
@@ -61,7 +62,8 @@ class SceneWriter(SceneOutput, _Writer):
         """Set how images are read and classes are colored; refuse several ranks."""
         super().setup(trainer, pl_module, stage)
         spec = cast(Any, pl_module).data_spec
-        self.set_look(reader(spec.preprocessing, cast(Any, trainer).datamodule.bad_images.max_pixels), spec.palette)
+        load = reader(spec.preprocessing, cast(Any, trainer).datamodule.bad_images.max_pixels)
+        self.set_look(load, spec.palette or colormap(len(spec.names)))
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Name the masks of all images, unless this was done."""

@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Any, ClassVar, Literal, cast
 
 from lightning.pytorch import Callback
@@ -110,6 +111,7 @@ class BaseTask(Optimized):
         self.model_ema = None if ema_decay is None else ModelEmaV3(model, decay=ema_decay, use_warmup=ema_warmup)
         if self.model_ema is not None:
             self.model_ema.requires_grad_(False)
+        self._averaged_names = list(model.state_dict())
 
     @property
     def backbone(self) -> nn.Module:
@@ -188,6 +190,21 @@ class BaseTask(Optimized):
         """Refuse to freeze random weights, after a checkpoint's weights have been restored."""
         self.finetuning.check_weights(are_loaded=self.has_weights)
         super().on_train_start()
+
+    def on_train_epoch_start(self) -> None:
+        """Unfreeze the layers after a linear probe; refuse to average weights that another callback has renamed.
+
+        Raises:
+            UserError: If it has, as Lightning's ``ModelPruning`` does.
+        """
+        super().on_train_epoch_start()
+        names = [name.removeprefix("_orig_mod.") for name in self.model.state_dict()]  # compiled by the user
+        if self.model_ema is not None and names != self._averaged_names:  # it pairs weights by their order
+            changed = next(one for one, other in zip_longest(names, self._averaged_names) if one != other)
+            raise UserError(
+                f"The model's weights are not those that model.ema_decay averages: {changed} is not at its place, as "
+                "after pruning. Leave out ema_decay, or the callback that changes the model."
+            )
 
     def configure_model(self) -> None:
         """Shard the model across ranks, if the strategy is ``ModelParallelStrategy``."""

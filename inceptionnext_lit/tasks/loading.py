@@ -92,7 +92,8 @@ def _load(path: Path, cls: type[Task], kind: str) -> tuple[Task, dict[str, Any]]
     try:
         task: Task = instantiate_module(cls, plain)
         check_finite(content["state_dict"], path)
-        task.load_state_dict(without_projection(content["state_dict"]))
+        state = without_projection(content["state_dict"])
+        task.load_state_dict({name.replace("._orig_mod.", "."): tensor for name, tensor in state.items()})
     except (ArgumentError, RuntimeError) as error:  # arguments of another version, or tensors of another model
         raise UserError(f"The weights and arguments in {path} do not match each other, or this version.") from error
     return task, content

@@ -10,6 +10,7 @@ import numpy as np
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 
+from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.safe_load import check_finite
 from inceptionnext_lit.tasks.backbone import WEIGHT_SOURCES
@@ -101,6 +102,17 @@ class SelfContained(LightningModule):
         Raises:
             UserError: If it is refused.
         """
+
+
+def stored_classes(checkpoint: Mapping[str, Any]) -> list[str] | None:
+    """Return the class names in a checkpoint, which may be those that ``load_from_checkpoint`` was called with.
+
+    Args:
+        checkpoint: Lightning's dictionary.
+    """
+    spec = checkpoint.get("hyper_parameters", {}).get("data_spec") or {}
+    names: list[str] | None = spec.class_names if isinstance(spec, DataSpec) else spec.get("class_names")
+    return names
 
 
 def match_average(checkpoint: dict[str, Any], *, wanted: bool) -> None:

@@ -53,6 +53,32 @@ class Plain(LightningModule):
 """
 
 
+BARE = """
+import torch
+from lightning.pytorch import LightningDataModule
+from plain import Plain
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class Bare(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class Shuffled(LightningDataModule):
+    def __init__(self) -> None:
+        super().__init__()
+        images = torch.rand(24, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+        self.images = TensorDataset(images, torch.arange(24) % 3)
+
+    def train_dataloader(self):
+        return DataLoader(self.images, batch_size=6, shuffle=True)
+
+    def val_dataloader(self):
+        return DataLoader(self.images, batch_size=6)
+"""
+
+
 def run(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
     return run_cli(words, folder, PYTHONPATH=str(folder))
 
@@ -154,6 +180,27 @@ def test_a_plain_module(make_folder: Callable[..., Path], tmp_path: Path) -> Non
     done = run(folder, "validate", "--data.root", root, *checkpoint)
     assert done.returncode == 1
     assert "does not name its module's class. For your own module, name it as in training: --model" in done.stderr
+
+
+def test_a_module_and_data_without_arguments(tmp_path: Path) -> None:
+    """The loader shuffles by torch's generator; a run killed in its second epoch continues it exactly."""
+    fit = [
+        "fit", "--model", "bare.Bare", "--data", "bare.Shuffled", "--trainer.accelerator", "cpu", "--run_name", "bare",
+        "--trainer.max_epochs", 3, "--checkpoint.monitor", "val/loss", "--checkpoint.mode", "min", "--seed_everything",
+        "1", "--trainer.log_every_n_steps", 1,
+    ]  # fmt: skip
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+    for place in (whole, folder):
+        place.mkdir()
+        (place / "plain.py").write_text(MODULE)
+        (place / "bare.py").write_text(BARE)
+    done = run(whole, *fit)
+    assert done.returncode == 0, done.stderr
+    assert run(folder, *fit, *killed("batch", 6)).returncode == -signal.SIGKILL
+    done = run(folder, *fit, "--ckpt_path", "last")
+    assert done.returncode == 0, done.stderr
+    assert "Continues:  runs/bare/version_0/checkpoints/last.ckpt after step 4, in epoch 2" in done.stdout
+    assert_same_run(folder, whole, "bare")
 
 
 class Small(BaseTask):

@@ -86,5 +86,7 @@ def test_another_preprocessing_is_described_in_evaluation(root: Path) -> None:
     one = task(list(CLASSES))
     with pytest.warns(UserWarning, match=r"prepared in another way than in training: image_size 32 instead of 28\.$"):
         trainer().validate(one, data(root, image_size=32), verbose=False)
-    with pytest.warns(UserWarning, match=r"than in training: image_size \[28, 32\] instead of 28, crop_pct 0\.875 instead of 1"):
+    with pytest.warns(
+        UserWarning, match=r"than in training: image_size \[28, 32\] instead of 28, crop_pct 0\.875 instead of 1"
+    ):
         trainer().predict(one, ImageFolderDataModule(str(root / "val"), [28, 32], num_workers=0))

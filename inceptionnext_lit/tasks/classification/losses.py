@@ -1,5 +1,6 @@
 """Training losses: single-label or multi-label, with mixed and weighted images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,6 +40,23 @@ class LossOptions:
             raise UserError(
                 f"model.loss.label_smoothing is {self.label_smoothing}; it must be at least 0 and less than 1."
             )
+
+
+def image_weights(batch: Sequence[Tensor]) -> Tensor | None:
+    """Return the weight of each image of a training batch, its third tensor, or None if it has only two.
+
+    Raises:
+        UserError: If the third one is not of floating-point numbers, such as indices.
+    """
+    if len(batch) < 3:
+        return None
+    if len(batch) > 3 or not (isinstance(batch[2], Tensor) and batch[2].is_floating_point()):
+        kinds = ", ".join(str(getattr(one, "dtype", type(one).__name__)) for one in batch)
+        raise UserError(
+            "A training batch is images, labels and, if any, weights of the images in floating point, and this one is "
+            f"{kinds}; leave out what else the data set returns."
+        )
+    return batch[2]
 
 
 def classification_loss(

@@ -18,10 +18,11 @@ from inceptionnext_lit.tasks.base import check_shares
 from inceptionnext_lit.tasks.classification.device_metrics import MeanLoss, exact_dtype
 from inceptionnext_lit.tasks.classification.distillation import Distill
 from inceptionnext_lit.tasks.classification.distilled import DistilledTask
-from inceptionnext_lit.tasks.classification.losses import LossOptions, classification_loss
+from inceptionnext_lit.tasks.classification.losses import LossOptions, classification_loss, image_weights
 from inceptionnext_lit.tasks.classification.metrics import ClassificationMetrics
 from inceptionnext_lit.tasks.classification.targets import MultiLabel, SingleLabel, Targets
 from inceptionnext_lit.tasks.matching import check_data
+from inceptionnext_lit.tasks.self_contained import stored_classes
 from inceptionnext_lit.training.execution import Execution
 from inceptionnext_lit.training.finetuning import Finetuning
 from inceptionnext_lit.training.optim import OptimizerOptions
@@ -172,7 +173,7 @@ class ClassificationTask(DistilledTask):
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """Return the loss of a training batch: images (N, C, H, W), labels (N,) or (N, K), optional weights (N,)."""
         images, labels = batch[:2]
-        weights = batch[2] if len(batch) == 3 else None
+        weights = image_weights(batch)
         inputs, targets, weights = self.loss.mix(self._lay_out(images), labels, self.num_classes, weights)
         if self.loss.mix.order == "before_erasing" and hasattr(
             data := cast(Any, self.trainer).datamodule, "erase_mixed"
@@ -243,7 +244,7 @@ class ClassificationTask(DistilledTask):
             UserError: If its classes differ from this task's, or are in another order; or the teacher differs.
         """
         super().check_checkpoint(checkpoint)
-        stored = (checkpoint.get("hyper_parameters", {}).get("data_spec") or {}).get("class_names")
+        stored = stored_classes(checkpoint)
         if stored is not None and stored != self.class_names:
             raise UserError(
                 f"The checkpoint was trained on the classes {', '.join(stored)}; the data has "

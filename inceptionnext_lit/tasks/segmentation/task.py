@@ -23,6 +23,7 @@ from inceptionnext_lit.tasks.segmentation.inference import Inference, Segment
 from inceptionnext_lit.tasks.segmentation.losses import balanced_weights
 from inceptionnext_lit.tasks.segmentation.metrics import SegmentationMetrics
 from inceptionnext_lit.tasks.segmentation.options import SegmentationOptions
+from inceptionnext_lit.tasks.self_contained import stored_classes
 from inceptionnext_lit.training.execution import Execution
 from inceptionnext_lit.training.finetuning import Finetuning
 from inceptionnext_lit.training.optim import OptimizerOptions
@@ -190,7 +191,8 @@ class SegmentationTask(BaseTask):
         return loss
 
     def _evaluate(self, batch: Any, stage: Literal["val", "test"]) -> None:
-        for image, mask in zip(batch.images, batch.masks, strict=True):
+        images, masks = batch if isinstance(batch, tuple | list) else (batch.images, batch.masks)
+        for image, mask in zip(images, masks, strict=True):
             size = (mask.shape[-2], mask.shape[-1])
             for name, model in self.evaluated_models(stage).items():
                 self.metrics.evaluated(name, self.inference.best(self.laid_out(model), image, size, mask), mask)
@@ -209,7 +211,7 @@ class SegmentationTask(BaseTask):
         self.metrics.begin("test", "test_ema")
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Add validation images to the metrics of the trained and averaged weights."""
+        """Add validation images to the metrics: a batch of the data module, or (N, C, H, W) and masks (N, H, W)."""
         self._evaluate(batch, "val")
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
@@ -233,7 +235,7 @@ class SegmentationTask(BaseTask):
         Raises:
             UserError: If its classes differ from this task's, or are in another order.
         """
-        stored = (checkpoint.get("hyper_parameters", {}).get("data_spec") or {}).get("class_names")
+        stored = stored_classes(checkpoint)
         if stored is not None and stored != self.class_names:
             raise UserError(
                 f"The checkpoint was trained on the classes {', '.join(stored)}; the data has "
@@ -284,11 +286,7 @@ class SegmentationTask(BaseTask):
         return weights
 
     def setup(self, stage: str) -> None:
-        """Compare the data module with the task, prepare the metrics, and derive what depends on the training masks.
-
-        Raises:
-            UserError: If the data module has other classes, or in training another preprocessing.
-        """
+        """Prepare the metrics, and derive what depends on the masks; refuse a data module that does not match."""
         data = getattr(self.trainer, "datamodule", None)
         check_data(self, data, stage, only_in_training={"image_size"})
         if stage == "fit":

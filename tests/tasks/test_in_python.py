@@ -1,0 +1,134 @@
+"""Tasks in a Trainer of one's own, with one's own tensors, loaders, callbacks and arguments."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelPruning
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from inceptionnext_lit import load_classifier, load_segmenter
+from inceptionnext_lit.data.masks.class_table import colormap
+from inceptionnext_lit.data_spec import DataSpec
+from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.tasks import ClassificationTask, SegmentationTask
+from inceptionnext_lit.tasks.segmentation.options import SegmentationOptions
+from tests.small_checkpoint import INPUT
+
+CLASSES = ["a", "b", "c"]
+SPEC = DataSpec(CLASSES, preprocessing=INPUT)
+SIZE = 28
+
+
+def fit(task: LightningModule, train: DataLoader[Any], val: DataLoader[Any] | None = None, **options: Any) -> Trainer:
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(**{"max_epochs": 1, "accelerator": "cpu", "enable_checkpointing": False, **quiet, **options})
+    trainer.fit(task, train, val)
+    return trainer
+
+
+def loader(*columns: Tensor) -> DataLoader[Any]:
+    return DataLoader(TensorDataset(torch.rand(6, 3, SIZE, SIZE), *columns), batch_size=3)
+
+
+def classifier(**options: Any) -> ClassificationTask:
+    return ClassificationTask("inceptionnext_iso_micro", data_spec=SPEC, **options)
+
+
+LABELS = torch.arange(6) % 3
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [(["a", "a"], "'a', 'a'"), ("abc", "abc"), ([0, 1, 2], "0, 1, 2"), ([], "none"), (["a", " "], "'a', ' '")],
+)
+def test_names_that_are_no_class_names(names: Any, shown: str) -> None:
+    with pytest.raises(UserError) as error:
+        DataSpec(names)
+    assert str(error.value) == f"The class names are {shown}; give a list of texts, each once and none empty."
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"std": None}, "has no std; it needs crop_pct, image_size, interpolation, mean, std."),
+        ({"crop_modes": "squash"}, "has crop_modes, which is none of crop_mode, crop_pct, exif, image_size, interpol"),
+        ({"crop_mode": "centre"}, "'s crop_mode is 'centre'; choose one of center, squash, border."),
+        (
+            {"std": [0.2, 0.0, 0.2]},
+            "'s std is [0.2, 0.0, 0.2]; it must be one number above 0 per channel, as many as",
+        ),
+        ({"std": [0.2]}, "'s std is [0.2]; it must be one number above 0 per channel, as many as means."),
+        ({"crop_pct": 0}, "'s crop_pct is 0; it must be above 0 and at most 1."),
+        ({"mean": [123.0] * 3, "std": [58.0] * 3}, "its std [58.0, 58.0, 58.0], but pixels are 0 to 1; divide by 255."),
+    ],
+)
+def test_a_preprocessing_that_cannot_be_applied(changes: dict[str, Any], message: str) -> None:
+    changed = {key: value for key, value in (INPUT | changes).items() if value is not None}
+    with pytest.raises(UserError) as error:
+        DataSpec(CLASSES, preprocessing=cast(Any, changed))
+    assert str(error.value).startswith("The preprocessing")
+    assert message in str(error.value)
+
+
+def test_a_third_tensor_is_the_weight_of_images() -> None:
+    images, weights = torch.rand(6, 3, SIZE, SIZE), torch.tensor([2.0, 0, 1, 1, 1, 1])
+    task = classifier().eval()
+    losses = torch.nn.functional.cross_entropy(task(images), LABELS, reduction="none")
+    task.log = lambda *args, **kwargs: None  # type: ignore[method-assign, assignment]
+    task.metrics.trained = lambda *args, **kwargs: None  # type: ignore[method-assign, assignment]
+    assert float(task.training_step((images, LABELS, weights), 0)) == pytest.approx(float((weights * losses).mean()))
+    with pytest.raises(UserError, match=r"and this one is torch\.float32, torch\.int64, torch\.int64; leave out what"):
+        fit(classifier(), loader(LABELS, torch.arange(6)))
+    with pytest.raises(UserError, match=r"this one is torch\.float32, torch\.int64, torch\.float32, torch\.float32"):
+        fit(classifier(), loader(LABELS, torch.ones(6), torch.ones(6)))
+
+
+def test_pruned_weights_are_not_averaged() -> None:
+    def pruning() -> ModelPruning:
+        return ModelPruning("l1_unstructured", amount=0.5, make_pruning_permanent=False, verbose=0)
+
+    with pytest.raises(UserError, match=r"^The model's weights are not those that model\.ema_decay averages: \S+ is"):
+        fit(classifier(ema_decay=0.9), loader(LABELS), max_epochs=2, callbacks=[pruning()])
+    task = classifier()
+    fit(task, loader(LABELS), max_epochs=2, callbacks=[pruning()])
+    assert float(task.model.state_dict()["head.weight_mask"].mean()) < 1
+
+
+def test_a_model_compiled_by_the_user_is_loaded(tmp_path: Path) -> None:
+    task = classifier()
+    task.model = cast(nn.Module, torch.compile(task.model, backend="eager"))
+    fit(task, loader(LABELS)).save_checkpoint(tmp_path / "compiled.ckpt")
+    image = torch.randint(256, (3, SIZE, SIZE), dtype=torch.uint8)
+    [found] = load_classifier(tmp_path / "compiled.ckpt").predict([image])
+    mean, std = (torch.tensor(INPUT[key]).view(3, 1, 1) for key in ("mean", "std"))
+    with torch.no_grad():
+        expected = task.eval()(((image / 255 - mean) / std)[None]).softmax(1)[0]
+    assert found.label == CLASSES[int(expected.argmax())]
+    assert found.probability == pytest.approx(float(expected.max()), abs=1e-5)
+
+
+def test_arguments_given_to_load_from_checkpoint(tmp_path: Path) -> None:
+    fit(classifier(), loader(LABELS)).save_checkpoint(tmp_path / "a.ckpt")
+    other = DataSpec(["x", "y", "z"], preprocessing=INPUT)
+    task = ClassificationTask.load_from_checkpoint(tmp_path / "a.ckpt", data_spec=other, drop_path=0.2)
+    assert task.class_names == ["x", "y", "z"]
+    assert task.hparams["drop_path"] == 0.2
+    assert ClassificationTask.load_from_checkpoint(tmp_path / "a.ckpt").class_names == CLASSES
+
+
+def test_a_segmentation_model_on_tensors(tmp_path: Path) -> None:
+    """Batches are images and masks; without colors of the classes, masks have the usual ones."""
+    masks = (torch.rand(6, SIZE, SIZE) * 3).long()
+    options = SegmentationOptions(decoder_kwargs={"channels": 8})
+    task = SegmentationTask("inceptionnext_iso_micro", data_spec=SPEC, segmentation=options)
+    trainer = fit(task, loader(masks), loader(masks))
+    trainer.save_checkpoint(tmp_path / "s.ckpt")
+    [found] = trainer.validate(task, loader(masks), verbose=False)
+    assert 0 <= found["val/mIoU"] <= 1
+    segmenter = load_segmenter(tmp_path / "s.ckpt")
+    assert segmenter.palette == colormap(3)
+    assert segmenter.predict([torch.zeros(3, SIZE, SIZE, dtype=torch.uint8)])[0].mask.shape == (SIZE, SIZE)
