@@ -123,7 +123,7 @@ def test_arguments_given_to_load_from_checkpoint(tmp_path: Path) -> None:
 def test_a_segmentation_model_on_tensors(tmp_path: Path) -> None:
     """Batches are images and masks; without colors of the classes, masks have the usual ones."""
     masks = (torch.rand(6, SIZE, SIZE) * 3).long()
-    options = SegmentationOptions(decoder_kwargs={"channels": 8})
+    options = SegmentationOptions(decoder="semantic_fpn", decoder_kwargs={"width": 16, "head_width": 8})
     task = SegmentationTask("inceptionnext_iso_micro", data_spec=SPEC, segmentation=options)
     trainer = fit(task, loader(masks), loader(masks))
     trainer.save_checkpoint(tmp_path / "s.ckpt")

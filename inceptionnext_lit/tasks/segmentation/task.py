@@ -191,7 +191,7 @@ class SegmentationTask(BaseTask):
         return loss
 
     def _evaluate(self, batch: Any, stage: Literal["val", "test"]) -> None:
-        images, masks = batch if isinstance(batch, tuple | list) else (batch.images, batch.masks)
+        images, masks = (batch.images, batch.masks) if hasattr(batch, "images") else batch
         for image, mask in zip(images, masks, strict=True):
             size = (mask.shape[-2], mask.shape[-1])
             for name, model in self.evaluated_models(stage).items():
