@@ -108,6 +108,8 @@ def suggest(tensors: Mapping[str, Tensor], asked: str, written_for: str | None) 
         return f"It fits {' or '.join(f'{name} (--model.name {name})' for name in complete)}."
     nearest = max(fits, key=lambda name: len(fits[name].copies) - fits[name].mismatches)
     good, bad = len(fits[nearest].copies), fits[nearest].mismatches
+    if good == 0:
+        return f"None of its tensors has the name of one of the model's; its first are {listed(list(tensors))}."
     if nearest == asked:
         return f"All its other {count(good, 'tensor')} fit {asked}."
     if good == 0:

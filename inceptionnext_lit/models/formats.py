@@ -7,7 +7,7 @@
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -83,6 +83,30 @@ def unwrap(
         asked, there = ("averaged", "raw") if averaged else ("raw", "averaged")
         raise UserError(f"No {asked} weights in {source}, only {there} ones; ask for those.")
     return found[averaged]
+
+
+def below_attribute(
+    found: Unwrapped, own: Iterable[str], names: Callable[[Mapping[str, Tensor]], Iterable[str]]
+) -> Unwrapped:
+    """Take the weights below an attribute of a user's module, such as ``net.``, if a file has the model's only there.
+
+    Args:
+        found: The content of a file.
+        own: Names of the model's weights.
+        names: Returns our names of a file's tensors.
+
+    Returns:
+        The tensors below the first attribute with more than half of the model's names; ``found`` if there is none.
+    """
+    wanted = set(own)
+    if wanted.intersection(names(found.tensors)):
+        return found
+    for attribute in dict.fromkeys(name.partition(".")[0] + "." for name in found.tensors):
+        inside = {n.removeprefix(attribute): t for n, t in found.tensors.items() if n.startswith(attribute)}
+        if 2 * len(wanted.intersection(names(inside))) > len(wanted):
+            others = tuple(name for name in found.tensors if not name.startswith(attribute))
+            return Unwrapped(inside, found.averaged, found.others + others)
+    return found
 
 
 def rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

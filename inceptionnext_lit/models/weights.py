@@ -1,7 +1,7 @@
 """Load weights from files, ours or others', and save them, with a report of what was loaded."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,15 @@ from torch import Tensor, nn
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.backbone import Backbone
 from inceptionnext_lit.models.fitting import classifier_tensors, fit, listed, suggest
-from inceptionnext_lit.models.formats import Unwrapped, WeightSet, describe_names, rename, to_public, unwrap
+from inceptionnext_lit.models.formats import (
+    Unwrapped,
+    WeightSet,
+    below_attribute,
+    describe_names,
+    rename,
+    to_public,
+    unwrap,
+)
 from inceptionnext_lit.models.published import auxiliary
 from inceptionnext_lit.safe_load import check_finite, load_plain, read_metadata
 from inceptionnext_lit.safe_save import replacing
@@ -83,8 +91,9 @@ def load_weights(model: nn.Module, path: str | Path, *, weights: WeightSet | Non
     path = Path(path).expanduser()
     model = getattr(model, "_orig_mod", model)  # unwrap a compiled model
     content = load_plain(path)
-    found = unwrap(content, weights, source=str(path))
-    names = rename(found.tensors) if _is_ours(model) else found.tensors
+    renamed: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = rename if _is_ours(model) else dict
+    found = below_attribute(unwrap(content, weights, source=str(path)), model.state_dict(), renamed)
+    names = renamed(found.tensors)
     matched = fit(names if _is_ours(model) else _as_timm_reads(names, model), model)
     if matched.mismatches:
         name = _model_name(model)

@@ -33,7 +33,7 @@ class Classifier:
 
     Args:
         task: The trained task, which the classifier takes over; its averaged weights are used if there are any.
-        device: Device to run on.
+        device: Device to run on; by default the GPU if there is one.
         compiles: Whether to compile the model.
         max_pixels: Maximum number of pixels of an image.
 
@@ -49,7 +49,11 @@ class Classifier:
     """
 
     def __init__(
-        self, task: ClassificationTask, device: torch.device, compiles: bool = False, max_pixels: int = MAX_PIXELS
+        self,
+        task: ClassificationTask,
+        device: str | torch.device | None = None,
+        compiles: bool = False,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         if task.preprocessing is None:
             raise UserError("The checkpoint does not say how its images were prepared; use one written by fit.")
@@ -57,13 +61,13 @@ class Classifier:
         self.preprocessing: Preprocessing = task.preprocessing.copy()
         self.preprocessing.pop("exif", None)  # as in the predict command
         self.multi_label: bool = task.data_spec.multi_label
-        self.device = device
+        self.device = choose_device(device)
         self._max_pixels = max_pixels
         self._load = reader(self.preprocessing, max_pixels)
         self._transform = eval_transform(self.preprocessing)
         self._to_input = ToInput(self.preprocessing)
         task.model, task.model_ema = deploy(task.inference_model), None  # the other weights are not needed
-        self.task = on_device(task.eval().requires_grad_(False), device)
+        self.task = on_device(task.eval().requires_grad_(False), self.device)
         if compiles:
             self.task.predictor = Compiled(self.task.model)
 

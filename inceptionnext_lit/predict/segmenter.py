@@ -15,7 +15,7 @@ from inceptionnext_lit.data.transforms.resampling import size_of
 from inceptionnext_lit.data.transforms.segmentation import TestScale
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.models.deploy import deploy
-from inceptionnext_lit.predict.device import on_device
+from inceptionnext_lit.predict.device import choose_device, on_device
 from inceptionnext_lit.predict.images import ImageLike, as_picture, batches, image_name
 from inceptionnext_lit.predict.segmentation import Segmentation, as_segmentations
 from inceptionnext_lit.preprocessing import Preprocessing, Size
@@ -27,7 +27,7 @@ class TrainedSegmenter:
 
     Args:
         task: The trained task, which the segmenter takes over; its averaged weights are used if there are any.
-        device: Device to run on.
+        device: Device to run on; by default the GPU if there is one.
         max_pixels: Maximum number of pixels of an image.
 
     Attributes:
@@ -41,19 +41,21 @@ class TrainedSegmenter:
         UserError: If the task has no preprocessing, or the device cannot be used.
     """
 
-    def __init__(self, task: SegmentationTask, device: torch.device, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(
+        self, task: SegmentationTask, device: str | torch.device | None = None, max_pixels: int = MAX_PIXELS
+    ) -> None:
         if task.preprocessing is None:
             raise UserError("The checkpoint does not say how its images were prepared; use one written by fit.")
         self.class_names: list[str] = list(task.class_names)
         self.palette: list[list[int]] = task.data_spec.palette or colormap(task.num_classes)
         self.preprocessing: Preprocessing = task.preprocessing.copy()
-        self.device = device
+        self.device = choose_device(device)
         self._max_pixels = max_pixels
         self._scale = TestScale(self.preprocessing, max_pixels)
         self._scale.keeps_size = task.inference.takes_originals
         self._to_input = SceneInput(self.preprocessing)
         task.model, task.model_ema = deploy(task.inference_model), None  # the other weights are not needed
-        self.task = on_device(task.eval().requires_grad_(False), device)
+        self.task = on_device(task.eval().requires_grad_(False), self.device)
 
     def predict(self, images: ImageLike | Iterable[ImageLike]) -> list[Segmentation]:
         """Segment images like the ``predict`` command.

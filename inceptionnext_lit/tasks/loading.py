@@ -82,6 +82,12 @@ def _load(path: Path, cls: type[Task], kind: str) -> tuple[Task, dict[str, Any]]
     if not isinstance(arguments, dict) or (found := own_class(arguments.get("_class_path"))) is not cls:
         if isinstance(arguments, dict) and found in _KINDS:
             raise UserError(f"{path} is a checkpoint of a {_KINDS[found]}, and this needs one of a {kind}.")
+        if isinstance(arguments, dict) and "data_spec" in arguments:
+            raise UserError(
+                f"{path} is a checkpoint of the class {arguments.get('_class_path')}, which is not one of this "
+                "package's, so it was not imported. In Python, load it with that class's load_from_checkpoint; "
+                "inceptionnext_lit.Classifier then takes the task."
+            )
         raise UserError(
             f"{path} is not a checkpoint of a {kind} trained by fit; use one of those. If it is a file of weights, "
             f"give it with its model: --model.name NAME --model.pretrained {path}."
@@ -150,7 +156,7 @@ def load_backbone(name: str, pretrained: str | bool) -> ClassificationTask:
 
 
 def is_checkpoint(path: str | Path) -> bool:
-    """Return whether a file is a checkpoint of a training run, and not only weights.
+    """Return whether a file is a checkpoint of a task of this package or a subclass, and not of another module.
 
     Args:
         path: The file.
@@ -158,7 +164,10 @@ def is_checkpoint(path: str | Path) -> bool:
     Raises:
         UserError: If it cannot be read.
     """
-    return "hyper_parameters" in load_plain(Path(path).expanduser(), mmap=True)
+    arguments = load_plain(Path(path).expanduser(), mmap=True).get("hyper_parameters")
+    return isinstance(arguments, dict) and (
+        own_class(arguments.get("_class_path")) is not None or "data_spec" in arguments
+    )
 
 
 def load_random(name: str, seed: int = 0, image_size: int | None = None) -> ClassificationTask:

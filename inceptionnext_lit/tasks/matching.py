@@ -41,7 +41,9 @@ def check_data(task: Described, data: Any, stage: str, *, only_in_training: Coll
     if own.preprocessing is None or not isinstance(prepared, Mapping):
         return
     changes = _differences(own.preprocessing, cast(Preprocessing, prepared))
-    changes = [change for change in changes if stage == "fit" or change[0] not in only_in_training]
+    # photos are rotated upright for prediction, whatever training did
+    unused = {*(only_in_training if stage != "fit" else ()), *(("exif",) if stage == "predict" else ())}
+    changes = [change for change in changes if change[0] not in unused]
     if changes and stage == "fit":
         raise UserError(
             f"The task expects images with {'; '.join(f'{key} {before}' for key, before, _ in changes)}, but the data "

@@ -5,6 +5,8 @@ from collections.abc import Collection, Mapping
 from numbers import Number
 from typing import Any
 
+from lightning.pytorch import LightningModule
+
 from inceptionnext_lit import tasks
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks.self_contained import nested_options
@@ -26,7 +28,8 @@ def own_class(path: str | None) -> type | None:
     """
     package, _, name = str(path).rpartition(".")
     is_own = package.split(".")[:2] == tasks.__name__.split(".") and name in tasks.__all__
-    return getattr(tasks, name) if is_own else None
+    found: type | None = getattr(tasks, name) if is_own else None
+    return found if found is not None and issubclass(found, LightningModule) else None
 
 
 def check_stored(arguments: Mapping[str, Any], source: str, named: Collection[str] = ()) -> type:

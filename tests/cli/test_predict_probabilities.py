@@ -15,7 +15,7 @@ from lightning.pytorch import Trainer
 from inceptionnext_lit import load_classifier
 from inceptionnext_lit.predict.writer import PredictionWriter
 from tests.cli.test_predict import at, killed, words
-from tests.small_checkpoint import save_checkpoint
+from tests.small_checkpoint import INPUT, save_checkpoint
 
 Cli = Callable[..., None]
 CLASSES = ["cat", 'dog, "big"', "été", "label", "probability", "a|b"]  # two are names of other columns
@@ -311,8 +311,9 @@ def test_in_python_without_the_command_line(tmp_path: Path, photos: list[str]) -
     from inceptionnext_lit.data.input_format import InputOptions
 
     task = save_checkpoint(tmp_path / "x.ckpt", CLASSES)
+    given = InputOptions(mean=INPUT["mean"], std=INPUT["std"], crop_pct=INPUT["crop_pct"])
     data = ImageFolderDataModule(
-        str(tmp_path / "photos"), image_size=28, num_workers=0, input=InputOptions(crop_pct=1.0), class_names=CLASSES
+        str(tmp_path / "photos"), image_size=28, num_workers=0, input=given, class_names=CLASSES
     )
     writer = PredictionWriter(str(tmp_path / "o.jsonl"), probabilities="all")
     Trainer(accelerator="cpu", logger=False, callbacks=[writer], enable_progress_bar=False).predict(task, data)

@@ -3,17 +3,22 @@
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
+import timm
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelPruning
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from inceptionnext_lit import load_classifier, load_segmenter
+from inceptionnext_lit import Classifier, load_classifier, load_segmenter
 from inceptionnext_lit.data.masks.class_table import colormap
 from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.models.weights import load_weights
+from inceptionnext_lit.reports.explain.attribution import heat_map
 from inceptionnext_lit.tasks import ClassificationTask, SegmentationTask
 from inceptionnext_lit.tasks.segmentation.options import SegmentationOptions
 from tests.small_checkpoint import INPUT
@@ -77,10 +82,13 @@ def test_a_preprocessing_that_cannot_be_applied(changes: dict[str, Any], message
 def test_a_third_tensor_is_the_weight_of_images() -> None:
     images, weights = torch.rand(6, 3, SIZE, SIZE), torch.tensor([2.0, 0, 1, 1, 1, 1])
     task = classifier().eval()
-    losses = torch.nn.functional.cross_entropy(task(images), LABELS, reduction="none")
+    with torch.no_grad():
+        losses = torch.nn.functional.cross_entropy(task(images), LABELS, reduction="none")
     task.log = lambda *args, **kwargs: None  # type: ignore[method-assign, assignment]
     task.metrics.trained = lambda *args, **kwargs: None  # type: ignore[method-assign, assignment]
-    assert float(task.training_step((images, LABELS, weights), 0)) == pytest.approx(float((weights * losses).mean()))
+    with torch.no_grad():
+        loss = task.training_step((images, LABELS, weights), 0)
+    assert float(loss) == pytest.approx(float((weights * losses).mean()))
     with pytest.raises(UserError, match=r"and this one is torch\.float32, torch\.int64, torch\.int64; leave out what"):
         fit(classifier(), loader(LABELS, torch.arange(6)))
     with pytest.raises(UserError, match=r"this one is torch\.float32, torch\.int64, torch\.float32, torch\.float32"):
@@ -118,6 +126,87 @@ def test_arguments_given_to_load_from_checkpoint(tmp_path: Path) -> None:
     assert task.class_names == ["x", "y", "z"]
     assert task.hparams["drop_path"] == 0.2
     assert ClassificationTask.load_from_checkpoint(tmp_path / "a.ckpt").class_names == CLASSES
+
+
+class Own(LightningModule):
+    """A module as people write it around a timm model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.net = timm.create_model("inceptionnext_iso_micro", num_classes=3)
+        self.temperature = nn.Parameter(torch.ones(1))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return nn.functional.cross_entropy(self.net(batch[0]) * self.temperature, batch[1])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters())
+
+
+def test_weights_in_ones_own_module(tmp_path: Path) -> None:
+    own, file = Own(), tmp_path / "own.ckpt"
+    fit(own, loader(LABELS)).save_checkpoint(file)
+    with pytest.raises(
+        UserError, match=r"own\.ckpt is a file of weights, not a checkpoint of fit; give the name of its"
+    ):
+        load_classifier(file)
+    classifier = load_classifier("inceptionnext_iso_micro", pretrained=str(file), class_names=CLASSES)
+    images = torch.rand(2, 3, SIZE, SIZE)
+    with torch.no_grad():
+        torch.testing.assert_close(classifier.task(images), own.eval().net(images))
+    model = timm.create_model("inceptionnext_iso_micro", num_classes=3)
+    assert str(load_weights(model, file)).endswith("51 tensors loaded, 0 reinitialized, 1 skipped (temperature)")
+    assert torch.equal(model.stem.weight, own.net.stem.weight)
+    torch.save({"other.weight": torch.ones(2)}, tmp_path / "other.pth")
+    with pytest.raises(
+        UserError, match=r"None of its tensors has the name of one of the model's; its first are other\.we"
+    ):
+        load_weights(model, tmp_path / "other.pth")
+
+
+class Subclass(ClassificationTask):
+    """A classifier of a user's."""
+
+
+def test_a_checkpoint_of_a_subclass(tmp_path: Path) -> None:
+    """It says how images are prepared, which must not be lost."""
+    task = Subclass("inceptionnext_iso_micro", data_spec=SPEC)
+    fit(task, loader(LABELS)).save_checkpoint(tmp_path / "sub.ckpt")
+    file = tmp_path / "sub.ckpt"
+    for name, pretrained in ((file, None), ("inceptionnext_iso_micro", str(file))):
+        with pytest.raises(UserError) as error:
+            load_classifier(name, pretrained=pretrained)
+        assert str(error.value) == (
+            f"{file} is a checkpoint of the class {__name__}.Subclass, which is not one of this package's, so it was "
+            "not imported. In Python, load it with that class's load_from_checkpoint; "
+            "inceptionnext_lit.Classifier then takes the task."
+        )
+    classifier = Classifier(Subclass.load_from_checkpoint(tmp_path / "sub.ckpt"))
+    [found] = classifier.predict(torch.zeros(3, SIZE, SIZE, dtype=torch.uint8))
+    assert found.label in CLASSES
+
+
+def test_predictions_of_ones_own_loader() -> None:
+    task, quiet = classifier(), {"enable_progress_bar": False, "logger": False}
+    trainer = Trainer(accelerator="cpu", enable_checkpointing=False, **cast(Any, quiet))
+    images = torch.rand(5, 3, SIZE, SIZE)
+    with torch.no_grad():
+        best = task.eval()(images).argmax(1).tolist()
+    for data in (images, TensorDataset(images, torch.zeros(5))):
+        found = cast(list[Any], trainer.predict(task, DataLoader(cast(Any, data), batch_size=3)))
+        assert [path for batch in found for path in batch["paths"]] == [
+            *(f"batch 0, image {row}" for row in range(3)), "batch 1, image 0", "batch 1, image 1"
+        ]  # fmt: skip
+        assert [int(row[0]) for batch in found for row in batch["classes"]] == best
+
+
+def test_heat_maps_of_gray_pictures() -> None:
+    task = classifier()
+    gray = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50), dtype=np.uint8))
+    assert np.array_equal(heat_map(task, gray), heat_map(task, gray.convert("RGB")))
+    with pytest.raises(TypeError, match=r"^A heat map is of a PIL image or a tensor \(C, H, W\), not of a str\.$"):
+        heat_map(task, "photo.jpg")  # type: ignore[arg-type]
 
 
 def test_a_segmentation_model_on_tensors(tmp_path: Path) -> None:

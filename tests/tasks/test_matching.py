@@ -90,3 +90,8 @@ def test_another_preprocessing_is_described_in_evaluation(root: Path) -> None:
         UserWarning, match=r"than in training: image_size \[28, 32\] instead of 28, crop_pct 0\.875 instead of 1"
     ):
         trainer().predict(one, ImageFolderDataModule(str(root / "val"), [28, 32], num_workers=0))
+
+
+def test_photos_are_rotated_for_prediction_whatever_training_did(root: Path, recwarn: pytest.WarningsRecorder) -> None:
+    trainer().predict(task(list(CLASSES), exif="ignore"), data(root / "val"))
+    assert not [warning for warning in recwarn if "prepared" in str(warning.message)]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from inceptionnext_lit.choices import check_choice
+from inceptionnext_lit.data.decode.image import upright
 from inceptionnext_lit.data.device_batch import ToInput, stack_pixels
 from inceptionnext_lit.data.transforms.pipeline import eval_transform
 from inceptionnext_lit.errors import UserError
@@ -105,7 +106,12 @@ def explain(
     check_layer_option(method, layer)
     task.eval()
     model = task.inference_model
-    pixels = image if isinstance(image, Tensor) else eval_transform(preprocessing)(image)
+    if not isinstance(image, Image.Image | Tensor):
+        raise TypeError(f"A heat map is of a PIL image or a tensor (C, H, W), not of a {type(image).__name__}.")
+    if isinstance(image, Image.Image):
+        mean = preprocessing["mean"]
+        image = eval_transform(preprocessing)(upright(image, len(mean), preprocessing.get("nodata"), mean))
+    pixels: Tensor = image
     device = next(model.parameters()).device
     images = ToInput(preprocessing)(stack_pixels([pixels]).to(device)).contiguous()
     with torch.no_grad():

@@ -173,9 +173,16 @@ class CalibratedTask(BaseTask):
         lost = ~logits.isfinite().all(dim=1, keepdim=True)
         return self.targets.probabilities(logits / self.calibration.temperature).masked_fill(lost, torch.nan)
 
-    def predict_step(self, batch: tuple[Tensor, list[str], Any], batch_idx: int) -> Predictions:
-        """Return the most probable classes of a batch: images (N, C, H, W), their N paths, and the unreadable files."""
-        images, paths, _ = batch
+    def predict_step(self, batch: Any, batch_idx: int) -> Predictions:
+        """Return the most probable classes of a batch.
+
+        Args:
+            batch: A batch of the data module: images (N, C, H, W), their N paths, and the unreadable files. Or the
+                images alone, or with their labels, which get the batch and their place in it instead of paths.
+            batch_idx: The batch.
+        """
+        images, *others = (batch,) if isinstance(batch, Tensor) else batch
+        paths = others[0] if len(others) == 2 else [f"batch {batch_idx}, image {row}" for row in range(len(images))]
         scores = self.scores(self(images)) if paths else images.new_empty(0, len(self.class_names))
         thresholds = self.calibration.thresholds
         return rank(scores, paths, multi_label=self.data_spec.multi_label, thresholds=thresholds)
