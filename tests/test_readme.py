@@ -359,7 +359,7 @@ def test_every_command_is_covered() -> None:
 
 @pytest.mark.slow
 def test_python_blocks_run(place: Path, trained: Path, tmp_path: Path, imagenet: Path) -> None:
-    pages = [page for page in READ if page.stem not in ("export", "segment", "segmentation-data")]
+    pages = [page for page in READ if page.stem not in ("export", "python", "segment", "segmentation-data")]
     predict, create, published, explain = dict.fromkeys(blocks("python", *pages))
     output = start(["python", "-c", create + "\nprint(type(model).__name__, model.num_classes)"], place)
     assert output == "IsotropicMetaNeXt 10\n"

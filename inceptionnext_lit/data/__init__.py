@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from inceptionnext_lit.data.decode.image import load_image
     from inceptionnext_lit.data.input_format import InputOptions
     from inceptionnext_lit.data.masks.options import MaskOptions
+    from inceptionnext_lit.data.matching import matching_data
     from inceptionnext_lit.data.segmentation import SegmentationDataModule
     from inceptionnext_lit.data.sources.columns import ColumnNames
     from inceptionnext_lit.data.splitting.rules import SplitRules
@@ -30,6 +31,7 @@ __all__ = [
     "SegmentationDataModule",
     "SplitRules",
     "load_image",
+    "matching_data",
 ]
 
 _HOMES = {
@@ -45,6 +47,7 @@ _HOMES = {
     "SegmentationDataModule": "segmentation",
     "SplitRules": "splitting.rules",
     "load_image": "decode.image",
+    "matching_data": "matching",
 }
 
 
