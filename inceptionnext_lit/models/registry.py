@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -110,6 +110,8 @@ def check_model_name(name: str) -> None:
     Raises:
         UserError: If the model is unknown, with the nearest names, or it has no weights with that tag.
     """
+    if not isinstance(cast(object, name), str):
+        raise UserError(f"A model is given by its name, such as inceptionnext_tiny, not as a {type(name).__name__}.")
     architecture, _, tag = name.partition(".")
     tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
     is_known = is_model(architecture)

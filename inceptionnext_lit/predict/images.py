@@ -95,8 +95,10 @@ def as_picture(
         if image.size and image.shape[2:] == (channels,) and channels not in (3, 4):
             return as_floats(StoredArray(channels_first(image, channels)), nodata, mean)
         if image.size == 0 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,), (4,)):
+            other = "" if channels in (1, 3, 4) else f" (H, W, {channels}),"
             raise ValueError(
-                f"An array of shape {image.shape} was given; one image has the shape (H, W), (H, W, 3) or (H, W, 4)."
+                f"An array of shape {image.shape} was given; one image has the shape{other} (H, W), (H, W, 3) or "
+                "(H, W, 4)."
             )
         image = Image.fromarray(np.ascontiguousarray(image))
     if not isinstance(image, Image.Image):

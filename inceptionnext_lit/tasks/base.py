@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.tasks.kernels import KernelChoice
 from inceptionnext_lit.tasks.optimized import Optimized
-from inceptionnext_lit.tasks.self_contained import match_average
+from inceptionnext_lit.tasks.self_contained import check_options, match_average
 from inceptionnext_lit.training.batchnorm import AverageStatistics
 from inceptionnext_lit.training.callbacks.checkpoints import Mode
 from inceptionnext_lit.training.callbacks.cuda_graphs import CudaGraphs
@@ -69,7 +69,7 @@ class BaseTask(Optimized):
         has_weights: Whether the model has pretrained weights; random ones cannot be frozen.
 
     Raises:
-        TypeError: If the subclass's constructor does not take ``lr`` and ``weight_decay``.
+        TypeError: If the constructor does not take ``lr`` and ``weight_decay``, or an option has another type.
         UserError: If a value is out of range.
     """
 
@@ -92,8 +92,9 @@ class BaseTask(Optimized):
         has_weights: bool = False,
     ) -> None:
         super().__init__()
-        # the arguments of the subclass, whose constructor is the calling frame
-        self.save_hyperparameters(frame=cast(Any, inspect.currentframe()).f_back)
+        constructor = cast(Any, inspect.currentframe()).f_back  # the subclass's
+        check_options(type(self), constructor.f_locals)
+        self.save_hyperparameters(frame=constructor)
         if missing := {"lr", "weight_decay"} - set(self.hparams):
             raise TypeError(f"{type(self).__name__}'s constructor must take {' and '.join(sorted(missing))}.")
         _check_rates(self.hparams["lr"], self.hparams["weight_decay"])

@@ -4,6 +4,7 @@ import inspect
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
+from types import NoneType
 from typing import Any, get_args
 
 import numpy as np
@@ -26,6 +27,25 @@ def nested_options(cls: type) -> dict[str, type]:
         for option in (parameter.annotation, *get_args(parameter.annotation))
         if isinstance(option, type) and is_dataclass(option)
     }
+
+
+def check_options(cls: type, arguments: Mapping[str, Any]) -> None:
+    """Check that options which are dataclasses, or None, are nothing else.
+
+    Args:
+        cls: The class with the constructor.
+        arguments: The constructor's arguments by name.
+
+    Raises:
+        TypeError: If one is not, such as the name of a loss.
+    """
+    for name, parameter in inspect.signature(cls).parameters.items():
+        types = get_args(parameter.annotation) or (parameter.annotation,)
+        options = tuple(one for one in types if isinstance(one, type) and is_dataclass(one))
+        if len(options) < 1 or len(types) > len(options) + (NoneType in types):  # other values are allowed
+            continue
+        if (value := arguments.get(name)) is not None and not isinstance(value, options):
+            raise TypeError(f"{name} is {value!r}; give {options[0].__name__}(…), or leave it out.")
 
 
 class SelfContained(LightningModule):

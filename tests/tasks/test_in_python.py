@@ -79,6 +79,25 @@ def test_a_preprocessing_that_cannot_be_applied(changes: dict[str, Any], message
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "bce"}, "loss is 'bce'; give LossOptions(…), or leave it out."),
+        ({"optimizer": {"name": "sgd"}}, "optimizer is {'name': 'sgd'}; give OptimizerOptions(…), or leave it out."),
+        ({"finetuning": 1}, "finetuning is 1; give Finetuning(…), or leave it out."),
+    ],
+)
+def test_options_of_another_type(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError) as error:
+        classifier(**options)
+    assert str(error.value) == message
+
+
+def test_a_model_is_given_by_its_name() -> None:
+    with pytest.raises(UserError, match=r"^A model is given by its name, such as inceptionnext_tiny, not as a Linear"):
+        ClassificationTask(cast(Any, nn.Linear(1, 1)), data_spec=SPEC)
+
+
 def test_a_third_tensor_is_the_weight_of_images() -> None:
     images, weights = torch.rand(6, 3, SIZE, SIZE), torch.tensor([2.0, 0, 1, 1, 1, 1])
     task = classifier().eval()
