@@ -86,7 +86,7 @@ def unwrap(
 
 
 def below_attribute(
-    found: Unwrapped, own: Iterable[str], names: Callable[[Mapping[str, Tensor]], Iterable[str]]
+    found: Unwrapped, own: Iterable[str], names: Callable[[Mapping[str, Tensor]], Iterable[str]], *, source: str
 ) -> Unwrapped:
     """Take the weights below an attribute of a user's module, such as ``net.``, if a file has the model's only there.
 
@@ -94,19 +94,30 @@ def below_attribute(
         found: The content of a file.
         own: Names of the model's weights.
         names: Returns our names of a file's tensors.
+        source: What messages call the file.
 
     Returns:
-        The tensors below the first attribute with more than half of the model's names; ``found`` if there is none.
+        The tensors below the attribute with more than half of the model's names; ``found`` if there is none.
+
+    Raises:
+        UserError: If there are several, such as a student and its teacher.
     """
     wanted = set(own)
     if wanted.intersection(names(found.tensors)):
         return found
-    for attribute in dict.fromkeys(name.partition(".")[0] + "." for name in found.tensors):
-        inside = {n.removeprefix(attribute): t for n, t in found.tensors.items() if n.startswith(attribute)}
-        if 2 * len(wanted.intersection(names(inside))) > len(wanted):
-            others = tuple(name for name in found.tensors if not name.startswith(attribute))
-            return Unwrapped(inside, found.averaged, found.others + others)
-    return found
+    inside: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in found.tensors.items():
+        attribute, _, rest = name.partition(".")
+        inside.setdefault(attribute, {})[rest] = tensor
+    fitting = [one for one, tensors in inside.items() if 2 * len(wanted.intersection(names(tensors))) > len(wanted)]
+    if len(fitting) > 1:
+        raise UserError(
+            f"{source} has weights of {len(fitting)} such models, {' and '.join(fitting)}; save those of one of them."
+        )
+    if not fitting:
+        return found
+    others = tuple(name for name in found.tensors if not name.startswith(f"{fitting[0]}."))
+    return Unwrapped(inside[fitting[0]], found.averaged, found.others + others)
 
 
 def rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -92,7 +92,7 @@ def load_weights(model: nn.Module, path: str | Path, *, weights: WeightSet | Non
     model = getattr(model, "_orig_mod", model)  # unwrap a compiled model
     content = load_plain(path)
     renamed: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = rename if _is_ours(model) else dict
-    found = below_attribute(unwrap(content, weights, source=str(path)), model.state_dict(), renamed)
+    found = below_attribute(unwrap(content, weights, source=str(path)), model.state_dict(), renamed, source=str(path))
     names = renamed(found.tensors)
     matched = fit(names if _is_ours(model) else _as_timm_reads(names, model), model)
     if matched.mismatches:

@@ -177,6 +177,10 @@ def test_weights_in_ones_own_module(tmp_path: Path) -> None:
     model = timm.create_model("inceptionnext_iso_micro", num_classes=3)
     assert str(load_weights(model, file)).endswith("51 tensors loaded, 0 reinitialized, 1 skipped (temperature)")
     assert torch.equal(model.stem.weight, own.net.stem.weight)
+    two = {f"{one}.{name}": tensor for one in ("teacher", "student") for name, tensor in model.state_dict().items()}
+    torch.save(two, tmp_path / "two.pth")
+    with pytest.raises(UserError, match=r"two\.pth has weights of 2 such models, teacher and student; save"):
+        load_weights(model, tmp_path / "two.pth")
     torch.save({"other.weight": torch.ones(2)}, tmp_path / "other.pth")
     with pytest.raises(
         UserError, match=r"None of its tensors has the name of one of the model's; its first are other\.we"
