@@ -194,9 +194,8 @@ def test_a_continued_run_is_in_the_right_phase(
 
     def run(path: str | None = None, *callbacks: Callback) -> dict[str, torch.Tensor]:
         task = probe_then_all()
-        data = ImageFolderDataModule(
-            str(root), image_size=28, batch_size=4, num_workers=0, input=InputOptions(crop_pct=1.0)
-        )
+        given = InputOptions(mean=INPUT["mean"], std=INPUT["std"], crop_pct=1.0)
+        data = ImageFolderDataModule(str(root), image_size=28, batch_size=4, num_workers=0, input=given)
         trainer = Trainer(
             max_epochs=4, logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu",
             enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=tmp_path, callbacks=list(callbacks),
