@@ -234,8 +234,10 @@ def test_exports(place: Path, trained: Path, imagenet: Path, tmp_path: Path) -> 
     for name, target in links.items():
         (tmp_path / name).symlink_to(target)
     save_segmenter(tmp_path / "segmenter.ckpt")
-    own = ["--model.name", "inceptionnext_iso_micro", "--model.pretrained", str(imagenet / "weights.pth")]
+    torch.save(timm.create_model("inceptionnext_iso_micro", num_classes=2).state_dict(), tmp_path / "two_classes.pth")
     for words in (onnx, predict, *others):
+        weights = tmp_path / "two_classes.pth" if "--data.class_names" in words else imagenet / "weights.pth"
+        own = ["--model.name", "inceptionnext_iso_micro", "--model.pretrained", str(weights)]
         output = start([*words, *(own if "--model.name" in words else [])], tmp_path)
         assert "written to labels.csv" in output or f"Written to {words[words.index('--output') + 1]}" in output
     assert (tmp_path / "labels.csv").read_text().startswith("path,label,probability,top5\nphoto.jpg,")
@@ -436,7 +438,8 @@ def test_keys_that_pages_name_exist(capsys: pytest.CaptureFixture[str]) -> None:
         known |= {f"data.{group}{name}" for name in signature(cls).parameters}
     for page in [*READ, *DEVELOP, *sorted((REPO / "configs").rglob("*.yaml"))]:
         text = page.read_text(encoding="utf-8")
-        named = re.findall(r"(?:--|`)((?:data|model|trainer|checkpoint)\.\w+(?:\.\w+)*)", text)
+        # not calls, such as `trainer.fit(…)`
+        named = re.findall(r"(?:--|`)((?:data|model|trainer|checkpoint)\.\w+(?:\.\w+)*)(?![\w.(])", text)
         assert {key.partition(".init_args")[0] for key in named} - known - {"data.yaml"} == set(), page  # a file
 
 

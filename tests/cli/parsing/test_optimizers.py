@@ -176,7 +176,7 @@ class Own(ClassificationTask):
 def test_other_modules_are_left_to_lightning(
     cli: Cli, words: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words += ["--model", "tests.cli.test_optimizers.Own", "--model.name", "inceptionnext_iso_micro"]
+    words += ["--model", "tests.cli.parsing.test_optimizers.Own", "--model.name", "inceptionnext_iso_micro"]
     words += ["--trainer.log_every_n_steps", 1]
     with pytest.warns(UserWarning, match=r"`Own\.configure_optimizers` will be overridden"):
         cli(*words, "--optimizer", "SGD", "--optimizer.lr", 0.125, *EXPONENTIAL)
