@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
+from numbers import Real
 from typing import Any, Protocol, cast
 
 from lightning.pytorch.utilities import rank_zero_warn
@@ -40,6 +41,8 @@ def check_data(task: Described, data: Any, stage: str, *, only_in_training: Coll
     prepared = getattr(data, "preprocessing", None)
     if own.preprocessing is None or not isinstance(prepared, Mapping):
         return
+    if not Preprocessing.__required_keys__ <= prepared.keys():  # something else of that name
+        return
     changes = _differences(own.preprocessing, cast(Preprocessing, prepared))
     # photos are rotated upright for prediction, whatever training did
     unused = {*(only_in_training if stage != "fit" else ()), *(("exif",) if stage == "predict" else ())}
@@ -76,7 +79,7 @@ def _classes(names: Sequence[str]) -> str:
 def _differences(own: Preprocessing, given: Preprocessing) -> list[tuple[str, str, str]]:
     """Return the keys whose values differ, with both values."""
     ours, theirs = ({**_DEFAULTS, **one, "image_size": list(height_and_width(one))} for one in (own, given))
-    keys = [key for key in ours | theirs if not _same(ours.get(key), theirs.get(key))]
+    keys = [key for key in Preprocessing.__annotations__ if not _same(ours.get(key), theirs.get(key))]
     return [(key, str(own.get(key, _DEFAULTS.get(key))), str(given.get(key, _DEFAULTS.get(key)))) for key in keys]
 
 
@@ -84,7 +87,7 @@ def _same(one: Any, other: Any) -> bool:
     if one == other:
         return True
     values = [value if isinstance(value, list | tuple) else [value] for value in (one, other)]
-    if len(values[0]) != len(values[1]) or not all(isinstance(value, int | float) for value in chain(*values)):
+    if len(values[0]) != len(values[1]) or not all(isinstance(value, Real) for value in chain(*values)):
         return False
     return all(
         math.isclose(a, b, rel_tol=1e-6) or (math.isnan(a) and math.isnan(b)) for a, b in zip(*values, strict=True)

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from lightning.pytorch import Trainer
 
@@ -13,6 +15,7 @@ from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.predict.classifier import Classifier
 from inceptionnext_lit.preprocessing import Preprocessing
 from inceptionnext_lit.tasks import ClassificationTask
+from inceptionnext_lit.tasks.matching import check_data
 from tests.small_checkpoint import INPUT
 
 CLASSES = ("bag", "coat", "sandal")
@@ -95,3 +98,20 @@ def test_another_preprocessing_is_described_in_evaluation(root: Path) -> None:
 def test_photos_are_rotated_for_prediction_whatever_training_did(root: Path, recwarn: pytest.WarningsRecorder) -> None:
     trainer().predict(task(list(CLASSES), exif="ignore"), data(root / "val"))
     assert not [warning for warning in recwarn if "prepared" in str(warning.message)]
+
+
+def test_another_data_module_is_not_compared() -> None:
+    """Its attributes of these names may be anything."""
+    one = task(list(CLASSES))
+    others = [
+        SimpleNamespace(data_spec={"classes": 5}, preprocessing={"resize": 256}),
+        SimpleNamespace(preprocessing=lambda image: image),
+        SimpleNamespace(preprocessing=[1]),
+        None,
+    ]
+    for other in others:
+        check_data(one, other, "fit")
+    same = {**INPUT, "mean": tuple(np.float32(value) for value in INPUT["mean"]), "image_size": (28, 28), "more": 1}
+    check_data(one, SimpleNamespace(preprocessing=same), "fit")
+    with pytest.raises(UserError, match=r"^The task expects images with std \[0\.25, 0\.25, 0\.25\], but the data"):
+        check_data(one, SimpleNamespace(preprocessing={**same, "std": [0.25, 0.25, 0.26]}), "fit")
