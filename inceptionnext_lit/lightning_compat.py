@@ -249,6 +249,12 @@ def fetch_again(trainer: Trainer) -> None:
     iter(cast(Any, trainer.fit_loop._data_fetcher))
 
 
+def end_batches(trainer: Trainer) -> None:
+    """Let the current epoch have no further training batch, whatever its loaders still have."""
+    fetcher = cast(Any, trainer.fit_loop._data_fetcher)
+    fetcher.done, fetcher.batches = True, []
+
+
 def leave_batchnorm_alone(strategy: Strategy) -> None:
     """Disable Lightning's own synchronized BatchNorm in a strategy."""
     cast(Any, strategy)._layer_sync = None

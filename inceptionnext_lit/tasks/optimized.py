@@ -100,6 +100,11 @@ class Optimized(SelfContained):
             return cast(OptimizerLRSchedulerConfig, {"optimizer": optimizer, "lr_scheduler": described})
         self._own_options = [_options(group) for group in optimizer.param_groups]
         self.trainer.fit_loop.setup_data()  # otherwise the batches per epoch are not known yet if max_steps is set
+        if self.trainer.num_training_batches == math.inf:
+            raise UserError(
+                "The training loader has no length, so that the schedule does not know an epoch's steps; set "
+                "trainer.limit_train_batches to the batches of an epoch."
+            )
         total_steps = int(self.trainer.estimated_stepping_batches)
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         if later and (self.trainer.max_epochs or 0) in range(1, tuning.probe_epochs + 1):
@@ -157,7 +162,10 @@ class Optimized(SelfContained):
         """Return the steps of this run so far; epochs may have been longer or shorter before resuming."""
         whole, batches_per_epoch = self.trainer.accumulate_grad_batches, int(self.trainer.num_training_batches)
         batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        epochs = int(cast(Any, self.trainer.fit_loop.epoch_progress.current).processed)
+        progress = cast(Any, self.trainer.fit_loop.epoch_progress.current)
+        epochs = int(progress.processed)
+        if progress.ready == epochs:  # between two epochs, the batches are still those of the one before
+            batches = 0
         # an epoch's last step may have fewer batches, and be done before the epoch's validation
         in_epoch = math.ceil(batches / whole) if batches >= batches_per_epoch else batches // whole
         return epochs * math.ceil(batches_per_epoch / whole) + in_epoch

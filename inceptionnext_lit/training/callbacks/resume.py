@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 
 from inceptionnext_lit.lightning_compat import (
     begin_whole_epoch,
+    end_batches,
     fetch_again,
     is_accumulating,
     set_logger_step,
@@ -110,6 +111,8 @@ class ExactResume(Callback):
         self._orders_anew = start.batches == 0 and not ours
         if not self._orders_anew:
             fetch_again(trainer)
+        if start.batches >= trainer.num_training_batches:  # loaders may have more, if their batches are limited
+            end_batches(trainer)
         # Lightning increments the loggers' step after a validation, so a repeated validation would increment it again
         again = start.batches > 0 and not is_accumulating(trainer) and will_validate(trainer)
         set_logger_step(trainer, trainer.global_step - int(again))
