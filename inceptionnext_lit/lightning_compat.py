@@ -45,6 +45,7 @@ PRIVATE_NAMES: Final = {
     "_Loop.restarting": "its setter also marks the inner loops when an epoch starts from its first batch",
     "_FitLoop._combined_loader": "gives access to the samplers that start in the middle of an epoch",
     "_FitLoop._data_fetcher": "has already fetched the first batches when a run is resumed",
+    "_FitLoop._data_source": "tells whether a run has the trainer's data module, or loaders",
     "_TrainingEpochLoop._batches_that_stepped": "the step that loggers record",
     "_TrainingEpochLoop._num_ready_batches_reached": "tells whether an epoch is over while its validation runs",
     "_TrainingEpochLoop._results": "holds the sums behind the epoch's metrics",
@@ -247,6 +248,13 @@ def training_loaders(trainer: Trainer) -> list[Any]:
 def fetch_again(trainer: Trainer) -> None:
     """Drop prefetched training batches and restart from the samplers' current position."""
     iter(cast(Any, trainer.fit_loop._data_fetcher))
+
+
+def datamodule_of(trainer: Any) -> Any:
+    """Return the data module of the current run, or None; Lightning keeps that of an earlier one beside loaders."""
+    data = getattr(trainer, "datamodule", None)
+    source = getattr(getattr(trainer, "fit_loop", None), "_data_source", None)
+    return data if source is None or source.instance is data else None
 
 
 def end_batches(trainer: Trainer) -> None:

@@ -112,7 +112,8 @@ class ExportReport:
         )
         quantized = [] if self.int8 is None else self.int8.lines()
         written = f"Written to {self.output} and {metadata_file(self.output)}"
-        return [first, *self.notes, *self.checked.lines(), *quantized, written]
+        of_floats = [] if self.int8 is None else ["The file in floats, before int8 (below, the int8 file):"]
+        return [first, *self.notes, *of_floats, *self.checked.lines(), *quantized, written]
 
 
 def export_task(
@@ -163,7 +164,8 @@ def export_task(
             license_line=options.license_line,
             libraries=one.libraries,
         )
-        content |= {"check": checked.record() | {"file_was_run": one.runs_here}}
+        checked_file = {} if quantized is None else {"file": "in floats, before int8"}
+        content |= {"check": checked.record() | {"file_was_run": one.runs_here} | checked_file}
         content |= {} if quantized is None else {"int8": quantized.record()}
         size = stamp_file(staged, output, content, one)
     return ExportReport(

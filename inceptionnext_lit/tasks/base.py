@@ -11,6 +11,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.lightning_compat import datamodule_of
 from inceptionnext_lit.tasks.kernels import KernelChoice
 from inceptionnext_lit.tasks.optimized import Optimized
 from inceptionnext_lit.tasks.self_contained import check_options, match_average
@@ -181,7 +182,7 @@ class BaseTask(Optimized):
         if self.trainer.checkpoint_callbacks:
             self.plain_hparams()  # reports arguments that cannot be saved before the first step
         if self.hparams["lr"] == "auto":
-            self.derive_lr(cast(Any, self.trainer).datamodule)
+            self.derive_lr(datamodule_of(self.trainer))
         self.phases.begin(epoch=0)
         if self.trainer.world_size > 1 and self.device_mesh is None:
             match_gradients(self.model)

@@ -65,6 +65,7 @@ def test_only_the_network_is_quantized(quantized: Path) -> None:
 def test_metadata(quantized: Path) -> None:
     found = json.loads((quantized / "small.onnx.json").read_text())
     assert found["check"]["max_probability_difference"] < 1e-5
+    assert found["check"]["file"] == "in floats, before int8"
     int8 = found["int8"]
     assert int8["layers"] == 7
     assert int8["calibration"] == {"source": "images", "images": 40}

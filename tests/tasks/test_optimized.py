@@ -82,14 +82,25 @@ def test_invalid_learning_rates(lr: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("epochs", "batches", "steps"),
-    [(0, 0, 0), (0, 1, 0), (0, 3, 1), (0, 4, 2), (0, 5, 3), (1, 0, 3), (1, 2, 4), (2, 5, 9)],
+    ("epochs", "begun", "batches", "steps"),
+    [
+        *(
+            (0, 0, 0, 0),
+            (0, 1, 1, 0),
+            (0, 1, 3, 1),
+            (0, 1, 4, 2),
+            (0, 1, 5, 3),
+            (1, 1, 0, 3),
+            (1, 2, 2, 4),
+            (2, 3, 5, 9),
+        ),
+        (1, 1, 5, 3),  # these batches are of the epoch before
+    ],
 )
-def test_the_steps_of_a_place_in_a_run(epochs: int, batches: int, steps: int) -> None:
+def test_the_steps_of_a_place_in_a_run(epochs: int, begun: int, batches: int, steps: int) -> None:
     """For epochs of five batches and three steps, the last of which has one batch."""
     epoch_loop = SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(ready=batches)))
-    fit_loop = SimpleNamespace(
-        epoch_loop=epoch_loop, epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=epochs))
-    )
+    progress = SimpleNamespace(current=SimpleNamespace(processed=epochs, ready=begun))
+    fit_loop = SimpleNamespace(epoch_loop=epoch_loop, epoch_progress=progress)
     trainer = SimpleNamespace(accumulate_grad_batches=2, num_training_batches=5, fit_loop=fit_loop)
     assert Optimized._steps_by_now(SimpleNamespace(trainer=trainer)) == steps  # type: ignore[arg-type]

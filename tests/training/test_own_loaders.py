@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.lightning_compat import datamodule_of
 from inceptionnext_lit.tasks import ClassificationTask, DataSpec, Schedule
 
 BATCHES = 4
@@ -108,3 +109,20 @@ def test_a_stream_needs_a_number_of_batches() -> None:
     task = Noted()
     trainer(max_epochs=2, limit_train_batches=3).fit(task, stream)
     assert [place[:2] for place in task.seen] == [(epoch, batch) for epoch in range(2) for batch in range(3)]
+
+
+def test_a_data_module_of_an_earlier_run_is_not_the_runs() -> None:
+    """Lightning keeps it as ``trainer.datamodule`` when loaders are given."""
+    data = ImageFolderDataModule("sample", image_size=28, batch_size=16, num_workers=0)
+    one = trainer(max_epochs=1, limit_train_batches=1, limit_val_batches=1)
+    one.fit(Noted(data.data_spec), data)
+    assert datamodule_of(one) is data
+    two = Noted(DataSpec(["cat", "dog"]))
+    one.fit_loop.max_epochs = 2
+    one.fit(two, own_loader())
+    assert datamodule_of(one) is None
+    assert len(two.seen) == 1
+    checkpoint = one._checkpoint_connector.dump_checkpoint()
+    assert checkpoint["data_fingerprint"] == {}
+    assert not [key for key in checkpoint["run"] if key.startswith("data.")]
+    one.validate(two, own_loader(), verbose=False)

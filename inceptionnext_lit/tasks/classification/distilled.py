@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.lightning_compat import datamodule_of
 from inceptionnext_lit.preprocessing import height_and_width
 from inceptionnext_lit.seeding import derive, run_seed
 from inceptionnext_lit.tasks.classification.calibration import CalibratedTask
@@ -80,7 +81,7 @@ class DistilledTask(CalibratedTask):
     def _prepare_teacher(self) -> None:
         if (teacher := self.teacher) is None:
             return
-        progressive = getattr(getattr(self.trainer, "datamodule", None), "progressive", None)
+        progressive = getattr(datamodule_of(self.trainer), "progressive", None)
         if progressive is not None:
             own = teacher.preprocessing
             check_model(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.lightning_compat import datamodule_of
 from inceptionnext_lit.models.compiled import Compiled
 from inceptionnext_lit.models.deploy import deploy
 from inceptionnext_lit.tasks.backbone import create_backbone, has_weight_source
@@ -175,9 +176,7 @@ class ClassificationTask(DistilledTask):
         images, labels = batch[:2]
         weights = image_weights(batch)
         inputs, targets, weights = self.loss.mix(self._lay_out(images), labels, self.num_classes, weights)
-        if self.loss.mix.order == "before_erasing" and hasattr(
-            data := cast(Any, self.trainer).datamodule, "erase_mixed"
-        ):
+        if self.loss.mix.order == "before_erasing" and hasattr(data := datamodule_of(self.trainer), "erase_mixed"):
             data.erase_mixed(inputs)
         logits = self.model(inputs)
         loss = classification_loss(
@@ -280,7 +279,7 @@ class ClassificationTask(DistilledTask):
         dtype = exact_dtype(self.trainer.strategy.root_device)
         for metric in self.metrics.losses.values():
             cast(MeanLoss, metric).set_dtype(dtype)
-        data = getattr(self.trainer, "datamodule", None)
+        data = datamodule_of(self.trainer)
         check_data(self, data, stage)
         if stage == "fit" and hasattr(data, "erases_mixed"):
             cast(Any, data).erases_mixed = self.loss.mix.order == "before_erasing"

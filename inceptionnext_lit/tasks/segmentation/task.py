@@ -10,6 +10,7 @@ from torch import Tensor
 
 from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.lightning_compat import datamodule_of
 from inceptionnext_lit.models.compiled import Compiled
 from inceptionnext_lit.models.deploy import deploy
 from inceptionnext_lit.models.pyramid import feature_maps
@@ -287,7 +288,7 @@ class SegmentationTask(BaseTask):
 
     def setup(self, stage: str) -> None:
         """Prepare the metrics, and derive what depends on the masks; refuse a data module that does not match."""
-        data = getattr(self.trainer, "datamodule", None)
+        data = datamodule_of(self.trainer)
         check_data(self, data, stage, only_in_training={"image_size"})
         if stage == "fit":
             self.derive_class_weights(data)

@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from inceptionnext_lit.errors import SharedError
+from inceptionnext_lit.lightning_compat import datamodule_of
 from inceptionnext_lit.training.execution import CompileMode
 
 
@@ -28,7 +29,7 @@ class CudaGraphs(Callback):
         Raises:
             SharedError: If a step has several batches.
         """
-        batches = getattr(getattr(trainer, "datamodule", None), "accumulated", trainer.accumulate_grad_batches)
+        batches = getattr(datamodule_of(trainer), "accumulated", trainer.accumulate_grad_batches)
         if stage == "fit" and batches > 1:
             raise SharedError(
                 f"model.execution.compile_mode {self._mode} uses CUDA graphs, which cannot accumulate the gradients of "

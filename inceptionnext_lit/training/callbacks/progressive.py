@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from inceptionnext_lit.errors import UserError
+from inceptionnext_lit.lightning_compat import datamodule_of
 from inceptionnext_lit.preprocessing import Size, height_and_width, in_pixels
 from inceptionnext_lit.wording import first_line
 
@@ -90,4 +91,4 @@ def _error(model: nn.Module, channels: int, size: Size) -> Exception | None:
 
 def _sizes(trainer: Trainer) -> Any:
     """Return the data module's sizes by epoch (:class:`ProgressiveSize`), if any."""
-    return getattr(getattr(trainer, "datamodule", None), "progressive", None)
+    return getattr(datamodule_of(trainer), "progressive", None)

@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 
 from inceptionnext_lit.lightning_compat import (
     begin_whole_epoch,
+    datamodule_of,
     end_batches,
     fetch_again,
     is_accumulating,
@@ -90,7 +91,7 @@ class ExactResume(Callback):
         if KEY not in checkpoint or trainer.state.fn != TrainerFn.FITTING:
             return
         stored = Position(**checkpoint[KEY])
-        if hasattr(data := getattr(trainer, "datamodule", None), "resume_at"):
+        if hasattr(data := datamodule_of(trainer), "resume_at"):
             cast(Any, data).resume_at(stored.epoch)
         now = _images_per_batch(trainer, stored.epoch) or stored.images_per_batch
         batches = stored.batches * stored.images_per_batch // now
@@ -160,7 +161,7 @@ def set_loops(state: dict[str, Any], start: Position) -> None:
 
 
 def _images_per_batch(trainer: Trainer, epoch: int) -> int | None:
-    data = getattr(trainer, "datamodule", None)
+    data = datamodule_of(trainer)
     if hasattr(data, "training_batch_size"):
         return int(cast(Any, data).training_batch_size(epoch)) * trainer.world_size
     size = getattr(data, "batch_size", None)

@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from inceptionnext_lit.errors import SharedError
+from inceptionnext_lit.lightning_compat import datamodule_of
 from inceptionnext_lit.training.callbacks.settings import KEY as RUN
 
 KEY = "data_fingerprint"
@@ -34,7 +35,7 @@ class SameData(Callback):
         Raises:
             SharedError: If they have other classes or images.
         """
-        tell = getattr(getattr(trainer, "datamodule", None), "fingerprint", None)
+        tell = getattr(datamodule_of(trainer), "fingerprint", None)
         if stage != "fit" or tell is None:
             return
         self._splits = tell()
@@ -70,7 +71,7 @@ class SameData(Callback):
             if changes := differences(classes, now):
                 _say(f"Data:       changed since the checkpoint, {split}: {_list(changes)}")
         if before.get("val") != self._splits.get("val"):
-            _check_held_back(checkpoint.get(RUN, {}), getattr(trainer, "datamodule", None))
+            _check_held_back(checkpoint.get(RUN, {}), datamodule_of(trainer))
             states = checkpoint.get("callbacks", {})
             checkpoint["callbacks"] = {
                 key: state for key, state in states.items() if not key.startswith(_BEST_CALLBACKS)

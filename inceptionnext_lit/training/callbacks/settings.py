@@ -5,6 +5,7 @@ from typing import Any, cast
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from inceptionnext_lit.console import LineConsole
+from inceptionnext_lit.lightning_compat import datamodule_of
 from inceptionnext_lit.seeding import run_seed
 
 KEY = "run"
@@ -40,7 +41,7 @@ class RunRecord(Callback):
 
 def settings(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
     """Return the settings of a run as plain values under the command line's keys."""
-    data_module = getattr(trainer, "datamodule", None)
+    data_module = datamodule_of(trainer)
     data = getattr(data_module, "settings", {})
     plain: dict[str, Any] = cast(Any, pl_module).plain_hparams() if hasattr(pl_module, "plain_hparams") else {}
     model = {key: value for key, value in plain.items() if key not in _NOT_SETTINGS}

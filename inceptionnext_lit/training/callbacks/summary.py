@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from inceptionnext_lit.console import LineConsole
+from inceptionnext_lit.lightning_compat import datamodule_of
 from inceptionnext_lit.preprocessing import height_and_width, size_text
 from inceptionnext_lit.program import exact_name, relative
 from inceptionnext_lit.training.bottleneck import WaitingClock, verdict
@@ -108,7 +109,7 @@ class RunSummary(Callback):
         self._estimated = True
         steps = trainer.estimated_stepping_batches - self._first_step
         if trainer.is_global_zero and steps >= 2 * _ESTIMATE_AFTER and math.isfinite(steps):
-            progressive = getattr(getattr(trainer, "datamodule", None), "progressive", None)
+            progressive = getattr(datamodule_of(trainer), "progressive", None)
             growth = 1.0 if progressive is None else progressive.cost_of_rest(trainer.current_epoch)
             duration = format_seconds(self._clock.seconds / done * steps * growth)
             speed = f"{self._clock.images_per_s:.0f} img/s"
@@ -118,7 +119,7 @@ class RunSummary(Callback):
     def _print_verdict(self, trainer: Trainer) -> None:
         """Print whether the model waits for images."""
         workers = cast(DataLoader[Any], trainer.train_dataloader).num_workers
-        augmentation = getattr(getattr(trainer, "datamodule", None), "augmentation", None)
+        augmentation = getattr(datamodule_of(trainer), "augmentation", None)
         self._out.print(f"Loader:     {verdict(self._waiting.share, workers, augmentation)}")
         self._has_verdict = True
 
@@ -149,7 +150,7 @@ class RunSummary(Callback):
             return
         if not self._has_verdict and self._waiting.worked:
             self._print_verdict(trainer)
-        noted = getattr(getattr(trainer, "datamodule", None), "skipped", None)
+        noted = getattr(datamodule_of(trainer), "skipped", None)
         if noted is not None and (skipped := noted.read()):
             listed = relative(str(noted.path))
             self._out.print(f"Skipped:    {count(len(skipped), 'unreadable image')}, listed in {listed}")
