@@ -24,6 +24,7 @@ _AVERAGED = ("model_ema", "state_dict_ema", "ema", "ema_state_dict", "model_ema_
 _RAW = ("state_dict", "model", "model_state_dict", "module", "net", "weights")
 _EMA_PREFIX = "model_ema."
 _PREFIXES = ("module.", "model.")
+_DEEPEST = 3  # attributes of attributes of a user's module
 
 _DWCONV = ("stages.#.#.dwconv.", "stages.#.blocks.#.token_mixer.dwconv.")
 _PARTIAL_DWCONV = ("stages.#.#.dwconv.conv.", "stages.#.blocks.#.token_mixer.dwconv.")
@@ -103,21 +104,26 @@ def below_attribute(
         UserError: If there are several, such as a student and its teacher.
     """
     wanted = set(own)
-    if wanted.intersection(names(found.tensors)):
+
+    def is_model(tensors: Mapping[str, Tensor]) -> bool:
+        return 2 * len(wanted.intersection(names(tensors))) > len(wanted)
+
+    if is_model(found.tensors):
         return found
-    inside: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in found.tensors.items():
-        attribute, _, rest = name.partition(".")
-        inside.setdefault(attribute, {})[rest] = tensor
-    fitting = [one for one, tensors in inside.items() if 2 * len(wanted.intersection(names(tensors))) > len(wanted)]
-    if len(fitting) > 1:
-        raise UserError(
-            f"{source} has weights of {len(fitting)} such models, {' and '.join(fitting)}; save those of one of them."
-        )
-    if not fitting:
-        return found
-    others = tuple(name for name in found.tensors if not name.startswith(f"{fitting[0]}."))
-    return Unwrapped(inside[fitting[0]], found.averaged, found.others + others)
+    for depth in range(1, _DEEPEST + 1):
+        inside: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in found.tensors.items():
+            parts = name.split(".")
+            inside.setdefault(".".join(parts[:depth]), {})[".".join(parts[depth:])] = tensor
+        fitting = [attribute for attribute, tensors in inside.items() if is_model(tensors)]
+        if len(fitting) > 1:
+            raise UserError(
+                f"{source} has weights of {len(fitting)} such models, {' and '.join(fitting)}; save those of one."
+            )
+        if fitting:
+            others = tuple(name for name in found.tensors if not name.startswith(f"{fitting[0]}."))
+            return Unwrapped(inside[fitting[0]], found.averaged, found.others + others)
+    return found
 
 
 def rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

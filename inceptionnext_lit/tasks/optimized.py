@@ -90,7 +90,8 @@ class Optimized(SelfContained):
         tuning, later = self.finetuning, self.phases.later
         head = classifier_parameters(self.model) if later or self.optimizer.head_lr_factor != 1 else ()
         with trainable(self.model, later):
-            rates = self.hparams["lr"], self.hparams["weight_decay"]
+            # NumPy's numbers would be in the optimizer's state, and checkpoints with them cannot be loaded
+            rates = float(self.hparams["lr"]), float(self.hparams["weight_decay"])
             optimizer = self.optimizer.build(self.model, *rates, head, self.trained_beside)
         if self.trainer.gradient_clip_val:
             unscale_before_step(optimizer)

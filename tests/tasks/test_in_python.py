@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from inceptionnext_lit import Classifier, load_classifier, load_segmenter
+from inceptionnext_lit.data import Augmentation, ImageFolderDataModule, InputOptions
 from inceptionnext_lit.data.masks.class_table import colormap
 from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import UserError
@@ -181,6 +182,12 @@ def test_weights_in_ones_own_module(tmp_path: Path) -> None:
     torch.save(two, tmp_path / "two.pth")
     with pytest.raises(UserError, match=r"two\.pth has weights of 2 such models, teacher and student; save"):
         load_weights(model, tmp_path / "two.pth")
+    for prefix, beside in (("net.", "head.weight"), ("system.net.module.", "stem.bias"), ("model.net.", "norm.weight")):
+        nested = {f"{prefix}{name}": tensor for name, tensor in own.net.state_dict().items()} | {beside: torch.ones(5)}
+        torch.save({"state_dict": nested}, tmp_path / "nested.ckpt")
+        fresh = timm.create_model("inceptionnext_iso_micro", num_classes=3)
+        assert load_weights(fresh, tmp_path / "nested.ckpt").skipped == (beside,)
+        assert torch.equal(fresh.stem.weight, own.net.stem.weight)
     torch.save({"other.weight": torch.ones(2)}, tmp_path / "other.pth")
     with pytest.raises(
         UserError, match=r"None of its tensors has the name of one of the model's; its first are other\.we"
@@ -230,6 +237,25 @@ def test_heat_maps_of_gray_pictures() -> None:
     assert np.array_equal(heat_map(task, gray), heat_map(task, gray.convert("RGB")))
     with pytest.raises(TypeError, match=r"^A heat map is of a PIL image or a tensor \(C, H, W\), not of a str\.$"):
         heat_map(task, "photo.jpg")  # type: ignore[arg-type]
+
+
+def test_numpy_numbers_are_saved_as_plain_ones(tmp_path: Path) -> None:
+    rate = np.logspace(-4, -2, 3)[1]
+    data = ImageFolderDataModule(
+        "sample", 28, batch_size=16, num_workers=0, augmentation=Augmentation(erasing=np.float64(0.1)),
+        input=InputOptions(crop_pct=np.float64(0.9), mean=list(np.array([0.5, 0.5, 0.5]))),
+    )  # fmt: skip
+    task = ClassificationTask("inceptionnext_iso_micro", data_spec=data.data_spec, lr=rate)
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet |= {"limit_train_batches": 1, "limit_val_batches": 0, "accelerator": "cpu"}
+    trainer = Trainer(max_epochs=1, enable_checkpointing=False, **quiet)
+    trainer.fit(task, data)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    stored = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    assert type(stored["optimizer_states"][0]["param_groups"][0]["initial_lr"]) is float
+    assert stored["run"]["data.augmentation.erasing"] == 0.1
+    Trainer(max_epochs=2, enable_checkpointing=False, **quiet).fit(task, data, ckpt_path=tmp_path / "a.ckpt")
+    assert task.hparams["lr"] == pytest.approx(1e-3)
 
 
 def test_a_segmentation_model_on_tensors(tmp_path: Path) -> None:

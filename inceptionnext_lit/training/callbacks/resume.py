@@ -7,6 +7,7 @@ position, in the same form for every save.
 """
 
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from typing import Any, cast
 
 import torch
@@ -91,8 +92,8 @@ class ExactResume(Callback):
         if KEY not in checkpoint or trainer.state.fn != TrainerFn.FITTING:
             return
         stored = Position(**checkpoint[KEY])
-        if hasattr(data := datamodule_of(trainer), "resume_at"):
-            cast(Any, data).resume_at(stored.epoch)
+        if callable(resume_at := getattr(datamodule_of(trainer), "resume_at", None)):
+            resume_at(stored.epoch)
         now = _images_per_batch(trainer, stored.epoch) or stored.images_per_batch
         batches = stored.batches * stored.images_per_batch // now
         self._start = Position(stored.epoch, batches, now, stored.validated)
@@ -162,7 +163,6 @@ def set_loops(state: dict[str, Any], start: Position) -> None:
 
 def _images_per_batch(trainer: Trainer, epoch: int) -> int | None:
     data = datamodule_of(trainer)
-    if hasattr(data, "training_batch_size"):
-        return int(cast(Any, data).training_batch_size(epoch)) * trainer.world_size
-    size = getattr(data, "batch_size", None)
-    return None if size is None else size * trainer.world_size
+    of_epoch = getattr(data, "training_batch_size", None)
+    size = of_epoch(epoch) if callable(of_epoch) else getattr(data, "batch_size", None)
+    return int(size) * trainer.world_size if isinstance(size, Integral) else None

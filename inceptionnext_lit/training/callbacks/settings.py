@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from inceptionnext_lit.console import LineConsole
@@ -42,7 +43,8 @@ class RunRecord(Callback):
 def settings(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
     """Return the settings of a run as plain values under the command line's keys."""
     data_module = datamodule_of(trainer)
-    data = getattr(data_module, "settings", {})
+    data = getattr(data_module, "settings", None)
+    data = data if isinstance(data, dict) else {}
     plain: dict[str, Any] = cast(Any, pl_module).plain_hparams() if hasattr(pl_module, "plain_hparams") else {}
     model = {key: value for key, value in plain.items() if key not in _NOT_SETTINGS}
     limits = {key: getattr(trainer, key) for key in _TRAINER}
@@ -56,8 +58,17 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
-        flat |= flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
+        flat |= flatten(value, f"{name}.") if isinstance(value, dict) else {name: _storable(value)}
     return flat
+
+
+def _storable(value: Any) -> Any:
+    """Return a value that a checkpoint can hold, the value itself if it is one."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list | tuple):
+        return [_storable(one) for one in value]
+    return value if isinstance(value, str | int | float | None) else str(value)
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
