@@ -1,6 +1,6 @@
 """Render benchmarks as text, a terminal table or JSON, and as a plot."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -112,9 +112,22 @@ def draw_scaling(measurements: Sequence[Measurement], axis: Axis, path: Path) ->
         above = [1000 / record["images_per_s_min"] - time for time, record in zip(times, own, strict=True)]
         panel.errorbar([record[axis] for record in own], times, [below, above], marker="o", ms=4, label=" ".join(name))
     first = records[0]
-    title = f"{first['mode']}, {first['precision']}, {first['threads']} threads on {first['device']}"
+    fixed = f"batch size {first['batch_size']}" if axis == "image_size" else f"{_pixels(records)} pixels"
+    title = f"{first['mode']}, {first['precision']}, {fixed}, {count(first['threads'], 'thread')} on {first['device']}"
     labels = {"image_size": "image side (pixels)", "batch_size": "images per step"}
     panel.set(title=title, xlabel=labels[axis], ylabel="time per image (ms)", ylim=(0, None))
+    sizes = sorted({record[axis] for record in records})
+    if axis == "batch_size":  # which are usually doubled
+        panel.set_xscale("log", base=2)
+    panel.set_xticks(sizes, list(map(str, sizes)))
+    panel.minorticks_off()
     panel.grid(alpha=0.3)
     panel.legend(fontsize=8)
     figure.savefig(path)
+
+
+def _pixels(records: Sequence[Mapping[str, Any]]) -> str:
+    """Return the image sizes of records, such as ``28`` or ``64×100``."""
+    sizes = [record["image_size"] for record in records]
+    texts = ["×".join(map(str, size)) if isinstance(size, list) else str(size) for size in sizes]
+    return " and ".join(dict.fromkeys(texts))
