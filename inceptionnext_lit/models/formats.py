@@ -98,15 +98,18 @@ def below_attribute(
         source: What messages call the file.
 
     Returns:
-        The tensors below the attribute with more than half of the model's names; ``found`` if there is none.
+        The tensors below the attribute with the model's first name and more than half of all; ``found`` if there is
+        none.
 
     Raises:
         UserError: If there are several, such as a student and its teacher.
     """
-    wanted = set(own)
+    ordered = list(own)
+    first, wanted = ordered[0], set(ordered)
 
     def is_model(tensors: Mapping[str, Tensor]) -> bool:
-        return 2 * len(wanted.intersection(names(tensors))) > len(wanted)
+        found_names = wanted.intersection(names(tensors))
+        return first in found_names and 2 * len(found_names) > len(wanted)  # the blocks alone may be another model's
 
     if is_model(found.tensors):
         return found

@@ -60,7 +60,9 @@ def test_a_class_that_is_not_named(
             f"error: The checkpoint {path} is of the class stranger.Task, which is not one of this package's, so it "
             "was not imported. If you trust it, name the class yourself: --model stranger.Task.\n"
         )
-    with pytest.raises(UserError, match="not a checkpoint of a classifier"):
+    with pytest.raises(
+        UserError, match=r"is a checkpoint of the class stranger\.Task, which is not one of this package's, "
+    ):
         load_classifier(path)
     convert_checkpoint(path, tmp_path / "weights.safetensors")  # which only builds the model
     assert not ran.exists()
