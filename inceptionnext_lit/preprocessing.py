@@ -69,13 +69,11 @@ def check_preprocessing(given: Mapping[str, Any]) -> None:
         raise UserError(
             f"The preprocessing's std is {std}; it must be one number above 0 per channel, as many as means."
         )
-    if are_of_bytes(mean, std):
-        raise UserError(f"The preprocessing's mean is {mean} and its std {std}, but pixels are 0 to 1; divide by 255.")
 
 
 def are_of_bytes(mean: Sequence[float], std: Sequence[float]) -> bool:
-    """Return whether the statistics of three channels are those of pixels from 0 to 255, which become 0 to 1 here."""
-    return len(mean) == 3 and min(*mean, *std) > 1
+    """Return whether statistics of three channels are those of pixels from 0 to 255, and not from 0 to 1 as here."""
+    return len(mean) == 3 and max(*mean, *std) > 1
 
 
 def height_and_width(preprocessing: Preprocessing) -> Size:

@@ -47,19 +47,19 @@ def derive(*parts: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(name, digest_size=4).digest(), "little")
 
 
-def generator_states() -> tuple[Any, Any, Tensor, list[Tensor]]:
-    """Return the states of Python's, NumPy's and torch's generators; of GPUs only if they are in use."""
-    on_gpus = torch.cuda.get_rng_state_all() if torch.cuda._initialized else []
-    return random.getstate(), np.random.get_state(), torch.get_rng_state(), on_gpus
+def generator_states() -> tuple[Any, Any, Tensor, Tensor | None]:
+    """Return the states of Python's, NumPy's and torch's generators; of the current GPU only if it is in use."""
+    on_gpu = torch.cuda.get_rng_state() if torch.cuda._initialized else None
+    return random.getstate(), np.random.get_state(), torch.get_rng_state(), on_gpu
 
 
-def restore_generators(states: tuple[Any, Any, Tensor, list[Tensor]]) -> None:
+def restore_generators(states: tuple[Any, Any, Tensor, Tensor | None]) -> None:
     """Restore what :func:`generator_states` returned."""
     random.setstate(states[0])
     np.random.set_state(states[1])
     torch.set_rng_state(states[2])
-    if states[3]:
-        torch.cuda.set_rng_state_all(states[3])
+    if states[3] is not None:
+        torch.cuda.set_rng_state(states[3])
 
 
 def seed_generators(*parts: int | str) -> None:

@@ -6,7 +6,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from inceptionnext_lit.choices import check_choices
 from inceptionnext_lit.data.checks import check
-from inceptionnext_lit.preprocessing import CropMode, Exif, Interpolation, Preprocessing, are_of_bytes
+from inceptionnext_lit.preprocessing import CropMode, Exif, Interpolation, Preprocessing
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,6 @@ def input_format(image_size: int | list[int], in_chans: int, options: InputOptio
     mean = _per_channel(IMAGENET_DEFAULT_MEAN, in_chans) if options.mean is None else options.mean
     std = _per_channel(IMAGENET_DEFAULT_STD, in_chans) if options.std is None else options.std
     check("input.mean", mean, len(mean) == in_chans, f"{in_chans} numbers, one per channel")
-    check(
-        "input.mean", f"{mean} and input.std {std}", not are_of_bytes(mean, std), "of pixels from 0 to 1; divide by 255"
-    )
     check("input.std", std, len(std) == in_chans and min(std) > 0, f"{in_chans} numbers above 0, one per channel")
     preprocessing = Preprocessing(
         image_size=sides[0] if sides[0] == sides[1] else sides,

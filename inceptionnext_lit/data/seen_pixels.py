@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from inceptionnext_lit.preprocessing import Preprocessing
+from inceptionnext_lit.preprocessing import Preprocessing, are_of_bytes
 
 _ENOUGH = 256  # images
 _FAR = 3.0  # standard deviations between the two means
@@ -28,7 +28,7 @@ class SeenPixels:
         self._seen: list[Tensor] = []
         self._images = 0
         self._judged = False
-        if len(self._mean) == 3 and max(*self._mean, *self._std) > 1:
+        if are_of_bytes(self._mean, self._std):
             self._judged = True
             _warn(
                 f"data.input.mean is {self._mean} and data.input.std is {self._std}, but pixels are 0 to 1; divide "

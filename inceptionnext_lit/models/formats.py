@@ -104,11 +104,11 @@ def below_attribute(
     Raises:
         UserError: If there are several, such as a student and its teacher.
     """
-    ordered = list(own)
-    first, wanted = ordered[0], set(ordered)
+    wanted = dict.fromkeys(own)
+    first = next(iter(wanted), "")
 
     def is_model(tensors: Mapping[str, Tensor]) -> bool:
-        found_names = wanted.intersection(names(tensors))
+        found_names = wanted.keys() & set(names(tensors))
         return first in found_names and 2 * len(found_names) > len(wanted)  # the blocks alone may be another model's
 
     if is_model(found.tensors):

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from inceptionnext_lit.data_spec import DataSpec
 from inceptionnext_lit.errors import UserError
-from inceptionnext_lit.preprocessing import Preprocessing, height_and_width
+from inceptionnext_lit.preprocessing import Preprocessing, are_of_bytes, height_and_width
 from inceptionnext_lit.wording import count, listed
 
 _DEFAULTS = {"crop_mode": "center", "exif": "apply"}
@@ -39,9 +39,12 @@ def check_data(task: Described, data: Any, stage: str, *, only_in_training: Coll
     if stage != "predict" and isinstance(given := getattr(data, "data_spec", None), DataSpec):
         _check_classes(own, given)
     prepared = getattr(data, "preprocessing", None)
-    if own.preprocessing is None or not isinstance(prepared, Mapping):
+    if own.preprocessing is None:
         return
-    if not Preprocessing.__required_keys__ <= prepared.keys():  # something else of that name
+    if not isinstance(prepared, Mapping) or not Preprocessing.__required_keys__ <= prepared.keys():  # not ours
+        mean, std = own.preprocessing["mean"], own.preprocessing["std"]
+        if stage == "fit" and are_of_bytes(mean, std):
+            rank_zero_warn(f"The task's mean is {mean} and its std {std}, but pixels are 0 to 1; divide them by 255.")
         return
     changes = _differences(own.preprocessing, cast(Preprocessing, prepared))
     # photos are rotated upright for prediction, whatever training did

@@ -42,7 +42,7 @@ def check_options(cls: type, arguments: Mapping[str, Any]) -> None:
     for name, parameter in inspect.signature(cls).parameters.items():
         types = get_args(parameter.annotation) or (parameter.annotation,)
         options = tuple(one for one in types if isinstance(one, type) and is_dataclass(one))
-        if len(options) < 1 or len(types) > len(options) + (NoneType in types):  # other values are allowed
+        if not options or len(types) > len(options) + (NoneType in types):  # other values are allowed
             continue
         if (value := arguments.get(name)) is not None and not isinstance(value, options):
             raise TypeError(f"{name} is {value!r}; give {options[0].__name__}(…), or leave it out.")

@@ -8,7 +8,6 @@ import torch
 from inceptionnext_lit.data import ImageFolderDataModule
 from inceptionnext_lit.data.input_format import InputOptions
 from inceptionnext_lit.data.seen_pixels import SeenPixels
-from inceptionnext_lit.errors import UserError
 from inceptionnext_lit.preprocessing import Preprocessing
 
 IMAGENET = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -70,14 +69,8 @@ def test_the_numbers_are_those_of_the_images() -> None:
         SeenPixels(form([0.5], [0.25])).note(batch)
 
 
-def test_values_for_pixels_up_to_255() -> None:
-    with pytest.raises(UserError) as error:
-        ImageFolderDataModule("sample", input=InputOptions(mean=[123.7, 116.3, 103.5], std=[58.4, 57.1, 57.4]))
-    assert str(error.value) == (
-        "data.input.mean is [123.7, 116.3, 103.5] and input.std [58.4, 57.1, 57.4], but must be of pixels from 0 to 1; "
-        "divide by 255."
-    )
+def test_values_for_pixels_up_to_255_warn_at_once() -> None:
     with pytest.warns(
-        UserWarning, match=r"^data\.input\.mean is \[0\.5, 0\.5, 0\.5\] .* pixels are 0 to 1; divide them"
+        UserWarning, match=r"^data\.input\.mean is \[123\.7, 116\.3, 103\.5\] .* pixels are 0 to 1; divide them by"
     ):
-        ImageFolderDataModule("sample", input=InputOptions(mean=[0.5] * 3, std=[58.4, 57.1, 57.4]))
+        ImageFolderDataModule("sample", input=InputOptions(mean=[123.7, 116.3, 103.5], std=[58.4, 57.1, 57.4]))

@@ -69,7 +69,6 @@ def test_names_that_are_no_class_names(names: Any, shown: str) -> None:
         ),
         ({"std": [0.2]}, "'s std is [0.2]; it must be one number above 0 per channel, as many as means."),
         ({"crop_pct": 0}, "'s crop_pct is 0; it must be above 0 and at most 1."),
-        ({"mean": [123.0] * 3, "std": [58.0] * 3}, "its std [58.0, 58.0, 58.0], but pixels are 0 to 1; divide by 255."),
     ],
 )
 def test_a_preprocessing_that_cannot_be_applied(changes: dict[str, Any], message: str) -> None:
@@ -78,6 +77,15 @@ def test_a_preprocessing_that_cannot_be_applied(changes: dict[str, Any], message
         DataSpec(CLASSES, preprocessing=cast(Any, changed))
     assert str(error.value).startswith("The preprocessing")
     assert message in str(error.value)
+
+
+def test_statistics_of_bytes_with_ones_own_loader(tmp_path: Path) -> None:
+    """A warning, and no error: a model that was trained with them predicts with them."""
+    spec = DataSpec(CLASSES, preprocessing=cast(Any, {**INPUT, "mean": [123.0] * 3, "std": [58.0] * 3}))
+    task = ClassificationTask("inceptionnext_iso_micro", data_spec=spec)
+    with pytest.warns(UserWarning, match=r"^The task's mean is \[123\.0, .* pixels are 0 to 1; divide them by 255\.$"):
+        fit(task, loader(LABELS)).save_checkpoint(tmp_path / "bytes.ckpt")
+    assert load_classifier(tmp_path / "bytes.ckpt").preprocessing["mean"] == [123.0] * 3
 
 
 @pytest.mark.parametrize(
